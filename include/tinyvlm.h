@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tinyvlm.h - vision-language models that run anywhere. The only public header.
+ *
+ *   bytes -> tvlm_model     weights, tokenizer, constants      immutable, shared by threads
+ *            tvlm_engine    thread pool, kernels, scratch      one computation at a time
+ *   pixels-> tvlm_image     an encoded picture                 immutable, shared, asked many times
+ *   text  -> tvlm_prompt    token ids with pictures between    built once
+ *            tvlm_session   KV cache, positions, random state  one conversation
+ *
+ * A whole program (examples/basic.c runs every stage by itself):
+ *
+ *   tvlm_model_open("m.gguf", NULL, &model, &err);
+ *   tvlm_engine_new(model, NULL, &engine, &err);
+ *   tvlm_image_encode(engine, &pixels, NULL, &image, &err);
+ *   tvlm_session_new(model, NULL, &session, &err);
+ *   tvlm_prompt_new(model, &prompt, &err);
+ *   tvlm_prompt_chat(prompt, &(tvlm_message){TVLM_ROLE_USER, "What is this?", 13, &image, 1}, 1, &err);
+ *   tvlm_generate(engine, session, prompt, &params, &result, &err);     // params.on_text streams
+ *
+ * Conventions. Every function that can fail returns a tvlm_status and takes a nullable
+ * tvlm_error as its last parameter. Param structs start with their size and are filled by their
+ * _init function; zero in a field means its default; a NULL params pointer means all defaults.
+ * Text is UTF-8 with an explicit length. Shapes are outermost dimension first. Objects are freed
+ * by their _free function, which accepts NULL; a model must outlive everything made from it.
+ * The library keeps no global state, never prints, never exits.
+ */
+#ifndef TINYVLM_H
+#define TINYVLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32) && defined(TVLM_SHARED)
+#define TVLM_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define TVLM_API __attribute__((visibility("default")))
+#else
+#define TVLM_API
+#endif
+
+#define TVLM_VERSION_MAJOR 0
+#define TVLM_VERSION_MINOR 1
+#define TVLM_VERSION_PATCH 0
+
+/* "0.1.0", static storage. */
+TVLM_API const char *tvlm_version(void);
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+/* Values are pinned: they never change meaning between versions. */
+typedef enum tvlm_status {
+    TVLM_OK = 0,
+    TVLM_ERR_ARGUMENT = 1,    /* the caller's arguments are wrong */
+    TVLM_ERR_IO = 2,          /* a file cannot be opened or read */
+    TVLM_ERR_FORMAT = 3,      /* a file is damaged or lies about its contents */
+    TVLM_ERR_UNSUPPORTED = 4, /* well-formed, but not something this version runs */
+    TVLM_ERR_MEMORY = 5,      /* allocation failed */
+    TVLM_ERR_LIMIT = 6,       /* a limit of the param structs would be exceeded */
+    TVLM_ERR_CONTEXT = 7,     /* the prompt does not fit the context */
+    TVLM_ERR_CANCELLED = 8,   /* tvlm_cancel_request was called */
+    TVLM_ERR_CHECKSUM = 9,    /* tensor bytes do not match their CRC32C */
+    TVLM_ERR_STATE = 10       /* call not valid yet (stage still loading) */
+} tvlm_status;
+
+typedef struct tvlm_error {
+    tvlm_status code;
+    char message[512]; /* one line, UTF-8, no newline; names the file field, key or argument */
+} tvlm_error;
+
+/* A short name of the status, static storage. */
+TVLM_API const char *tvlm_status_name(tvlm_status status);
+
+/* ---- cancelling ---------------------------------------------------------------------------- */
+
+/* A flag that any thread may raise; calls given it return TVLM_ERR_CANCELLED within one tile of
+ * work. It stays raised until reset, so a request made before the call starts is not lost. */
+typedef struct tvlm_cancel tvlm_cancel;
+TVLM_API tvlm_cancel *tvlm_cancel_new(void); /* NULL when out of memory */
+TVLM_API void tvlm_cancel_free(tvlm_cancel *cancel);
+TVLM_API void tvlm_cancel_request(tvlm_cancel *cancel);
+TVLM_API void tvlm_cancel_reset(tvlm_cancel *cancel);
+
+/* ---- model --------------------------------------------------------------------------------- */
+
+typedef struct tvlm_model tvlm_model;
+typedef struct tvlm_loader tvlm_loader;
+
+/* Weights arrive in this order; a stage is published once complete and immutable from then on. */
+typedef enum tvlm_stage {
+    TVLM_STAGE_NONE = 0,
+    TVLM_STAGE_HEADER = 1,  /* tokenizer, info, memory estimate */
+    TVLM_STAGE_TOWER = 2,   /* + vision tower */
+    TVLM_STAGE_BRIDGE = 3,  /* + projector or pooling: images of FastVLM models can be encoded */
+    TVLM_STAGE_DECODER = 4  /* everything */
+} tvlm_stage;
+
+typedef struct tvlm_model_params {
+    size_t size;         /* sizeof(tvlm_model_params) */
+    bool header_only;    /* stop after the header: tokenizer, info and estimates work, running does not */
+    bool skip_checksums; /* do not verify CRC32C (files without checksums are always accepted) */
+    const char *cpu;     /* kernel tier: NULL best, else "scalar", "avx2" */
+    size_t max_memory;   /* bytes of weights; default: no limit */
+    void (*on_progress)(void *user, uint64_t done, uint64_t total);
+    void *user;
+} tvlm_model_params;
+TVLM_API void tvlm_model_params_init(tvlm_model_params *params);
+
+/* Opens a GGUF file (memory-mapped; pages of packed tensors are released). */
+TVLM_API tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params,
+                                     tvlm_model **out, tvlm_error *err);
+/* The same from memory. The bytes are not needed after the call. */
+TVLM_API tvlm_status tvlm_model_open_memory(const void *data, size_t size,
+                                            const tvlm_model_params *params, tvlm_model **out,
+                                            tvlm_error *err);
+TVLM_API void tvlm_model_free(tvlm_model *model);
+
+/* The primitive below both: a loader that is fed the file's bytes in order, in pieces of any size.
+ * Once tvlm_loader_feed has reached TVLM_STAGE_HEADER, tvlm_loader_model gives the model, whose
+ * later stages appear as bytes arrive (tvlm_model_stage, readable from any thread). The loader
+ * owns the model until tvlm_loader_finish hands it over; _free without _finish drops both. */
+TVLM_API tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out,
+                                     tvlm_error *err);
+TVLM_API tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
+                                      tvlm_error *err);
+TVLM_API tvlm_model *tvlm_loader_model(tvlm_loader *loader); /* NULL before the header stage */
+TVLM_API tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error *err);
+TVLM_API void tvlm_loader_free(tvlm_loader *loader);
+
+TVLM_API tvlm_stage tvlm_model_stage(const tvlm_model *model);
+
+typedef struct tvlm_model_info {
+    const char *architecture; /* "fastvlm", "tinyvlm", "qwen2", "llama" */
+    const char *name;         /* "" when the file gives none */
+    const char *licence;      /* "" when the file gives none */
+    const char *description;  /* "" when the file gives none */
+    const char *chat_template; /* recognised template, "" when none is */
+    const char *cpu_tier;     /* kernel tier in use */
+    const char *describe_prompt; /* the question that `describe` asks */
+    uint64_t n_parameters;
+    uint64_t file_bytes;      /* size that the header declares */
+    uint64_t weight_bytes;    /* memory of the packed weights */
+    uint32_t n_vocab;         /* rows of logits */
+    uint32_t n_ctx_train;
+    uint32_t n_embd;
+    uint32_t n_layers;
+    uint32_t image_size;      /* pixels a side; 0 for text models */
+    uint32_t n_image_tokens;  /* visual tokens per picture; 0 for text models */
+    uint32_t vision_dim;      /* features per tower token */
+    uint32_t n_vision_tokens; /* tower tokens before the bridge */
+    int32_t bos_id, eos_id;   /* -1 when absent */
+} tvlm_model_info;
+TVLM_API void tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out);
+
+/* ---- text ---------------------------------------------------------------------------------- */
+
+/* Writes up to cap ids and sets *n to the number needed (call with cap 0 to measure). text may be
+ * any bytes. parse_special: "<|im_end|>" and the like become their ids instead of plain text. */
+TVLM_API tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len,
+                                   bool parse_special, int32_t *ids, size_t cap, size_t *n,
+                                   tvlm_error *err);
+/* Writes up to cap bytes (no terminator) and sets *n to the number needed. */
+TVLM_API tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids, size_t n_ids,
+                                     bool skip_special, char *text, size_t cap, size_t *n,
+                                     tvlm_error *err);
+
+/* ---- engine -------------------------------------------------------------------------------- */
+
+typedef struct tvlm_engine tvlm_engine;
+
+typedef struct tvlm_engine_params {
+    size_t size;             /* sizeof(tvlm_engine_params) */
+    unsigned n_threads;      /* default: the machine's cores, at most 64; 1 uses no other thread */
+    unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it */
+    size_t max_memory;       /* bytes of scratch; default: no limit */
+    uint64_t max_pixels;     /* of an input picture; default 100,000,000 */
+    void (*on_log)(void *user, const char *line); /* default: silent */
+    void *user;
+} tvlm_engine_params;
+TVLM_API void tvlm_engine_params_init(tvlm_engine_params *params);
+
+/* Allocates the scratch arena and starts the threads; nothing is allocated per call after this.
+ * One engine runs one computation at a time: calls from several threads are serialised. */
+TVLM_API tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *params,
+                                     tvlm_engine **out, tvlm_error *err);
+TVLM_API void tvlm_engine_free(tvlm_engine *engine);
+
+/* ---- pictures ------------------------------------------------------------------------------ */
+
+/* 8-bit pixels, top row first, rows `stride` bytes apart. channels: 1 grey, 3 RGB, 4 RGBA (alpha
+ * is dropped, not blended, as the reference does). */
+typedef struct tvlm_pixels {
+    const uint8_t *data;
+    uint32_t width, height;
+    uint32_t channels;
+    size_t stride; /* 0: width * channels */
+} tvlm_pixels;
+
+typedef enum tvlm_fit {
+    TVLM_FIT_MODEL = 0,  /* what the model was trained with */
+    TVLM_FIT_PAD = 1,    /* pad to a square, then resize */
+    TVLM_FIT_CROP = 2,   /* resize the shorter edge, then centre-crop */
+    TVLM_FIT_SQUASH = 3  /* resize both edges, ignoring the aspect ratio */
+} tvlm_fit;
+
+/* Writes the model's input tensor [image_size][image_size][3] (NHWC, float32): resize as Pillow
+ * does (bit-exact), then scale and bias per channel. cap: floats in out. Thread-safe. */
+TVLM_API tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
+                                     tvlm_fit fit, float *out, size_t cap, tvlm_error *err);
+
+typedef struct tvlm_image tvlm_image;
+
+typedef struct tvlm_encode_params {
+    size_t size; /* sizeof(tvlm_encode_params) */
+    tvlm_fit fit;
+    bool keep_vision_tokens; /* keep the tower's output for tvlm_image_vision_tokens */
+    const tvlm_cancel *cancel;
+} tvlm_encode_params;
+TVLM_API void tvlm_encode_params_init(tvlm_encode_params *params);
+
+/* Picture -> visual tokens: preprocess, vision tower, bridge. The result is immutable, belongs to
+ * the caller and may be used by any number of prompts, sessions and threads. */
+TVLM_API tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
+                                       const tvlm_encode_params *params, tvlm_image **out,
+                                       tvlm_error *err);
+TVLM_API void tvlm_image_free(tvlm_image *image);
+
+/* The bridge's output [*n][*dim], owned by the image. */
+TVLM_API const float *tvlm_image_tokens(const tvlm_image *image, size_t *n, size_t *dim);
+/* The tower's output [*n][*dim], or NULL unless keep_vision_tokens was set. */
+TVLM_API const float *tvlm_image_vision_tokens(const tvlm_image *image, size_t *n, size_t *dim);
+
+typedef struct tvlm_image_timings {
+    double preprocess_ms, tower_ms, bridge_ms;
+} tvlm_image_timings;
+TVLM_API void tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out);
+
+/* ---- prompts ------------------------------------------------------------------------------- */
+
+typedef struct tvlm_prompt tvlm_prompt;
+
+typedef enum tvlm_role { TVLM_ROLE_SYSTEM = 0, TVLM_ROLE_USER = 1, TVLM_ROLE_ASSISTANT = 2 } tvlm_role;
+
+typedef struct tvlm_message {
+    tvlm_role role;
+    const char *text; /* never parsed for special tokens */
+    size_t len;
+    tvlm_image *const *images; /* placed before the text, as the model's template does */
+    size_t n_images;
+} tvlm_message;
+
+/* The id that stands for one picture among a prompt's ids (as in LLaVA). */
+#define TVLM_IMAGE_ID (-200)
+
+TVLM_API tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_error *err);
+TVLM_API void tvlm_prompt_free(tvlm_prompt *prompt);
+/* Renders a conversation with the model's chat template, ending where the assistant speaks next. */
+TVLM_API tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, size_t n,
+                                      tvlm_error *err);
+/* Appends text as it is (special tokens parsed when asked) or one picture. Models whose decoder
+ * cross-attends (Tiny-VLM) take one picture per prompt, which adds no id. */
+TVLM_API tvlm_status tvlm_prompt_add_text(tvlm_prompt *prompt, const char *text, size_t len,
+                                          bool parse_special, tvlm_error *err);
+TVLM_API tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image,
+                                           tvlm_error *err);
+TVLM_API tvlm_status tvlm_prompt_add_ids(tvlm_prompt *prompt, const int32_t *ids, size_t n,
+                                         tvlm_error *err);
+/* The ids, with TVLM_IMAGE_ID for each picture; owned by the prompt. */
+TVLM_API const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n);
+/* Decoder positions that the prompt takes: ids, each picture counted as its visual tokens. */
+TVLM_API size_t tvlm_prompt_rows(const tvlm_prompt *prompt);
+
+/* ---- sessions ------------------------------------------------------------------------------ */
+
+typedef struct tvlm_session tvlm_session;
+
+typedef enum tvlm_kv_type { TVLM_KV_F16 = 0, TVLM_KV_F32 = 1 } tvlm_kv_type;
+
+typedef struct tvlm_session_params {
+    size_t size;          /* sizeof(tvlm_session_params) */
+    uint32_t n_ctx;       /* default: min(model, 4096) */
+    tvlm_kv_type kv_type; /* F16; F32 to reproduce float32 references */
+    uint32_t max_images;  /* pictures of one prompt; default 8 */
+    size_t max_prompt_bytes; /* of text in one prompt; default 1 MiB */
+    size_t max_memory;    /* bytes; default: no limit */
+} tvlm_session_params;
+TVLM_API void tvlm_session_params_init(tvlm_session_params *params);
+
+/* Allocates everything a conversation needs. A session is used by one thread at a time. */
+TVLM_API tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params *params,
+                                      tvlm_session **out, tvlm_error *err);
+TVLM_API void tvlm_session_free(tvlm_session *session);
+TVLM_API void tvlm_session_reset(tvlm_session *session);
+TVLM_API size_t tvlm_session_position(const tvlm_session *session); /* rows in the KV cache */
+
+/* One row of a decoder pass: session `session` reads `token` (or the embedding of n_embd floats,
+ * when not NULL) at its next position; several rows of one session are consecutive positions. */
+typedef struct tvlm_row {
+    tvlm_session *session;
+    int32_t token;
+    const float *embedding;
+    bool want_logits;
+} tvlm_row;
+
+/* One forward over rows, of one session or many: the only path through the decoder. Writes the
+ * wanted logits, in row order, as [n_wanted][n_vocab] to logits (cap floats). Each row's result is
+ * the same in any batch, chunking and thread count. On failure no session has moved. */
+TVLM_API tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_rows,
+                                  const tvlm_cancel *cancel, float *logits, size_t cap,
+                                  tvlm_error *err);
+
+/* Feeds a prompt: rows that the session already holds as a common prefix are kept, the rest is
+ * forwarded. logits (nullable): of every row of the prompt, [rows][n_vocab] (nothing is reused
+ * then); without it the last row's logits stay in the session for sampling. */
+TVLM_API tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session,
+                                       const tvlm_prompt *prompt, const tvlm_cancel *cancel,
+                                       float *logits, size_t cap, tvlm_error *err);
+
+/* ---- generation ---------------------------------------------------------------------------- */
+
+typedef struct tvlm_sampling {
+    float temperature;    /* 0: greedy (default) */
+    uint32_t top_k;       /* 0: all */
+    float top_p;          /* default 1 */
+    float min_p;          /* default 0 */
+    float repeat_penalty; /* default 1; over the last repeat_last_n ids */
+    uint32_t repeat_last_n; /* default 64 */
+    uint64_t seed;
+} tvlm_sampling;
+
+typedef struct tvlm_batcher tvlm_batcher;
+
+typedef struct tvlm_generate_params {
+    size_t size;         /* sizeof(tvlm_generate_params) */
+    uint32_t max_tokens; /* default 256 */
+    bool ignore_eos;     /* generate exactly max_tokens */
+    tvlm_sampling sampling;
+    const char *const *stop; /* strings that end the text (not part of it), may span tokens */
+    size_t n_stop;
+    /* Called with whole UTF-8 characters as soon as they are certain; false stops. */
+    bool (*on_text)(void *user, const char *text, size_t len);
+    void *user;
+    const tvlm_cancel *cancel;
+    tvlm_batcher *batcher; /* share decoder passes with other sessions (NULL: alone) */
+} tvlm_generate_params;
+TVLM_API void tvlm_generate_params_init(tvlm_generate_params *params);
+
+typedef enum tvlm_finish {
+    TVLM_FINISH_STOP = 0,    /* end-of-text token or stop string */
+    TVLM_FINISH_LENGTH = 1,  /* max_tokens */
+    TVLM_FINISH_CONTEXT = 2, /* the context is full */
+    TVLM_FINISH_CALLBACK = 3 /* on_text returned false */
+} tvlm_finish;
+
+typedef struct tvlm_result {
+    const char *text; /* the whole answer, valid until the session's next generate or free */
+    size_t text_len;
+    const int32_t *ids; /* the generated ids, end-of-text included, same lifetime */
+    size_t n_ids;
+    tvlm_finish finish;
+    size_t n_prompt_rows, n_reused_rows;
+    double prefill_ms, first_token_ms, decode_ms; /* first_token_ms counts from the call */
+} tvlm_result;
+
+/* Feeds the prompt and generates. Ids that the tokenizer does not know are never chosen. */
+TVLM_API tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session,
+                                   const tvlm_prompt *prompt, const tvlm_generate_params *params,
+                                   tvlm_result *result, tvlm_error *err);
+
+/* Chooses one id from logits [n_vocab]; recent (nullable) are the ids for the repetition penalty.
+ * state: the random state, seeded by the caller, advanced by the call. */
+TVLM_API tvlm_status tvlm_sample(const tvlm_model *model, const float *logits,
+                                 const tvlm_sampling *sampling, const int32_t *recent,
+                                 size_t n_recent, uint64_t *state, int32_t *id, tvlm_error *err);
+
+/* ---- dynamic batching ---------------------------------------------------------------------- */
+
+typedef struct tvlm_batcher_params {
+    size_t size;             /* sizeof(tvlm_batcher_params) */
+    unsigned max_batch_size; /* sessions of one pass; default 8 */
+    unsigned timeout_ms;     /* how long a pass waits for others; default 2 */
+} tvlm_batcher_params;
+TVLM_API void tvlm_batcher_params_init(tvlm_batcher_params *params);
+
+/* tvlm_generate calls that name the batcher, each on its own thread, share decoder passes. */
+TVLM_API tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *params,
+                                      tvlm_batcher **out, tvlm_error *err);
+TVLM_API void tvlm_batcher_free(tvlm_batcher *batcher); /* no call may be in flight */
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+typedef struct tvlm_memory {
+    uint64_t model_bytes;   /* packed weights, header and tokenizer */
+    uint64_t engine_bytes;  /* scratch arena, pool */
+    uint64_t session_bytes; /* KV cache, sampler, history */
+    uint64_t image_bytes;   /* one encoded picture */
+    uint64_t total_bytes;   /* one of each */
+} tvlm_memory;
+
+/* What model, one engine, one session and one image allocate, before anything is allocated. It is
+ * the plan that the constructors themselves follow, so the two cannot differ. Works on a model
+ * opened with header_only. */
+TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model,
+                                          const tvlm_engine_params *engine,
+                                          const tvlm_session_params *session, tvlm_memory *out,
+                                          tvlm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TINYVLM_H */

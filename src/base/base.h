@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ * Lowest layer: errors, checked arithmetic, aligned memory, arena, file mapping. */
+#ifndef TVLM_BASE_H
+#define TVLM_BASE_H
+
+#include "tinyvlm.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define TVLM_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define TVLM_PRINTF(f, a)
+#endif
+
+/* Fills err (nullable) and returns code, so `return tvlm_fail(...)` reads as one act. */
+tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...) TVLM_PRINTF(3, 4);
+
+#define TVLM_TRY(expr)                                                                             \
+    do {                                                                                           \
+        tvlm_status try_status = (expr);                                                           \
+        if (try_status != TVLM_OK)                                                                 \
+            return try_status;                                                                     \
+    } while (0)
+
+struct tvlm_cancel {
+    atomic_bool requested;
+};
+static inline bool tvlm_cancelled(const tvlm_cancel *cancel)
+{
+    return cancel && atomic_load_explicit(&cancel->requested, memory_order_relaxed);
+}
+
+/* Checked size arithmetic: false on overflow, *out untouched then. */
+static inline bool tvlm_mul_size(size_t a, size_t b, size_t *out)
+{
+    if (b && a > SIZE_MAX / b)
+        return false;
+    *out = a * b;
+    return true;
+}
+static inline bool tvlm_add_size(size_t a, size_t b, size_t *out)
+{
+    if (a > SIZE_MAX - b)
+        return false;
+    *out = a + b;
+    return true;
+}
+
+#define TVLM_ALIGN ((size_t)64)
+#define TVLM_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+static inline size_t tvlm_align_up(size_t n) /* caller guarantees n <= SIZE_MAX - 63 */
+{
+    return (n + TVLM_ALIGN - 1) & ~(TVLM_ALIGN - 1);
+}
+
+/* 64-byte aligned heap block, zeroed; NULL when out of memory or size is 0. */
+void *tvlm_aligned_alloc(size_t size);
+void tvlm_aligned_free(void *block);
+
+/* A byte slice that does not own its bytes. */
+typedef struct tvlm_str {
+    const char *data;
+    size_t len;
+} tvlm_str;
+bool tvlm_str_eq(tvlm_str s, const char *literal);
+
+/* ---- arena: the memory pool ------------------------------------------------------------------
+ *   base |== used ==|........ free ........| cap        mark = used; release(mark) frees above it
+ * Measure mode (base NULL, cap SIZE_MAX): the same calls move `used` and `peak` and return NULL,
+ * so running a computation's code over it yields its exact plan. Blocks are 64-byte aligned. */
+typedef struct tvlm_arena {
+    unsigned char *base;
+    size_t cap, used, peak;
+} tvlm_arena;
+void tvlm_arena_init(tvlm_arena *arena, void *base, size_t cap);
+void tvlm_arena_init_measure(tvlm_arena *arena);
+static inline bool tvlm_arena_measuring(const tvlm_arena *arena)
+{
+    return arena->base == NULL;
+}
+/* count * size bytes. A request beyond cap is a bug of the plan, not of the input: asserted. */
+void *tvlm_arena_alloc(tvlm_arena *arena, size_t count, size_t size);
+static inline size_t tvlm_arena_mark(const tvlm_arena *arena)
+{
+    return arena->used;
+}
+static inline void tvlm_arena_release(tvlm_arena *arena, size_t mark)
+{
+    arena->used = mark;
+}
+
+/* ---- read-only file mapping ---- */
+typedef struct tvlm_mapfile {
+    const unsigned char *data;
+    size_t size;
+} tvlm_mapfile;
+tvlm_status tvlm_mapfile_open(const char *path, tvlm_mapfile *out, tvlm_error *err);
+void tvlm_mapfile_release(const tvlm_mapfile *map, size_t offset, size_t size); /* drop pages read */
+void tvlm_mapfile_close(tvlm_mapfile *map);
+
+/* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */
+uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size);
+
+/* Monotonic clock in milliseconds, for reported timings only. */
+double tvlm_now_ms(void);
+
+#endif

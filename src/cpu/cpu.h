@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * CPU feature detection -> a mask of kernel tiers. */
+#ifndef TVLM_CPU_H
+#define TVLM_CPU_H
+
+#include "base/base.h"
+
+/* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture. */
+enum {
+    TVLM_CPU_AVX2 = 1u << 0, /* AVX2 + FMA + F16C, OS saves ymm */
+};
+
+/* What this machine and its OS offer. Pure apart from reading CPU state. */
+uint32_t tvlm_cpu_detect(void);
+/* Mask of the named tier and those below it, limited to detect(): NULL -> all, "scalar" -> 0,
+ * "avx2" ... An unknown name, or a tier this machine lacks, is TVLM_ERR_UNSUPPORTED naming the
+ * tiers that it has. */
+tvlm_status tvlm_cpu_mask(const char *name, uint32_t *mask, tvlm_error *err);
+const char *tvlm_cpu_tier_name(uint32_t mask); /* highest tier of the mask */
+
+#endif

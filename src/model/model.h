@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ * The loaded model: config, tokenizer, weights; and the plan by which a loader places tensors. */
+#ifndef TVLM_MODEL_H
+#define TVLM_MODEL_H
+
+#include "model/weights.h"
+
+#include <stdatomic.h>
+
+struct tvlm_model {
+    tvlm_config config;
+    tvlm_tokenizer *tokenizer;
+    tvlm_weights weights;
+    tvlm_kernels kernels;
+    uint32_t cpu_mask;
+    _Atomic int stage; /* tvlm_stage, release-stored once complete */
+    unsigned char *header; /* owned copy of the header bytes, strings point into it */
+    size_t header_size;
+    tvlm_gguf gguf;
+    unsigned char *block; /* all weights, 64-byte aligned; NULL when header_only */
+    size_t block_size;
+    uint64_t n_parameters;
+    uint32_t n_image_tokens, n_vision_tokens;
+    size_t heap_bytes; /* everything the model holds: header, index, tokenizer, block, itself */
+};
+
+/* Visual tokens of one picture after the bridge (decoder rows for FastVLM). */
+static inline bool tvlm_model_has_vision(const tvlm_model *model)
+{
+    return model->config.tower != TVLM_TOWER_NONE;
+}
+
+#endif

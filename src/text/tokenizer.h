@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ * Byte-level BPE (GPT-2 alphabet) with the Qwen2 and SmolLM2 pre-tokenizers. */
+#ifndef TVLM_TOKENIZER_H
+#define TVLM_TOKENIZER_H
+
+#include "base/base.h"
+
+typedef enum tvlm_pretokenizer {
+    TVLM_PRE_QWEN2 = 0, /* Qwen2 regex, NFC normalisation (FASTVLM paper checkpoints) */
+    TVLM_PRE_SMOLLM = 1, /* single digits, then GPT-2 regex, no normalisation */
+    TVLM_PRE_GPT2 = 2    /* GPT-2 regex, no normalisation */
+} tvlm_pretokenizer;
+
+typedef enum tvlm_token_type {
+    TVLM_TOKEN_NORMAL = 1,
+    TVLM_TOKEN_CONTROL = 3,     /* matched literally when parse_special, skipped by skip_special */
+    TVLM_TOKEN_USER_DEFINED = 4, /* matched literally always, shown */
+    TVLM_TOKEN_UNUSED = 5
+} tvlm_token_type; /* values are GGUF's */
+
+typedef struct tvlm_vocab {
+    tvlm_pretokenizer pre;
+    uint32_t n_tokens;
+    const tvlm_str *tokens; /* in the GPT-2 byte alphabet, special tokens literal; index = id */
+    const int32_t *types;   /* tvlm_token_type, nullable: all NORMAL */
+    uint32_t n_merges;
+    const tvlm_str *merges; /* "left right", rank = index */
+} tvlm_vocab;
+
+typedef struct tvlm_tokenizer tvlm_tokenizer;
+
+/* Copies what it needs into one block. Invalid vocabularies (a merge whose parts or result are no
+ * token, a character outside the byte alphabet, a missing byte token, too many entries) are refused
+ * naming the entry. Immutable afterwards, shared by threads. */
+tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tvlm_error *err);
+void tvlm_tokenizer_free(tvlm_tokenizer *tokenizer);
+size_t tvlm_tokenizer_bytes(const tvlm_tokenizer *tokenizer); /* heap bytes held */
+/* Heap bytes that tvlm_tokenizer_new will hold for this vocabulary, without allocating. */
+size_t tvlm_tokenizer_estimate(const tvlm_vocab *vocab);
+uint32_t tvlm_tokenizer_count(const tvlm_tokenizer *tokenizer);
+
+/* A run of text whose parts differ in whether special tokens are recognised. */
+typedef struct tvlm_span {
+    tvlm_str text;
+    bool parse_special;
+} tvlm_span;
+/* Encodes the concatenation of spans as one string (merges and pre-tokens may cross spans where the
+ * regex says so), recognising special tokens only where they lie wholly inside a parse_special span:
+ * template and user text are tokenised as the reference does, yet user text never becomes special. */
+tvlm_status tvlm_tokenizer_encode_spans(const tvlm_tokenizer *tokenizer, const tvlm_span *spans,
+                                        size_t n_spans, int32_t *ids, size_t cap, size_t *n,
+                                        tvlm_error *err);
+
+/* Any bytes in; up to cap ids out, *n the number needed. Allocates temporary memory in proportion
+ * to the longest pre-token, runs in O(len log len). Invalid UTF-8 bytes are kept: decode(encode(x))
+ * == x for every x without normalisation, and for NFC text otherwise. */
+tvlm_status tvlm_tokenizer_encode(const tvlm_tokenizer *tokenizer, const char *text, size_t len,
+                                  bool parse_special, int32_t *ids, size_t cap, size_t *n,
+                                  tvlm_error *err);
+/* Up to cap bytes, *n the number needed. Ids outside the vocabulary are an error. */
+tvlm_status tvlm_tokenizer_decode(const tvlm_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
+                                  bool skip_special, char *text, size_t cap, size_t *n,
+                                  tvlm_error *err);
+/* The id of a literal token, or -1. */
+int32_t tvlm_tokenizer_id(const tvlm_tokenizer *tokenizer, tvlm_str token);
+/* The bytes of one token (raw, not the GPT-2 alphabet); empty for ids outside the vocabulary. */
+tvlm_str tvlm_tokenizer_piece(const tvlm_tokenizer *tokenizer, int32_t id);
+bool tvlm_tokenizer_is_control(const tvlm_tokenizer *tokenizer, int32_t id);
+
+/* The longest prefix of text that ends on a whole UTF-8 character (invalid bytes count as whole),
+ * so that a stream never splits one. */
+size_t tvlm_utf8_whole(const char *text, size_t len);
+
+#endif
