@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# The commands of the README, on top of CMake (see CMakePresets.json for other builds).
+PREFIX ?= /usr/local
+MAKEFLAGS += --no-print-directory
+
+.PHONY: all demo test test-long format clean install
+
+all:
+	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
+	@cmake --build build --parallel --target tinyvlm tinyvlm-cli example-basic
+
+demo:
+	@scripts/deps.sh demo
+	@$(MAKE) all
+	build/tinyvlm describe examples/photos/*.jpg
+
+test:
+	@scripts/deps.sh test
+	@scripts/test.sh
+
+test-long:
+	@scripts/deps.sh test
+	@scripts/test.sh long
+
+format:
+	@scripts/deps.sh test
+	@scripts/format.sh
+
+clean: # the Python packages of build/venv stay
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +; fi
+
+install:
+	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$(PREFIX)"
+	@$(MAKE) all
+	cmake --install build

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/deps.sh demo|test
+# Installs what `make demo` or `make test` needs and this machine lacks: on Debian and Ubuntu with
+# apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
+# is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+have() { command -v "$1" >/dev/null 2>&1; }
+lib() { pkg-config --exists "$@" 2>/dev/null; }
+# Some distributions package the sanitizers apart from the compiler.
+clang_runtime() {
+    echo 'int main(void) { return 0; }' |
+        clang -x c - -fsanitize=address -o /dev/null 2>/dev/null
+}
+python_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+# set | check | apt | dnf | pacman | brew
+needs='
+demo|have gcc|gcc libc6-dev|gcc|gcc|gcc
+demo|have make|make|make|make|make
+demo|have cmake|cmake|cmake|cmake|cmake
+demo|have pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkg-config
+demo|lib libturbojpeg|libturbojpeg0-dev|turbojpeg-devel|libjpeg-turbo|jpeg-turbo
+demo|lib spng|libspng-dev|libspng-devel|libspng|libspng
+demo|lib libwebp libwebpdemux|libwebp-dev|libwebp-devel|libwebp|webp
+demo|lib libexif|libexif-dev|libexif-devel|libexif|libexif
+demo|lib jansson|libjansson-dev|jansson-devel|jansson|jansson
+test|have g++|g++|gcc-c++|gcc|gcc
+test|have clang|clang|clang|clang|llvm
+test|clang_runtime|libclang-rt-dev|compiler-rt|compiler-rt|llvm
+test|have objdump|binutils|binutils|binutils|binutils
+test|lib cmocka|libcmocka-dev|libcmocka-devel|cmocka|cmocka
+test|python_venv|python3 python3-venv|python3|python|python
+'
+
+# missing COLUMN: packages of that column whose check fails
+missing() {
+    local set check apt dnf pacman brew columns
+    while IFS='|' read -r set check apt dnf pacman brew; do
+        [ -n "$set" ] || continue
+        [ "$set" = demo ] || [ "$goal" = test ] || continue
+        columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
+        $check || printf '%s ' "${columns[$1]}"
+    done <<<"$needs"
+}
+
+install_system() {
+    [ -n "$(missing 1)" ] || return 0
+    local root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    if have apt-get && have "${root[@]:-true}"; then
+        local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q
+            -o DPkg::Lock::Timeout=300)
+        "${apt[@]}" update
+        local package packages=()
+        for package in $(missing 1); do # releases differ in how they split packages
+            ! apt-cache show "$package" >/dev/null 2>&1 || packages+=("$package")
+        done
+        echo "Installing: ${packages[*]}"
+        "${apt[@]}" install -y --no-install-recommends "${packages[@]}"
+    else
+        echo "Some packages are missing. Install them and run this again:"
+        if have apt-get; then
+            echo "    apt-get install $(missing 1)"
+        elif have dnf; then
+            echo "    sudo dnf install $(missing 2)"
+        elif have pacman; then
+            echo "    sudo pacman -S --needed $(missing 3)"
+        elif have brew; then
+            echo "    brew install $(missing 4)"
+        else
+            echo "    (names as in Debian) $(missing 1)"
+        fi
+        exit 1
+    fi
+    local left
+    left=$(missing 1)
+    [ -z "$left" ] || { echo "Still missing after installing: $left"; exit 1; }
+}
+
+install_python() {
+    local wanted=tests/requirements.txt done=build/venv/requirements.txt
+    cmp -s "$wanted" "$done" && return 0
+    python3 -m venv build/venv
+    build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$done"
+}
+
+goal=${1:-}
+case $goal in
+demo) install_system ;;
+test)
+    install_system
+    install_python
+    ;;
+*)
+    sed -n '3,6s/^# //p' "$0"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/gates.sh BUILD-DIR
+# Rules of the code base that a compiler does not check, one gate each.
+set -uo pipefail
+export LC_ALL=C
+build=$(cd "${1:?usage: scripts/gates.sh BUILD-DIR}" && pwd)
+cd "$(dirname "$0")/.."
+archive=$build/libtinyvlm.a
+objects=$build/CMakeFiles/tinyvlm.dir
+cc=${CC:-cc}
+cxx=${CXX:-g++}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+bad=0
+
+# verdict NAME RULE <OFFENCES: none is a pass. Not in a pipe, whose subshell would lose the count.
+verdict() {
+    local offences
+    offences=$(cat)
+    if [ -z "$offences" ]; then
+        echo "gate $1: ok"
+    else
+        echo "gate $1: FAILED: $2"
+        sed -n '1,20s/^/    /p' <<<"$offences"
+        bad=$((bad + 1))
+    fi
+}
+
+sources() { find src -name '*.[ch]' | sort; }
+
+symbol_prefix() {
+    nm -g --defined-only "$archive" | awk 'NF == 3 && $3 !~ /^tvlm_/ { print $3 }' | sort -u
+}
+
+# Rank of each folder of src/; a file may include its own folder and lower ranks.
+include_graph() {
+    sources | xargs awk '
+        BEGIN {
+            n = split("base cpu quant kernels text model image nn vision,lm engine", rows, " ")
+            for (i = 1; i <= n; i++) {
+                m = split(rows[i], names, ",")
+                for (j = 1; j <= m; j++)
+                    rank[names[j]] = i
+            }
+        }
+        FNR == 1 { split(FILENAME, path, "/"); own = path[2] }
+        FNR == 1 && !(own in rank) { print FILENAME ": folder " own " has no rank" }
+        match($0, /^[ \t]*#[ \t]*include[ \t]*"[^"]*"/) {
+            target = substr($0, RSTART, RLENGTH)
+            sub(/^[^"]*"/, "", target)
+            sub(/"$/, "", target)
+            if (target == "tinyvlm.h")
+                next
+            split(target, to, "/")
+            if (!(to[1] in rank) || target ~ /\.\./)
+                print FILENAME ":" FNR ": " target " is not a path from src/"
+            else if (to[1] != own && rank[to[1]] >= rank[own])
+                print FILENAME ":" FNR ": " own " includes " target
+        }'
+}
+
+wide_vectors() {
+    find src -name '*.c' ! -path 'src/kernels/x86/*' | sort | while read -r source; do
+        if objdump -d --no-show-raw-insn "$objects/$source.o" 2>&1 |
+            grep -qE '%[yz]mm[0-9]|No such file'; then
+            echo "$source"
+        fi
+    done
+}
+
+header_alone() {
+    printf '#include "tinyvlm.h"\n' >"$tmp/alone.c"
+    cp "$tmp/alone.c" "$tmp/alone.cpp"
+    local strict=(-Wall -Wextra -Wpedantic -Wundef -Werror -Iinclude -fsyntax-only)
+    "$cc" -std=c11 -Wstrict-prototypes "${strict[@]}" "$tmp/alone.c" 2>&1
+    "$cxx" -std=c++17 "${strict[@]}" "$tmp/alone.cpp" 2>&1
+}
+
+# In the source, as the compiler rewrites some of these calls, and in the objects, as macros hide.
+banned_calls() {
+    local names='abort|_?exit|_Exit|quick_exit|v?f?printf|puts|fputs|putchar|putc|fputc|perror'
+    names+='|strcpy|stpcpy|strcat|v?sprintf|atoi|atol|atoll|atof|gets|strtok|rand|srand'
+    sources | while read -r file; do
+        # without comments, character and string constants
+        "$cc" -fpreprocessed -dD -E -P -w -x c "$file" 2>/dev/null |
+            sed -e "s/'\([^'\\\\]\|\\\\.\)'/0/g" -e 's/"\([^"\\]\|\\.\)*"/""/g' |
+            grep -oE "(^|[^A-Za-z0-9_.>])($names)[ ]*\(" | sed "s|^[^A-Za-z_]*|$file: |"
+    done
+    nm -A -u "$archive" 2>/dev/null |
+        awk -v names="^(__)?($names|stdout|stderr)(_chk)?\$" '$NF ~ names { print $1, $NF }'
+}
+
+# Const tables with pointers live in .data.rel.ro, which is read-only once relocated.
+mutable_globals() {
+    objdump -t "$archive" | awk '
+        /file format/ { file = $1; sub(/:$/, "", file) }
+        NF >= 5 && $NF !~ /^\./ &&
+        (/ \*COM\*/ || (/[ \t]\.(data|bss|tdata|tbss)[.A-Za-z0-9_]*\t/ && !/[ \t]\.data\.rel\.ro/)) {
+            print file " " $NF
+        }'
+}
+
+link_libraries() {
+    "$cc" -shared -o "$tmp/all.so" -Wl,-z,defs -Wl,--whole-archive "$archive" \
+        -Wl,--no-whole-archive -lm -pthread 2>&1 && readelf -d "$tmp/all.so" |
+        sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+        grep -vE '^(libc|libm|libpthread|ld-linux[-a-z0-9_]*)\.so\.[0-9]+$'
+}
+
+[ -e "$archive" ] || { echo "gates: $archive is missing, build first"; exit 1; }
+for tool in nm objdump readelf "$cc" "$cxx"; do
+    command -v "$tool" >/dev/null || { echo "gates: $tool is missing: scripts/deps.sh test"; exit 1; }
+done
+verdict symbol-prefix 'external symbols of libtinyvlm.a start with tvlm_' < <(symbol_prefix)
+verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
+verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
+verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
+verdict banned-calls 'the library neither prints, exits nor uses unbounded calls' < <(banned_calls)
+verdict mutable-globals 'the library keeps no global state' < <(mutable_globals)
+verdict link-libraries 'the library needs libc, libm and threads only' < <(link_libraries)
+formatted=$(scripts/format.sh --check 2>&1)
+if [ $? = 77 ]; then
+    echo "gate format: skipped: $formatted"
+else
+    verdict format 'make format leaves every C file as it is' <<<"$formatted"
+fi
+[ "$bad" = 0 ] || { echo "gates: $bad failed"; exit 1; }

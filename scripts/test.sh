@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/test.sh [long]
+#   1. GCC release build        every test
+#   2. clang, address and undefined behaviour sanitizers    C tests, fuzz corpora
+#   3. clang, thread sanitizer  tests that use threads
+#   4. `long` only: each libFuzzer target for FUZZ_SECONDS (60)
+# Closes with "N passed, N failed" over all; a build that fails counts as one failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+export CC="${CC:-gcc}" # read when build/ is first configured
+jobs=$(getconf _NPROCESSORS_ONLN)
+fixed_addresses=() # the thread sanitizer of older compilers fails where addresses vary more
+setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
+passed=0
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# build DIR TARGET CMAKE-ARGUMENTS...
+build() {
+    local dir=$1 target=$2
+    shift 2
+    echo "=== $dir ($target)"
+    cmake -S . -B "$dir" -DTVLM_TESTS=ON -DTVLM_WERROR="${TVLM_WERROR:-OFF}" "$@" >"$log" 2>&1 &&
+        cmake --build "$dir" --parallel "$jobs" --target "$target" >"$log" 2>&1 && return
+    cat "$log"
+    echo "=== $dir does not build"
+    failed=$((failed + 1))
+    return 1
+}
+
+# check DIR CTEST-ARGUMENTS...
+check() {
+    local dir=$1 ok bad
+    shift
+    (cd "$dir" && "${fixed_addresses[@]}" ctest --output-on-failure --no-tests=error -j "$jobs" "$@") | tee "$log"
+    local status=${PIPESTATUS[0]}
+    bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of .*/\1/p' "$log")
+    ok=$(sed -n 's/.*tests failed out of \([0-9]*\).*/\1/p' "$log")
+    if [ -z "$ok" ] || { [ "$status" != 0 ] && [ "$bad" = 0 ]; }; then
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + ok - bad))
+    failed=$((failed + bad))
+}
+
+fuzz() {
+    local target name
+    for target in build/fuzz/tests/libfuzzer-*; do
+        [ -x "$target" ] || continue
+        name=${target##*/libfuzzer-}
+        echo "=== fuzz $name"
+        mkdir -p "build/fuzz/corpus/$name"
+        if "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=0 -verbosity=0 \
+            "-artifact_prefix=build/fuzz/$name-" "build/fuzz/corpus/$name" \
+            "tests/fuzz/corpus/$name"; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+        fi
+    done
+}
+
+build build all -DCMAKE_BUILD_TYPE=Release && check build -L 'fast|medium'
+build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
+    -DTVLM_SANITIZE=address,undefined &&
+    check build/asan-ubsan -L sanitized
+build build/tsan thread-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
+    -DTVLM_SANITIZE=thread &&
+    check build/tsan -L threads
+if [ "${1:-}" = long ]; then
+    build build/fuzz all -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang -DTVLM_FUZZ=ON \
+        -DTVLM_SANITIZE=address,undefined && fuzz
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * Aligned blocks and the arena. */
+#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200112L /* posix_memalign */
+#endif
+#include "base/base.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
+
+void *tvlm_aligned_alloc(size_t size)
+{
+    if (size == 0) return NULL;
+    void *block = NULL;
+#if defined(_WIN32)
+    block = _aligned_malloc(size, TVLM_ALIGN);
+#else
+    if (posix_memalign(&block, TVLM_ALIGN, size) != 0) return NULL;
+#endif
+    if (block) memset(block, 0, size);
+    return block;
+}
+
+void tvlm_aligned_free(void *block)
+{
+#if defined(_WIN32)
+    _aligned_free(block);
+#else
+    free(block);
+#endif
+}
+
+void tvlm_arena_init(tvlm_arena *arena, void *base, size_t cap)
+{
+    assert(base && ((uintptr_t)base & (TVLM_ALIGN - 1)) == 0);
+    *arena = (tvlm_arena){.base = base, .cap = cap};
+}
+
+void tvlm_arena_init_measure(tvlm_arena *arena)
+{
+    *arena = (tvlm_arena){.cap = SIZE_MAX};
+}
+
+/* Bytes of a block rounded up to the alignment; false on overflow. */
+static bool block_size(size_t count, size_t size, size_t *out)
+{
+    size_t bytes;
+    if (!tvlm_mul_size(count, size, &bytes) || bytes > SIZE_MAX - (TVLM_ALIGN - 1)) return false;
+    *out = tvlm_align_up(bytes);
+    return true;
+}
+
+void *tvlm_arena_alloc(tvlm_arena *arena, size_t count, size_t size)
+{
+    size_t bytes;
+    bool fits = block_size(count, size, &bytes) && bytes <= arena->cap - arena->used;
+    if (tvlm_arena_measuring(arena)) {
+        /* A plan too large for size_t saturates, so that no limit or allocation accepts it. */
+        arena->used = fits ? arena->used + bytes : SIZE_MAX;
+    } else {
+        assert(fits);
+        if (!fits) return NULL;
+        arena->used += bytes;
+    }
+    if (arena->used > arena->peak) arena->peak = arena->used;
+    return tvlm_arena_measuring(arena) ? NULL : arena->base + (arena->used - bytes);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT
+ * Thread pool. One job at a time, described by plain fields and guarded by `gate`:
+ *
+ *   gate = 2 * helpers inside + 1 while the job is open
+ *
+ *   caller   writes the job, opens the gate, takes tasks, closes the gate, waits for gate 0
+ *   helper   enters only an open gate (which publishes the job to it), takes tasks, leaves
+ *
+ * A helper that wakes late finds the gate closed and sleeps again: the caller never waits for a
+ * thread that the system has not scheduled, only for tasks that have begun. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_getaffinity */
+#elif !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200112L
+#endif
+#include "base/pool.h"
+
+#include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
+#include <unistd.h>
+#endif
+
+enum {
+    MAX_THREADS = 1024,
+    /* About 50 us of pause instructions: longer than the serial work between two operators of a
+     * decoder step, short beside the cost of a needless sleep. */
+    SPINS = 1000
+};
+
+typedef struct helper {
+    tvlm_pool *pool;
+    pthread_t handle;
+    unsigned thread;
+} helper;
+
+struct tvlm_pool {
+    atomic_uint gate;
+    atomic_size_t next;      /* the next task nobody has taken */
+    atomic_uint generation;  /* counts jobs; a change wakes the helpers */
+    atomic_bool interrupted; /* a task was refused because of cancel */
+    /* the job */
+    size_t n_tasks;
+    tvlm_task fn;
+    void *ctx;
+    const tvlm_cancel *cancel;
+
+    pthread_mutex_t mutex; /* generation, stop and waits on the two conditions */
+    pthread_cond_t work, done;
+    bool stop;
+    unsigned n_helpers;
+    helper helpers[];
+};
+
+static inline void spin_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void take_tasks(tvlm_pool *pool, unsigned thread)
+{
+    while (!atomic_load_explicit(&pool->interrupted, memory_order_relaxed)) {
+        size_t task = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+        if (task >= pool->n_tasks) return;
+        if (tvlm_cancelled(pool->cancel)) {
+            atomic_store_explicit(&pool->interrupted, true, memory_order_relaxed);
+            return;
+        }
+        pool->fn(pool->ctx, task, thread);
+    }
+}
+
+/* Acquire: entering sees the job that opened the gate. */
+static bool enter(tvlm_pool *pool)
+{
+    unsigned gate = atomic_load_explicit(&pool->gate, memory_order_relaxed);
+    while (gate & 1)
+        if (atomic_compare_exchange_weak_explicit(&pool->gate, &gate, gate + 2,
+                                                  memory_order_acquire, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+/* Release: what this helper's tasks wrote is seen by the caller that finds the gate at 0. */
+static void leave(tvlm_pool *pool)
+{
+    if (atomic_fetch_sub_explicit(&pool->gate, 2, memory_order_release) == 2) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+/* Waits for a job after `seen`; returns its generation, or `seen` when the pool stops. */
+static unsigned wait_for_work(tvlm_pool *pool, unsigned seen)
+{
+    for (int i = 0; i < SPINS; i++) {
+        unsigned now = atomic_load_explicit(&pool->generation, memory_order_relaxed);
+        if (now != seen) return now;
+        spin_pause();
+    }
+    pthread_mutex_lock(&pool->mutex);
+    while (!pool->stop && atomic_load_explicit(&pool->generation, memory_order_relaxed) == seen)
+        pthread_cond_wait(&pool->work, &pool->mutex);
+    unsigned now =
+        pool->stop ? seen : atomic_load_explicit(&pool->generation, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->mutex);
+    return now;
+}
+
+static void *helper_main(void *arg)
+{
+    helper *self = arg;
+    tvlm_pool *pool = self->pool;
+    /* The pool starts at 0. A helper that starts late may join a running job, which is fine. */
+    for (unsigned seen = 0, now; (now = wait_for_work(pool, seen)) != seen; seen = now) {
+        if (enter(pool)) {
+            take_tasks(pool, self->thread);
+            leave(pool);
+        }
+    }
+    return NULL;
+}
+
+static void open_job(tvlm_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    atomic_store_explicit(&pool->gate, 1, memory_order_release);
+    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_relaxed);
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static void close_job(tvlm_pool *pool)
+{
+    if (atomic_fetch_and_explicit(&pool->gate, ~1u, memory_order_acquire) == 1) return;
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&pool->gate, memory_order_acquire) == 0) return;
+        spin_pause();
+    }
+    pthread_mutex_lock(&pool->mutex);
+    while (atomic_load_explicit(&pool->gate, memory_order_acquire) != 0)
+        pthread_cond_wait(&pool->done, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static bool run_here(size_t n_tasks, tvlm_task fn, void *ctx, const tvlm_cancel *cancel)
+{
+    for (size_t task = 0; task < n_tasks; task++) {
+        if (tvlm_cancelled(cancel)) return false;
+        fn(ctx, task, 0);
+    }
+    return true;
+}
+
+bool tvlm_pool_for(tvlm_pool *pool, size_t n_tasks, tvlm_task fn, void *ctx,
+                   const tvlm_cancel *cancel)
+{
+    if (n_tasks <= 1 || tvlm_pool_threads(pool) == 1) return run_here(n_tasks, fn, ctx, cancel);
+    pool->n_tasks = n_tasks;
+    pool->fn = fn;
+    pool->ctx = ctx;
+    pool->cancel = cancel;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->interrupted, false, memory_order_relaxed);
+    open_job(pool);
+    take_tasks(pool, 0);
+    close_job(pool);
+    return !atomic_load_explicit(&pool->interrupted, memory_order_relaxed);
+}
+
+static void stop_helpers(tvlm_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (unsigned i = 0; i < pool->n_helpers; i++)
+        pthread_join(pool->helpers[i].handle, NULL);
+}
+
+static bool start_helpers(tvlm_pool *pool, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        helper *h = &pool->helpers[i];
+        h->pool = pool;
+        h->thread = i + 1;
+        if (pthread_create(&h->handle, NULL, helper_main, h) != 0) return false;
+        pool->n_helpers = i + 1;
+    }
+    return true;
+}
+
+size_t tvlm_pool_bytes(unsigned n_threads)
+{
+    return sizeof(tvlm_pool) + (n_threads ? n_threads - 1 : 0) * sizeof(helper);
+}
+
+tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err)
+{
+    *out = NULL;
+    if (n_threads < 1 || n_threads > MAX_THREADS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_threads is %u, allowed are 1 to %d", n_threads,
+                         MAX_THREADS);
+    tvlm_pool *pool = tvlm_aligned_alloc(tvlm_pool_bytes(n_threads));
+    if (!pool)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a pool of %u threads", n_threads);
+    atomic_init(&pool->gate, 0);
+    atomic_init(&pool->next, 0);
+    atomic_init(&pool->generation, 0);
+    atomic_init(&pool->interrupted, false);
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    if (!start_helpers(pool, n_threads - 1)) {
+        tvlm_pool_free(pool);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start %u threads", n_threads - 1);
+    }
+    *out = pool;
+    return TVLM_OK;
+}
+
+void tvlm_pool_free(tvlm_pool *pool)
+{
+    if (!pool) return;
+    stop_helpers(pool);
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->mutex);
+    tvlm_aligned_free(pool);
+}
+
+unsigned tvlm_pool_threads(const tvlm_pool *pool)
+{
+    return pool ? pool->n_helpers + 1 : 1;
+}
+
+unsigned tvlm_cpu_count(void)
+{
+#if defined(_WIN32)
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
+#else
+#if defined(__linux__)
+    cpu_set_t set; /* what taskset, containers and batch systems allow */
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+#endif
+}
