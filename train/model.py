@@ -1,0 +1,174 @@
+"""Tiny-VLM without its tower: attention pooling and a decoder with gated cross-attention.
+
+Parameter names are the exported tensor names. Shapes: B rows of text, I pictures, T ids, d width."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import tower
+
+D, HEADS, KV_HEADS, HEAD_DIM, FF = 576, 9, 3, 64, 1536
+RMS_EPS, ROPE_THETA, LN_EPS = 1e-5, 100000.0, 1e-5
+N_QUERY, POOL_FF = 32, 1152
+CONTEXT = 512
+# SmolLM2-135M layers that start each variant (4 layers ~25M, 10 ~49M, 23 ~101M parameters in all)
+VARIANTS = {"25m": [0, 1, 15, 29], "50m": [0, 1, 2, 6, 10, 14, 18, 22, 28, 29],
+            "100m": [i for i in range(30) if i not in (10, 12, 14, 16, 18, 20, 22)]}
+GATE_INIT = 0.1
+
+
+def attend(q, k, v, mask=None):
+    """q [B][h][T][64], k, v [B][h][S][64]: plain products are faster here than the fused call
+    backwards, for sequences this short."""
+    a = q @ k.transpose(-1, -2) * HEAD_DIM ** -0.5
+    if mask is not None:
+        a = a.masked_fill(mask, float("-inf"))
+    return a.float().softmax(-1).to(q.dtype) @ v
+
+
+def heads(x, n):
+    return x.unflatten(-1, (n, HEAD_DIM)).transpose(1, 2)
+
+
+def merge(x):
+    return x.transpose(1, 2).flatten(2)
+
+
+class Pooling(nn.Module):
+    """N learned queries cross-attend to both maps of the tower (2-D positions learned)."""
+
+    def __init__(self):
+        super().__init__()
+        self.hi, self.lo = nn.Linear(tower.C_HI, D), nn.Linear(tower.C_LO, D)
+        self.pos = nn.Parameter(torch.randn(tower.N_HI + tower.N_LO, D) * 0.02)
+        self.norm = nn.LayerNorm(D, eps=LN_EPS)
+        self.query = nn.Parameter(torch.randn(N_QUERY, D))
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            setattr(self, name, nn.Linear(D, D))
+            nn.init.zeros_(getattr(self, name).bias)
+        self.ffn_norm = nn.LayerNorm(D, eps=LN_EPS)
+        self.ffn_up, self.ffn_down = nn.Linear(D, POOL_FF), nn.Linear(POOL_FF, D)
+        self.out_norm = nn.LayerNorm(D, eps=LN_EPS)
+
+    def tokens(self, hi, lo):
+        """hi [I][49][1280], lo [I][196][112] -> [I][245][d]"""
+        return self.norm(torch.cat([self.hi(hi), self.lo(lo)], 1) + self.pos)
+
+    def forward(self, hi, lo):
+        """-> visual tokens [I][32][d]"""
+        t = self.tokens(hi, lo)
+        q = heads(self.attn_q(self.query)[None], HEADS).expand(len(t), -1, -1, -1)
+        a = attend(q, heads(self.attn_k(t), HEADS), heads(self.attn_v(t), HEADS))
+        y = self.query + self.attn_output(merge(a))
+        y = y + self.ffn_down(F.gelu(self.ffn_up(self.ffn_norm(y))))
+        return self.out_norm(y)
+
+
+def linear(n_in, n_out):
+    return nn.Linear(n_in, n_out, bias=False)
+
+
+def rope(x, cos, sin):
+    """Halves convention: pairs (i, i + d/2)."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn_norm = nn.RMSNorm(D, eps=RMS_EPS)
+        self.attn_q, self.attn_output = linear(D, D), linear(D, D)
+        self.attn_k, self.attn_v = (linear(D, KV_HEADS * HEAD_DIM) for _ in range(2))
+        self.cross_norm = nn.RMSNorm(D, eps=RMS_EPS)
+        self.cross_q, self.cross_output = linear(D, D), linear(D, D)
+        self.cross_k, self.cross_v = (linear(D, KV_HEADS * HEAD_DIM) for _ in range(2))
+        self.cross_gate = nn.Parameter(torch.full((1,), GATE_INIT))
+        self.ffn_norm = nn.RMSNorm(D, eps=RMS_EPS)
+        self.ffn_gate, self.ffn_up, self.ffn_down = linear(D, FF), linear(D, FF), linear(FF, D)
+
+    def forward(self, x, visual, picture, cos, sin, mask):
+        """x [B][T][d]; visual [I][32][d]; picture [B]: which of the I pictures each row sees."""
+        n = self.attn_norm(x)
+        q = rope(heads(self.attn_q(n), HEADS), cos, sin)
+        k = rope(heads(self.attn_k(n), KV_HEADS), cos, sin).repeat_interleave(HEADS // KV_HEADS, 1)
+        v = heads(self.attn_v(n), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
+        x = x + self.attn_output(merge(attend(q, k, v, mask)))
+        q = heads(self.cross_q(self.cross_norm(x)), HEADS)
+        k, v = (heads(f(visual), KV_HEADS)[picture].repeat_interleave(HEADS // KV_HEADS, 1)
+                for f in (self.cross_k, self.cross_v))
+        x = x + torch.tanh(self.cross_gate) * self.cross_output(merge(attend(q, k, v)))
+        n = self.ffn_norm(x)
+        return x + self.ffn_down(F.silu(self.ffn_gate(n)) * self.ffn_up(n))
+
+
+class TinyVLM(nn.Module):
+    def __init__(self, n_vocab, n_layers):
+        super().__init__()
+        self.pool = Pooling()
+        self.token_embd = nn.Embedding(n_vocab, D)
+        self.blk = nn.ModuleList(Layer() for _ in range(n_layers))
+        self.output_norm = nn.RMSNorm(D, eps=RMS_EPS)
+
+    def forward(self, ids, visual, picture):
+        """ids [B][T] -> hidden states after the last norm [B][T][d]."""
+        t = ids.shape[1]
+        inv = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
+        angle = torch.arange(t, dtype=torch.float64)[:, None] * inv
+        cos, sin = angle.cos().float(), angle.sin().float()
+        mask = torch.ones(t, t, dtype=torch.bool).triu(1)
+        x = self.token_embd(ids)
+        for layer in self.blk:
+            x = layer(x, visual, picture, cos, sin, mask)
+        return self.output_norm(x)
+
+    def logits(self, hidden):
+        return hidden @ self.token_embd.weight.T  # tied
+
+    @torch.no_grad()
+    def generate(self, prompts, visual, eos, max_tokens=24):
+        """Greedy. prompts: B id lists, visual [B][32][d] -> B id lists, eos not included.
+
+        Rows of equal prompt length only run together, so no padding is ever attended to."""
+        out = [None] * len(prompts)
+        by_length = {}
+        for i, p in enumerate(prompts):
+            by_length.setdefault(len(p), []).append(i)
+        for rows in by_length.values():
+            ids = torch.tensor([prompts[i] for i in rows])
+            done = torch.zeros(len(rows), dtype=torch.bool)
+            start = ids.shape[1]
+            v = visual[rows]
+            for _ in range(max_tokens):
+                h = self.forward(ids, v, torch.arange(len(rows)))[:, -1]
+                nxt = self.logits(h).argmax(-1)
+                nxt[done] = eos
+                ids = torch.cat([ids, nxt[:, None]], 1)
+                done |= nxt == eos
+                if done.all():
+                    break
+            for r, i in enumerate(rows):
+                tail = ids[r, start:].tolist()
+                out[i] = tail[:tail.index(eos)] if eos in tail else tail
+        return out
+
+
+def initialise(model, smollm2, old_ids, layers, class_names):
+    """Decoder from SmolLM2's layers; the bridge so that the tower's ImageNet classifier speaks the
+    decoder's language: the 1280 features are projected by classifier weights times the embeddings of
+    the class names, scaled to unit variance of the default initialisation."""
+    with torch.no_grad():
+        model.token_embd.weight.copy_(smollm2.tensor("token_embd.weight")[old_ids])
+        model.output_norm.weight.copy_(smollm2.tensor("output_norm.weight"))
+        for layer, source in zip(model.blk, layers):
+            for name, p in layer.named_parameters():
+                if not name.startswith("cross"):
+                    p.copy_(smollm2.tensor(f"blk.{source}.{name}"))
+            layer.cross_norm.weight.copy_(layer.attn_norm.weight)
+            layer.cross_q.weight.copy_(layer.attn_q.weight)
+        if class_names is not None:
+            embeddings = torch.stack([model.token_embd.weight[n].mean(0) for n in class_names])
+            classifier = tower.load()["classifier.weight"]
+            w = embeddings.T @ (classifier - classifier.mean(0))
+            model.pool.hi.weight.copy_(w * (model.pool.hi.weight.std() / w.std()))
