@@ -22,13 +22,24 @@ typedef struct tvlm_cx {
     tvlm_arena *arena;
     const tvlm_cancel *cancel;
     const tvlm_tap *tap;
-    bool stopped; /* a cancel was seen: all later ops return at once */
+    bool stopped;       /* a cancel was seen: all later ops return at once */
+    unsigned n_threads; /* measure mode without a pool: threads to plan for; 0: the pool's */
 } tvlm_cx;
 
 static inline bool tvlm_nn_live(const tvlm_cx *cx)
 {
     return !cx->stopped && !tvlm_arena_measuring(cx->arena);
 }
+static inline bool tvlm_nn_ok(const tvlm_cx *cx)
+{
+    return !cx->stopped;
+}
+
+/* Runs the tasks over the pool; returns at once when not live, stops cx on a cancel. Scratch of a
+ * thread: slice `thread` of tvlm_nn_slices, which are `count` elements of `size` bytes each, cache
+ * line aligned; *stride is their distance in bytes. */
+void tvlm_nn_run(tvlm_cx *cx, size_t n_tasks, tvlm_task fn, void *ctx);
+void *tvlm_nn_slices(tvlm_cx *cx, size_t count, size_t size, size_t *stride);
 
 /* A feature map, NHWC with n = 1. */
 typedef struct tvlm_fmap {
@@ -36,30 +47,83 @@ typedef struct tvlm_fmap {
     size_t h, w, c;
 } tvlm_fmap;
 tvlm_fmap tvlm_nn_fmap(tvlm_cx *cx, size_t h, size_t w, size_t c); /* from the arena */
+/* h*w*c, SIZE_MAX on overflow: the arena's plan then saturates and no allocation accepts it. */
+static inline size_t tvlm_nn_elements(size_t h, size_t w, size_t c)
+{
+    size_t n;
+    return tvlm_mul_size(h, w, &n) && tvlm_mul_size(n, c, &n) ? n : SIZE_MAX;
+}
 void tvlm_nn_tap(tvlm_cx *cx, const char *name, const float *data, size_t h, size_t w, size_t c);
 
-/* y[m][n] = scale * act(x[m][k] W^T + b) + residual; contiguous rows; residual nullable or y. */
+/* ---- linear -------------------------------------------------------------------------------------
+ * y[m][n] = scale * act(x[m][k] W^T + b) + residual; contiguous rows; residual nullable or y. */
 void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float *x, size_t m,
                     float scale, const float *residual, float *y);
-/* y = residual + down(act(up(x))), hidden kept per tile of rows; y may be residual, not x. */
+/* y = residual + down(act(up(x))), hidden kept per tile of rows when there are many; residual
+ * nullable or y; y may not be x. */
 void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_linear *down,
                  const float *x, size_t m, const float *residual, float *y);
-/* Depthwise; symmetric padding k/2 when same_tf is false, TensorFlow SAME otherwise. Output map from
- * the caller, of size tvlm_nn_conv_out. mult = d->c_out / x.c. */
+
+/* ---- convolution --------------------------------------------------------------------------------
+ * Symmetric padding k/2 when same_tf is false, TensorFlow's SAME otherwise (the same thing at
+ * stride 1). The output map y comes from the caller, of size tvlm_nn_conv_out; not x. */
+size_t tvlm_nn_conv_out(size_t in, unsigned k, unsigned stride, bool same_tf);
+/* Pixels of padding before the first row or column. */
+unsigned tvlm_nn_conv_pad(size_t in, unsigned k, unsigned stride, bool same_tf);
+/* Depthwise, channel multiplier d->c_out / x.c: output channel o reads input o / mult. */
 void tvlm_nn_dwconv(tvlm_cx *cx, const tvlm_dwconv *d, unsigned stride, bool same_tf, tvlm_act act,
                     tvlm_fmap x, tvlm_fmap y);
-/* Dense convolution by windows (im2col of a few rows at a time). */
+/* Dense, by windows (im2col of one output row at a time). */
 void tvlm_nn_conv(tvlm_cx *cx, const tvlm_conv *c, unsigned stride, bool same_tf, tvlm_act act,
                   tvlm_fmap x, tvlm_fmap y);
-size_t tvlm_nn_conv_out(size_t in, unsigned k, unsigned stride, bool same_tf);
-/* Rows of n floats. */
-void tvlm_nn_rmsnorm(tvlm_cx *cx, const tvlm_norm *w, float eps, const float *x, size_t m, size_t n, float *y);
-void tvlm_nn_layernorm(tvlm_cx *cx, const tvlm_norm *w, float eps, const float *x, size_t m, size_t n, float *y);
-/* w NULL: no affine. Multi-head attention of m query rows over one set of keys:
- * q [m][ldq], head h at column h*d; k, v rows ldk apart, kv head h/(n_heads/n_kv) at column (.)*d.
- * out [m][n_heads*d]. */
+
+/* ---- rows of n floats ---------------------------------------------------------------------------
+ * y may be x. */
+void tvlm_nn_rmsnorm(tvlm_cx *cx, const tvlm_norm *w, float eps, const float *x, size_t m, size_t n,
+                     float *y);
+/* w NULL: no affine. */
+void tvlm_nn_layernorm(tvlm_cx *cx, const tvlm_norm *w, float eps, const float *x, size_t m,
+                       size_t n, float *y);
+/* y[i][j] = act(x[i][j] * s[j]) */
+void tvlm_nn_scale_act(tvlm_cx *cx, tvlm_act act, const float *s, const float *x, size_t m,
+                       size_t n, float *y);
+/* y[j] = mean over the m rows of x, summed from the first to the last. */
+void tvlm_nn_mean(tvlm_cx *cx, const float *x, size_t m, size_t n, float *y);
+
+/* ---- attention ----------------------------------------------------------------------------------
+ * Multi-head: query head h at column h*d of q (rows ldq apart), its key/value head h/(n_heads/n_kv)
+ * at that head's column times d of k and v (rows ldk apart, float32 or half). out [m][n_heads*d].
+ * All m queries over one set of keys: */
 void tvlm_nn_attention(tvlm_cx *cx, const float *q, size_t ldq, size_t m, const void *k,
                        const void *v, size_t ldk, bool kv_f16, size_t n_keys, size_t n_heads,
                        size_t n_kv, size_t d, float scale, float *out);
+/* Each query over keys of its own (causal prompts, batches of sessions), n_keys <= max_keys, which
+ * sizes the scratch. A row without keys gets zeros. */
+typedef struct tvlm_attn_row {
+    const void *k, *v;
+    size_t n_keys;
+} tvlm_attn_row;
+void tvlm_nn_attention_rows(tvlm_cx *cx, const float *q, size_t ldq, const tvlm_attn_row *rows,
+                            size_t m, size_t ldk, bool kv_f16, size_t max_keys, size_t n_heads,
+                            size_t n_kv, size_t d, float scale, float *out);
+
+/* ---- int8: u7 activations, see kernels.h --------------------------------------------------------
+ */
+typedef struct tvlm_qmap {
+    uint8_t *data;
+    size_t h, w, c;
+    tvlm_qparam q;
+} tvlm_qmap;
+tvlm_qmap tvlm_nn_qmap(tvlm_cx *cx, size_t h, size_t w, size_t c, tvlm_qparam q);
+void tvlm_nn_quantize(tvlm_cx *cx, const float *x, tvlm_qmap y);
+void tvlm_nn_dequantize(tvlm_cx *cx, tvlm_qmap x, float *y);
+/* 1x1 convolution of every pixel; residual (nullable, of y's shape) is added at rmult = its scale
+ * over y's. y.data may be residual's. */
+void tvlm_nn_qlinear(tvlm_cx *cx, const tvlm_qlayer *l, tvlm_qmap x, const tvlm_qmap *residual,
+                     float rmult, tvlm_qmap y);
+/* Depthwise k x k and dense k x k (a linear over windows), TensorFlow's SAME padding. */
+void tvlm_nn_qdwconv(tvlm_cx *cx, const tvlm_qlayer *l, unsigned stride, tvlm_qmap x, tvlm_qmap y);
+void tvlm_nn_qconv(tvlm_cx *cx, const tvlm_qlayer *l, unsigned k, unsigned stride, tvlm_qmap x,
+                   tvlm_qmap y);
 
 #endif

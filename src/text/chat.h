@@ -6,12 +6,12 @@
 #include "base/base.h"
 
 typedef enum tvlm_chat {
-    TVLM_CHAT_NONE = 0,  /* not recognised */
-    TVLM_CHAT_CHATML,    /* <|im_start|>role\n text <|im_end|>\n ; no default system message */
-    TVLM_CHAT_QWEN2,     /* ChatML; default system "You are a helpful assistant." */
-    TVLM_CHAT_SMOLLM2,   /* ChatML; default system of SmolLM2-Instruct */
-    TVLM_CHAT_FASTVLM,   /* QWEN2, picture as "<image>\n" before the user's text (llava qwen_2) */
-    TVLM_CHAT_TINYVLM    /* <|im_start|> question <|im_end|> answer <|im_end|> ; no system message */
+    TVLM_CHAT_NONE = 0, /* not recognised */
+    TVLM_CHAT_CHATML,   /* <|im_start|>role\n text <|im_end|>\n ; no default system message */
+    TVLM_CHAT_QWEN2,    /* ChatML; default system "You are a helpful assistant." */
+    TVLM_CHAT_SMOLLM2,  /* ChatML; default system of SmolLM2-Instruct */
+    TVLM_CHAT_FASTVLM,  /* QWEN2, picture as "<image>\n" before the user's text (llava qwen_2) */
+    TVLM_CHAT_TINYVLM   /* <|im_start|> question <|im_end|> answer <|im_end|> ; no system message */
 } tvlm_chat;
 
 /* From the template's name ("chatml", "qwen2", "smollm2", "fastvlm", "tinyvlm") or, failing that,
@@ -22,7 +22,11 @@ const char *tvlm_chat_name(tvlm_chat chat);
 
 /* A rendered conversation is a list of pieces; special pieces are tokenised with special tokens,
  * text pieces (a user's words) never are. Adjacent pieces between pictures are tokenised apart. */
-typedef enum tvlm_piece_kind { TVLM_PIECE_SPECIAL, TVLM_PIECE_TEXT, TVLM_PIECE_IMAGE } tvlm_piece_kind;
+typedef enum tvlm_piece_kind {
+    TVLM_PIECE_SPECIAL,
+    TVLM_PIECE_TEXT,
+    TVLM_PIECE_IMAGE
+} tvlm_piece_kind;
 typedef struct tvlm_piece {
     tvlm_piece_kind kind;
     tvlm_str text;

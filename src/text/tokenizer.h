@@ -6,14 +6,14 @@
 #include "base/base.h"
 
 typedef enum tvlm_pretokenizer {
-    TVLM_PRE_QWEN2 = 0, /* Qwen2 regex, NFC normalisation (FASTVLM paper checkpoints) */
+    TVLM_PRE_QWEN2 = 0,  /* Qwen2 regex, NFC normalisation (FASTVLM paper checkpoints) */
     TVLM_PRE_SMOLLM = 1, /* single digits, then GPT-2 regex, no normalisation */
     TVLM_PRE_GPT2 = 2    /* GPT-2 regex, no normalisation */
 } tvlm_pretokenizer;
 
 typedef enum tvlm_token_type {
     TVLM_TOKEN_NORMAL = 1,
-    TVLM_TOKEN_CONTROL = 3,     /* matched literally when parse_special, skipped by skip_special */
+    TVLM_TOKEN_CONTROL = 3,      /* matched literally when parse_special, skipped by skip_special */
     TVLM_TOKEN_USER_DEFINED = 4, /* matched literally always, shown */
     TVLM_TOKEN_UNUSED = 5
 } tvlm_token_type; /* values are GGUF's */
@@ -30,8 +30,9 @@ typedef struct tvlm_vocab {
 typedef struct tvlm_tokenizer tvlm_tokenizer;
 
 /* Copies what it needs into one block. Invalid vocabularies (a merge whose parts or result are no
- * token, a character outside the byte alphabet, a missing byte token, too many entries) are refused
- * naming the entry. Immutable afterwards, shared by threads. */
+ * token, a character outside the byte alphabet, equal tokens, too many entries) are refused naming
+ * the entry. Bytes without a token are dropped when encoding, as the reference does (SmolLM2 lacks
+ * 21, none of them common). Immutable afterwards, shared by threads. */
 tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tvlm_error *err);
 void tvlm_tokenizer_free(tvlm_tokenizer *tokenizer);
 size_t tvlm_tokenizer_bytes(const tvlm_tokenizer *tokenizer); /* heap bytes held */
@@ -45,15 +46,17 @@ typedef struct tvlm_span {
     bool parse_special;
 } tvlm_span;
 /* Encodes the concatenation of spans as one string (merges and pre-tokens may cross spans where the
- * regex says so), recognising special tokens only where they lie wholly inside a parse_special span:
- * template and user text are tokenised as the reference does, yet user text never becomes special. */
+ * regex says so), recognising special tokens only where they lie wholly inside a parse_special
+ * span: template and user text are tokenised as the reference does, yet user text never becomes
+ * special. */
 tvlm_status tvlm_tokenizer_encode_spans(const tvlm_tokenizer *tokenizer, const tvlm_span *spans,
                                         size_t n_spans, int32_t *ids, size_t cap, size_t *n,
                                         tvlm_error *err);
 
 /* Any bytes in; up to cap ids out, *n the number needed. Allocates temporary memory in proportion
- * to the longest pre-token, runs in O(len log len). Invalid UTF-8 bytes are kept: decode(encode(x))
- * == x for every x without normalisation, and for NFC text otherwise. */
+ * to the longest pre-token (to the text where it is not in form C), runs in O(len log len). Invalid
+ * UTF-8 bytes are kept: with a vocabulary that has all bytes decode(encode(x)) == x for every x
+ * without normalisation, and for NFC text otherwise. */
 tvlm_status tvlm_tokenizer_encode(const tvlm_tokenizer *tokenizer, const char *text, size_t len,
                                   bool parse_special, int32_t *ids, size_t cap, size_t *n,
                                   tvlm_error *err);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * Vision towers and bridges. Each runs in measure mode over an empty arena (see base/base.h) to give
- * its scratch size; outputs are the caller's. */
+ * Vision towers and bridges. Each runs in measure mode over an empty arena (see base/base.h) to
+ * give its scratch size; outputs are the caller's. */
 #ifndef TVLM_VISION_H
 #define TVLM_VISION_H
 
 #include "nn/nn.h"
 
 /* FastViT / FastViTHD. pixels [h][w][3] in [0,1], h and w multiples of the tower's stride (64);
- * out [(h/64)*(w/64)][c_out], token t = y*(w/64)+x. Taps: patch_embed, network.I as Apple's keys. */
+ * out [(h/64)*(w/64)][c_out], token t = y*(w/64)+x. Taps: patch_embed, network.I as Apple's keys.
+ */
 void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, const tvlm_config *config,
                           const float *pixels, size_t h, size_t width, float *out);
 uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w); /* 4 * 2^(stages with down) */
@@ -20,7 +21,8 @@ void tvlm_qefficientnet_forward(tvlm_cx *cx, const tvlm_qefficientnet *w, const 
                                 size_t size, float *lo, float *hi);
 
 /* FastVLM projector: tokens [n][vision_dim] -> out [n][n_embd]. */
-void tvlm_projector_forward(tvlm_cx *cx, const tvlm_projector *w, const float *tokens, size_t n, float *out);
+void tvlm_projector_forward(tvlm_cx *cx, const tvlm_projector *w, const float *tokens, size_t n,
+                            float *out);
 /* Tiny-VLM attention pooling: hi [n_hi][c_hi], lo [n_lo][c_lo] -> tokens [n_hi+n_lo][d] (nullable
  * copy of the normalised input tokens), out [n_query][d]. */
 void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,

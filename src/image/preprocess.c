@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ * Pillow's antialiased resize in two fixed-point passes, each rounded to 8 bits, one row at a time:
+ *
+ *   source row --RGB, pad--> line [in] --horizontal--> ring row [S] --vertical--> output row [S]
+ *
+ * An output row needs a window of ring rows; the windows move down only, so each source row is
+ * resized once and the ring holds one window. Floating point makes the coefficients (in double, in
+ * Pillow's order of operations) and never touches a pixel before the last step, scale and bias. */
+#include "image/preprocess.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { PRECISION_BITS = 32 - 8 - 2, CHANNELS = 3 }; /* Resample.c: 8 bits of pixel, 2 of headroom */
+
+/* One axis: `size` source pixels lie at `before` in a canvas of `in`, which is resized to `out`, of
+ * which outputs first..first+S are wanted. */
+typedef struct axis {
+    size_t size, before, in, out, first;
+    double scale, inverse_filter_scale, support;
+    size_t max_taps;
+} axis;
+
+typedef double (*filter_fn)(double x);
+
+typedef struct resizer {
+    const tvlm_pixels *pixels;
+    size_t stride, out_size; /* source row in bytes; S */
+    axis x, y;
+    filter_fn filter;
+    size_t *starts;   /* [S] first tap of each output column */
+    size_t *counts;   /* [S] number of taps */
+    int32_t *table;   /* [S][x.max_taps] */
+    int32_t *taps;    /* [y.max_taps] of the current output row */
+    double *weights;  /* scratch of max_taps */
+    int32_t *sums;    /* [S][3] */
+    uint8_t *line;    /* [x.in][3] one row of the canvas; margins hold the pad colour */
+    uint8_t *ring;    /* [y.max_taps][S][3], canvas row r at r % y.max_taps */
+    uint8_t *pad_row; /* [S][3] what any row of padding becomes */
+    uint8_t *row;     /* [S][3] output */
+    unsigned char *block;
+} resizer;
+
+/* Keys' cubic with a = -0.5; support 2. */
+static double bicubic(double x)
+{
+    const double a = -0.5;
+    x = fabs(x);
+    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0.0;
+}
+
+/* Triangle; support 1. */
+static double bilinear(double x)
+{
+    x = fabs(x);
+    return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+static void set_scale(axis *a, double filter_support)
+{
+    a->scale = (double)a->in / (double)a->out;
+    double filter_scale = a->scale < 1.0 ? 1.0 : a->scale;
+    a->inverse_filter_scale = 1.0 / filter_scale;
+    a->support = filter_support * filter_scale;
+    a->max_taps = (size_t)ceil(a->support) * 2 + 1;
+}
+
+/* Coefficients of output i (counted in the whole resized axis): k[count] over inputs lo.. */
+static size_t coefficients(const axis *a, filter_fn filter, size_t i, double *w, int32_t *k,
+                           size_t *lo)
+{
+    double center = ((double)i + 0.5) * a->scale, sum = 0.0;
+    double begin = center - a->support + 0.5, end = center + a->support + 0.5;
+    *lo = begin > 0.0 ? (size_t)begin : 0;
+    size_t hi = (size_t)end < a->in ? (size_t)end : a->in;
+    size_t count = hi - *lo;
+    for (size_t x = 0; x < count; x++) {
+        w[x] = filter(((double)(x + *lo) - center + 0.5) * a->inverse_filter_scale);
+        sum += w[x];
+    }
+    for (size_t x = 0; x < count; x++) {
+        double v = (sum != 0.0 ? w[x] / sum : w[x]) * (double)(1 << PRECISION_BITS);
+        k[x] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
+    }
+    return count;
+}
+
+/* sum holds half a unit more than the products; negative values and values past 255 saturate. */
+static uint8_t clip8(int32_t sum)
+{
+    if (sum < 0) return 0;
+    sum >>= PRECISION_BITS;
+    return (uint8_t)(sum > 255 ? 255 : sum);
+}
+
+static void horizontal(const resizer *r, uint8_t *out)
+{
+    for (size_t i = 0; i < r->out_size; i++, out += CHANNELS) {
+        const int32_t *k = r->table + i * r->x.max_taps;
+        const uint8_t *in = r->line + r->starts[i] * CHANNELS;
+        int32_t s0 = 1 << (PRECISION_BITS - 1), s1 = s0, s2 = s0;
+        for (size_t t = 0, n = r->counts[i]; t < n; t++, in += CHANNELS) {
+            s0 += in[0] * k[t];
+            s1 += in[1] * k[t];
+            s2 += in[2] * k[t];
+        }
+        out[0] = clip8(s0);
+        out[1] = clip8(s1);
+        out[2] = clip8(s2);
+    }
+}
+
+/* Source row y as RGB into the line, between its margins. Alpha is dropped. */
+static void read_row(const resizer *r, size_t y)
+{
+    const tvlm_pixels *p = r->pixels;
+    const uint8_t *in = p->data + y * r->stride;
+    uint8_t *out = r->line + r->x.before * CHANNELS;
+    if (p->channels == CHANNELS) {
+        memcpy(out, in, r->x.size * CHANNELS);
+        return;
+    }
+    for (size_t x = 0; x < r->x.size; x++, in += p->channels, out += CHANNELS) {
+        out[0] = in[0];
+        out[1] = in[p->channels == 1 ? 0 : 1];
+        out[2] = in[p->channels == 1 ? 0 : 2];
+    }
+}
+
+static uint8_t *ring_row(const resizer *r, size_t canvas_row)
+{
+    return r->ring + canvas_row % r->y.max_taps * r->out_size * CHANNELS;
+}
+
+static void fill_ring_row(const resizer *r, size_t canvas_row)
+{
+    size_t y = canvas_row - r->y.before; /* wraps in the margin above */
+    if (y < r->y.size) {
+        read_row(r, y);
+        horizontal(r, ring_row(r, canvas_row));
+    } else {
+        memcpy(ring_row(r, canvas_row), r->pad_row, r->out_size * CHANNELS);
+    }
+}
+
+static void vertical(const resizer *r, size_t lo, size_t count)
+{
+    size_t n = r->out_size * CHANNELS;
+    int32_t *sums = r->sums;
+    for (size_t i = 0; i < n; i++)
+        sums[i] = 1 << (PRECISION_BITS - 1);
+    for (size_t t = 0; t < count; t++) {
+        const uint8_t *in = ring_row(r, lo + t);
+        int32_t k = r->taps[t];
+        for (size_t i = 0; i < n; i++)
+            sums[i] += in[i] * k;
+    }
+    for (size_t i = 0; i < n; i++)
+        r->row[i] = clip8(sums[i]);
+}
+
+/* ---- geometry ---- */
+
+static void set_geometry(resizer *r, tvlm_fit fit)
+{
+    size_t w = r->pixels->width, h = r->pixels->height, s = r->out_size;
+    r->x = (axis){.size = w, .in = w, .out = s};
+    r->y = (axis){.size = h, .in = h, .out = s};
+    if (fit == TVLM_FIT_PAD) {
+        size_t n = w > h ? w : h;
+        r->x.in = r->y.in = n;
+        r->x.before = (n - w) / 2;
+        r->y.before = (n - h) / 2;
+    } else if (fit == TVLM_FIT_CROP) {
+        /* Resize the shorter edge to S, the longer to int(S * long / short); crop the centre. */
+        axis *longer = w > h ? &r->x : &r->y;
+        size_t shorter = w > h ? h : w;
+        longer->out = (size_t)((uint64_t)s * longer->in / shorter);
+        longer->first = (longer->out - s) / 2;
+    }
+}
+
+/* ---- memory: every buffer of a call in one block ---- */
+
+typedef struct layout {
+    unsigned char *base; /* NULL: only adds up */
+    size_t used;
+    bool overflow;
+} layout;
+
+static void *place(layout *l, size_t count, size_t each, size_t size)
+{
+    size_t n, bytes, end;
+    if (l->overflow || !tvlm_mul_size(count, each, &n) || !tvlm_mul_size(n, size, &bytes) ||
+        bytes > SIZE_MAX - (TVLM_ALIGN - 1) ||
+        !tvlm_add_size(l->used, tvlm_align_up(bytes), &end)) {
+        l->overflow = true;
+        return NULL;
+    }
+    void *at = l->base ? l->base + l->used : NULL;
+    l->used = end;
+    return at;
+}
+
+static void place_all(resizer *r, layout *l)
+{
+    size_t s = r->out_size, tx = r->x.max_taps, ty = r->y.max_taps;
+    r->starts = place(l, s, 1, sizeof *r->starts);
+    r->counts = place(l, s, 1, sizeof *r->counts);
+    r->table = place(l, s, tx, sizeof *r->table);
+    r->taps = place(l, ty, 1, sizeof *r->taps);
+    r->weights = place(l, tx > ty ? tx : ty, 1, sizeof *r->weights);
+    r->sums = place(l, s, CHANNELS, sizeof *r->sums);
+    r->line = place(l, r->x.in, CHANNELS, 1);
+    r->ring = place(l, ty, s * CHANNELS, 1);
+    r->pad_row = place(l, s, CHANNELS, 1);
+    r->row = place(l, s, CHANNELS, 1);
+}
+
+static tvlm_status check_pixels(const tvlm_pixels *p, tvlm_error *err)
+{
+    if (!p->data || p->width == 0 || p->height == 0)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture is empty (%u x %u)",
+                         (unsigned)p->width, (unsigned)p->height);
+    if (p->channels != 1 && p->channels != 3 && p->channels != 4)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture has %u channels, not 1, 3 or 4",
+                         (unsigned)p->channels);
+    if (p->width > TVLM_MAX_SIDE || p->height > TVLM_MAX_SIDE)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the picture is %u x %u, a side may have %u pixels",
+                         (unsigned)p->width, (unsigned)p->height, TVLM_MAX_SIDE);
+    size_t row = (size_t)p->width * p->channels;
+    if (p->stride != 0 && p->stride < row)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture's stride is %zu, a row takes %zu",
+                         p->stride, row);
+    return TVLM_OK;
+}
+
+static void prepare(resizer *r, const uint8_t pad[CHANNELS])
+{
+    for (size_t i = 0; i < r->out_size; i++)
+        r->counts[i] = coefficients(&r->x, r->filter, r->x.first + i, r->weights,
+                                    r->table + i * r->x.max_taps, &r->starts[i]);
+    for (size_t i = 0; i < r->x.in * CHANNELS; i++)
+        r->line[i] = pad[i % CHANNELS];
+    horizontal(r, r->pad_row);
+}
+
+/* Sets r up for the picture; the caller frees r->block. */
+static tvlm_status resizer_init(resizer *r, const tvlm_preprocess_config *config,
+                                const tvlm_pixels *pixels, tvlm_fit fit, tvlm_error *err)
+{
+    TVLM_TRY(check_pixels(pixels, err));
+    *r = (resizer){.pixels = pixels, .out_size = config->image_size};
+    r->stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
+    r->filter = config->filter == TVLM_FILTER_BILINEAR ? bilinear : bicubic;
+    set_geometry(r, fit == TVLM_FIT_MODEL ? config->fit : fit);
+    double support = config->filter == TVLM_FILTER_BILINEAR ? 1.0 : 2.0;
+    set_scale(&r->x, support);
+    set_scale(&r->y, support);
+    layout l = {0};
+    place_all(r, &l);
+    r->block = l.overflow ? NULL : tvlm_aligned_alloc(l.used);
+    if (!r->block)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %u x %u",
+                         (unsigned)pixels->width, (unsigned)pixels->height);
+    l = (layout){.base = r->block};
+    place_all(r, &l);
+    prepare(r, config->pad_color);
+    return TVLM_OK;
+}
+
+/* Output rows in order: leaves row i in r->row. *filled: canvas rows done so far. */
+static void next_row(resizer *r, size_t i, size_t *filled)
+{
+    size_t lo, count = coefficients(&r->y, r->filter, r->y.first + i, r->weights, r->taps, &lo);
+    for (size_t y = *filled > lo ? *filled : lo; y < lo + count; y++)
+        fill_ring_row(r, y);
+    *filled = lo + count;
+    vertical(r, lo, count);
+}
+
+tvlm_status tvlm_preprocess_u8(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
+                               tvlm_fit fit, uint8_t *out, tvlm_error *err)
+{
+    resizer r;
+    TVLM_TRY(resizer_init(&r, config, pixels, fit, err));
+    size_t n = r.out_size * CHANNELS, filled = 0;
+    for (size_t i = 0; i < r.out_size; i++) {
+        next_row(&r, i, &filled);
+        memcpy(out + i * n, r.row, n);
+    }
+    tvlm_aligned_free(r.block);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
+                                tvlm_fit fit, float *out, tvlm_error *err)
+{
+    resizer r;
+    TVLM_TRY(resizer_init(&r, config, pixels, fit, err));
+    float value[256][CHANNELS];
+    for (unsigned u = 0; u < 256; u++)
+        for (unsigned c = 0; c < CHANNELS; c++)
+            value[u][c] = (float)(u * config->scale[c] + config->bias[c]);
+    size_t n = r.out_size * CHANNELS, filled = 0;
+    for (size_t i = 0; i < r.out_size; i++) {
+        next_row(&r, i, &filled);
+        for (size_t j = 0; j < n; j++)
+            out[i * n + j] = value[r.row[j]][j % CHANNELS];
+    }
+    tvlm_aligned_free(r.block);
+    return TVLM_OK;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ * exp, GELU, sigmoid and silu in float32: one algorithm for all tiers, so results move neither
+ * with the C library nor with the CPU. The algorithm is math_body.h, written over a type and six
+ * primitives; this header is its scalar instance, x86/avx2.h its eight-lane one.
+ * Compile with -ffp-contract=off: every fma is explicit. */
+#ifndef TVLM_KERNELS_MATH_H
+#define TVLM_KERNELS_MATH_H
+
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+/* 1.5 * 2^23: adding it rounds a small float to an integer, half to even, in its low bits. */
+#define TVLM_ROUND_MAGIC 12582912.0f
+
+/* min and max keep a NaN in x, as the vector instructions do with this operand order. */
+static inline float tvlm_min1(float bound, float x)
+{
+    return bound < x ? bound : x;
+}
+static inline float tvlm_max1(float bound, float x)
+{
+    return bound > x ? bound : x;
+}
+static inline float tvlm_pow2i(int32_t n) /* -126 <= n <= 127 */
+{
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+/* p * 2^n for n = t - MAGIC in [-160, 160]: two factors, so that the result may be subnormal. */
+static inline float tvlm_scale2_1(float p, float t)
+{
+    int32_t n = (int32_t)(t - TVLM_ROUND_MAGIC);
+    int32_t half = (n + 256) / 2 - 128;
+    return p * tvlm_pow2i(half) * tvlm_pow2i(n - half);
+}
+
+#define F            float
+#define FN(name)     name##1
+#define SET(c)       (c)
+#define FMA(a, b, c) fmaf(a, b, c)
+#define ABS(x)       fabsf(x)
+#define MIN(b, x)    tvlm_min1(b, x)
+#define MAX(b, x)    tvlm_max1(b, x)
+#define SCALE2(p, t) tvlm_scale2_1(p, t)
+#include "kernels/math_body.h"
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ * File layout -> packed panels and back; the drawings are in pack.h. */
+#include "kernels/pack.h"
+
+#include <string.h>
+
+static bool gemm_type(tvlm_type type)
+{
+    switch (type) {
+    case TVLM_TYPE_F32:
+    case TVLM_TYPE_F16:
+    case TVLM_TYPE_BF16:
+    case TVLM_TYPE_Q8_0:
+    case TVLM_TYPE_Q4_0:
+    case TVLM_TYPE_Q4_1:
+    case TVLM_TYPE_Q5_0:
+    case TVLM_TYPE_Q5_1:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static uint16_t load16(const unsigned char *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static uint32_t load32(const unsigned char *p)
+{
+    return (uint32_t)load16(p) | (uint32_t)load16(p + 2) << 16;
+}
+
+/* Bytes of one row of k weights; k and type were checked by tvlm_gemm_packed_size. */
+static size_t row_bytes(tvlm_type type, size_t k)
+{
+    return k / tvlm_type_block(type) * tvlm_type_block_bytes(type);
+}
+
+bool tvlm_gemm_packed_size(tvlm_type type, size_t n, size_t k, size_t *out)
+{
+    size_t bytes, rows;
+    if (!gemm_type(type) || !tvlm_type_row_bytes(type, k, &bytes) ||
+        !tvlm_add_size(n, TVLM_GEMM_NR - 1, &rows))
+        return false;
+    return tvlm_mul_size(rows / TVLM_GEMM_NR * TVLM_GEMM_NR, bytes, out);
+}
+
+static void pack_float_row(tvlm_type type, unsigned char *panel, const unsigned char *src, size_t r,
+                           size_t k)
+{
+    for (size_t i = 0; i < k; i++) {
+        if (type == TVLM_TYPE_F32) {
+            uint32_t value = load32(src + 4 * i);
+            memcpy(panel + 4 * (i * TVLM_GEMM_NR + r), &value, 4);
+        } else {
+            uint16_t value = load16(src + 2 * i);
+            memcpy(panel + 2 * (i * TVLM_GEMM_NR + r), &value, 2);
+        }
+    }
+}
+
+/* One row's 32 weights into its places in a packed block. */
+static void pack_block_row(const tvlm_block_layout *layout, unsigned char *block,
+                           const unsigned char *src, size_t r)
+{
+    ((uint16_t *)(void *)block)[r] = load16(src);
+    src += 2;
+    if (layout->m_at) {
+        ((uint16_t *)(void *)(block + layout->m_at))[r] = load16(src);
+        src += 2;
+    }
+    if (layout->high_at) {
+        ((uint32_t *)(void *)(block + layout->high_at))[r] = load32(src);
+        src += 4;
+    }
+    if (layout->bits == 8) {
+        for (size_t k = 0; k < TVLM_BLOCK; k++)
+            block[layout->code_at + k * TVLM_GEMM_NR + r] = src[k];
+        return;
+    }
+    uint32_t *words = (uint32_t *)(void *)(block + layout->code_at);
+    for (size_t g = 0; g < 4; g++) {
+        uint32_t word = 0;
+        for (size_t i = 0; i < 8; i++) {
+            size_t k = 8 * g + i;
+            uint32_t nibble = k < 16 ? src[k] & 15u : src[k - 16] >> 4;
+            word |= nibble << (4 * i);
+        }
+        words[g * TVLM_GEMM_NR + r] = word;
+    }
+}
+
+void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                    size_t k)
+{
+    size_t bytes = row_bytes(type, k);
+    unsigned char *panel = (unsigned char *)packed + n0 * bytes;
+    memset(panel, 0, TVLM_GEMM_NR * bytes);
+    for (size_t r = 0; r < n_rows; r++) {
+        const unsigned char *row = (const unsigned char *)src + r * bytes;
+        if (tvlm_type_block(type) == 1) {
+            pack_float_row(type, panel, row, r, k);
+            continue;
+        }
+        tvlm_block_layout layout = tvlm_block_layout_of(type);
+        for (size_t b = 0; b < k / TVLM_BLOCK; b++)
+            pack_block_row(&layout, panel + b * layout.bytes,
+                           row + b * tvlm_type_block_bytes(type), r);
+    }
+}
+
+void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+{
+    size_t r = row % TVLM_GEMM_NR;
+    const unsigned char *panel = (const unsigned char *)packed + (row - r) * row_bytes(type, k);
+    if (tvlm_type_block(type) == 1) {
+        for (size_t i = 0; i < k; i++) {
+            size_t at = i * TVLM_GEMM_NR + r;
+            if (type == TVLM_TYPE_F32)
+                dst[i] = ((const float *)(const void *)panel)[at];
+            else if (type == TVLM_TYPE_F16)
+                dst[i] = tvlm_f16_to_f32(((const uint16_t *)(const void *)panel)[at]);
+            else
+                dst[i] = tvlm_bf16_to_f32(((const uint16_t *)(const void *)panel)[at]);
+        }
+        return;
+    }
+    tvlm_block_layout layout = tvlm_block_layout_of(type);
+    for (size_t b = 0; b < k / TVLM_BLOCK; b++, panel += layout.bytes) {
+        float d = tvlm_f16_to_f32(((const uint16_t *)(const void *)panel)[r]);
+        float m = 0;
+        if (layout.m_at)
+            m = tvlm_f16_to_f32(((const uint16_t *)(const void *)(panel + layout.m_at))[r]);
+        for (size_t i = 0; i < TVLM_BLOCK; i++) {
+            float value = d * (float)tvlm_block_code(&layout, panel, i, r);
+            *dst++ = layout.m_at ? value + m : value;
+        }
+    }
+}
+
+bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out)
+{
+    size_t rows, depth;
+    if (!tvlm_add_size(n, TVLM_GEMM_NR - 1, &rows) || !tvlm_add_size(k, 3, &depth))
+        return false;
+    return tvlm_mul_size(rows / TVLM_GEMM_NR * TVLM_GEMM_NR, depth / 4 * 4, out);
+}
+
+void tvlm_qgemm_pack(int8_t *packed, const int8_t *src, size_t n0, size_t n_rows, size_t k)
+{
+    size_t depth = (k + 3) / 4 * 4;
+    int8_t *panel = packed + n0 * depth;
+    memset(panel, 0, TVLM_GEMM_NR * depth);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t i = 0; i < k; i++)
+            panel[(i / 4 * TVLM_GEMM_NR + r) * 4 + i % 4] = src[r * k + i];
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ * Packed weight layouts of the gemms and the arithmetic that every tier repeats bit for bit.
+ *
+ * A matrix [n][k] is cut into panels of NR = 16 weight rows (columns of y); a panel takes
+ * 16 * tvlm_type_row_bytes(k) bytes whatever the type, so panel p starts at p times that. Values
+ * are in the host's byte order; a packed buffer is aligned to 4 bytes at least. Rows past n are 0.
+ *
+ *   float panel   element [k][16]
+ *
+ *   block panel   one of these per 32 values of k, one after the other:
+ *     Q8_0  | d f16[16] | code i8[32][16]                        |  544 bytes
+ *     Q4_0  | d f16[16] |             word u32[4][16]            |  288
+ *     Q4_1  | d f16[16] | m f16[16] | word u32[4][16]            |  320
+ *     Q5_0  | d f16[16] | high u32[16] | word u32[4][16]         |  352
+ *     Q5_1  | d f16[16] | m f16[16] | high u32[16] | word [4][16]|  384
+ *
+ *   word[g][r]: bits 4i..4i+3 hold the low four bits of weight k = 8g + i of row r
+ *               bit  31..28  27..24  ...  7..4  3..0
+ *               k     8g+7    8g+6   ...  8g+1  8g
+ *   high[r]:    bit k holds the fifth bit of weight k of row r
+ *
+ * Arithmetic of one output, all in float32, fma = one rounding:
+ *   float types   acc = 0;  acc = fma(w[k], x[k], acc) for k ascending
+ *   block types   acc = 0;  per block b ascending:
+ *                   sum = 0;  sum = fma(q[k], x[k], sum) for k ascending in the block
+ *                   acc = fma(d, sum, acc)
+ *                   with mins:  acc = fma(m, xsum, acc)
+ *                 lane[i] = (x[i] + x[i + 8]) + (x[i + 16] + x[i + 24]), i < 8, of the block
+ *                 xsum    = tvlm_sum8(lane)
+ *   epilogue      y = act(acc + bias) * scale + residual, each step rounded; no bias, no
+ *                 residual: no addition. */
+#ifndef TVLM_KERNELS_PACK_H
+#define TVLM_KERNELS_PACK_H
+
+#include "kernels/kernels.h"
+
+#define TVLM_BLOCK ((size_t)32)
+
+typedef struct tvlm_block_layout {
+    unsigned bytes;                  /* of one block of 16 rows */
+    unsigned m_at, high_at, code_at; /* byte offsets; 0: not there (d is at 0) */
+    unsigned bits;                   /* of a code */
+    int offset;                      /* weight = d * (code - offset) + m */
+} tvlm_block_layout;
+
+static inline tvlm_block_layout tvlm_block_layout_of(tvlm_type type)
+{
+    switch (type) {
+    case TVLM_TYPE_Q4_0:
+        return (tvlm_block_layout){288, 0, 0, 32, 4, 8};
+    case TVLM_TYPE_Q4_1:
+        return (tvlm_block_layout){320, 32, 0, 64, 4, 0};
+    case TVLM_TYPE_Q5_0:
+        return (tvlm_block_layout){352, 0, 32, 96, 5, 16};
+    case TVLM_TYPE_Q5_1:
+        return (tvlm_block_layout){384, 32, 64, 128, 5, 0};
+    default:
+        return (tvlm_block_layout){544, 0, 0, 32, 8, 0};
+    }
+}
+
+/* The fixed order in which eight partial sums become one, on every tier. */
+static inline float tvlm_sum8(const float lane[8])
+{
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+/* The integer q = code - offset of weight k (< 32) of row r (< 16) of a packed block. */
+static inline int tvlm_block_code(const tvlm_block_layout *layout, const unsigned char *block,
+                                  size_t k, size_t r)
+{
+    if (layout->bits == 8)
+        return ((const int8_t *)(block + layout->code_at))[k * TVLM_GEMM_NR + r];
+    uint32_t word = ((const uint32_t *)(const void *)(block + layout->code_at))
+                        [k / 8 * TVLM_GEMM_NR + r];
+    uint32_t code = word >> (4 * (k % 8)) & 15;
+    if (layout->bits == 5)
+        code |= (((const uint32_t *)(const void *)(block + layout->high_at))[r] >> k & 1) << 4;
+    return (int)code - layout->offset;
+}
+
+#endif

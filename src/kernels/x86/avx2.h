@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ * Opens the AVX2 + FMA + F16C target for the rest of a tier file and gives it the eight-lane
+ * helpers. Include it last; close the file with avx2_end.h. Everything here and in a tier file is
+ * static but the installers, so no wide instruction can leak into baseline code. */
+#ifndef TVLM_KERNELS_AVX2_H
+#define TVLM_KERNELS_AVX2_H
+
+#include "kernels/kernels.h"
+#include "kernels/math.h"
+#include "kernels/pack.h"
+
+void tvlm_avx2_install_gemm(tvlm_kernels *table);
+void tvlm_avx2_install_rows(tvlm_kernels *table);
+void tvlm_avx2_install_attention(tvlm_kernels *table);
+void tvlm_avx2_install_dwconv(tvlm_kernels *table);
+void tvlm_avx2_install_int8(tvlm_kernels *table);
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#define TVLM_INLINE static inline __attribute__((always_inline, unused))
+/* Keeps small arrays of registers in registers. */
+#if defined(__clang__)
+#define TVLM_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TVLM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* 2^(t - magic) * p, as tvlm_scale2_1. */
+TVLM_INLINE __m256 tvlm_scale2_8(__m256 p, __m256 t)
+{
+    __m256i bias = _mm256_set1_epi32(127);
+    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t),
+                                 _mm256_castps_si256(_mm256_set1_ps(TVLM_ROUND_MAGIC)));
+    __m256i half = _mm256_srai_epi32(n, 1);
+    __m256i rest = _mm256_sub_epi32(n, half);
+    __m256i low = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    __m256i high = _mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23);
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(low));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(high));
+}
+
+#define F            __m256
+#define FN(name)     name##8
+#define SET(c)       _mm256_set1_ps(c)
+#define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define ABS(x)       _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
+#define MIN(b, x)    _mm256_min_ps(b, x)
+#define MAX(b, x)    _mm256_max_ps(b, x)
+#define SCALE2(p, t) tvlm_scale2_8(p, t)
+#include "kernels/math_body.h"
+
+/* Lanes 0..n-1 (n <= 8) on, for the masked loads and stores of a tail. */
+TVLM_INLINE __m256i tvlm_mask8(size_t n)
+{
+    __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), lanes);
+}
+
+/* Eight bytes of a row with n left: fixed-size copies but for the tail. */
+TVLM_INLINE __m128i tvlm_load_bytes8(const uint8_t *p, size_t n)
+{
+    uint64_t bytes = 0;
+    if (n >= 8)
+        memcpy(&bytes, p, 8);
+    else
+        memcpy(&bytes, p, n);
+    return _mm_cvtsi64_si128((long long)bytes);
+}
+
+/* Rounds eight floats in 0..255 (half to even) and stores them as bytes, n at most. */
+TVLM_INLINE void tvlm_store_bytes8(uint8_t *p, size_t n, __m256 v)
+{
+    __m256i q = _mm256_cvtps_epi32(v);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(words, words));
+    if (n >= 8)
+        memcpy(p, &bytes, 8);
+    else
+        memcpy(p, &bytes, n);
+}
+
+/* tvlm_sum8 of a register. */
+TVLM_INLINE float tvlm_hsum8(__m256 v)
+{
+    v = _mm256_hadd_ps(v, v); /* 0+1 2+3 .. | 4+5 6+7 .. */
+    v = _mm256_hadd_ps(v, v);
+    return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+}
+
+TVLM_INLINE __m256 tvlm_act8(tvlm_act act, __m256 x)
+{
+    switch (act) {
+    case TVLM_ACT_GELU:
+        return tvlm_gelu8(x);
+    case TVLM_ACT_RELU:
+        return _mm256_max_ps(_mm256_setzero_ps(), x);
+    case TVLM_ACT_RELU6:
+        return _mm256_min_ps(_mm256_set1_ps(6.0f), _mm256_max_ps(_mm256_setzero_ps(), x));
+    case TVLM_ACT_SIGMOID:
+        return tvlm_sigmoid8(x);
+    default:
+        return x;
+    }
+}
+
+#endif
+#endif

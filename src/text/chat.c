@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ * Chat templates. All but Tiny-VLM's are ChatML and differ in the system message that is put first
+ * when the conversation brings none, and in whether pictures have a place:
+ *
+ *   <|im_start|>system\n S <|im_end|>\n
+ *   <|im_start|>user\n [picture \n]... Q <|im_end|>\n
+ *   <|im_start|>assistant\n A <|im_end|>\n ... <|im_start|>assistant\n
+ *
+ * Tiny-VLM was trained on a shorter form, whose pictures lie outside the text:
+ *
+ *   [picture] <|im_start|> Q <|im_end|> A <|im_end|> <|im_start|> Q <|im_end|> */
+#include "text/chat.h"
+
+#include <string.h>
+
+typedef struct chat_form {
+    const char *name;
+    const char *system; /* default system message, nullable */
+    bool pictures;
+} chat_form;
+
+// clang-format off
+static const chat_form forms[] = {
+    [TVLM_CHAT_NONE]    = {"", NULL, false},
+    [TVLM_CHAT_CHATML]  = {"chatml", NULL, false},
+    [TVLM_CHAT_QWEN2]   = {"qwen2", "You are a helpful assistant.", false},
+    [TVLM_CHAT_SMOLLM2] = {"smollm2", "You are a helpful AI assistant named SmolLM, trained by "
+                                      "Hugging Face", false},
+    [TVLM_CHAT_FASTVLM] = {"fastvlm", "You are a helpful assistant.", true},
+    [TVLM_CHAT_TINYVLM] = {"tinyvlm", NULL, true},
+};
+// clang-format on
+
+tvlm_chat tvlm_chat_from_name(const char *name)
+{
+    for (size_t i = 1; name && i < TVLM_COUNT(forms); i++)
+        if (strcmp(name, forms[i].name) == 0) return (tvlm_chat)i;
+    return TVLM_CHAT_NONE;
+}
+
+const char *tvlm_chat_name(tvlm_chat chat)
+{
+    return (size_t)chat < TVLM_COUNT(forms) ? forms[chat].name : "";
+}
+
+/* ---- recognising ---- */
+
+static bool contains(tvlm_str text, const char *needle)
+{
+    size_t n = strlen(needle);
+    for (size_t i = 0; i + n <= text.len; i++)
+        if (memcmp(text.data + i, needle, n) == 0) return true;
+    return false;
+}
+
+tvlm_chat tvlm_chat_recognise(tvlm_str jinja)
+{
+    /* Templates with tools, thinking or other turn marks need more than these forms can say. */
+    static const char *const foreign[] = {
+        "tool", "think", "[INST]", "<|eot_id|>", "<|start_header_id|>", "You are Qwen"};
+    if (!jinja.data || !contains(jinja, "<|im_start|>") || !contains(jinja, "<|im_end|>") ||
+        !contains(jinja, "add_generation_prompt"))
+        return TVLM_CHAT_NONE;
+    for (size_t i = 0; i < TVLM_COUNT(foreign); i++)
+        if (contains(jinja, foreign[i])) return TVLM_CHAT_NONE;
+    if (contains(jinja, forms[TVLM_CHAT_SMOLLM2].system)) return TVLM_CHAT_SMOLLM2;
+    if (contains(jinja, forms[TVLM_CHAT_QWEN2].system))
+        return contains(jinja, "<image>") ? TVLM_CHAT_FASTVLM : TVLM_CHAT_QWEN2;
+    /* Another default system message than those known. */
+    if (contains(jinja, "You are") || contains(jinja, "<image")) return TVLM_CHAT_NONE;
+    return TVLM_CHAT_CHATML;
+}
+
+/* ---- rendering ---- */
+
+typedef struct renderer {
+    tvlm_piece_sink sink;
+    void *ctx;
+    tvlm_error *err;
+} renderer;
+
+static tvlm_status put(const renderer *r, tvlm_piece_kind kind, const char *text, size_t len)
+{
+    if (len == 0) return TVLM_OK;
+    tvlm_piece piece = {
+        .kind = kind, .text = {text, len}
+    };
+    return r->sink(r->ctx, &piece, r->err);
+}
+
+static tvlm_status put_mark(const renderer *r, const char *mark)
+{
+    return put(r, TVLM_PIECE_SPECIAL, mark, strlen(mark));
+}
+
+static tvlm_status put_text(const renderer *r, const tvlm_message *m)
+{
+    return put(r, TVLM_PIECE_TEXT, m->text, m->len);
+}
+
+/* Each picture, followed by `after`. */
+static tvlm_status put_pictures(const renderer *r, const tvlm_message *m, const char *after)
+{
+    for (size_t i = 0; i < m->n_images; i++) {
+        tvlm_piece piece = {.kind = TVLM_PIECE_IMAGE, .image = m->images[i]};
+        TVLM_TRY(r->sink(r->ctx, &piece, r->err));
+        TVLM_TRY(put_mark(r, after));
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status render_chatml(const renderer *r, const chat_form *form,
+                                 const tvlm_message *messages, size_t n)
+{
+    static const char *const begin[] = {[TVLM_ROLE_SYSTEM] = "<|im_start|>system\n",
+                                        [TVLM_ROLE_USER] = "<|im_start|>user\n",
+                                        [TVLM_ROLE_ASSISTANT] = "<|im_start|>assistant\n"};
+    if (form->system && messages[0].role != TVLM_ROLE_SYSTEM) {
+        TVLM_TRY(put_mark(r, begin[TVLM_ROLE_SYSTEM]));
+        TVLM_TRY(put_mark(r, form->system));
+        TVLM_TRY(put_mark(r, "<|im_end|>\n"));
+    }
+    for (size_t i = 0; i < n; i++) {
+        TVLM_TRY(put_mark(r, begin[messages[i].role]));
+        TVLM_TRY(put_pictures(r, &messages[i], "\n"));
+        TVLM_TRY(put_text(r, &messages[i]));
+        TVLM_TRY(put_mark(r, "<|im_end|>\n"));
+    }
+    return put_mark(r, begin[TVLM_ROLE_ASSISTANT]);
+}
+
+static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *messages, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const tvlm_message *m = &messages[i];
+        if (m->role == TVLM_ROLE_USER) {
+            TVLM_TRY(put_pictures(r, m, ""));
+            TVLM_TRY(put_mark(r, "<|im_start|>"));
+        } else if (m->len > 0 && m->text[0] != ' ') {
+            TVLM_TRY(put(r, TVLM_PIECE_TEXT, " ", 1)); /* answers were trained with one in front */
+        }
+        TVLM_TRY(put_text(r, m));
+        TVLM_TRY(put_mark(r, "<|im_end|>"));
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, size_t i,
+                                 tvlm_error *err)
+{
+    const tvlm_message *m = &messages[i];
+    if ((!m->text && m->len) || (!m->images && m->n_images))
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: text or images is NULL", i);
+    if (m->role != TVLM_ROLE_SYSTEM && m->role != TVLM_ROLE_USER && m->role != TVLM_ROLE_ASSISTANT)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: unknown role %d", i, (int)m->role);
+    if (m->n_images && m->role != TVLM_ROLE_USER)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: only the user shows pictures", i);
+    if (m->n_images && !forms[chat].pictures)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "message %zu: chat template '%s' has no place for pictures", i,
+                         forms[chat].name);
+    if (m->role == TVLM_ROLE_SYSTEM && chat == TVLM_CHAT_TINYVLM)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "message %zu: chat template 'tinyvlm' has no system message", i);
+    if (m->role == TVLM_ROLE_SYSTEM && i > 0)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "message %zu: the system message must be the first", i);
+    bool user_before = i > 0 && messages[i - 1].role == TVLM_ROLE_USER;
+    if (m->role == TVLM_ROLE_ASSISTANT && !user_before)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "message %zu: an assistant message must follow a user message", i);
+    if (m->role == TVLM_ROLE_USER && user_before && chat == TVLM_CHAT_TINYVLM)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "message %zu: chat template 'tinyvlm' takes one user message in a row", i);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_chat_render(tvlm_chat chat, const tvlm_message *messages, size_t n,
+                             tvlm_piece_sink sink, void *ctx, tvlm_error *err)
+{
+    if (chat == TVLM_CHAT_NONE || (size_t)chat >= TVLM_COUNT(forms))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "the chat template is not recognised");
+    if (n == 0 || !messages)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "a conversation needs a message");
+    for (size_t i = 0; i < n; i++)
+        TVLM_TRY(check_message(chat, messages, i, err));
+    if (messages[n - 1].role != TVLM_ROLE_USER)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the last message must be the user's");
+    renderer r = {sink, ctx, err};
+    return chat == TVLM_CHAT_TINYVLM ? render_tinyvlm(&r, messages, n)
+                                     : render_chatml(&r, &forms[chat], messages, n);
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT
+ * Builds a tokenizer's tables from a vocabulary, which may come from a hostile file. */
+#include "text/vocab.h"
+#include "text/unicode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_ENTRIES = 1 << 22,     /* tokens or merges; the largest vocabularies have 2^18 */
+    MAX_BYTES = 1 << 28,       /* of all tokens together */
+    MAX_SPECIAL_BYTES = 1 << 8 /* of one literal token: bounds the work per text byte */
+};
+
+/* ---- look-ups ---- */
+
+static uint32_t hash_bytes(const char *bytes, size_t len)
+{
+    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a, then mixed: slots use the low bits */
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)bytes[i]) * 0x100000001B3u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static uint32_t hash_pair(uint32_t left, uint32_t right)
+{
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u; /* Fibonacci hashing */
+    return (uint32_t)(h >> 32);
+}
+
+/* The slot that holds these bytes, or the empty one where they belong. */
+static uint32_t *token_slot(const tvlm_tokenizer *t, const char *bytes, size_t len)
+{
+    for (uint32_t i = hash_bytes(bytes, len) & t->slot_mask;; i = (i + 1) & t->slot_mask) {
+        uint32_t id = t->slots[i];
+        if (id == TVLM_NO_ID) return &t->slots[i];
+        tvlm_str token = tvlm_vocab_token(t, id);
+        if (token.len == len && memcmp(token.data, bytes, len) == 0) return &t->slots[i];
+    }
+}
+
+static tvlm_pair *pair_slot(const tvlm_tokenizer *t, uint32_t left, uint32_t right)
+{
+    for (uint32_t i = hash_pair(left, right) & t->pair_mask;; i = (i + 1) & t->pair_mask) {
+        tvlm_pair *pair = &t->pairs[i];
+        if (pair->left == TVLM_NO_ID || (pair->left == left && pair->right == right)) return pair;
+    }
+}
+
+uint32_t tvlm_vocab_find(const tvlm_tokenizer *t, const char *bytes, size_t len)
+{
+    return *token_slot(t, bytes, len);
+}
+
+uint32_t tvlm_vocab_rank(const tvlm_tokenizer *t, uint32_t left, uint32_t right)
+{
+    const tvlm_pair *pair = pair_slot(t, left, right);
+    return pair->left == TVLM_NO_ID ? TVLM_NO_ID : pair->rank;
+}
+
+/* The first special of [low, high), which agree on their first `at` bytes, whose byte `at` is not
+ * below c; a special that ends there counts as below every byte. */
+static uint32_t special_bound(const tvlm_tokenizer *t, uint32_t low, uint32_t high, size_t at,
+                              unsigned c)
+{
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        tvlm_str token = tvlm_vocab_token(t, t->special[mid]);
+        if (token.len <= at || (unsigned char)token.data[at] < c)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+uint32_t tvlm_vocab_special(const tvlm_tokenizer *t, const char *text, size_t len,
+                            size_t control_len)
+{
+    uint32_t best = TVLM_NO_ID;
+    uint32_t low = 0, high = t->n_special;
+    for (size_t at = 0; at < len && low < high; at++) {
+        unsigned c = (unsigned char)text[at];
+        low = special_bound(t, low, high, at, c);
+        high = special_bound(t, low, high, at, c + 1);
+        /* Sorted and without duplicates, so only the first can end here. */
+        uint32_t id = low < high ? t->special[low] : TVLM_NO_ID;
+        if (id != TVLM_NO_ID && tvlm_vocab_token(t, id).len == at + 1 &&
+            (t->kind[id] == TVLM_TOKEN_USER_DEFINED || at + 1 <= control_len))
+            best = id;
+    }
+    return best;
+}
+
+/* ---- the GPT-2 byte alphabet: printable Latin-1 bytes are themselves, the others U+0100 on ----
+ */
+
+static bool is_own_letter(unsigned byte)
+{
+    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+}
+
+enum { ALPHABET = 256 + 68 }; /* 68 bytes are not their own letter */
+
+typedef struct alphabet {
+    int16_t byte_of[ALPHABET]; /* -1: no letter */
+} alphabet;
+
+static void alphabet_init(alphabet *a)
+{
+    for (int i = 0; i < 256; i++)
+        a->byte_of[i] = is_own_letter((unsigned)i) ? (int16_t)i : -1;
+    for (int byte = 0, letter = 256; byte < 256; byte++)
+        if (!is_own_letter((unsigned)byte)) a->byte_of[letter++] = (int16_t)byte;
+}
+
+/* Letters to raw bytes; false if a character is no letter. out has room for letters(text) bytes. */
+static bool to_bytes(const alphabet *a, tvlm_str text, char *out, size_t *n)
+{
+    *n = 0;
+    for (size_t pos = 0; pos < text.len;) {
+        uint32_t c = tvlm_utf8_next(text.data, text.len, &pos);
+        if (c >= ALPHABET || a->byte_of[c] < 0) return false;
+        out[(*n)++] = (char)a->byte_of[c];
+    }
+    return true;
+}
+
+/* Characters of a string of letters. */
+static size_t letters(tvlm_str text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++)
+        n += ((unsigned char)text.data[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* ---- the block ---- */
+
+static uint8_t token_kind(const tvlm_vocab *vocab, uint32_t id)
+{
+    return vocab->types ? (uint8_t)vocab->types[id] : TVLM_TOKEN_NORMAL;
+}
+
+static size_t raw_length(const tvlm_vocab *vocab, uint32_t id)
+{
+    bool in_letters = token_kind(vocab, id) == TVLM_TOKEN_NORMAL;
+    return in_letters ? letters(vocab->tokens[id]) : vocab->tokens[id].len;
+}
+
+/* A power of two of slots, at most half of them full. */
+static uint32_t slot_count(uint32_t entries)
+{
+    uint32_t n = 16;
+    while (n < 2 * entries)
+        n *= 2;
+    return n;
+}
+
+/* Counts are already known to be within the limits. *t's tables are placed in the arena, behind
+ * room for *t itself. */
+static void layout(const tvlm_vocab *vocab, tvlm_arena *arena, tvlm_tokenizer *t)
+{
+    size_t blob = 0;
+    t->pre = vocab->pre;
+    t->n_tokens = vocab->n_tokens;
+    t->n_merges = vocab->n_merges;
+    t->n_special = 0;
+    for (uint32_t i = 0; i < vocab->n_tokens; i++) {
+        blob += raw_length(vocab, i);
+        t->n_special += tvlm_kind_is_special(token_kind(vocab, i));
+    }
+    t->slot_mask = slot_count(vocab->n_tokens) - 1;
+    t->pair_mask = slot_count(vocab->n_merges) - 1;
+    tvlm_arena_alloc(arena, 1, sizeof *t);
+    t->blob = tvlm_arena_alloc(arena, blob + 1, 1);
+    t->offset = tvlm_arena_alloc(arena, (size_t)t->n_tokens + 1, sizeof *t->offset);
+    t->kind = tvlm_arena_alloc(arena, (size_t)t->n_tokens + 1, sizeof *t->kind);
+    t->special = tvlm_arena_alloc(arena, (size_t)t->n_special + 1, sizeof *t->special);
+    t->slots = tvlm_arena_alloc(arena, (size_t)t->slot_mask + 1, sizeof *t->slots);
+    t->pairs = tvlm_arena_alloc(arena, (size_t)t->pair_mask + 1, sizeof *t->pairs);
+    t->merge_id = tvlm_arena_alloc(arena, (size_t)t->n_merges + 1, sizeof *t->merge_id);
+}
+
+static tvlm_status check_limits(const tvlm_vocab *vocab, tvlm_error *err)
+{
+    if (vocab->n_tokens > MAX_ENTRIES || vocab->n_merges > MAX_ENTRIES)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "tokenizer: %u tokens and %u merges, at most %d each",
+                         (unsigned)vocab->n_tokens, (unsigned)vocab->n_merges, MAX_ENTRIES);
+    size_t total = 0;
+    for (uint32_t i = 0; i < vocab->n_tokens; i++) {
+        int32_t type = vocab->types ? vocab->types[i] : TVLM_TOKEN_NORMAL;
+        if (type != TVLM_TOKEN_NORMAL && type != TVLM_TOKEN_CONTROL &&
+            type != TVLM_TOKEN_USER_DEFINED && type != TVLM_TOKEN_UNUSED)
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "tokenizer: token %u has type %d",
+                             (unsigned)i, (int)type);
+        size_t len = vocab->tokens[i].len;
+        if (len > MAX_BYTES || (total += len) > MAX_BYTES)
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "tokenizer: tokens of more than %d bytes",
+                             MAX_BYTES);
+        if (tvlm_kind_is_special((uint8_t)type) && (len == 0 || len > MAX_SPECIAL_BYTES))
+            return tvlm_fail(err, TVLM_ERR_FORMAT,
+                             "tokenizer: special token %u has %zu bytes, not 1 to %d", (unsigned)i,
+                             len, MAX_SPECIAL_BYTES);
+    }
+    return TVLM_OK;
+}
+
+size_t tvlm_tokenizer_estimate(const tvlm_vocab *vocab)
+{
+    if (check_limits(vocab, NULL) != TVLM_OK) return 0;
+    tvlm_tokenizer t = {0};
+    tvlm_arena arena;
+    tvlm_arena_init_measure(&arena);
+    layout(vocab, &arena, &t);
+    return arena.peak;
+}
+
+/* For messages: the whole of a short string, the beginning of a long one. */
+static int shown(tvlm_str s)
+{
+    return s.len < 64 ? (int)s.len : 64;
+}
+
+static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm_tokenizer *t,
+                                tvlm_error *err)
+{
+    uint32_t end = 0;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        tvlm_str token = vocab->tokens[id];
+        size_t n = token.len;
+        t->offset[id] = end;
+        t->kind[id] = token_kind(vocab, id);
+        if (t->kind[id] != TVLM_TOKEN_NORMAL) {
+            if (n) memcpy(t->blob + end, token.data, n);
+        } else if (!to_bytes(a, token, t->blob + end, &n)) {
+            return tvlm_fail(err, TVLM_ERR_FORMAT,
+                             "tokenizer: token %u '%.*s' is not in the GPT-2 byte alphabet",
+                             (unsigned)id, shown(token), token.data);
+        }
+        end += (uint32_t)n;
+        t->offset[id + 1] = end;
+        if (t->kind[id] != TVLM_TOKEN_NORMAL || n == 0) continue;
+        uint32_t *slot = token_slot(t, t->blob + t->offset[id], n);
+        if (*slot != TVLM_NO_ID)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: tokens %u and %u are both '%.*s'",
+                             (unsigned)*slot, (unsigned)id, shown(token), token.data);
+        *slot = id;
+    }
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char raw = (char)byte;
+        t->byte_id[byte] = tvlm_vocab_find(t, &raw, 1);
+    }
+    return TVLM_OK;
+}
+
+static int compare_tokens(const tvlm_tokenizer *t, uint32_t a, uint32_t b)
+{
+    tvlm_str x = tvlm_vocab_token(t, a), y = tvlm_vocab_token(t, b);
+    int order = memcmp(x.data, y.data, x.len < y.len ? x.len : y.len);
+    return order ? order : (x.len > y.len) - (x.len < y.len);
+}
+
+/* Moves the special at `root` down until it is not below its children (qsort has no context). */
+static void sift_down(tvlm_tokenizer *t, uint32_t root, uint32_t n)
+{
+    uint32_t child;
+    while ((child = 2 * root + 1) < n) {
+        if (child + 1 < n && compare_tokens(t, t->special[child], t->special[child + 1]) < 0)
+            child++;
+        if (compare_tokens(t, t->special[root], t->special[child]) >= 0) return;
+        uint32_t id = t->special[root];
+        t->special[root] = t->special[child];
+        t->special[child] = id;
+        root = child;
+    }
+}
+
+static tvlm_status place_specials(tvlm_tokenizer *t, tvlm_error *err)
+{
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        if (!tvlm_kind_is_special(t->kind[id])) continue;
+        t->special[n++] = id;
+        t->special_first[(unsigned char)t->blob[t->offset[id]]] = true;
+    }
+    for (uint32_t i = n / 2; i-- > 0;)
+        sift_down(t, i, n);
+    for (uint32_t i = n; i-- > 1;) {
+        uint32_t id = t->special[0];
+        t->special[0] = t->special[i];
+        t->special[i] = id;
+        sift_down(t, 0, i);
+    }
+    for (uint32_t i = 1; i < n; i++)
+        if (compare_tokens(t, t->special[i - 1], t->special[i]) == 0)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: special tokens %u and %u are equal",
+                             (unsigned)t->special[i - 1], (unsigned)t->special[i]);
+    return TVLM_OK;
+}
+
+/* One merge "left right"; room holds the bytes of the longest merge. */
+static tvlm_status place_merge(const alphabet *a, tvlm_str merge, uint32_t rank, char *room,
+                               tvlm_tokenizer *t, tvlm_error *err)
+{
+    const char *space = merge.len ? memchr(merge.data, ' ', merge.len) : NULL;
+    size_t n_left, n_right;
+    if (!space) goto malformed;
+    size_t split = (size_t)(space - merge.data);
+    if (!to_bytes(a, (tvlm_str){merge.data, split}, room, &n_left) ||
+        !to_bytes(a, (tvlm_str){space + 1, merge.len - split - 1}, room + n_left, &n_right) ||
+        n_left == 0 || n_right == 0)
+        goto malformed;
+    uint32_t left = tvlm_vocab_find(t, room, n_left);
+    uint32_t right = tvlm_vocab_find(t, room + n_left, n_right);
+    t->merge_id[rank] = tvlm_vocab_find(t, room, n_left + n_right);
+    if (left == TVLM_NO_ID || right == TVLM_NO_ID || t->merge_id[rank] == TVLM_NO_ID)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "tokenizer: merge %u '%.*s': its parts or its result are no token",
+                         (unsigned)rank, shown(merge), merge.data);
+    tvlm_pair *pair = pair_slot(t, left, right);
+    if (pair->left != TVLM_NO_ID)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: merges %u and %u are both '%.*s'",
+                         (unsigned)pair->rank, (unsigned)rank, shown(merge), merge.data);
+    *pair = (tvlm_pair){left, right, rank};
+    return TVLM_OK;
+
+malformed:
+    return tvlm_fail(err, TVLM_ERR_FORMAT,
+                     "tokenizer: merge %u '%.*s' is not two strings of the GPT-2 byte alphabet",
+                     (unsigned)rank, shown(merge), merge.len ? merge.data : "");
+}
+
+static tvlm_status place_merges(const tvlm_vocab *vocab, const alphabet *a, tvlm_tokenizer *t,
+                                tvlm_error *err)
+{
+    size_t longest = 0;
+    for (uint32_t i = 0; i < vocab->n_merges; i++)
+        if (vocab->merges[i].len > longest) longest = vocab->merges[i].len;
+    char *room = malloc(longest + 1);
+    if (!room) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory (tokenizer)");
+    tvlm_status status = TVLM_OK;
+    for (uint32_t i = 0; i < vocab->n_merges && status == TVLM_OK; i++)
+        status = place_merge(a, vocab->merges[i], i, room, t, err);
+    free(room);
+    return status;
+}
+
+tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tvlm_error *err)
+{
+    *out = NULL;
+    TVLM_TRY(check_limits(vocab, err));
+    size_t bytes = tvlm_tokenizer_estimate(vocab);
+    tvlm_tokenizer *t = tvlm_aligned_alloc(bytes);
+    if (!t) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory (tokenizer)");
+    tvlm_arena arena;
+    tvlm_arena_init(&arena, t, bytes);
+    layout(vocab, &arena, t);
+    t->bytes = bytes;
+    memset(t->slots, 0xFF, ((size_t)t->slot_mask + 1) * sizeof *t->slots); /* TVLM_NO_ID */
+    memset(t->pairs, 0xFF, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
+    alphabet a;
+    alphabet_init(&a);
+    tvlm_status status = place_tokens(vocab, &a, t, err);
+    if (status == TVLM_OK) status = place_specials(t, err);
+    if (status == TVLM_OK) status = place_merges(vocab, &a, t, err);
+    if (status != TVLM_OK) {
+        tvlm_tokenizer_free(t);
+        return status;
+    }
+    *out = t;
+    return TVLM_OK;
+}
+
+void tvlm_tokenizer_free(tvlm_tokenizer *tokenizer)
+{
+    tvlm_aligned_free(tokenizer);
+}

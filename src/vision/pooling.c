@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ * Attention pooling, Tiny-VLM's bridge: learned queries cross-attend to both maps of the tower (the
+ * resampler of Flamingo, arXiv:2204.14198 sec. 2.1, in one layer).
+ *
+ *   t = LN([hi Whi ; lo Wlo] + pos)                                  [n_hi + n_lo][d]
+ *   z = query + softmax((query Wq)(t Wk)^T / sqrt dh)(t Wv) Wo       [n_query][d]
+ *   z = z + down(gelu(up(LN(z))));   out = LN(z)
+ *
+ * Scratch: 4 (n_hi + n_lo) d and a few [n_query][d]. */
+#include "vision/vision.h"
+
+#include <math.h>
+#include <string.h>
+
+/* t = LN([hi Whi ; lo Wlo] + pos): the projections add onto a copy of pos. */
+static void embed_maps(tvlm_cx *cx, const tvlm_pooling *w, float eps, const float *hi,
+                       const float *lo, float *t)
+{
+    size_t n = w->n_hi + w->n_lo;
+    float *t_lo = t ? t + w->n_hi * w->d : NULL;
+    if (tvlm_nn_live(cx)) memcpy(t, w->pos, n * w->d * sizeof *t);
+    tvlm_nn_linear(cx, &w->hi, TVLM_ACT_NONE, hi, w->n_hi, 1.0f, t, t);
+    tvlm_nn_linear(cx, &w->lo, TVLM_ACT_NONE, lo, w->n_lo, 1.0f, t_lo, t_lo);
+    tvlm_nn_layernorm(cx, &w->norm, eps, t, n, w->d, t);
+}
+
+/* z = query + attention of the queries over t */
+static void cross_attend(tvlm_cx *cx, const tvlm_pooling *w, const float *t, float *z)
+{
+    size_t n = w->n_hi + w->n_lo, d = w->d, head_dim = d / w->n_heads;
+    size_t mark = tvlm_arena_mark(cx->arena);
+    float *q = tvlm_nn_fmap(cx, 1, w->n_query, d).data;
+    float *k = tvlm_nn_fmap(cx, 1, n, d).data, *v = tvlm_nn_fmap(cx, 1, n, d).data;
+    float *mixed = tvlm_nn_fmap(cx, 1, w->n_query, d).data;
+    tvlm_nn_linear(cx, &w->attn_q, TVLM_ACT_NONE, w->query, w->n_query, 1.0f, NULL, q);
+    tvlm_nn_linear(cx, &w->attn_k, TVLM_ACT_NONE, t, n, 1.0f, NULL, k);
+    tvlm_nn_linear(cx, &w->attn_v, TVLM_ACT_NONE, t, n, 1.0f, NULL, v);
+    tvlm_nn_attention(cx, q, d, w->n_query, k, v, d, false, n, w->n_heads, w->n_heads, head_dim,
+                      1.0f / sqrtf((float)head_dim), mixed);
+    tvlm_nn_linear(cx, &w->attn_output, TVLM_ACT_NONE, mixed, w->n_query, 1.0f, w->query, z);
+    tvlm_arena_release(cx->arena, mark);
+}
+
+void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,
+                          const float *lo, float *tokens, float *out)
+{
+    size_t n = w->n_hi + w->n_lo, mark = tvlm_arena_mark(cx->arena);
+    float *t = tokens ? tokens : tvlm_nn_fmap(cx, 1, n, w->d).data;
+    float *z = tvlm_nn_fmap(cx, 1, w->n_query, w->d).data;
+    float *normed = tvlm_nn_fmap(cx, 1, w->n_query, w->d).data;
+    embed_maps(cx, w, ln_eps, hi, lo, t);
+    tvlm_nn_tap(cx, "pooling.tokens", t, 1, n, w->d);
+    cross_attend(cx, w, t, z);
+    tvlm_nn_tap(cx, "pooling.attention", z, 1, w->n_query, w->d);
+    tvlm_nn_layernorm(cx, &w->ffn_norm, ln_eps, z, w->n_query, w->d, normed);
+    tvlm_nn_mlp(cx, &w->ffn_up, TVLM_ACT_GELU, &w->ffn_down, normed, w->n_query, z, z);
+    tvlm_nn_layernorm(cx, &w->out_norm, ln_eps, z, w->n_query, w->d, out);
+    tvlm_nn_tap(cx, "pooling", out, 1, w->n_query, w->d);
+    tvlm_arena_release(cx->arena, mark);
+}

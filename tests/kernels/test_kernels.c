@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ * test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--cpu TIER]
+ * Runs every kernel on every tier that this CPU has (see harness.h). Exit 0: all passed. */
+#include "harness.h"
+
+#include "cpu/cpu.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    uint32_t mask;
+} tiers[] = {{"scalar", 0}, {"avx2", TVLM_CPU_AVX2}};
+
+/* Every entry of the table is set, whatever the mask. */
+static void check_complete(tk *t, const void *unused)
+{
+    (void)unused;
+#define TVLM_KERNEL(name, ret, params)                                                             \
+    if (!t->tier.name)                                                                             \
+        tk_near(t, 0, 0, 1, 0);
+#include "kernels/kernels.def"
+#undef TVLM_KERNEL
+    static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
+                                      TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_1,
+                                      TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1};
+    for (size_t i = 0; i < TVLM_COUNT(types); i++) {
+        const tvlm_gemm *gemm = tvlm_kernels_gemm(&t->tier, types[i]);
+        if (!gemm || !gemm->run || gemm->type != types[i])
+            tk_near(t, i, 0, 1, 0);
+    }
+    if (tvlm_kernels_gemm(&t->tier, TVLM_TYPE_I32))
+        tk_near(t, 0, 0, 1, 0);
+}
+
+static void run_tier(tk *t, size_t i, bool bench)
+{
+    t->tier_name = tiers[i].name;
+    t->is_scalar = tiers[i].mask == 0;
+    memset(&t->tier, 0, sizeof t->tier);
+    tvlm_kernels_select(&t->tier, tiers[i].mask);
+    if (bench) {
+        bench_gemm(t);
+        bench_rows(t);
+        bench_spatial(t);
+        bench_int8(t);
+        return;
+    }
+    tk_run(t, "table", "all entries", check_complete, NULL, true);
+    test_gemm(t);
+    test_rows(t);
+    test_spatial(t);
+    test_int8(t);
+}
+
+static int usage(void)
+{
+    fputs("usage: test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--cpu TIER]\n",
+          stderr);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    static tk t = {.seed = 1};
+    bool bench = false;
+    const char *cpu = NULL, *json = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!strcmp(argv[i], "--bench")) {
+            bench = true;
+            continue;
+        }
+        if (!value)
+            return usage();
+        if (!strcmp(argv[i], "--json"))
+            json = value;
+        else if (!strcmp(argv[i], "--filter"))
+            t.filter = value;
+        else if (!strcmp(argv[i], "--seed"))
+            t.seed = strtoull(value, NULL, 10);
+        else if (!strcmp(argv[i], "--cpu"))
+            cpu = value;
+        else
+            return usage();
+        i++;
+    }
+    if (!tk_open(&t)) {
+        perror("test-kernels: mmap");
+        return 2;
+    }
+    if (json && !(t.json = fopen(json, "w"))) {
+        perror(json);
+        return 2;
+    }
+    tvlm_kernels_select(&t.scalar, 0);
+    if (t.json)
+        fputc('[', t.json);
+    if (bench)
+        printf("%-14s %-28s %-7s %12s %12s %9s %9s %9s\n", "kernel", "shape", "tier", "min ns",
+               "median ns", "GFLOP/s", "GB/s", "/scalar");
+    size_t n_run = 0;
+    for (size_t i = 0; i < TVLM_COUNT(tiers); i++) {
+        if (cpu && strcmp(cpu, tiers[i].name))
+            continue;
+        if (tiers[i].mask & ~tvlm_cpu_detect()) {
+            printf("skipped tier %s: not on this CPU\n", tiers[i].name);
+            continue;
+        }
+        run_tier(&t, i, bench);
+        n_run++;
+    }
+    if (t.json) {
+        fputs("\n]\n", t.json);
+        fclose(t.json);
+    }
+    if (bench)
+        return n_run ? 0 : 1;
+    printf("%zu passed, %zu failed\n", t.passed, t.failed);
+    return t.failed || !t.passed;
+}

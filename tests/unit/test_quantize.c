@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT
+ * The quantiser on a small random Tiny-VLM: types of the result, the int8 tower against the float
+ * one, the same bits on every tier. */
+#include "convert/calibrate.h"
+#include "convert/quantize.h"
+#include "cpu/cpu.h"
+#include "image/preprocess.h"
+#include "model/model.h"
+#include "vision/vision.h"
+
+#include <assert.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* clang-format off */
+enum { S = 64, D = 64, HEADS = 2, KV = 32, FF = 96, N_HI = 4, N_LO = 16, C_HI = 48, TAP = 4,
+       N_QUERY = 4, PICTURES = 6 };
+static const struct { uint64_t c_in, expand, c_out, k; int stride; } blocks[] = {
+    {16, 1, 16, 3, 1}, {16, 6, 24, 3, 2}, {24, 6, 24, 5, 2}, {24, 6, 40, 3, 2},
+    {40, 6, 40, 5, 1}, {40, 6, 48, 5, 2}, {48, 6, 48, 3, 1},
+};
+/* clang-format on */
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], TVLM_BUILD_DIR "/quantize-%s.gguf", name);
+    return path;
+}
+
+/* ---- writing the random model ---- */
+
+typedef struct builder {
+    tvlm_gguf_writer *w;
+    bool declaring;
+    uint32_t seed;
+} builder;
+
+static double uniform(builder *b)
+{
+    b->seed = b->seed * 1664525u + 1013904223u;
+    return (int32_t)b->seed / 2147483648.0;
+}
+
+/* center + spread * uniform(-1, 1) */
+static void put(builder *b, const char *name, double center, double spread, uint32_t n_dims,
+                const uint64_t *shape)
+{
+    if (b->declaring) {
+        assert_int_equal(tvlm_gguf_declare(b->w, name, TVLM_TYPE_F32, shape, n_dims, NULL), TVLM_OK);
+        return;
+    }
+    size_t n = 1;
+    for (uint32_t i = 0; i < n_dims; i++)
+        n *= shape[i];
+    float *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(center + spread * uniform(b));
+    assert_int_equal(tvlm_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
+    free(x);
+}
+
+/* X.weight of the given shape with unit gain for ReLU6 layers, and X.bias [shape[0]]. */
+static void put_layer(builder *b, const char *name, uint32_t n_dims, const uint64_t *shape,
+                      bool bias)
+{
+    char full[64];
+    double fan = 1;
+    for (uint32_t i = 1; i < n_dims; i++)
+        fan *= (double)shape[i];
+    snprintf(full, sizeof full, "%s.weight", name);
+    put(b, full, 0, sqrt(6 / fan), n_dims, shape);
+    snprintf(full, sizeof full, "%s.bias", name);
+    if (bias)
+        put(b, full, 0.2, 0.3, 1, shape);
+}
+
+static void put_linear(builder *b, const char *name, uint64_t n, uint64_t k, bool bias)
+{
+    put_layer(b, name, 2, (uint64_t[]){n, k}, bias);
+}
+
+static void put_tower(builder *b)
+{
+    char name[64];
+    put_layer(b, "v.stem", 4, (uint64_t[]){16, 3, 3, 3}, true);
+    for (unsigned i = 0; i < TVLM_COUNT(blocks); i++) {
+        uint64_t mid = blocks[i].c_in * blocks[i].expand, k = blocks[i].k;
+        snprintf(name, sizeof name, "v.blk.%u.expand", i);
+        if (blocks[i].expand > 1)
+            put_linear(b, name, mid, blocks[i].c_in, true);
+        snprintf(name, sizeof name, "v.blk.%u.dw", i);
+        put_layer(b, name, 3, (uint64_t[]){mid, k, k}, true);
+        snprintf(name, sizeof name, "v.blk.%u.project", i);
+        put_linear(b, name, blocks[i].c_out, mid, true);
+    }
+    put_linear(b, "v.head", C_HI, 48, true);
+}
+
+static void put_norm(builder *b, const char *name, bool bias)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    put(b, full, 1, 0.1, 1, (uint64_t[]){D});
+    snprintf(full, sizeof full, "%s.bias", name);
+    if (bias)
+        put(b, full, 0, 0.1, 1, (uint64_t[]){D});
+}
+
+static void put_pooling(builder *b)
+{
+    put_linear(b, "mm.pool.hi", D, C_HI, true); /* 48 is no multiple of a block */
+    put_linear(b, "mm.pool.lo", D, 40, true);
+    put(b, "mm.pool.pos", 0, 0.1, 2, (uint64_t[]){N_HI + N_LO, D});
+    put_norm(b, "mm.pool.norm", true);
+    put(b, "mm.pool.query", 0, 1, 2, (uint64_t[]){N_QUERY, D});
+    put_linear(b, "mm.pool.attn_q", D, D, true);
+    put_linear(b, "mm.pool.attn_k", D, D, true);
+    put_linear(b, "mm.pool.attn_v", D, D, true);
+    put_linear(b, "mm.pool.attn_output", D, D, true);
+    put_norm(b, "mm.pool.ffn_norm", true);
+    put_linear(b, "mm.pool.ffn_up", FF, D, true);
+    put_linear(b, "mm.pool.ffn_down", D, FF, true);
+    put_norm(b, "mm.pool.out_norm", true);
+}
+
+static void put_decoder(builder *b, uint64_t n_vocab)
+{
+    put_linear(b, "token_embd", n_vocab, D, false);
+    put_norm(b, "blk.0.attn_norm", false);
+    put_linear(b, "blk.0.attn_q", D, D, false);
+    put_linear(b, "blk.0.attn_k", KV, D, false);
+    put_linear(b, "blk.0.attn_v", KV, D, false);
+    put_linear(b, "blk.0.attn_output", D, D, false);
+    put_norm(b, "blk.0.cross_norm", false);
+    put_linear(b, "blk.0.cross_q", D, D, false);
+    put_linear(b, "blk.0.cross_k", KV, D, false);
+    put_linear(b, "blk.0.cross_v", KV, D, false);
+    put_linear(b, "blk.0.cross_output", D, D, false);
+    put(b, "blk.0.cross_gate", 0.1, 0, 1, (uint64_t[]){1});
+    put_norm(b, "blk.0.ffn_norm", false);
+    put_linear(b, "blk.0.ffn_gate", FF, D, false);
+    put_linear(b, "blk.0.ffn_up", FF, D, false);
+    put_linear(b, "blk.0.ffn_down", D, FF, false);
+    put_norm(b, "output_norm", false);
+}
+
+static void put_u32(builder *b, const char *key, uint32_t v)
+{
+    assert_int_equal(tvlm_gguf_put_u32(b->w, key, v, NULL), TVLM_OK);
+}
+
+static void put_text(builder *b, const char *key, const char *v)
+{
+    assert_int_equal(tvlm_gguf_put_string(b->w, key, (tvlm_str){v, strlen(v)}, NULL), TVLM_OK);
+}
+
+/* Byte-level vocabulary: GPT-2's characters of the 256 bytes, then two special tokens. */
+static uint64_t put_tokenizer(builder *b)
+{
+    static char text[258][16];
+    tvlm_str tokens[258];
+    int32_t types[258];
+    unsigned shifted = 256;
+    for (unsigned i = 0; i < 256; i++) {
+        bool plain = (i >= '!' && i <= '~') || (i >= 0xA1 && i <= 0xAC) || (i >= 0xAE && i <= 0xFF);
+        unsigned cp = plain ? i : shifted++;
+        if (cp < 0x80)
+            snprintf(text[i], sizeof text[i], "%c", (int)cp);
+        else
+            snprintf(text[i], sizeof text[i], "%c%c", (int)(0xC0 | cp >> 6), (int)(0x80 | (cp & 63)));
+        types[i] = 1;
+    }
+    strcpy(text[256], "<|im_start|>");
+    strcpy(text[257], "<|im_end|>");
+    types[256] = types[257] = 3;
+    for (unsigned i = 0; i < 258; i++)
+        tokens[i] = (tvlm_str){text[i], strlen(text[i])};
+    tvlm_str merge = {"a b", 3};
+    put_text(b, "tokenizer.ggml.model", "gpt2");
+    put_text(b, "tokenizer.ggml.pre", "smollm");
+    tvlm_gguf_put_string_array(b->w, "tokenizer.ggml.tokens", tokens, 258, NULL);
+    tvlm_gguf_put_i32_array(b->w, "tokenizer.ggml.token_type", types, 258, NULL);
+    tvlm_gguf_put_string_array(b->w, "tokenizer.ggml.merges", &merge, 0, NULL);
+    put_u32(b, "tokenizer.ggml.bos_token_id", 256);
+    put_u32(b, "tokenizer.ggml.eos_token_id", 257);
+    tvlm_gguf_put_bool(b->w, "tokenizer.ggml.add_bos_token", false, NULL);
+    return 258;
+}
+
+static void put_keys(builder *b)
+{
+    int32_t strides[TVLM_COUNT(blocks)], tap = TAP;
+    double scale[3] = {1 / 128.0, 1 / 128.0, 1 / 128.0};
+    double bias[3] = {-127 / 128.0, -127 / 128.0, -127 / 128.0};
+    for (size_t i = 0; i < TVLM_COUNT(blocks); i++)
+        strides[i] = blocks[i].stride;
+    put_text(b, "general.architecture", "tinyvlm");
+    put_u32(b, "tinyvlm.block_count", 1);
+    put_u32(b, "tinyvlm.context_length", 128);
+    put_u32(b, "tinyvlm.embedding_length", D);
+    put_u32(b, "tinyvlm.feed_forward_length", FF);
+    put_u32(b, "tinyvlm.attention.head_count", HEADS);
+    put_u32(b, "tinyvlm.attention.head_count_kv", 1);
+    put_u32(b, "tinyvlm.vocab_size", 258);
+    put_u32(b, "tinyvlm.pool.head_count", HEADS);
+    tvlm_gguf_put_f32(b->w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, NULL);
+    tvlm_gguf_put_f32(b->w, "tinyvlm.rope.freq_base", 1e5f, NULL);
+    tvlm_gguf_put_f32(b->w, "tinyvlm.pool.layer_norm_epsilon", 1e-5f, NULL);
+    put_text(b, "tinyvlm.chat_template", "tinyvlm");
+    put_text(b, "vision.tower", "efficientnet_lite");
+    put_u32(b, "vision.image_size", S);
+    put_text(b, "vision.preprocess.mode", "squash");
+    put_text(b, "vision.preprocess.filter", "bicubic");
+    tvlm_gguf_put_f64_array(b->w, "vision.preprocess.scale", scale, 3, NULL);
+    tvlm_gguf_put_f64_array(b->w, "vision.preprocess.bias", bias, 3, NULL);
+    tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.strides", strides, TVLM_COUNT(blocks), NULL);
+    put_u32(b, "vision.efficientnet.stem_stride", 2);
+    tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.taps", &tap, 1, NULL);
+}
+
+static void write_model(const char *path)
+{
+    tvlm_error err = {0};
+    builder b = {.seed = 1};
+    assert_int_equal(tvlm_gguf_writer_new(path, &b.w, &err), TVLM_OK);
+    put_keys(&b);
+    uint64_t n_vocab = put_tokenizer(&b);
+    for (int pass = 0; pass < 2; pass++) {
+        b.declaring = pass == 0;
+        put_tower(&b);
+        put_pooling(&b);
+        put_decoder(&b, n_vocab);
+    }
+    if (tvlm_gguf_writer_finish(b.w, &err) != TVLM_OK)
+        fail_msg("%s", err.message);
+}
+
+/* ---- pictures ---- */
+
+static tvlm_status lend_picture(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
+{
+    (void)user;
+    (void)err;
+    enum { W = 50, H = 40 };
+    static uint8_t rgb[H][W][3];
+    uint32_t seed = (uint32_t)index * 77u + 5u;
+    for (size_t y = 0; y < H; y++)
+        for (size_t x = 0; x < W; x++)
+            for (size_t c = 0; c < 3; c++) {
+                seed = seed * 1664525u + 1013904223u;
+                rgb[y][x][c] = (uint8_t)(x * (index + 1) * 2 + y * (c + 2) + (seed >> 26));
+            }
+    *out = (tvlm_pixels){.data = rgb[0][0], .width = W, .height = H, .channels = 3};
+    return TVLM_OK;
+}
+
+static size_t n_notes;
+static char last_note[512];
+static void count_note(void *user, const char *line)
+{
+    (void)user;
+    n_notes++;
+    snprintf(last_note, sizeof last_note, "%s", line);
+}
+
+static void quantize(const char *out, tvlm_type type, bool int8)
+{
+    tvlm_quantize_params params = {.type = type, .int8_tower = int8, .n_pictures = PICTURES,
+                                   .picture = lend_picture, .on_note = count_note};
+    tvlm_error err = {0};
+    n_notes = 0;
+    if (tvlm_quantize_file(path_of("source"), out, &params, &err) != TVLM_OK)
+        fail_msg("%s", err.message);
+}
+
+/* ---- running towers ---- */
+
+typedef struct maps {
+    float lo[N_LO][40], hi[N_HI][C_HI];
+} maps;
+
+static tvlm_model *open_model(const char *path, const char *cpu)
+{
+    tvlm_model_params params;
+    tvlm_model_params_init(&params);
+    params.cpu = cpu;
+    tvlm_model *model = NULL;
+    tvlm_error err = {0};
+    if (tvlm_model_open(path, &params, &model, &err) != TVLM_OK)
+        fail_msg("%s", err.message);
+    return model;
+}
+
+static void forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, maps *out)
+{
+    const tvlm_weights *w = &model->weights;
+    float *lo = out ? out->lo[0] : NULL, *hi = out ? out->hi[0] : NULL;
+    if (model->config.vision_int8)
+        tvlm_qefficientnet_forward(cx, &w->qefficientnet, pixels, S, lo, hi);
+    else
+        tvlm_efficientnet_forward(cx, &w->efficientnet, pixels, S, lo, hi);
+}
+
+static void run_tower(const char *path, const char *cpu, unsigned threads, size_t picture,
+                      maps *out)
+{
+    static float pixels[S * S * 3];
+    tvlm_model *model = open_model(path, cpu);
+    tvlm_pixels p;
+    lend_picture(NULL, picture, &p, NULL);
+    assert_int_equal(
+        tvlm_preprocess_run(&model->config.preprocess, &p, TVLM_FIT_MODEL, pixels, NULL), TVLM_OK);
+    tvlm_arena arena;
+    tvlm_arena_init_measure(&arena);
+    tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = threads};
+    forward(&cx, model, pixels, NULL);
+    size_t size = arena.peak;
+    void *block = tvlm_aligned_alloc(size);
+    tvlm_arena_init(&arena, block, size);
+    tvlm_pool *pool = NULL;
+    assert_int_equal(tvlm_pool_new(threads, &pool, NULL), TVLM_OK);
+    cx = (tvlm_cx){.kernels = &model->kernels, .arena = &arena, .pool = pool};
+    forward(&cx, model, pixels, out);
+    assert_true(tvlm_nn_ok(&cx));
+    tvlm_pool_free(pool);
+    tvlm_aligned_free(block);
+    tvlm_model_free(model);
+}
+
+static double relative_error(const float *got, const float *want, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += pow((double)got[i] - want[i], 2);
+        size += pow(want[i], 2);
+    }
+    return sqrt(error / size);
+}
+
+static bool has_avx2(void)
+{
+    return (tvlm_cpu_detect() & TVLM_CPU_AVX2) != 0;
+}
+
+/* ---- tests ---- */
+
+static void int8_tower_is_close_to_float(void **state)
+{
+    (void)state;
+    quantize(path_of("int8"), TVLM_TYPE_Q8_0, true);
+    for (size_t picture = 0; picture < PICTURES + 2; picture++) { /* two that were not calibrated */
+        static maps want, got;
+        run_tower(path_of("source"), NULL, 1, picture, &want);
+        run_tower(path_of("int8"), NULL, 1, picture, &got);
+        double lo = relative_error(got.lo[0], want.lo[0], N_LO * 40);
+        double hi = relative_error(got.hi[0], want.hi[0], N_HI * C_HI);
+        print_message("picture %zu: int8 against float, relative error %.3f low, %.3f high\n",
+                      picture, lo, hi);
+        assert_true(lo < 0.1 && hi < 0.1);
+        assert_true(lo > 0 && hi > 0);
+    }
+}
+
+static void int8_tower_has_the_same_bits_everywhere(void **state)
+{
+    (void)state;
+    static maps first, other;
+    quantize(path_of("int8"), TVLM_TYPE_Q8_0, true);
+    run_tower(path_of("int8"), "scalar", 1, 7, &first);
+    for (unsigned threads = 2; threads <= 7; threads += 5) {
+        memset(&other, 0xFF, sizeof other);
+        run_tower(path_of("int8"), "scalar", threads, 7, &other);
+        assert_memory_equal(&first, &other, sizeof first);
+    }
+    if (!has_avx2())
+        skip();
+    memset(&other, 0xFF, sizeof other);
+    run_tower(path_of("int8"), "avx2", 2, 7, &other);
+    assert_memory_equal(&first, &other, sizeof first);
+}
+
+static void ranges_hold_zero_exactly(void **state)
+{
+    (void)state;
+    static const double ranges[][2] = {{-1, 1}, {0, 6}, {-127 / 128.0, 1}, {-3.7, 0}, {0, 0}, {-0.1, 9}};
+    for (size_t i = 0; i < TVLM_COUNT(ranges); i++) {
+        tvlm_qparam q = tvlm_u7_range(ranges[i][0], ranges[i][1]);
+        assert_true(q.scale > 0 && q.zero >= 0 && q.zero <= 127);
+        /* both ends within a step */
+        assert_true(fabs((0 - q.zero) * (double)q.scale - ranges[i][0]) <= q.scale);
+        assert_true(fabs((127 - q.zero) * (double)q.scale - ranges[i][1]) <= q.scale || i == 4);
+    }
+}
+
+static uint32_t type_in(const tvlm_model *model, const char *name)
+{
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&model->gguf, name);
+    if (!t)
+        fail_msg("no tensor %s", name);
+    return t->type;
+}
+
+static void types_are_as_documented(void **state)
+{
+    (void)state;
+    static const tvlm_type types[] = {TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
+    for (size_t i = 0; i < TVLM_COUNT(types); i++) {
+        bool blocks_of_32 = tvlm_type_block(types[i]) == 32;
+        quantize(path_of("typed"), types[i], false);
+        tvlm_model *model = open_model(path_of("typed"), NULL);
+        assert_int_equal(type_in(model, "blk.0.ffn_down.weight"), types[i]);
+        assert_int_equal(type_in(model, "mm.pool.attn_q.weight"), types[i]);
+        assert_int_equal(type_in(model, "mm.pool.hi.weight"),
+                         blocks_of_32 ? TVLM_TYPE_F16 : types[i]);
+        assert_int_equal(n_notes, blocks_of_32 ? 2 : 0);
+        if (blocks_of_32)
+            assert_non_null(strstr(last_note, "mm.pool.lo.weight"));
+        assert_int_equal(type_in(model, "token_embd.weight"),
+                         types[i] == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : types[i]);
+        assert_int_equal(type_in(model, "mm.pool.pos"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "mm.pool.query"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "blk.0.attn_norm.weight"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "v.head.weight"), TVLM_TYPE_F32);
+        assert_true(model->gguf.has_crc);
+        tvlm_model_free(model);
+    }
+}
+
+static tvlm_status fail_to_lend(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
+{
+    (void)user;
+    (void)out;
+    return tvlm_fail(err, TVLM_ERR_IO, "no picture %zu", index);
+}
+
+static void expect(const char *in, const char *out, tvlm_quantize_params params, tvlm_status want)
+{
+    tvlm_error err = {0};
+    assert_int_equal(tvlm_quantize_file(in, out, &params, &err), want);
+    assert_true(err.message[0] != 0);
+}
+
+static void wrong_requests_are_refused(void **state)
+{
+    (void)state;
+    const char *source = path_of("source"), *out = path_of("refused");
+    tvlm_quantize_params good = {.type = TVLM_TYPE_Q8_0}, p = good;
+    remove(out);
+    p.type = TVLM_TYPE_Q4_1;
+    expect(source, out, p, TVLM_ERR_ARGUMENT);
+    expect(source, source, good, TVLM_ERR_ARGUMENT);
+    expect(TVLM_BUILD_DIR "/absent.gguf", out, good, TVLM_ERR_IO);
+    p = good;
+    p.int8_tower = true;
+    expect(source, out, p, TVLM_ERR_ARGUMENT); /* no pictures */
+    p.n_pictures = 3;
+    p.picture = fail_to_lend;
+    expect(source, out, p, TVLM_ERR_IO);
+    p.picture = lend_picture;
+    quantize(path_of("int8"), TVLM_TYPE_Q8_0, true);
+    expect(path_of("int8"), out, p, TVLM_ERR_UNSUPPORTED); /* twice */
+    FILE *f = fopen(out, "rb");
+    assert_null(f);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    write_model(path_of("source"));
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(int8_tower_is_close_to_float),
+        cmocka_unit_test(int8_tower_has_the_same_bits_everywhere),
+        cmocka_unit_test(ranges_hold_zero_exactly),
+        cmocka_unit_test(types_are_as_documented),
+        cmocka_unit_test(wrong_requests_are_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
