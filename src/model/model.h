@@ -19,10 +19,15 @@ struct tvlm_model {
     tvlm_gguf gguf;
     unsigned char *block; /* all weights, 64-byte aligned; NULL when header_only */
     size_t block_size;
+    char *strings; /* name, licence, description, describe_prompt, each with its terminator */
+    size_t strings_size;
     uint64_t n_parameters;
     uint32_t n_image_tokens, n_vision_tokens;
-    size_t heap_bytes; /* everything the model holds: header, index, tokenizer, block, itself */
 };
+
+/* Heap bytes that the model holds once loaded: header, index, tokenizer, weights, itself. The same
+ * number for a model opened with header_only. */
+size_t tvlm_model_bytes(const tvlm_model *model);
 
 /* Visual tokens of one picture after the bridge (decoder rows for FastVLM). */
 static inline bool tvlm_model_has_vision(const tvlm_model *model)

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT
+ * The binding mechanism, bridges and decoder. See bind.h. */
+#include "model/bind.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void tvlm_bind_fail(tvlm_binder *b, tvlm_status status)
+{
+    if (!b->status)
+        b->status = status;
+}
+
+void *tvlm_bind_reserve(tvlm_binder *b, size_t count, size_t size)
+{
+    size_t bytes, end;
+    if (b->status)
+        return NULL;
+    if (!tvlm_mul_size(count, size, &bytes) || bytes > SIZE_MAX / 2 ||
+        !tvlm_add_size(b->used, tvlm_align_up(bytes), &end)) {
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "the model's weights overflow memory"));
+        return NULL;
+    }
+    void *block = b->base ? b->base + b->used : NULL;
+    b->used = end;
+    return block;
+}
+
+const tvlm_gguf_tensor *tvlm_bind_find(tvlm_binder *b, const char *name)
+{
+    return b->status ? NULL : tvlm_gguf_find_tensor(&b->model->gguf, name);
+}
+
+static const tvlm_gguf_tensor *need(tvlm_binder *b, const char *name)
+{
+    const tvlm_gguf_tensor *t = tvlm_bind_find(b, name);
+    if (!t && !b->status)
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s' is missing", name));
+    return t;
+}
+
+static void print_shape(char out[96], const uint64_t *shape, uint32_t n)
+{
+    size_t at = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < n && at < 80; i++)
+        at += (size_t)snprintf(out + at, 96 - at, i ? ",%llu" : "%llu", (unsigned long long)shape[i]);
+}
+
+/* Trailing dimensions of 1 in the file are ignored; 0 in `shape` takes any size. */
+bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *shape, uint32_t n)
+{
+    uint32_t dims = t->n_dims;
+    while (dims > n && t->shape[dims - 1] == 1)
+        dims--;
+    bool same = dims == n;
+    for (uint32_t i = 0; i < n && same; i++)
+        same = !shape[i] || t->shape[i] == shape[i];
+    if (same)
+        return true;
+    char have[96], want[96];
+    uint64_t wanted[TVLM_MAX_DIMS] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        wanted[i] = shape[i];
+    print_shape(have, t->shape, t->n_dims);
+    print_shape(want, wanted, n);
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
+                                "tensor '%.*s': shape [%s], expected [%s]%s", (int)t->name.len,
+                                t->name.data, have, want, strchr(want, '0') ? " (0: any)" : ""));
+    return false;
+}
+
+static bool check_type(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind)
+{
+    bool q = kind == TVLM_SLOT_QLINEAR || kind == TVLM_SLOT_QDWCONV;
+    bool is_float = t->type == TVLM_TYPE_F32 || t->type == TVLM_TYPE_F16 || t->type == TVLM_TYPE_BF16;
+    bool block = tvlm_type_runs(t->type) && tvlm_type_block((tvlm_type)t->type) > 1;
+    if (q ? t->type == TVLM_TYPE_I8 : is_float || (kind == TVLM_SLOT_LINEAR && block))
+        return true;
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
+                                "tensor '%.*s': type %s is not supported here; supported: %s",
+                                (int)t->name.len, t->name.data, tvlm_type_name(t->type),
+                                q                            ? "I8"
+                                : kind == TVLM_SLOT_LINEAR
+                                    ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1"
+                                    : "F32, F16, BF16"));
+    return false;
+}
+
+tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind, size_t n,
+                          size_t c, size_t taps, size_t bytes)
+{
+    if (b->status || !check_type(b, t, kind))
+        return NULL;
+    tvlm_plan *p = b->plan;
+    if (p->n_slots == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 512;
+        tvlm_slot *grown = realloc(p->slots, cap * sizeof *grown);
+        if (!grown) {
+            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_MEMORY, "out of memory binding tensors"));
+            return NULL;
+        }
+        p->slots = grown;
+        p->cap = cap;
+    }
+    tvlm_slot *s = &p->slots[p->n_slots];
+    *s = (tvlm_slot){kind, b->stage, (uint32_t)(t - b->model->gguf.tensors), (tvlm_type)t->type,
+                     b->used, n, c, taps, 0, 0, TVLM_GEMM_NR};
+    if (kind == TVLM_SLOT_VECTOR)
+        s->unit_rows = 1024;
+    tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes); /* the parser checked that it fits */
+    if (s->row_bytes * s->unit_rows > p->unit_bytes)
+        p->unit_bytes = s->row_bytes * s->unit_rows;
+    p->slot_of[s->tensor] = (int32_t)p->n_slots++;
+    p->remaining[b->stage]++;
+    tvlm_bind_reserve(b, 1, bytes);
+    return s;
+}
+
+static void *at(const tvlm_binder *b, const tvlm_slot *slot)
+{
+    return b->base && slot ? b->base + slot->at : NULL;
+}
+
+const float *tvlm_bind_vector(tvlm_binder *b, const char *name, size_t n)
+{
+    const tvlm_gguf_tensor *t = need(b, name);
+    if (!t)
+        return NULL;
+    if (t->n_elements != n) {
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
+                                    "tensor '%s': %llu elements, expected %zu", name,
+                                    (unsigned long long)t->n_elements, n));
+        return NULL;
+    }
+    return at(b, tvlm_bind_slot(b, t, TVLM_SLOT_VECTOR, n, 1, 1, n * sizeof(float)));
+}
+
+static const float *bias(tvlm_binder *b, const char *name, size_t n, bool required)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.bias", name);
+    return required || tvlm_bind_find(b, full) ? tvlm_bind_vector(b, full, n) : NULL;
+}
+
+void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k,
+                      bool bias_required)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const tvlm_gguf_tensor *t = need(b, full);
+    if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, k}, 2))
+        return;
+    out->n = (size_t)t->shape[0];
+    out->k = (size_t)t->shape[1];
+    size_t bytes = 0;
+    if (check_type(b, t, TVLM_SLOT_LINEAR) &&
+        !tvlm_gemm_packed_size((tvlm_type)t->type, out->n, out->k, &bytes))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
+    out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_LINEAR, out->n, out->k, 1, bytes));
+    out->gemm = tvlm_kernels_gemm(&b->model->kernels, (tvlm_type)t->type);
+    out->bias = bias(b, name, out->n, bias_required);
+}
+
+void tvlm_bind_norm(tvlm_binder *b, tvlm_norm *out, const char *name, size_t n, bool with_bias)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    out->weight = tvlm_bind_vector(b, full, n);
+    out->bias = with_bias ? bias(b, name, n, true) : NULL;
+}
+
+/* [c][k][k] or [c][1][k][k] -> k, or 0 after an error. */
+static unsigned taps_of(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c)
+{
+    uint32_t d = t->n_dims;
+    bool square = d >= 3 && t->shape[d - 1] == t->shape[d - 2] && t->shape[d - 1] % 2 == 1 &&
+                  t->shape[d - 1] <= 15;
+    if (square && (d == 3 || t->shape[1] == 1) && (!c || t->shape[0] == c))
+        return (unsigned)t->shape[d - 1];
+    char have[96];
+    print_shape(have, t->shape, d);
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
+                                "tensor '%.*s': shape [%s], expected [%zu,k,k] with odd k up to 15",
+                                (int)t->name.len, t->name.data, have, c));
+    return 0;
+}
+
+void tvlm_bind_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t c)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const tvlm_gguf_tensor *t = need(b, full);
+    out->k = t ? taps_of(b, t, c) : 0;
+    if (!out->k)
+        return;
+    out->c_out = (size_t)t->shape[0];
+    size_t taps = (size_t)out->k * out->k;
+    out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_DWCONV, out->c_out, 1, taps,
+                                       (size_t)t->n_elements * sizeof(float)));
+    out->bias = bias(b, name, out->c_out, true);
+}
+
+void tvlm_bind_conv(tvlm_binder *b, tvlm_conv *out, const char *name, size_t c_in)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const tvlm_gguf_tensor *t = need(b, full);
+    if (!t || !tvlm_bind_shape(b, t, (size_t[]){0, c_in, 3, 3}, 4))
+        return;
+    out->c_in = c_in;
+    out->k = 3;
+    out->linear.n = (size_t)t->shape[0];
+    out->linear.k = 9 * c_in;
+    size_t bytes = 0;
+    if (!tvlm_gemm_packed_size(TVLM_TYPE_F32, out->linear.n, out->linear.k, &bytes))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
+    out->linear.weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_CONV, out->linear.n, c_in, 9, bytes));
+    out->linear.gemm = tvlm_kernels_gemm(&b->model->kernels, TVLM_TYPE_F32);
+    out->linear.bias = bias(b, name, out->linear.n, true);
+}
+
+/* ---- bridges ---- */
+
+static void bind_projector(tvlm_binder *b)
+{
+    tvlm_weights *w = &b->model->weights;
+    tvlm_bind_linear(b, &w->projector.fc1, "mm.0", 0, w->vision_dim, true);
+    tvlm_bind_linear(b, &w->projector.fc2, "mm.2", b->model->config.lm.n_embd, w->projector.fc1.n,
+                     true);
+}
+
+static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
+{
+    tvlm_pooling *p = &b->model->weights.pooling;
+    const tvlm_config *c = &b->model->config;
+    size_t d = c->lm.n_embd, hi = c->preprocess.image_size / 32, lo = c->preprocess.image_size / 16;
+    p->d = d;
+    p->n_heads = c->pool_heads;
+    p->n_hi = hi * hi;
+    p->n_lo = lo * lo;
+    if (!b->status && (d % c->pool_heads || d / c->pool_heads % 8))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
+                                    "key 'tinyvlm.pool.head_count': %u heads of %zu features",
+                                    (unsigned)c->pool_heads, d));
+    tvlm_bind_linear(b, &p->hi, "mm.pool.hi", d, c_hi, true);
+    tvlm_bind_linear(b, &p->lo, "mm.pool.lo", d, c_lo, true);
+    p->pos = tvlm_bind_vector(b, "mm.pool.pos", (p->n_hi + p->n_lo) * d);
+    tvlm_bind_norm(b, &p->norm, "mm.pool.norm", d, true);
+    const tvlm_gguf_tensor *query = need(b, "mm.pool.query");
+    if (query && tvlm_bind_shape(b, query, (size_t[]){0, d}, 2)) {
+        p->n_query = (size_t)query->shape[0];
+        if (p->n_query > 4096)
+            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor 'mm.pool.query': %zu queries",
+                                        p->n_query));
+    }
+    p->query = tvlm_bind_vector(b, "mm.pool.query", p->n_query * d);
+    tvlm_bind_linear(b, &p->attn_q, "mm.pool.attn_q", d, d, true);
+    tvlm_bind_linear(b, &p->attn_k, "mm.pool.attn_k", d, d, true);
+    tvlm_bind_linear(b, &p->attn_v, "mm.pool.attn_v", d, d, true);
+    tvlm_bind_linear(b, &p->attn_output, "mm.pool.attn_output", d, d, true);
+    tvlm_bind_norm(b, &p->ffn_norm, "mm.pool.ffn_norm", d, true);
+    tvlm_bind_linear(b, &p->ffn_up, "mm.pool.ffn_up", 0, d, true);
+    tvlm_bind_linear(b, &p->ffn_down, "mm.pool.ffn_down", d, p->ffn_up.n, true);
+    tvlm_bind_norm(b, &p->out_norm, "mm.pool.out_norm", d, true);
+}
+
+/* ---- decoder ---- */
+
+static const char *block_name(char out[64], uint32_t layer, const char *part)
+{
+    snprintf(out, 64, "blk.%u.%s", (unsigned)layer, part);
+    return out;
+}
+
+/* The gate's value arrives in the block; tvlm_bind_finish reads it from there. */
+static void bind_cross(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
+{
+    const tvlm_decoder_config *c = &b->model->config.lm;
+    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim, kv = (size_t)c->n_kv_heads * c->head_dim;
+    char name[64];
+    tvlm_bind_norm(b, &l->cross_norm, block_name(name, i, "cross_norm"), d, false);
+    tvlm_bind_linear(b, &l->cross_q, block_name(name, i, "cross_q"), q, d, false);
+    tvlm_bind_linear(b, &l->cross_k, block_name(name, i, "cross_k"), kv, d, false);
+    tvlm_bind_linear(b, &l->cross_v, block_name(name, i, "cross_v"), kv, d, false);
+    tvlm_bind_linear(b, &l->cross_o, block_name(name, i, "cross_output"), d, q, false);
+    tvlm_bind_vector(b, block_name(name, i, "cross_gate"), 1);
+}
+
+static void bind_layer(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
+{
+    const tvlm_config *config = &b->model->config;
+    const tvlm_decoder_config *c = &config->lm;
+    bool qkv_bias = config->arch == TVLM_ARCH_QWEN2 || config->arch == TVLM_ARCH_FASTVLM;
+    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim, kv = (size_t)c->n_kv_heads * c->head_dim;
+    char name[64];
+    tvlm_bind_norm(b, &l->attn_norm, block_name(name, i, "attn_norm"), d, false);
+    tvlm_bind_linear(b, &l->q, block_name(name, i, "attn_q"), q, d, qkv_bias);
+    tvlm_bind_linear(b, &l->k, block_name(name, i, "attn_k"), kv, d, qkv_bias);
+    tvlm_bind_linear(b, &l->v, block_name(name, i, "attn_v"), kv, d, qkv_bias);
+    tvlm_bind_linear(b, &l->o, block_name(name, i, "attn_output"), d, q, false);
+    tvlm_bind_norm(b, &l->ffn_norm, block_name(name, i, "ffn_norm"), d, false);
+    tvlm_bind_linear(b, &l->gate, block_name(name, i, "ffn_gate"), c->n_ff, d, false);
+    tvlm_bind_linear(b, &l->up, block_name(name, i, "ffn_up"), c->n_ff, d, false);
+    tvlm_bind_linear(b, &l->down, block_name(name, i, "ffn_down"), d, c->n_ff, false);
+}
+
+static void bind_decoder(tvlm_binder *b)
+{
+    tvlm_decoder *w = &b->model->weights.decoder;
+    const tvlm_decoder_config *c = &b->model->config.lm;
+    if (tvlm_bind_find(b, "rope_freqs.weight"))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
+                                    "tensor 'rope_freqs.weight': rope scaling is not supported"));
+    tvlm_bind_linear(b, &w->token_embd, "token_embd", c->n_vocab, c->n_embd, false);
+    w->layers = tvlm_bind_reserve(b, c->n_layers, sizeof *w->layers);
+    for (uint32_t i = 0; i < c->n_layers && !b->status; i++) {
+        tvlm_decoder_layer layer = {0};
+        bind_layer(b, &layer, i);
+        if (c->cross_attention)
+            bind_cross(b, &layer, i);
+        if (b->base)
+            w->layers[i] = layer;
+    }
+    tvlm_bind_norm(b, &w->output_norm, "output_norm", c->n_embd, false);
+    w->output = w->token_embd;
+    if (tvlm_bind_find(b, "output.weight"))
+        tvlm_bind_linear(b, &w->output, "output", c->n_vocab, c->n_embd, false);
+}
+
+/* ---- the walk ---- */
+
+static void walk(tvlm_binder *b)
+{
+    tvlm_model *m = b->model;
+    const tvlm_config *c = &m->config;
+    if (c->tower != TVLM_TOWER_NONE) {
+        b->stage = TVLM_STAGE_TOWER;
+        tvlm_bind_tower(b);
+        b->stage = TVLM_STAGE_BRIDGE;
+    }
+    if (c->tower == TVLM_TOWER_FASTVIT) {
+        bind_projector(b);
+    } else if (c->tower == TVLM_TOWER_EFFICIENTNET_LITE) {
+        const tvlm_efficientnet *e = &m->weights.efficientnet;
+        const tvlm_qefficientnet *q = &m->weights.qefficientnet;
+        if (c->vision_int8)
+            bind_pooling(b, q->head.n, q->blocks[q->tap_block].c_out);
+        else
+            bind_pooling(b, e->head.n, e->blocks[e->tap_block].c_out);
+        m->weights.vision_dim = m->weights.pooling.d;
+        m->n_vision_tokens = (uint32_t)(m->weights.pooling.n_hi + m->weights.pooling.n_lo);
+        m->n_image_tokens = (uint32_t)m->weights.pooling.n_query;
+    }
+    b->stage = TVLM_STAGE_DECODER;
+    bind_decoder(b);
+}
+
+static int by_tensor(const void *a, const void *b)
+{
+    const tvlm_slot *x = a, *y = b;
+    return x->tensor < y->tensor ? -1 : x->tensor > y->tensor;
+}
+
+static tvlm_status run_walk(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
+{
+    tvlm_binder b = {.model = model, .plan = plan, .base = model->block, .err = err};
+    plan->n_slots = 0;
+    memset(plan->remaining, 0, sizeof plan->remaining);
+    for (size_t i = 0; i < model->gguf.n_tensors; i++)
+        plan->slot_of[i] = -1;
+    walk(&b);
+    if (b.status)
+        return b.status;
+    plan->block_size = b.used;
+    qsort(plan->slots, plan->n_slots, sizeof *plan->slots, by_tensor);
+    for (size_t i = 0; i < plan->n_slots; i++)
+        plan->slot_of[plan->slots[i].tensor] = (int32_t)i;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
+{
+    *plan = (tvlm_plan){0};
+    plan->slot_of = malloc((model->gguf.n_tensors + 1) * sizeof *plan->slot_of);
+    if (!plan->slot_of)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory binding tensors");
+    TVLM_TRY(run_walk(model, plan, err));
+    model->block_size = plan->block_size;
+    for (size_t i = 0; i < plan->n_slots; i++)
+        model->n_parameters += model->gguf.tensors[plan->slots[i].tensor].n_elements;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_bind_attach(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
+{
+    return run_walk(model, plan, err);
+}
+
+void tvlm_plan_free(tvlm_plan *plan)
+{
+    free(plan->slots);
+    free(plan->slot_of);
+    *plan = (tvlm_plan){0};
+}
+
+static void finish_gates(tvlm_model *model, const tvlm_plan *plan)
+{
+    for (uint32_t i = 0; i < model->config.lm.n_layers; i++) {
+        char name[64];
+        const tvlm_gguf_tensor *t =
+            tvlm_gguf_find_tensor(&model->gguf, block_name(name, i, "cross_gate"));
+        float gate;
+        memcpy(&gate, model->block + plan->slots[plan->slot_of[t - model->gguf.tensors]].at,
+               sizeof gate);
+        model->weights.decoder.layers[i].cross_gate = (float)tanh((double)gate);
+    }
+}
+
+tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stage stage,
+                             tvlm_error *err)
+{
+    if (stage == TVLM_STAGE_TOWER && model->config.vision_int8)
+        return tvlm_bind_finish_int8(model, plan, err);
+    if (stage == TVLM_STAGE_DECODER && model->config.lm.cross_attention)
+        finish_gates(model, plan);
+    return TVLM_OK;
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT
+ * Writing GGUF v3: keys and declarations are collected, tensors streamed, checksums patched last. */
+#include "model/gguf.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 64u
+
+typedef struct buffer {
+    unsigned char *data;
+    size_t size, cap;
+    bool failed;
+} buffer;
+
+typedef struct declared {
+    uint64_t size;
+    uint32_t crc;
+} declared;
+
+struct tvlm_gguf_writer {
+    char *path, *part;
+    FILE *file;
+    buffer kv, tensors;
+    declared *list;
+    size_t n_kv, n_tensors, cap, written;
+    uint64_t data_size;
+    long crc_at; /* of the checksum array's elements in the file */
+    bool header_done;
+};
+
+static void put(buffer *b, const void *data, size_t n)
+{
+    if (b->failed || n > SIZE_MAX / 2 - b->size) {
+        b->failed = true;
+        return;
+    }
+    if (b->size + n > b->cap) {
+        size_t cap = (b->size + n) * 2;
+        unsigned char *grown = realloc(b->data, cap);
+        if (!grown) {
+            b->failed = true;
+            return;
+        }
+        b->data = grown;
+        b->cap = cap;
+    }
+    if (n)
+        memcpy(b->data + b->size, data, n);
+    b->size += n;
+}
+
+static void put_le(buffer *b, uint64_t v, size_t bytes)
+{
+    unsigned char le[8];
+    for (size_t i = 0; i < bytes; i++)
+        le[i] = (unsigned char)(v >> (8 * i));
+    put(b, le, bytes);
+}
+
+static void put_str(buffer *b, tvlm_str s)
+{
+    put_le(b, s.len, 8);
+    put(b, s.data, s.len);
+}
+
+static tvlm_status io_error(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot write: %s", w->part, strerror(errno));
+}
+
+static tvlm_status memory_error(tvlm_error *err)
+{
+    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing the model file");
+}
+
+static char *join(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b) + 1;
+    char *s = malloc(n + m);
+    if (s) {
+        memcpy(s, a, n);
+        memcpy(s + n, b, m);
+    }
+    return s;
+}
+
+tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_error *err)
+{
+    *out = NULL;
+    tvlm_gguf_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return memory_error(err);
+    w->path = join(path, "");
+    w->part = join(path, ".part");
+    if (!w->path || !w->part) {
+        tvlm_gguf_writer_abort(w);
+        return memory_error(err);
+    }
+    w->file = fopen(w->part, "wb");
+    if (!w->file) {
+        tvlm_status status = io_error(w, err);
+        tvlm_gguf_writer_abort(w);
+        return status;
+    }
+    *out = w;
+    return tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
+}
+
+static void free_writer(tvlm_gguf_writer *w)
+{
+    if (w->file)
+        fclose(w->file);
+    free(w->kv.data);
+    free(w->tensors.data);
+    free(w->list);
+    free(w->path);
+    free(w->part);
+    free(w);
+}
+
+void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
+{
+    if (!w)
+        return;
+    if (w->file) {
+        fclose(w->file);
+        w->file = NULL;
+        remove(w->part);
+    }
+    free_writer(w);
+}
+
+/* Key and type; the caller appends the value and ends with end_kv. */
+static void begin_kv(tvlm_gguf_writer *w, const char *key, tvlm_gguf_type type)
+{
+    put_str(&w->kv, (tvlm_str){key, strlen(key)});
+    put_le(&w->kv, (uint64_t)type, 4);
+    w->n_kv++;
+}
+
+static void begin_array(tvlm_gguf_writer *w, const char *key, tvlm_gguf_type type, size_t n)
+{
+    begin_kv(w, key, TVLM_GGUF_ARRAY);
+    put_le(&w->kv, (uint64_t)type, 4);
+    put_le(&w->kv, n, 8);
+}
+
+static tvlm_status end_kv(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    return w->kv.failed ? memory_error(err) : TVLM_OK;
+}
+
+tvlm_status tvlm_gguf_put_u32(tvlm_gguf_writer *w, const char *key, uint32_t v, tvlm_error *err)
+{
+    begin_kv(w, key, TVLM_GGUF_U32);
+    put_le(&w->kv, v, 4);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_i32(tvlm_gguf_writer *w, const char *key, int32_t v, tvlm_error *err)
+{
+    begin_kv(w, key, TVLM_GGUF_I32);
+    put_le(&w->kv, (uint32_t)v, 4);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_f32(tvlm_gguf_writer *w, const char *key, float v, tvlm_error *err)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    begin_kv(w, key, TVLM_GGUF_F32);
+    put_le(&w->kv, bits, 4);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_bool(tvlm_gguf_writer *w, const char *key, bool v, tvlm_error *err)
+{
+    begin_kv(w, key, TVLM_GGUF_BOOL);
+    put_le(&w->kv, v, 1);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_string(tvlm_gguf_writer *w, const char *key, tvlm_str v, tvlm_error *err)
+{
+    begin_kv(w, key, TVLM_GGUF_STRING);
+    put_str(&w->kv, v);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const double *v, size_t n,
+                                    tvlm_error *err)
+{
+    begin_array(w, key, TVLM_GGUF_F64, n);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        put_le(&w->kv, bits, 8);
+    }
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v, size_t n,
+                                    tvlm_error *err)
+{
+    begin_array(w, key, TVLM_GGUF_I32, n);
+    for (size_t i = 0; i < n; i++)
+        put_le(&w->kv, (uint32_t)v[i], 4);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, const tvlm_str *v,
+                                       size_t n, tvlm_error *err)
+{
+    begin_array(w, key, TVLM_GGUF_STRING, n);
+    for (size_t i = 0; i < n; i++)
+        put_str(&w->kv, v[i]);
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err)
+{
+    /* the writer has its own alignment and checksums */
+    if (tvlm_str_eq(kv->key, "general.alignment") || tvlm_str_eq(kv->key, "tinyvlm.tensor_crc32c"))
+        return TVLM_OK;
+    put_str(&w->kv, kv->key);
+    put_le(&w->kv, (uint64_t)(kv->is_array ? TVLM_GGUF_ARRAY : kv->type), 4);
+    if (kv->is_array) {
+        put_le(&w->kv, (uint64_t)kv->type, 4);
+        put_le(&w->kv, kv->n, 8);
+    }
+    put(&w->kv, kv->data, kv->data_size);
+    w->n_kv++;
+    return end_kv(w, err);
+}
+
+tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type type,
+                              const uint64_t *shape, uint32_t n_dims, tvlm_error *err)
+{
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < n_dims; i++) {
+        if (!shape[i] || n > ((uint64_t)1 << 50) / shape[i])
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': dimension %llu is not valid", name,
+                             (unsigned long long)shape[i]);
+        n *= shape[i];
+    }
+    if (n_dims < 1 || n_dims > TVLM_MAX_DIMS || shape[n_dims - 1] % tvlm_type_block(type))
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': its shape does not fit type %s", name,
+                         tvlm_type_name((uint32_t)type));
+    if (w->n_tensors == w->cap) {
+        size_t cap = w->cap ? 2 * w->cap : 256;
+        declared *grown = realloc(w->list, cap * sizeof *grown);
+        if (!grown)
+            return memory_error(err);
+        w->list = grown;
+        w->cap = cap;
+    }
+    put_str(&w->tensors, (tvlm_str){name, strlen(name)});
+    put_le(&w->tensors, n_dims, 4);
+    for (uint32_t i = 0; i < n_dims; i++) /* the file has the innermost dimension first */
+        put_le(&w->tensors, shape[n_dims - 1 - i], 8);
+    put_le(&w->tensors, (uint64_t)type, 4);
+    put_le(&w->tensors, w->data_size, 8);
+    if (w->tensors.failed)
+        return memory_error(err);
+    uint64_t size = n / tvlm_type_block(type) * tvlm_type_block_bytes(type);
+    w->list[w->n_tensors++] = (declared){size, 0};
+    w->data_size += (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return TVLM_OK;
+}
+
+static bool write_all(tvlm_gguf_writer *w, const void *data, size_t size)
+{
+    return size == 0 || fwrite(data, 1, size, w->file) == size;
+}
+
+static bool pad(tvlm_gguf_writer *w, uint64_t at)
+{
+    static const unsigned char zeros[ALIGNMENT];
+    return write_all(w, zeros, (size_t)((ALIGNMENT - at % ALIGNMENT) % ALIGNMENT));
+}
+
+/* Everything before the tensors; the checksum array is the last key, zeros for now. */
+static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    begin_array(w, "tinyvlm.tensor_crc32c", TVLM_GGUF_U32, w->n_tensors);
+    size_t crc_in_kv = w->kv.size;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        put_le(&w->kv, 0, 4);
+    buffer head = {0};
+    put(&head, "GGUF", 4);
+    put_le(&head, 3, 4);
+    put_le(&head, w->n_tensors, 8);
+    put_le(&head, w->n_kv, 8);
+    tvlm_status status = TVLM_OK;
+    if (w->kv.failed || head.failed)
+        status = memory_error(err);
+    else if (!write_all(w, head.data, head.size) || !write_all(w, w->kv.data, w->kv.size) ||
+             !write_all(w, w->tensors.data, w->tensors.size) ||
+             !pad(w, head.size + w->kv.size + w->tensors.size))
+        status = io_error(w, err);
+    w->crc_at = (long)(head.size + crc_in_kv);
+    w->header_done = true;
+    free(head.data);
+    return status;
+}
+
+tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size,
+                                   tvlm_error *err)
+{
+    if (!w->header_done)
+        TVLM_TRY(write_header(w, err));
+    if (w->written == w->n_tensors || size != w->list[w->written].size)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s: tensor %zu: %zu bytes are not its declared size",
+                         w->path, w->written, size);
+    if (!write_all(w, data, size) || !pad(w, size))
+        return io_error(w, err);
+    w->list[w->written++].crc = tvlm_crc32c(0, data, size);
+    return TVLM_OK;
+}
+
+static tvlm_status finish(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    if (!w->header_done)
+        TVLM_TRY(write_header(w, err));
+    if (w->written != w->n_tensors)
+        return tvlm_fail(err, TVLM_ERR_STATE, "%s: %zu of %zu tensors were written", w->path,
+                         w->written, w->n_tensors);
+    if (fseek(w->file, w->crc_at, SEEK_SET))
+        return io_error(w, err);
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        uint32_t v = w->list[i].crc;
+        unsigned char le[4] = {(unsigned char)v, (unsigned char)(v >> 8), (unsigned char)(v >> 16),
+                               (unsigned char)(v >> 24)};
+        if (!write_all(w, le, 4))
+            return io_error(w, err);
+    }
+    int closed = fclose(w->file);
+    w->file = NULL;
+    if (closed == 0) {
+#ifdef _WIN32
+        remove(w->path); /* rename does not replace there */
+#endif
+        if (rename(w->part, w->path) == 0)
+            return TVLM_OK;
+    }
+    tvlm_status status = io_error(w, err);
+    remove(w->part);
+    return status;
+}
+
+tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    tvlm_status status = finish(w, err);
+    if (status)
+        tvlm_gguf_writer_abort(w);
+    else
+        free_writer(w);
+    return status;
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT
+ * Loading: bytes in order -> header -> plan -> tensors placed once, checked, published by stage.
+ *
+ *   feed ─▶ [header buffer] ─parse─▶ model, plan, weight block
+ *        └▶ tensor bytes ─▶ CRC, units of rows ─▶ tvlm_bind_place ─▶ stage complete? publish
+ *
+ * mmap and a memory block are sources for the same feed. */
+#include "cpu/cpu.h"
+#include "model/bind.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct tvlm_loader {
+    tvlm_model_params params;
+    tvlm_model *model; /* NULL before the header is complete */
+    tvlm_plan plan;
+    unsigned char *head; /* header bytes so far */
+    size_t head_size, head_cap, next_parse;
+    uint64_t at;     /* file offset of the next byte */
+    size_t tensor;   /* the one that `at` is in or before */
+    size_t row;      /* of that tensor's slot: first row not placed */
+    unsigned char *unit; /* a unit that arrives in pieces */
+    size_t unit_size;
+    uint32_t crc;
+    tvlm_status failed; /* a loader that failed stays failed */
+};
+
+void tvlm_model_params_init(tvlm_model_params *params)
+{
+    *params = (tvlm_model_params){.size = sizeof *params};
+}
+
+static size_t index_bytes(const tvlm_gguf *g)
+{
+    return (g->n_kv + 1) * sizeof *g->kv + (g->n_tensors + 1) * sizeof *g->tensors;
+}
+
+size_t tvlm_model_bytes(const tvlm_model *m)
+{
+    return sizeof *m + m->header_size + m->strings_size + index_bytes(&m->gguf) +
+           tvlm_tokenizer_bytes(m->tokenizer) + m->block_size;
+}
+
+void tvlm_model_free(tvlm_model *model)
+{
+    if (!model)
+        return;
+    tvlm_tokenizer_free(model->tokenizer);
+    tvlm_gguf_free(&model->gguf);
+    tvlm_aligned_free(model->block);
+    free(model->strings);
+    free(model->header);
+    free(model);
+}
+
+tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, tvlm_error *err)
+{
+    *out = NULL;
+    if (params && params->size == 0)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "params.size is 0: use tvlm_model_params_init");
+    tvlm_loader *l = calloc(1, sizeof *l);
+    if (!l)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    tvlm_model_params_init(&l->params);
+    if (params)
+        memcpy(&l->params, params, params->size < sizeof *params ? params->size : sizeof *params);
+    *out = l;
+    return TVLM_OK;
+}
+
+void tvlm_loader_free(tvlm_loader *loader)
+{
+    if (!loader)
+        return;
+    tvlm_plan_free(&loader->plan);
+    tvlm_model_free(loader->model);
+    free(loader->unit);
+    free(loader->head);
+    free(loader);
+}
+
+tvlm_model *tvlm_loader_model(tvlm_loader *loader)
+{
+    return loader->model;
+}
+
+tvlm_stage tvlm_model_stage(const tvlm_model *model)
+{
+    return (tvlm_stage)atomic_load_explicit(&model->stage, memory_order_acquire);
+}
+
+/* ---- header ---- */
+
+static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
+{
+    const tvlm_gguf *g = &m->gguf;
+    const tvlm_gguf_kv *tokens = tvlm_gguf_find(g, "tokenizer.ggml.tokens");
+    const tvlm_gguf_kv *types = tvlm_gguf_find(g, "tokenizer.ggml.token_type");
+    const tvlm_gguf_kv *merges = tvlm_gguf_find(g, "tokenizer.ggml.merges");
+    size_t n = (size_t)tokens->n, n_merges = merges ? (size_t)merges->n : 0, cursor = 0;
+    if (types && (!types->is_array || types->n != n || (types->type != TVLM_GGUF_I32 &&
+                                                        types->type != TVLM_GGUF_U32)))
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "key 'tokenizer.ggml.token_type': expected %zu integers", n);
+    if (merges && (!merges->is_array || merges->type != TVLM_GGUF_STRING || n_merges > 1u << 22))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tokenizer.ggml.merges': expected strings");
+    tvlm_str *text = malloc((n + n_merges + 1) * sizeof *text);
+    int32_t *type = malloc((n + 1) * sizeof *type);
+    tvlm_status status = TVLM_OK;
+    if (!text || !type) {
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the vocabulary");
+    } else {
+        for (size_t i = 0; i < n; i++)
+            text[i] = tvlm_gguf_next_string(tokens, &cursor);
+        cursor = 0;
+        for (size_t i = 0; i < n_merges; i++)
+            text[n + i] = tvlm_gguf_next_string(merges, &cursor);
+        for (size_t i = 0; types && i < n; i++) {
+            const unsigned char *p = types->data + 4 * i;
+            type[i] = (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                                (uint32_t)p[3] << 24);
+        }
+        tvlm_vocab vocab = {m->config.pre, (uint32_t)n,        text,    types ? type : NULL,
+                            (uint32_t)n_merges, text + n};
+        status = tvlm_tokenizer_new(&vocab, &m->tokenizer, err);
+    }
+    free(type);
+    free(text);
+    return status;
+}
+
+/* The strings of tvlm_model_info, terminated. */
+static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
+{
+    const tvlm_str all[] = {m->config.name, m->config.licence, m->config.description,
+                            m->config.describe_prompt};
+    m->strings_size = TVLM_COUNT(all);
+    for (size_t i = 0; i < TVLM_COUNT(all); i++)
+        m->strings_size += all[i].len;
+    char *p = m->strings = malloc(m->strings_size);
+    if (!p)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    for (size_t i = 0; i < TVLM_COUNT(all); i++) {
+        if (all[i].len)
+            memcpy(p, all[i].data, all[i].len);
+        p[all[i].len] = 0;
+        p += all[i].len + 1;
+    }
+    return TVLM_OK;
+}
+
+static void publish(tvlm_model *model, tvlm_stage stage)
+{
+    atomic_store_explicit(&model->stage, (int)stage, memory_order_release);
+}
+
+/* Publishes every stage whose tensors (and those of the stages before it) are all in place. */
+static tvlm_status publish_complete(tvlm_loader *l, tvlm_error *err)
+{
+    int stage = (int)tvlm_model_stage(l->model);
+    while (stage < TVLM_STAGE_DECODER && l->plan.remaining[stage + 1] == 0) {
+        stage++;
+        TVLM_TRY(tvlm_bind_finish(l->model, &l->plan, (tvlm_stage)stage, err));
+        publish(l->model, (tvlm_stage)stage);
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status begin_data(tvlm_loader *l, tvlm_error *err)
+{
+    tvlm_model *m = l->model;
+    TVLM_TRY(tvlm_bind_plan(m, &l->plan, err));
+    if (!l->params.header_only) {
+        if (l->params.max_memory && m->block_size > l->params.max_memory)
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "the weights take %zu bytes, the limit is %zu",
+                             m->block_size, l->params.max_memory);
+        m->block = tvlm_aligned_alloc(m->block_size);
+        l->unit = malloc(l->plan.unit_bytes + 1);
+        if (!m->block || !l->unit)
+            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the weights take %zu bytes",
+                             m->block_size);
+        TVLM_TRY(tvlm_bind_attach(m, &l->plan, err));
+    }
+    publish(m, TVLM_STAGE_HEADER);
+    return l->params.header_only ? TVLM_OK : publish_complete(l, err);
+}
+
+/* Takes over the header buffer; bytes beyond the header stay with the caller. */
+static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
+{
+    tvlm_model *m = calloc(1, sizeof *m);
+    if (!m) {
+        tvlm_gguf_free(gguf);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    }
+    l->model = m;
+    m->gguf = *gguf;
+    TVLM_TRY(tvlm_cpu_mask(l->params.cpu, &m->cpu_mask, err));
+    tvlm_kernels_select(&m->kernels, m->cpu_mask);
+    TVLM_TRY(tvlm_config_read(&m->gguf, &m->config, err));
+    TVLM_TRY(make_tokenizer(m, err));
+    TVLM_TRY(copy_strings(m, err));
+    return begin_data(l, err);
+}
+
+static tvlm_status grow_head(tvlm_loader *l, const unsigned char *data, size_t size, tvlm_error *err)
+{
+    if (size > SIZE_MAX / 4 - l->head_size)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the header does not fit memory");
+    if (l->head_size + size > l->head_cap) {
+        size_t cap = l->head_size + size + l->head_size / 2;
+        unsigned char *grown = realloc(l->head, cap);
+        if (!grown)
+            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+        l->head = grown;
+        l->head_cap = cap;
+    }
+    memcpy(l->head + l->head_size, data, size);
+    l->head_size += size;
+    return TVLM_OK;
+}
+
+/* ---- tensor data ---- */
+
+static tvlm_status end_tensor(tvlm_loader *l, const tvlm_gguf_tensor *t, tvlm_slot *slot,
+                              tvlm_error *err)
+{
+    if (l->model->gguf.has_crc && !l->params.skip_checksums && l->crc != t->crc32c)
+        return tvlm_fail(err, TVLM_ERR_CHECKSUM,
+                         "tensor '%.*s': checksum %08x, the file says %08x: the file is damaged",
+                         (int)t->name.len, t->name.data, (unsigned)l->crc, (unsigned)t->crc32c);
+    l->crc = 0;
+    l->row = 0;
+    l->unit_size = 0;
+    l->tensor++;
+    if (!slot)
+        return TVLM_OK;
+    l->plan.remaining[slot->stage]--;
+    return publish_complete(l, err);
+}
+
+/* Places what makes whole units (or the last, shorter one); keeps the rest in `unit`. */
+static void place(tvlm_loader *l, const tvlm_slot *s, const unsigned char *p, size_t size)
+{
+    while (size) {
+        size_t rows = s->n - l->row < s->unit_rows ? s->n - l->row : s->unit_rows;
+        size_t want = rows * s->row_bytes;
+        if (!l->unit_size && size >= want) {
+            tvlm_bind_place(l->model, s, l->row, p, rows);
+            p += want;
+            size -= want;
+            l->row += rows;
+            continue;
+        }
+        size_t take = want - l->unit_size < size ? want - l->unit_size : size;
+        memcpy(l->unit + l->unit_size, p, take);
+        l->unit_size += take;
+        p += take;
+        size -= take;
+        if (l->unit_size == want) {
+            tvlm_bind_place(l->model, s, l->row, l->unit, rows);
+            l->unit_size = 0;
+            l->row += rows;
+        }
+    }
+}
+
+static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size, tvlm_error *err)
+{
+    const tvlm_gguf *g = &l->model->gguf;
+    while (size && l->tensor < g->n_tensors) {
+        const tvlm_gguf_tensor *t = &g->tensors[l->tensor];
+        int32_t index = l->plan.slot_of[l->tensor];
+        tvlm_slot *slot = index < 0 ? NULL : &l->plan.slots[index];
+        size_t take = size;
+        if (l->at < t->offset) { /* padding */
+            if (t->offset - l->at < take)
+                take = (size_t)(t->offset - l->at);
+        } else {
+            uint64_t left = t->offset + t->size - l->at;
+            if (left < take)
+                take = (size_t)left;
+            if (g->has_crc && !l->params.skip_checksums)
+                l->crc = tvlm_crc32c(l->crc, p, take);
+            if (slot)
+                place(l, slot, p, take);
+        }
+        l->at += take;
+        p += take;
+        size -= take;
+        if (l->at == t->offset + t->size)
+            TVLM_TRY(end_tensor(l, t, slot, err));
+    }
+    l->at += size;
+    return TVLM_OK;
+}
+
+static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t size, tvlm_error *err)
+{
+    TVLM_TRY(grow_head(l, data, size, err));
+    /* parsing again from the start costs the header's size: try when it has grown by a quarter */
+    if (l->head_size < l->next_parse)
+        return TVLM_OK;
+    tvlm_gguf gguf;
+    bool complete;
+    l->next_parse = l->head_size + l->head_size / 4 + 1;
+    TVLM_TRY(tvlm_gguf_parse(l->head, l->head_size, &gguf, &complete, err));
+    if (!complete)
+        return TVLM_OK;
+    size_t header = gguf.data_offset < l->head_size ? (size_t)gguf.data_offset : l->head_size;
+    size_t rest = l->head_size - header;
+    unsigned char *tail = rest ? malloc(rest) : NULL;
+    if (rest && !tail) {
+        tvlm_gguf_free(&gguf);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+    }
+    if (rest)
+        memcpy(tail, l->head + header, rest);
+    unsigned char *exact = realloc(l->head, header); /* smaller: the index must point into it */
+    l->head = exact ? exact : l->head;
+    tvlm_gguf_free(&gguf);
+    tvlm_status status = tvlm_gguf_parse(l->head, header, &gguf, &complete, err);
+    if (!status)
+        status = begin_model(l, &gguf, err);
+    if (l->model) {
+        l->model->header = l->head;
+        l->model->header_size = header;
+        l->head = NULL;
+    }
+    l->at = header;
+    if (!status && rest && !l->params.header_only)
+        status = feed_data(l, tail, rest, err);
+    free(tail);
+    return status;
+}
+
+tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size, tvlm_error *err)
+{
+    if (loader->failed)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
+    if (!data && size)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "data is NULL");
+    if (!size)
+        return TVLM_OK;
+    if (!loader->model)
+        loader->failed = feed_header(loader, data, size, err);
+    else if (!loader->params.header_only)
+        loader->failed = feed_data(loader, data, size, err);
+    return loader->failed;
+}
+
+tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error *err)
+{
+    *out = NULL;
+    if (loader->failed)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
+    if (!loader->model && loader->head_size) { /* the last pieces may not have been tried */
+        loader->next_parse = 0;
+        unsigned char none = 0;
+        TVLM_TRY(loader->failed = feed_header(loader, &none, 0, err));
+    }
+    if (!loader->model)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "the file ends inside its header (%zu bytes)",
+                         loader->head_size);
+    if (!loader->params.header_only && tvlm_model_stage(loader->model) != TVLM_STAGE_DECODER)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "the file is truncated: it ends at byte %llu, its header declares %llu",
+                         (unsigned long long)loader->at,
+                         (unsigned long long)loader->model->gguf.file_size);
+    *out = loader->model;
+    loader->model = NULL;
+    tvlm_loader_free(loader);
+    return TVLM_OK;
+}
+
+/* ---- sources ---- */
+
+#define PIECE ((size_t)4 << 20)
+
+/* map: NULL for memory; its pages are released behind the reader. */
+static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfile *map,
+                        const tvlm_model_params *params, tvlm_model **out, tvlm_error *err)
+{
+    tvlm_loader *l;
+    *out = NULL;
+    TVLM_TRY(tvlm_loader_new(params, &l, err));
+    tvlm_status status = TVLM_OK;
+    for (size_t at = 0; at < size && !status;) {
+        size_t n = size - at < PIECE ? size - at : PIECE;
+        status = tvlm_loader_feed(l, data + at, n, err);
+        if (map)
+            tvlm_mapfile_release(map, at, n);
+        at += n;
+        if (l->params.on_progress && !status)
+            l->params.on_progress(l->params.user, at, size);
+        if (l->params.header_only && l->model)
+            break;
+    }
+    if (!status)
+        status = tvlm_loader_finish(l, out, err);
+    if (status)
+        tvlm_loader_free(l);
+    return status;
+}
+
+tvlm_status tvlm_model_open_memory(const void *data, size_t size, const tvlm_model_params *params,
+                                   tvlm_model **out, tvlm_error *err)
+{
+    if (!data || !size)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
+    return load(data, size, NULL, params, out, err);
+}
+
+tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, tvlm_model **out,
+                            tvlm_error *err)
+{
+    tvlm_mapfile map;
+    tvlm_error local = {0};
+    *out = NULL;
+    TVLM_TRY(tvlm_mapfile_open(path, &map, err));
+    tvlm_status status = load(map.data, map.size, &map, params, out, &local);
+    tvlm_mapfile_close(&map);
+    if (status) /* which file, before what */
+        tvlm_fail(err, status, "%s: %s", path, local.message);
+    return status;
+}
+
+/* ---- public reads ---- */
+
+void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
+{
+    const char *names[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
+    const char *s = m->strings;
+    *out = (tvlm_model_info){.architecture = names[m->config.arch], .name = s};
+    s += strlen(s) + 1;
+    out->licence = s;
+    s += strlen(s) + 1;
+    out->description = s;
+    out->describe_prompt = s + strlen(s) + 1;
+    out->chat_template = m->config.chat == TVLM_CHAT_NONE ? "" : tvlm_chat_name(m->config.chat);
+    out->cpu_tier = tvlm_cpu_tier_name(m->cpu_mask);
+    out->n_parameters = m->n_parameters;
+    out->file_bytes = m->gguf.file_size;
+    out->weight_bytes = m->block_size;
+    out->n_vocab = m->config.lm.n_vocab;
+    out->n_ctx_train = m->config.lm.n_ctx_train;
+    out->n_embd = m->config.lm.n_embd;
+    out->n_layers = m->config.lm.n_layers;
+    out->n_image_tokens = m->n_image_tokens;
+    out->n_vision_tokens = m->n_vision_tokens;
+    out->vision_dim = (uint32_t)m->weights.vision_dim;
+    out->image_size = m->config.tower == TVLM_TOWER_NONE ? 0 : m->config.preprocess.image_size;
+    out->bos_id = m->config.bos_id;
+    out->eos_id = m->config.eos_id;
+}
+
+tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len, bool parse_special,
+                          int32_t *ids, size_t cap, size_t *n, tvlm_error *err)
+{
+    return tvlm_tokenizer_encode(model->tokenizer, text, len, parse_special, ids, cap, n, err);
+}
+
+tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids, size_t n_ids,
+                            bool skip_special, char *text, size_t cap, size_t *n, tvlm_error *err)
+{
+    return tvlm_tokenizer_decode(model->tokenizer, ids, n_ids, skip_special, text, cap, n, err);
+}
