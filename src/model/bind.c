@@ -315,14 +315,11 @@ static void bind_decoder(tvlm_binder *b)
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
                                     "tensor 'rope_freqs.weight': rope scaling is not supported"));
     tvlm_bind_linear(b, &w->token_embd, "token_embd", c->n_vocab, c->n_embd, false);
-    w->layers = tvlm_bind_reserve(b, c->n_layers, sizeof *w->layers);
+    w->layers = b->model->layers;
     for (uint32_t i = 0; i < c->n_layers && !b->status; i++) {
-        tvlm_decoder_layer layer = {0};
-        bind_layer(b, &layer, i);
+        bind_layer(b, &w->layers[i], i);
         if (c->cross_attention)
-            bind_cross(b, &layer, i);
-        if (b->base)
-            w->layers[i] = layer;
+            bind_cross(b, &w->layers[i], i);
     }
     tvlm_bind_norm(b, &w->output_norm, "output_norm", c->n_embd, false);
     w->output = w->token_embd;
@@ -385,7 +382,10 @@ tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
 {
     *plan = (tvlm_plan){0};
     plan->slot_of = malloc((model->gguf.n_tensors + 1) * sizeof *plan->slot_of);
-    if (!plan->slot_of)
+    model->fastvit_blocks = calloc(tvlm_fastvit_block_count(&model->config) + 1,
+                                   sizeof *model->fastvit_blocks);
+    model->layers = calloc(model->config.lm.n_layers, sizeof *model->layers);
+    if (!plan->slot_of || !model->fastvit_blocks || !model->layers)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory binding tensors");
     TVLM_TRY(run_walk(model, plan, err));
     model->block_size = plan->block_size;

@@ -77,7 +77,9 @@ tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_k
                           size_t c, size_t taps, size_t bytes);
 bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *shape, uint32_t n);
 
-void tvlm_bind_tower(tvlm_binder *b);       /* bind_vision.c */
+/* bind_vision.c */
+size_t tvlm_fastvit_block_count(const tvlm_config *config);
+void tvlm_bind_tower(tvlm_binder *b);
 tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err);
 
 #endif

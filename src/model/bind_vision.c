@@ -62,14 +62,17 @@ static size_t bind_fastvit_stage(tvlm_binder *b, tvlm_fastvit_stage *out, uint32
     if (out->has_pos)
         tvlm_bind_dwconv(b, &out->pos, name, c);
     out->n_blocks = b->model->config.depths[stage];
-    out->blocks = tvlm_bind_reserve(b, out->n_blocks, sizeof *out->blocks);
-    for (uint32_t i = 0; i < out->n_blocks && !b->status; i++) {
-        tvlm_fastvit_block block = {0};
-        bind_fastvit_block(b, &block, stage, i, c);
-        if (b->base)
-            out->blocks[i] = block;
-    }
+    for (uint32_t i = 0; i < out->n_blocks && !b->status; i++)
+        bind_fastvit_block(b, &out->blocks[i], stage, i, c);
     return c;
+}
+
+size_t tvlm_fastvit_block_count(const tvlm_config *config)
+{
+    size_t n = 0;
+    for (uint32_t s = 0; s < config->n_stages; s++)
+        n += config->depths[s];
+    return n;
 }
 
 static void bind_fastvit(tvlm_binder *b)
@@ -82,8 +85,12 @@ static void bind_fastvit(tvlm_binder *b)
     tvlm_bind_linear(b, &w->stem2, "v.stem.2", 0, c, true);
     c = w->stem2.n;
     w->n_stages = m->config.n_stages;
-    for (uint32_t s = 0; s < w->n_stages && !b->status; s++)
+    tvlm_fastvit_block *blocks = m->fastvit_blocks;
+    for (uint32_t s = 0; s < w->n_stages && !b->status; s++) {
+        w->stages[s].blocks = blocks;
+        blocks += m->config.depths[s];
         c = bind_fastvit_stage(b, &w->stages[s], s, c);
+    }
     tvlm_bind_dwconv(b, &w->exp_dw, "v.exp.dw", 2 * c);
     w->c_out = 2 * c;
     tvlm_bind_linear(b, &w->se_reduce, "v.exp.se_reduce", 0, w->c_out, true);

@@ -39,7 +39,8 @@ static size_t index_bytes(const tvlm_gguf *g)
 
 size_t tvlm_model_bytes(const tvlm_model *m)
 {
-    return sizeof *m + m->header_size + m->strings_size + index_bytes(&m->gguf) +
+    return sizeof *m + tvlm_fastvit_block_count(&m->config) * sizeof *m->fastvit_blocks +
+           sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size + m->strings_size + index_bytes(&m->gguf) +
            tvlm_tokenizer_bytes(m->tokenizer) + m->block_size;
 }
 
@@ -50,6 +51,8 @@ void tvlm_model_free(tvlm_model *model)
     tvlm_tokenizer_free(model->tokenizer);
     tvlm_gguf_free(&model->gguf);
     tvlm_aligned_free(model->block);
+    free(model->fastvit_blocks);
+    free(model->layers);
     free(model->strings);
     free(model->header);
     free(model);
@@ -131,6 +134,13 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
     return status;
 }
 
+/* ChatML turns end with <|im_end|>, whatever the file's end-of-text id is. */
+static void find_end_of_turn(tvlm_model *m)
+{
+    if (m->config.eot_id < 0)
+        m->config.eot_id = tvlm_tokenizer_id(m->tokenizer, (tvlm_str){"<|im_end|>", 10});
+}
+
 /* The strings of tvlm_model_info, terminated. */
 static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
 {
@@ -200,7 +210,14 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     TVLM_TRY(tvlm_cpu_mask(l->params.cpu, &m->cpu_mask, err));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     TVLM_TRY(tvlm_config_read(&m->gguf, &m->config, err));
+    if (l->params.chat_template) {
+        m->config.chat = tvlm_chat_from_name(l->params.chat_template);
+        if (m->config.chat == TVLM_CHAT_NONE)
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "chat template '%s' is not known",
+                             l->params.chat_template);
+    }
     TVLM_TRY(make_tokenizer(m, err));
+    find_end_of_turn(m);
     TVLM_TRY(copy_strings(m, err));
     return begin_data(l, err);
 }

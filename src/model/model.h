@@ -17,6 +17,8 @@ struct tvlm_model {
     unsigned char *header; /* owned copy of the header bytes, strings point into it */
     size_t header_size;
     tvlm_gguf gguf;
+    tvlm_fastvit_block *fastvit_blocks; /* of all stages */
+    tvlm_decoder_layer *layers;
     unsigned char *block; /* all weights, 64-byte aligned; NULL when header_only */
     size_t block_size;
     char *strings; /* name, licence, description, describe_prompt, each with its terminator */

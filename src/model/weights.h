@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Weight structs, named as in the papers. All pointers go into the model's one weight block, which
- * model/bind.c fills; shapes were checked there, so blocks may assume them. */
+ * Weight structs, named as in the papers. Weight pointers go into the model's one weight block, which
+ * model/bind.c fills (they are NULL in a model opened with header_only); shapes were checked there, so blocks may assume them. */
 #ifndef TVLM_WEIGHTS_H
 #define TVLM_WEIGHTS_H
 

@@ -33,6 +33,12 @@ bool tvlm_tokenizer_is_control(const tvlm_tokenizer *tokenizer, int32_t id)
            tokenizer->kind[id] == TVLM_TOKEN_CONTROL;
 }
 
+bool tvlm_tokenizer_choosable(const tvlm_tokenizer *tokenizer, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < tokenizer->n_tokens &&
+           tokenizer->kind[id] != TVLM_TOKEN_UNUSED;
+}
+
 int32_t tvlm_tokenizer_id(const tvlm_tokenizer *tokenizer, tvlm_str token)
 {
     if (token.len == 0) return -1;

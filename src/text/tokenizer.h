@@ -69,6 +69,8 @@ int32_t tvlm_tokenizer_id(const tvlm_tokenizer *tokenizer, tvlm_str token);
 /* The bytes of one token (raw, not the GPT-2 alphabet); empty for ids outside the vocabulary. */
 tvlm_str tvlm_tokenizer_piece(const tvlm_tokenizer *tokenizer, int32_t id);
 bool tvlm_tokenizer_is_control(const tvlm_tokenizer *tokenizer, int32_t id);
+/* Whether generation may produce the id: it is in the vocabulary and not marked unused. */
+bool tvlm_tokenizer_choosable(const tvlm_tokenizer *tokenizer, int32_t id);
 
 /* The longest prefix of text that ends on a whole UTF-8 character (invalid bytes count as whole),
  * so that a stream never splits one. */

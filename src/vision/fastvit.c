@@ -16,7 +16,7 @@ typedef struct tower {
     tvlm_cx *cx;
     const tvlm_config *config;
     tvlm_fmap x, spare;
-    unsigned module; /* Apple's index in `network` */
+    unsigned module, block; /* Apple's index in `network`, block in a stage */
 } tower;
 
 static void swap_maps(tower *t)
@@ -46,10 +46,10 @@ static void tap_module(tower *t, const char *suffix)
     tap_map(t, name, t->x);
 }
 
-static void tap_block(tower *t, unsigned block, const char *suffix, tvlm_fmap map)
+static void tap_block(tower *t, const char *suffix, tvlm_fmap map)
 {
     char name[64];
-    snprintf(name, sizeof name, "network.%u.%u.%s", t->module, block, suffix);
+    snprintf(name, sizeof name, "network.%u.%u.%s", t->module, t->block, suffix);
     tap_map(t, name, map);
 }
 
@@ -96,16 +96,17 @@ static void convffn_residual(tower *t, const tvlm_convffn *f)
 {
     reshape_spare(t, t->x.h, t->x.w, t->x.c);
     tvlm_nn_dwconv(t->cx, &f->dw, 1, false, TVLM_ACT_NONE, t->x, t->spare);
+    tap_block(t, "convffn.conv", t->spare);
     tvlm_nn_mlp(t->cx, &f->up, TVLM_ACT_GELU, &f->down, t->spare.data, t->x.h * t->x.w, t->x.data,
                 t->x.data);
 }
 
 /* RepMixer block (FastViT sec. 3; mci.py:1042), the mixer's skip folded into its kernel:
  *   x = dw3x3(x);  x = x + ls * ffn(x)                          [h][w][C] -> same */
-static void repmixer_block(tower *t, const tvlm_fastvit_block *b, unsigned index)
+static void repmixer_block(tower *t, const tvlm_fastvit_block *b)
 {
     depthwise(t, &b->mixer, 1, TVLM_ACT_NONE);
-    tap_block(t, index, "token_mixer", t->x);
+    tap_block(t, "token_mixer", t->x);
     convffn_residual(t, &b->ffn);
 }
 
@@ -147,10 +148,11 @@ static void stage(tower *t, const tvlm_fastvit_stage *s)
         t->module++;
     }
     for (uint32_t i = 0; i < s->n_blocks; i++) {
+        t->block = i;
         if (s->blocks[i].attention)
             attention_block(t, &s->blocks[i]);
         else
-            repmixer_block(t, &s->blocks[i], i);
+            repmixer_block(t, &s->blocks[i]);
     }
     tap_module(t, "");
     t->module++;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ * What the commands share: options, errors, model lookup, progress, the terminal.
+ *
+ * Exit codes: 0 done · 1 failed while running · 2 wrong usage · 3 an input file is missing, damaged or
+ * not supported · 4 a limit or the context is too small · 130 interrupted. */
+#ifndef TVLM_APP_CLI_H
+#define TVLM_APP_CLI_H
+
+#include "tinyvlm.h"
+
+#include <jansson.h>
+
+enum { EXIT_RUN = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_LIMIT = 4, EXIT_INTERRUPTED = 130 };
+
+/* One file per command; argv[0] is the command's name. */
+int cmd_describe(int argc, char **argv);
+int cmd_ask(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_quantize(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
+
+/* Common options; every field has its default after cli_options_init. */
+typedef struct cli_options {
+    const char *model, *cpu, *chat_template, *system;
+    unsigned threads, max_tokens, ctx;
+    bool kv_f32, quiet, json, help;
+    tvlm_sampling sampling;
+    const char *stop[8];
+    size_t n_stop;
+} cli_options;
+void cli_options_init(cli_options *o);
+
+/* getopt_long's tables for the common options; commands add their own (values from CLI_OWN on). */
+enum { CLI_OWN = 1000 };
+struct option;
+/* Parses: common options into o, others through own(user, value, text), which returns false for a
+ * value that is wrong. names: the command's own options (nullable). Returns the index of the first
+ * operand, or -1 after printing what is wrong. */
+typedef struct cli_own {
+    const struct option *names;
+    bool (*take)(void *user, int value, const char *text);
+    void *user;
+} cli_own;
+int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own);
+extern const char cli_common_help[];
+
+/* Whole text as an unsigned number in lo..hi, or as a float. */
+bool cli_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned long *out);
+bool cli_float(const char *text, double lo, double hi, float *out);
+
+/* "tinyvlm: MESSAGE" on standard error; the exit code that goes with the status. */
+int cli_fail(tvlm_status status, const tvlm_error *err);
+int cli_usage(const char *format, ...);
+
+/* The model file: --model, TINYVLM_MODEL, then the default model beside the program, in
+ * ../share/tinyvlm, in models/ beside or above the program, in ./models. The result lives as long as
+ * the process. NULL after printing where it was looked for. */
+const char *cli_model_path(const cli_options *o);
+tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out, tvlm_error *err);
+
+/* A progress bar on standard error when that is a terminal. */
+void cli_progress(const char *what, uint64_t done, uint64_t total);
+bool cli_stderr_is_terminal(void);
+/* Dim text for timings; "" unless standard error is a terminal and NO_COLOR is unset. */
+const char *cli_dim(void);
+const char *cli_reset(void);
+
+/* Raised by Ctrl-C; the first one cancels, the second ends the process. */
+tvlm_cancel *cli_cancel(void);
+
+/* A JSON string of any bytes: invalid UTF-8 becomes U+FFFD. */
+json_t *cli_json_text(const char *text, size_t len);
+/* One object, one line, flushed; frees it. */
+void cli_json_line(json_t *object);
+
+/* Model, engine, session, and a question at a time. */
+typedef struct cli_runner {
+    cli_options *options;
+    tvlm_model *model;
+    tvlm_engine *engine;
+    tvlm_session *session;
+    double load_ms;
+} cli_runner;
+int cli_runner_open(cli_runner *r, cli_options *o); /* 0 or an exit code */
+void cli_runner_close(cli_runner *r);
+int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode_ms);
+/* Streams the answer on standard output unless JSON was asked for. */
+int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result);
+void cli_print_timings(const cli_runner *r, const tvlm_image *image, double decode_ms,
+                       const tvlm_result *result);
+/* describe and ask: one picture, one question. */
+int cli_answer(cli_runner *r, const char *path, const char *question, size_t len, bool heading);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
+    "Says what is in each picture (JPEG, PNG, WebP, PPM; '-' reads one from standard input).\n"
+    "\n"
+    "Examples:\n"
+    "  tinyvlm describe photo.jpg\n"
+    "  tinyvlm describe --json holiday/*.jpg > captions.jsonl\n"
+    "  curl -s https://example.org/a.png | tinyvlm describe -\n"
+    "\n";
+
+int cmd_describe(int argc, char **argv)
+{
+    cli_options o;
+    cli_runner r;
+    tvlm_model_info info;
+    cli_options_init(&o);
+    int first = cli_parse(argc, argv, &o, NULL);
+    if (first < 0)
+        return EXIT_USAGE;
+    if (o.help) {
+        printf("%s%s", help, cli_common_help);
+        return 0;
+    }
+    if (first == argc)
+        return cli_usage("describe: name a picture; see tinyvlm describe --help");
+    int code = cli_runner_open(&r, &o);
+    if (code)
+        return code;
+    tvlm_model_get_info(r.model, &info);
+    int worst = 0;
+    /* a picture that cannot be read does not keep the others from being described */
+    for (int i = first; i < argc && worst != EXIT_INTERRUPTED; i++) {
+        code = cli_answer(&r, argv[i], info.describe_prompt, strlen(info.describe_prompt),
+                          argc - first > 1);
+        worst = code ? code : worst;
+    }
+    cli_runner_close(&r);
+    return worst;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ * A run's tensors as safetensors: the tool with which anyone checks the engine against a reference. */
+#include "cli/cli.h"
+#include "convert/safetensors.h"
+#include "image/decode.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: tinyvlm dump -p PROMPT -o FILE.safetensors [--image IMAGE] [OPTIONS]\n"
+    "Writes pixel_values, vision_tokens, bridge_out (float32), input_ids (int32, -200 for the\n"
+    "picture), logits of every prompt position (float32, raw) and generated_ids (int32, greedy,\n"
+    "exactly --new-tokens of them). The cache is float32; EXIF orientation is ignored, as the\n"
+    "reference does.\n"
+    "\n"
+    "Examples:\n"
+    "  tinyvlm dump -m fastvlm.gguf --image a.png -p \"Describe the image.\" -o out.safetensors\n"
+    "  tinyvlm dump -m smollm2.gguf --prompt-raw -p \"Once upon\" -o out.safetensors --new-tokens 8\n"
+    "\n"
+    "  -p, --prompt TEXT       the user's words\n"
+    "  -o, --output FILE       safetensors file to write\n"
+    "      --image IMAGE       picture (JPEG, PNG, WebP, PPM)\n"
+    "      --new-tokens N      ids to generate (default 24; 0: none)\n"
+    "      --prompt-raw        no chat template; <image> in the text stands for the picture and\n"
+    "                          special tokens are parsed\n"
+    "      --fit pad|crop|squash  instead of the model's way\n";
+
+enum { OPT_IMAGE = CLI_OWN, OPT_NEW, OPT_RAW, OPT_FIT };
+
+typedef struct dump {
+    const char *prompt, *output, *image_path;
+    unsigned long new_tokens;
+    bool raw;
+    tvlm_fit fit;
+    cli_options *options;
+    tvlm_model *model;
+    tvlm_engine *engine;
+    tvlm_session *session;
+    tvlm_image *image;
+    tvlm_prompt *ids;
+    float *pixels, *logits;
+} dump;
+
+static bool take(void *user, int value, const char *text)
+{
+    dump *d = user;
+    switch (value) {
+    case 'p':
+        d->prompt = text;
+        return true;
+    case 'o':
+        d->output = text;
+        return true;
+    case OPT_IMAGE:
+        d->image_path = text;
+        return true;
+    case OPT_NEW:
+        return cli_unsigned(text, 0, 1u << 20, &d->new_tokens);
+    case OPT_RAW:
+        return d->raw = true;
+    default:
+        d->fit = !strcmp(text, "pad")      ? TVLM_FIT_PAD
+                 : !strcmp(text, "crop")   ? TVLM_FIT_CROP
+                 : !strcmp(text, "squash") ? TVLM_FIT_SQUASH
+                                           : TVLM_FIT_MODEL;
+        return d->fit != TVLM_FIT_MODEL;
+    }
+}
+
+static tvlm_status out_of_memory(tvlm_error *err)
+{
+    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+}
+
+static tvlm_status see(dump *d, tvlm_error *err)
+{
+    tvlm_decoded picture;
+    tvlm_encode_params encode;
+    tvlm_model_info info;
+    tvlm_model_get_info(d->model, &info);
+    size_t n = (size_t)info.image_size * info.image_size * 3;
+    TVLM_TRY(tvlm_decode_file(d->image_path, NULL, &picture, err));
+    tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
+    tvlm_encode_params_init(&encode);
+    encode.keep_vision_tokens = true;
+    encode.fit = d->fit;
+    encode.cancel = cli_cancel();
+    d->pixels = malloc((n ? n : 1) * sizeof *d->pixels);
+    tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, d->fit, d->pixels, n, err)
+                                   : out_of_memory(err);
+    if (!status)
+        status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
+    tvlm_decoded_free(&picture);
+    return status;
+}
+
+/* Text around the first "<image>" apart, the picture between. */
+static tvlm_status raw_prompt(dump *d, tvlm_error *err)
+{
+    const char *mark = d->image ? strstr(d->prompt, "<image>") : NULL, *rest = d->prompt;
+    if (mark) {
+        TVLM_TRY(tvlm_prompt_add_text(d->ids, d->prompt, (size_t)(mark - d->prompt), true, err));
+        TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
+        rest = mark + strlen("<image>");
+    } else if (d->image) { /* Tiny-VLM's picture has no place among the ids */
+        TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
+    }
+    return tvlm_prompt_add_text(d->ids, rest, strlen(rest), true, err);
+}
+
+static tvlm_status build_prompt(dump *d, tvlm_error *err)
+{
+    const char *system = d->options->system;
+    tvlm_message m[2] = {{TVLM_ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0},
+                         {TVLM_ROLE_USER, d->prompt, strlen(d->prompt), &d->image, d->image != NULL}};
+    TVLM_TRY(tvlm_prompt_new(d->model, &d->ids, err));
+    return d->raw ? raw_prompt(d, err)
+                  : tvlm_prompt_chat(d->ids, system ? m : m + 1, system ? 2 : 1, err);
+}
+
+/* File bytes are little-endian; so is every host this runs on today, and the writer copies. */
+static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype type, const void *data,
+                const uint64_t *shape, uint32_t dims)
+{
+    tvlm_st_tensor t = {.name = name, .dtype = type, .n_dims = dims, .n = 1, .data = data};
+    for (uint32_t i = 0; i < dims; i++) {
+        t.shape[i] = shape[i];
+        t.n *= (size_t)shape[i];
+    }
+    list[(*n)++] = t;
+}
+
+static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error *err)
+{
+    tvlm_st_tensor list[8];
+    tvlm_model_info info;
+    size_t n = 0, rows = tvlm_prompt_rows(d->ids), n_ids, count, dim;
+    const int32_t *ids = tvlm_prompt_ids(d->ids, &n_ids);
+    tvlm_model_get_info(d->model, &info);
+    if (d->image) {
+        /* [3][S][S], as the reference has it */
+        size_t s = info.image_size;
+        float *chw = malloc(3 * s * s * sizeof *chw);
+        if (!chw)
+            return out_of_memory(err);
+        for (size_t i = 0; i < s * s; i++)
+            for (size_t c = 0; c < 3; c++)
+                chw[c * s * s + i] = d->pixels[3 * i + c];
+        memcpy(d->pixels, chw, 3 * s * s * sizeof *chw);
+        free(chw);
+        add(list, &n, "pixel_values", TVLM_ST_F32, d->pixels, (uint64_t[]){3, s, s}, 3);
+        const float *v = tvlm_image_vision_tokens(d->image, &count, &dim);
+        add(list, &n, "vision_tokens", TVLM_ST_F32, v, (uint64_t[]){count, dim}, 2);
+        v = tvlm_image_tokens(d->image, &count, &dim);
+        add(list, &n, "bridge_out", TVLM_ST_F32, v, (uint64_t[]){count, dim}, 2);
+    }
+    add(list, &n, "input_ids", TVLM_ST_I32, ids, (uint64_t[]){n_ids}, 1);
+    add(list, &n, "logits", TVLM_ST_F32, d->logits, (uint64_t[]){rows, info.n_vocab}, 2);
+    add(list, &n, "generated_ids", TVLM_ST_I32, r->ids, (uint64_t[]){r->n_ids}, 1);
+    return tvlm_st_write(d->output, list, n, err);
+}
+
+static tvlm_status run(dump *d, tvlm_error *err)
+{
+    tvlm_engine_params engine;
+    tvlm_session_params session;
+    tvlm_model_info info;
+    tvlm_result result = {0};
+    tvlm_engine_params_init(&engine);
+    engine.n_threads = d->options->threads;
+    tvlm_session_params_init(&session);
+    session.n_ctx = d->options->ctx;
+    session.kv_type = TVLM_KV_F32;
+    TVLM_TRY(cli_open_model(d->options, false, &d->model, err));
+    TVLM_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
+    TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));
+    if (d->image_path)
+        TVLM_TRY(see(d, err));
+    TVLM_TRY(build_prompt(d, err));
+    tvlm_model_get_info(d->model, &info);
+    size_t rows = tvlm_prompt_rows(d->ids), floats = rows * info.n_vocab;
+    d->logits = malloc((floats ? floats : 1) * sizeof *d->logits);
+    if (!d->logits)
+        return out_of_memory(err);
+    TVLM_TRY(tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
+    if (d->new_tokens) {
+        tvlm_generate_params p;
+        tvlm_generate_params_init(&p);
+        p.max_tokens = (uint32_t)d->new_tokens;
+        p.ignore_eos = true;
+        p.cancel = cli_cancel();
+        TVLM_TRY(tvlm_generate(d->engine, d->session, d->ids, &p, &result, err));
+        if (result.n_ids < d->new_tokens)
+            return tvlm_fail(err, TVLM_ERR_CONTEXT,
+                             "the context is full after %zu of %lu ids; --ctx N makes it larger",
+                             result.n_ids, d->new_tokens);
+    }
+    return write_tensors(d, &result, err);
+}
+
+int cmd_dump(int argc, char **argv)
+{
+    cli_options o;
+    dump d = {.new_tokens = 24, .options = &o};
+    static const struct option names[] = {{"prompt", required_argument, NULL, 'p'},
+                                          {"output", required_argument, NULL, 'o'},
+                                          {"image", required_argument, NULL, OPT_IMAGE},
+                                          {"new-tokens", required_argument, NULL, OPT_NEW},
+                                          {"prompt-raw", no_argument, NULL, OPT_RAW},
+                                          {"fit", required_argument, NULL, OPT_FIT},
+                                          {0}};
+    cli_own own = {names, take, &d};
+    tvlm_error err;
+    cli_options_init(&o);
+    int first = cli_parse(argc, argv, &o, &own);
+    if (first < 0)
+        return EXIT_USAGE;
+    if (o.help) {
+        printf("%s%s", help, cli_common_help);
+        return 0;
+    }
+    if (first < argc || !d.prompt || !d.output)
+        return cli_usage("dump: --prompt and --output are needed; see tinyvlm dump --help");
+    o.model = cli_model_path(&o);
+    if (!o.model)
+        return EXIT_INPUT;
+    tvlm_status status = run(&d, &err);
+    free(d.pixels);
+    free(d.logits);
+    tvlm_prompt_free(d.ids);
+    tvlm_session_free(d.session);
+    tvlm_image_free(d.image);
+    tvlm_engine_free(d.engine);
+    tvlm_model_free(d.model);
+    return status ? cli_fail(status, &err) : 0;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+#include "convert/tokenizer_json.h"
+#include "model/model.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: tinyvlm tokenize [--model M | --tokenizer DIR|FILE] [--decode] [OPTIONS] [TEXT|-]\n"
+    "Text to ids, or ids to text. Standard input ('-' or nothing) is taken byte for byte; nothing is\n"
+    "stripped or added, special tokens are parsed.\n"
+    "\n"
+    "Examples:\n"
+    "  tinyvlm tokenize \"a photo of a dog\"\n"
+    "  tinyvlm tokenize --tokenizer Qwen2-0.5B/ --json - < prompt.txt\n"
+    "  tinyvlm tokenize --decode \"64 3590 315\"\n"
+    "\n"
+    "      --tokenizer PATH    tokenizer.json, or a folder with it or with vocab.json and merges.txt\n"
+    "  -d, --decode            ids (separated by spaces or commas) to text\n";
+
+enum { OPT_TOKENIZER = CLI_OWN, OPT_DECODE };
+
+typedef struct job {
+    const char *tokenizer;
+    bool decode;
+} job;
+
+static bool take(void *user, int value, const char *text)
+{
+    job *j = user;
+    if (value == OPT_DECODE)
+        return j->decode = true;
+    j->tokenizer = text;
+    return true;
+}
+
+static char *read_input(size_t *len)
+{
+    size_t cap = 1 << 16, n;
+    char *text = malloc(cap);
+    *len = 0;
+    while (text && (n = fread(text + *len, 1, cap - *len, stdin)) > 0) {
+        *len += n;
+        if (*len == cap) {
+            char *grown = cap < (size_t)1 << 30 ? realloc(text, 2 * cap) : NULL;
+            if (!grown)
+                free(text);
+            text = grown;
+            cap *= 2;
+        }
+    }
+    return text;
+}
+
+static int encode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
+{
+    tvlm_error err;
+    size_t n, cap = len + 16;
+    int32_t *ids = malloc(cap * sizeof *ids);
+    if (!ids)
+        return cli_usage("out of memory"), EXIT_RUN;
+    tvlm_status status = tvlm_tokenizer_encode(t, text, len, true, ids, cap, &n, &err);
+    if (!status && json) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < n; i++)
+            json_array_append_new(list, json_integer(ids[i]));
+        cli_json_line(json_pack("{s:o}", "ids", list));
+    } else if (!status) {
+        for (size_t i = 0; i < n; i++)
+            printf("%s%d", i ? " " : "", (int)ids[i]);
+        putchar('\n');
+    }
+    free(ids);
+    return status ? cli_fail(status, &err) : 0;
+}
+
+/* "1 2,3" or a JSON array -> ids. */
+static bool parse_ids(const char *text, size_t len, int32_t *ids, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < len;) {
+        if (strchr(" ,[]\t\r\n", text[i]) && text[i]) {
+            i++;
+            continue;
+        }
+        int64_t v = 0;
+        size_t begin = i;
+        for (; i < len && text[i] >= '0' && text[i] <= '9' && v < INT32_MAX; i++)
+            v = 10 * v + (text[i] - '0');
+        if (i == begin || v > INT32_MAX)
+            return false;
+        ids[(*n)++] = (int32_t)v;
+    }
+    return true;
+}
+
+static int decode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
+{
+    tvlm_error err;
+    size_t n, size;
+    int32_t *ids = malloc((len + 1) * sizeof *ids);
+    char *out = NULL;
+    int code = 0;
+    if (!ids || !parse_ids(text, len, ids, &n)) {
+        free(ids);
+        return cli_usage("tokenize: --decode takes ids separated by spaces");
+    }
+    tvlm_status status = tvlm_tokenizer_decode(t, ids, n, false, NULL, 0, &size, &err);
+    if (!status && !(out = malloc(size + 1)))
+        code = EXIT_RUN;
+    if (out)
+        status = tvlm_tokenizer_decode(t, ids, n, false, out, size, &size, &err);
+    if (!status && out && json)
+        cli_json_line(json_pack("{s:o}", "text", cli_json_text(out, size)));
+    else if (!status && out)
+        fwrite(out, 1, size, stdout);
+    free(out);
+    free(ids);
+    return status ? cli_fail(status, &err) : code;
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    static const struct option names[] = {{"tokenizer", required_argument, NULL, OPT_TOKENIZER},
+                                          {"decode", no_argument, NULL, OPT_DECODE},
+                                          {0}};
+    job j = {0};
+    cli_own own = {names, take, &j};
+    cli_options o;
+    tvlm_error err;
+    tvlm_model *model = NULL;
+    tvlm_tokenizer *loaded = NULL;
+    cli_options_init(&o);
+    int first = cli_parse(argc, argv, &o, &own);
+    if (first < 0)
+        return EXIT_USAGE;
+    if (o.help) {
+        printf("%s%s", help, cli_common_help);
+        return 0;
+    }
+    if (argc - first > 1)
+        return cli_usage("tokenize: one text, in quotes; or '-' for standard input");
+    tvlm_status status;
+    if (j.tokenizer) {
+        status = tvlm_tokenizer_open(j.tokenizer, &loaded, &err);
+    } else {
+        o.model = cli_model_path(&o);
+        if (!o.model)
+            return EXIT_INPUT;
+        status = cli_open_model(&o, true, &model, &err);
+    }
+    if (status)
+        return cli_fail(status, &err);
+    bool standard = first == argc || !strcmp(argv[first], "-");
+    size_t len = standard ? 0 : strlen(argv[first]);
+    char *input = standard ? read_input(&len) : NULL;
+    const char *text = standard ? input : argv[first];
+    int code = !text ? EXIT_RUN
+                     : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len, o.json);
+    free(input);
+    tvlm_tokenizer_free(loaded);
+    tvlm_model_free(model);
+    return code;
+}

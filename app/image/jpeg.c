@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * JPEG through libjpeg-turbo; orientation through libexif. */
+#include "image/decode.h"
+
+#include "base/base.h"
+
+#if TVLM_HAVE_JPEG
+#include <turbojpeg.h>
+
+tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixels,
+                             tvlm_decoded *out, tvlm_error *err)
+{
+    tjhandle tj = tjInitDecompress();
+    if (!tj)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    int w = 0, h = 0, subsampling = 0, space = 0;
+    tvlm_status status = TVLM_OK;
+    if (tjDecompressHeader3(tj, data, (unsigned long)size, &w, &h, &subsampling, &space))
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged JPEG: %s", tjGetErrorStr2(tj));
+    else if (space == TJCS_CMYK || space == TJCS_YCCK)
+        status = tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                           "a CMYK JPEG (for printing): convert it to RGB first");
+    else
+        status = tvlm_decoded_alloc((uint32_t)w, (uint32_t)h, 3, max_pixels, out, err);
+    /* the accurate transform and smooth upsampling, as Pillow decodes; a warning (a truncated scan)
+     * is an error: half a picture would be described as if it were whole */
+    if (!status && tjDecompress2(tj, data, (unsigned long)size, out->data, w, 0, h, TJPF_RGB,
+                                 TJFLAG_ACCURATEDCT))
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged JPEG: %s", tjGetErrorStr2(tj));
+    tjDestroy(tj);
+    return status;
+}
+#else
+tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixels,
+                             tvlm_decoded *out, tvlm_error *err)
+{
+    (void)data, (void)size, (void)max_pixels, (void)out;
+    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this tinyvlm was built without JPEG support");
+}
+#endif
+
+#if TVLM_HAVE_EXIF
+#include <libexif/exif-data.h>
+
+int tvlm_exif_orientation(const uint8_t *data, size_t size)
+{
+    ExifData *exif = exif_data_new_from_data(data, (unsigned)size);
+    int orientation = 1;
+    if (!exif)
+        return 1;
+    ExifEntry *entry = exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
+    if (entry && entry->format == EXIF_FORMAT_SHORT && entry->size >= 2)
+        orientation = exif_get_short(entry->data, exif_data_get_byte_order(exif));
+    exif_data_unref(exif);
+    return orientation;
+}
+#else
+int tvlm_exif_orientation(const uint8_t *data, size_t size)
+{
+    (void)data, (void)size;
+    return 1;
+}
+#endif

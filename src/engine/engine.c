@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT
+ * The engine: threads, kernels and one scratch arena whose size is measured, not guessed. */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what, tvlm_error *err)
+{
+    size_t given;
+    if (!in)
+        return TVLM_OK;
+    memcpy(&given, in, sizeof given);
+    if (!given)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s.size is 0: use its _init function", what);
+    memcpy(out, in, given < size ? given : size);
+    memcpy(out, &size, sizeof size);
+    return TVLM_OK;
+}
+
+void tvlm_engine_params_init(tvlm_engine_params *params)
+{
+    *params = (tvlm_engine_params){.size = sizeof *params};
+}
+
+#define MAX_THREADS 64u
+#define MAX_BATCH_ROWS 4096u
+
+tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_params *out,
+                                    tvlm_error *err)
+{
+    tvlm_engine_params_init(out);
+    TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_engine_params", err));
+    if (!out->n_threads) {
+        out->n_threads = tvlm_cpu_count();
+        out->n_threads = out->n_threads > MAX_THREADS ? MAX_THREADS : out->n_threads;
+    }
+    out->max_batch_rows = out->max_batch_rows ? out->max_batch_rows : 256;
+    out->max_pixels = out->max_pixels ? out->max_pixels : 100000000;
+    if (out->n_threads > MAX_THREADS || out->max_batch_rows > MAX_BATCH_ROWS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%u threads and %u batch rows, at most %u and %u",
+                         out->n_threads, out->max_batch_rows, MAX_THREADS, MAX_BATCH_ROWS);
+    return TVLM_OK;
+}
+
+/* Keys that a decoder row may attend to: the cache's positions, or a picture's tokens. */
+static size_t most_keys(const tvlm_model *model)
+{
+    size_t ctx = model->config.lm.n_ctx_train;
+    return ctx > model->n_image_tokens ? ctx : model->n_image_tokens;
+}
+
+tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
+                                size_t *out, tvlm_error *err)
+{
+    tvlm_arena arena;
+    tvlm_arena_init_measure(&arena);
+    tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = params->n_threads};
+    tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL, params->max_batch_rows,
+                         most_keys(model), NULL);
+    if (tvlm_model_has_vision(model)) {
+        size_t size = model->config.preprocess.image_size;
+        tvlm_nn_fmap(&cx, size, size, 3);
+        tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim);
+        tvlm_image_forward(&cx, model, NULL, NULL, NULL, NULL);
+    }
+    if (arena.peak > SIZE_MAX / 2)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
+    *out = arena.peak;
+    if (params->max_memory && *out > params->max_memory)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the engine needs %zu bytes of scratch, the limit is %zu",
+                         *out, params->max_memory);
+    return TVLM_OK;
+}
+
+size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch)
+{
+    return sizeof(tvlm_engine) + params->max_batch_rows * sizeof(tvlm_decoder_row) +
+           (params->n_threads > 1 ? tvlm_pool_bytes(params->n_threads) : 0) + scratch;
+}
+
+tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *params,
+                            tvlm_engine **out, tvlm_error *err)
+{
+    tvlm_engine_params p;
+    size_t scratch;
+    *out = NULL;
+    if (!model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    if (!model->block)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the model was opened with header_only");
+    TVLM_TRY(tvlm_engine_params_read(params, &p, err));
+    TVLM_TRY(tvlm_engine_scratch(model, &p, &scratch, err));
+    tvlm_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    e->model = model;
+    e->params = p;
+    pthread_mutex_init(&e->lock, NULL);
+    e->rows = malloc(p.max_batch_rows * sizeof *e->rows);
+    e->scratch = tvlm_aligned_alloc(scratch);
+    tvlm_status status = TVLM_OK;
+    if (!e->rows || !e->scratch)
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the engine's scratch takes %zu bytes",
+                           scratch);
+    if (!status && p.n_threads > 1)
+        status = tvlm_pool_new(p.n_threads, &e->pool, err);
+    if (status) {
+        tvlm_engine_free(e);
+        return status;
+    }
+    tvlm_arena_init(&e->arena, e->scratch, scratch);
+    *out = e;
+    return TVLM_OK;
+}
+
+void tvlm_engine_free(tvlm_engine *engine)
+{
+    if (!engine)
+        return;
+    tvlm_pool_free(engine->pool);
+    tvlm_aligned_free(engine->scratch);
+    free(engine->rows);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine);
+}
+
+tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel)
+{
+    pthread_mutex_lock(&engine->lock);
+    return (tvlm_cx){.kernels = &engine->model->kernels,
+                     .pool = engine->pool,
+                     .arena = &engine->arena,
+                     .cancel = cancel,
+                     .stopped = tvlm_cancelled(cancel),
+                     .n_threads = engine->params.n_threads};
+}
+
+void tvlm_engine_end(tvlm_engine *engine)
+{
+    tvlm_arena_release(&engine->arena, 0);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* ---- the decoder pass ---- */
+
+static tvlm_status check_row(const tvlm_engine *engine, const tvlm_row *row, size_t i, bool f16,
+                             tvlm_error *err)
+{
+    const tvlm_session *s = row->session;
+    if (!s || s->model != engine->model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: its session is of another model", i);
+    if (s->kv.f16 != f16)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: sessions of one pass must share a kv_type", i);
+    if (!row->embedding && (row->token < 0 || (uint32_t)row->token >= engine->model->config.lm.n_vocab))
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: id %d is not in the vocabulary", i,
+                         (int)row->token);
+    return TVLM_OK;
+}
+
+/* Position of row i: its session's, plus the rows of that session before it. */
+static uint32_t position_of(const tvlm_row *rows, size_t i)
+{
+    uint32_t position = rows[i].session->position;
+    for (size_t j = 0; j < i; j++)
+        position += rows[j].session == rows[i].session;
+    return position;
+}
+
+static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n, size_t *wanted,
+                             size_t *max_keys, tvlm_error *err)
+{
+    *wanted = *max_keys = 0;
+    uint32_t next = 0;
+    for (size_t i = 0; i < n; i++) {
+        tvlm_session *s = rows[i].session;
+        TVLM_TRY(check_row(engine, &rows[i], i, rows[0].session && rows[0].session->kv.f16, err));
+        bool follows = i && rows[i - 1].session == s; /* a prompt: no search */
+        next = follows ? next + 1 : position_of(rows, i);
+        if (next >= s->kv.n_ctx)
+            return tvlm_fail(err, TVLM_ERR_CONTEXT, "row %zu needs position %u, the context has %u", i,
+                             (unsigned)next + 1, (unsigned)s->kv.n_ctx);
+        bool sees = s->image && s->image->cross_kv;
+        engine->rows[i] = (tvlm_decoder_row){.kv = &s->kv,
+                                             .position = next,
+                                             .token = rows[i].token,
+                                             .embedding = rows[i].embedding,
+                                             .cross_kv = sees ? s->image->cross_kv : NULL,
+                                             .n_cross = sees ? engine->model->n_image_tokens : 0,
+                                             .want_logits = rows[i].want_logits};
+        size_t keys = next + 1u > engine->rows[i].n_cross ? next + 1u : engine->rows[i].n_cross;
+        *max_keys = keys > *max_keys ? keys : *max_keys;
+        *wanted += rows[i].want_logits;
+    }
+    return TVLM_OK;
+}
+
+/* Rows that an embedding made have no id: their history never matches a prompt's text. */
+static void advance(const tvlm_row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        tvlm_session *s = rows[i].session;
+        s->history[s->position++] =
+            (tvlm_history){rows[i].embedding ? UINT64_MAX : 0, rows[i].embedding ? -1 : rows[i].token};
+    }
+}
+
+tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_rows,
+                         const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
+{
+    if (!engine || (!rows && n_rows))
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", engine ? "rows" : "engine");
+    if (!n_rows)
+        return TVLM_OK;
+    if (n_rows > engine->params.max_batch_rows)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_rows,
+                         engine->params.max_batch_rows);
+    const tvlm_model *model = engine->model;
+    if (tvlm_model_stage(model) != TVLM_STAGE_DECODER)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
+    size_t wanted, max_keys;
+    tvlm_cx cx = tvlm_engine_begin(engine, cancel);
+    tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, &max_keys, err);
+    if (!status && wanted && (!logits || cap / model->config.lm.n_vocab < wanted))
+        status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits has room for %zu floats, %zu rows of %u "
+                           "are wanted", cap, wanted, (unsigned)model->config.lm.n_vocab);
+    if (!status) {
+        tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, engine->rows, n_rows,
+                             max_keys, logits);
+        if (!tvlm_nn_ok(&cx))
+            status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+        else
+            advance(rows, n_rows);
+    }
+    tvlm_engine_end(engine);
+    return status;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT
+ * Pixels -> preprocess -> tower -> bridge -> an immutable handle. */
+#include "engine/internal.h"
+
+#include "image/preprocess.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void tvlm_encode_params_init(tvlm_encode_params *params)
+{
+    *params = (tvlm_encode_params){.size = sizeof *params};
+}
+
+static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
+{
+    if (!p || !p->data)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no pixels");
+    if (!p->width || !p->height)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty picture: %ux%u", (unsigned)p->width,
+                         (unsigned)p->height);
+    if (max_pixels && (uint64_t)p->width * p->height > max_pixels)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %ux%u, the limit is %llu pixels",
+                         (unsigned)p->width, (unsigned)p->height, (unsigned long long)max_pixels);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_fit fit,
+                            float *out, size_t cap, tvlm_error *err)
+{
+    if (!model || !out)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", model ? "out" : "model");
+    if (!tvlm_model_has_vision(model))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
+    TVLM_TRY(check_pixels(pixels, 0, err));
+    size_t size = model->config.preprocess.image_size;
+    if (cap < size * size * 3)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "out has room for %zu floats, %zu are needed", cap,
+                         size * size * 3);
+    return tvlm_preprocess_run(&model->config.preprocess, pixels, fit, out, err);
+}
+
+/* FastVLM: FastViTHD -> projector. Tiny-VLM: EfficientNet-Lite -> attention pooling. */
+void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
+                        float *tokens, tvlm_image_timings *timings)
+{
+    const tvlm_weights *w = &model->weights;
+    const tvlm_config *c = &model->config;
+    size_t size = c->preprocess.image_size, mark = tvlm_arena_mark(cx->arena);
+    double begin = tvlm_now_ms(), between;
+    if (c->tower == TVLM_TOWER_FASTVIT) {
+        tvlm_fastvit_forward(cx, &w->fastvit, c, pixels, size, size, vision);
+        between = tvlm_now_ms();
+        tvlm_projector_forward(cx, &w->projector, vision, model->n_vision_tokens, tokens);
+    } else {
+        float *hi = tvlm_nn_fmap(cx, 1, w->pooling.n_hi, w->pooling.hi.k).data;
+        float *lo = tvlm_nn_fmap(cx, 1, w->pooling.n_lo, w->pooling.lo.k).data;
+        if (c->vision_int8)
+            tvlm_qefficientnet_forward(cx, &w->qefficientnet, pixels, size, lo, hi);
+        else
+            tvlm_efficientnet_forward(cx, &w->efficientnet, pixels, size, lo, hi);
+        between = tvlm_now_ms();
+        tvlm_pooling_forward(cx, &w->pooling, c->pool_ln_eps, hi, lo, vision, tokens);
+    }
+    tvlm_arena_release(cx->arena, mark);
+    if (timings) {
+        timings->tower_ms = between - begin;
+        timings->bridge_ms = tvlm_now_ms() - between;
+    }
+}
+
+static size_t token_floats(const tvlm_model *m)
+{
+    return (size_t)m->n_image_tokens * m->config.lm.n_embd;
+}
+
+static size_t vision_floats(const tvlm_model *m)
+{
+    return (size_t)m->n_vision_tokens * m->weights.vision_dim;
+}
+
+static size_t cross_floats(const tvlm_model *m)
+{
+    return m->config.lm.cross_attention ? tvlm_cross_kv_floats(&m->config.lm, m->n_image_tokens) : 0;
+}
+
+size_t tvlm_image_bytes(const tvlm_model *m)
+{
+    return tvlm_model_has_vision(m)
+               ? sizeof(tvlm_image) + (token_floats(m) + cross_floats(m)) * sizeof(float)
+               : 0;
+}
+
+/* FNV-1a over the tokens: equal pictures are equal to a session's history. Never 0. */
+static uint64_t hash_tokens(const float *tokens, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)tokens;
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n * sizeof *tokens; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h ? h : 1;
+}
+
+/* Runs everything over the engine's arena; the picture's arrays are the outputs. */
+static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
+                          const tvlm_encode_params *params, tvlm_image *image, tvlm_error *err)
+{
+    const tvlm_model *model = engine->model;
+    size_t size = model->config.preprocess.image_size;
+    tvlm_cx cx = tvlm_engine_begin(engine, params->cancel);
+    double begin = tvlm_now_ms();
+    float *input = tvlm_nn_fmap(&cx, size, size, 3).data;
+    float *vision = tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim).data;
+    if (image->vision)
+        vision = image->vision;
+    tvlm_status status =
+        tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, input, err);
+    image->timings.preprocess_ms = tvlm_now_ms() - begin;
+    if (!status) {
+        tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);
+        if (image->cross_kv)
+            tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
+                                  model->n_image_tokens, image->cross_kv);
+        if (!tvlm_nn_ok(&cx))
+            status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    }
+    tvlm_engine_end(engine);
+    return status;
+}
+
+tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
+                              const tvlm_encode_params *params, tvlm_image **out, tvlm_error *err)
+{
+    tvlm_encode_params p;
+    *out = NULL;
+    if (!engine)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
+    const tvlm_model *model = engine->model;
+    tvlm_encode_params_init(&p);
+    TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_encode_params", err));
+    if (!tvlm_model_has_vision(model))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
+    TVLM_TRY(check_pixels(pixels, engine->params.max_pixels, err));
+    /* the cross-attention's keys and values come from the decoder's weights */
+    tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
+    if (tvlm_model_stage(model) < needed)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode pictures have not arrived");
+    tvlm_image *image = calloc(1, sizeof *image);
+    if (!image)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    image->model = model;
+    image->tokens = malloc(token_floats(model) * sizeof(float));
+    if (cross_floats(model))
+        image->cross_kv = malloc(cross_floats(model) * sizeof(float));
+    if (p.keep_vision_tokens)
+        image->vision = malloc(vision_floats(model) * sizeof(float));
+    tvlm_status status = TVLM_OK;
+    if (!image->tokens || (cross_floats(model) && !image->cross_kv) ||
+        (p.keep_vision_tokens && !image->vision))
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!status)
+        status = encode(engine, pixels, &p, image, err);
+    if (status) {
+        tvlm_image_free(image);
+        return status;
+    }
+    image->hash = hash_tokens(image->tokens, token_floats(model));
+    *out = image;
+    return TVLM_OK;
+}
+
+void tvlm_image_free(tvlm_image *image)
+{
+    if (!image)
+        return;
+    free(image->tokens);
+    free(image->vision);
+    free(image->cross_kv);
+    free(image);
+}
+
+const float *tvlm_image_tokens(const tvlm_image *image, size_t *n, size_t *dim)
+{
+    *n = image->model->n_image_tokens;
+    *dim = image->model->config.lm.n_embd;
+    return image->tokens;
+}
+
+const float *tvlm_image_vision_tokens(const tvlm_image *image, size_t *n, size_t *dim)
+{
+    *n = image->model->n_vision_tokens;
+    *dim = image->model->weights.vision_dim;
+    return image->vision;
+}
+
+void tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out)
+{
+    *out = image->timings;
+}

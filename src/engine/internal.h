@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ * The public objects. Lock order: batcher, then engine. */
+#ifndef TVLM_INTERNAL_H
+#define TVLM_INTERNAL_H
+
+#include "lm/decoder.h"
+#include "lm/sampler.h"
+#include "model/model.h"
+#include "vision/vision.h"
+
+#include <pthread.h>
+
+struct tvlm_engine {
+    const tvlm_model *model;
+    tvlm_engine_params params; /* defaults filled in */
+    tvlm_pool *pool;
+    unsigned char *scratch;
+    tvlm_arena arena;
+    tvlm_decoder_row *rows; /* [max_batch_rows] of the pass at hand */
+    pthread_mutex_t lock;   /* one computation at a time */
+};
+
+struct tvlm_image {
+    const tvlm_model *model;
+    float *tokens;   /* [n_image_tokens][n_embd] */
+    float *vision;   /* [n_vision_tokens][vision_dim], NULL unless kept */
+    float *cross_kv; /* Tiny-VLM; see tvlm_cross_kv_floats */
+    uint64_t hash;   /* of tokens: names the picture in a session's history */
+    tvlm_image_timings timings;
+};
+
+struct tvlm_prompt {
+    const tvlm_model *model;
+    int32_t *ids;
+    size_t n_ids, cap_ids;
+    const tvlm_image **images; /* in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
+    size_t n_images, cap_images;
+    size_t text_bytes;
+};
+
+/* What a position of the cache was made of: a token, or row `row` of the picture `hash`. */
+typedef struct tvlm_history {
+    uint64_t hash; /* 0: a token */
+    int32_t id;
+} tvlm_history;
+
+struct tvlm_session {
+    const tvlm_model *model;
+    tvlm_session_params params;
+    tvlm_kv kv;
+    tvlm_history *history; /* [n_ctx] */
+    uint32_t position;
+    const tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to */
+    uint64_t image_hash;
+    float *logits;           /* [n_vocab] of the last row */
+    tvlm_candidate *candidates; /* [n_vocab] */
+    int32_t *ids;            /* [n_ctx] generated */
+    char *text;              /* the answer, whole */
+    size_t text_cap;
+};
+
+/* Fills `out` with defaults, then with what the caller's struct (nullable) sets. */
+tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_params *out,
+                                    tvlm_error *err);
+tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session_params *in,
+                                     tvlm_session_params *out, tvlm_error *err);
+/* Copies min(in->size, size) bytes of a caller's param struct over defaults. */
+tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what,
+                             tvlm_error *err);
+
+/* Sizes: the constructors allocate exactly these, the estimate adds them up. */
+tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
+                                size_t *out, tvlm_error *err);
+size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
+tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
+                               size_t *out, tvlm_error *err);
+size_t tvlm_image_bytes(const tvlm_model *model);
+size_t tvlm_session_text_cap(const tvlm_model *model, uint32_t n_ctx);
+
+/* Tower and bridge over the arena: outputs may be NULL in measure mode. */
+void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
+                        float *tokens, tvlm_image_timings *timings);
+
+/* One pass under the engine's lock. */
+tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel);
+void tvlm_engine_end(tvlm_engine *engine);
+
+/* The first `n` positions of the session stay. */
+void tvlm_session_truncate(tvlm_session *session, uint32_t n);
+
+/* tvlm_session_feed, alone or through a batcher; *reused: rows kept from before. */
+tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *session,
+                                 const tvlm_prompt *prompt, const tvlm_cancel *cancel,
+                                 tvlm_batcher *batcher, float *logits, size_t cap, size_t *reused,
+                                 tvlm_error *err);
+
+/* A decoder pass shared with other sessions; see batch.c. */
+tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_row *rows, size_t n_rows,
+                                 const tvlm_cancel *cancel, float *logits, size_t cap,
+                                 tvlm_error *err);
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ * Text and pictures -> ids. */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_PROMPT_BYTES ((size_t)64 << 20) /* hard cap; sessions have limits of their own */
+#define MAX_PROMPT_IMAGES ((size_t)1024)
+
+tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_error *err)
+{
+    *out = NULL;
+    if (!model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    tvlm_prompt *p = calloc(1, sizeof *p);
+    if (!p)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    p->model = model;
+    *out = p;
+    return TVLM_OK;
+}
+
+void tvlm_prompt_free(tvlm_prompt *prompt)
+{
+    if (!prompt)
+        return;
+    free(prompt->ids);
+    free(prompt->images);
+    free(prompt);
+}
+
+const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n)
+{
+    *n = prompt->n_ids;
+    return prompt->ids;
+}
+
+size_t tvlm_prompt_rows(const tvlm_prompt *prompt)
+{
+    bool rows = !prompt->model->config.lm.cross_attention;
+    size_t extra = rows && prompt->model->n_image_tokens ? prompt->model->n_image_tokens - 1 : 0;
+    return prompt->n_ids + (rows ? prompt->n_images * extra : 0);
+}
+
+static tvlm_status reserve_ids(tvlm_prompt *p, size_t more, tvlm_error *err)
+{
+    if (p->cap_ids - p->n_ids >= more)
+        return TVLM_OK;
+    size_t cap = p->n_ids + more + p->n_ids / 2 + 64;
+    int32_t *grown = realloc(p->ids, cap * sizeof *grown);
+    if (!grown)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    p->ids = grown;
+    p->cap_ids = cap;
+    return TVLM_OK;
+}
+
+/* The spans as one string. */
+static tvlm_status add_spans(tvlm_prompt *p, const tvlm_span *spans, size_t n, tvlm_error *err)
+{
+    size_t bytes = 0, needed;
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].text.len > MAX_PROMPT_BYTES - p->text_bytes - bytes)
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt's text is over %zu bytes",
+                             MAX_PROMPT_BYTES);
+        bytes += spans[i].text.len;
+    }
+    if (!bytes)
+        return TVLM_OK;
+    const tvlm_tokenizer *t = p->model->tokenizer;
+    TVLM_TRY(reserve_ids(p, bytes / 2 + 16, err));
+    TVLM_TRY(tvlm_tokenizer_encode_spans(t, spans, n, p->ids + p->n_ids, p->cap_ids - p->n_ids,
+                                         &needed, err));
+    if (needed > p->cap_ids - p->n_ids) {
+        TVLM_TRY(reserve_ids(p, needed, err));
+        TVLM_TRY(tvlm_tokenizer_encode_spans(t, spans, n, p->ids + p->n_ids, p->cap_ids - p->n_ids,
+                                             &needed, err));
+    }
+    p->n_ids += needed;
+    p->text_bytes += bytes;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_prompt_add_ids(tvlm_prompt *p, const int32_t *ids, size_t n, tvlm_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= p->model->config.lm.n_vocab)
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "id %d is not in the vocabulary", (int)ids[i]);
+    TVLM_TRY(reserve_ids(p, n, err));
+    if (n)
+        memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
+    p->n_ids += n;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_prompt_add_text(tvlm_prompt *p, const char *text, size_t len, bool parse_special,
+                                 tvlm_error *err)
+{
+    if (!text && len)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "text is NULL");
+    if (!p->n_ids && p->model->config.add_bos && p->model->config.bos_id >= 0)
+        TVLM_TRY(tvlm_prompt_add_ids(p, &p->model->config.bos_id, 1, err));
+    tvlm_span span = {{text, len}, parse_special};
+    return add_spans(p, &span, 1, err);
+}
+
+tvlm_status tvlm_prompt_add_image(tvlm_prompt *p, const tvlm_image *image, tvlm_error *err)
+{
+    const tvlm_model *m = p->model;
+    if (!image || image->model != m)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture was encoded by another model");
+    bool cross = m->config.lm.cross_attention;
+    if (cross && p->n_images)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "this model looks at one picture per conversation");
+    if (p->n_images == MAX_PROMPT_IMAGES)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "over %zu pictures in a prompt", MAX_PROMPT_IMAGES);
+    TVLM_TRY(reserve_ids(p, 1, err));
+    if (p->n_images == p->cap_images) {
+        size_t cap = 2 * p->cap_images + 4;
+        const tvlm_image **grown = realloc(p->images, cap * sizeof *grown);
+        if (!grown)
+            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+        p->images = grown;
+        p->cap_images = cap;
+    }
+    p->images[p->n_images++] = image;
+    if (!cross)
+        p->ids[p->n_ids++] = TVLM_IMAGE_ID;
+    return TVLM_OK;
+}
+
+/* ---- chat: pieces between pictures are tokenised as one string ---- */
+
+typedef struct renderer {
+    tvlm_prompt *prompt;
+    tvlm_span *spans;
+    size_t n, cap;
+} renderer;
+
+static tvlm_status flush(renderer *r, tvlm_error *err)
+{
+    tvlm_status status = add_spans(r->prompt, r->spans, r->n, err);
+    r->n = 0;
+    return status;
+}
+
+static tvlm_status take_piece(void *ctx, const tvlm_piece *piece, tvlm_error *err)
+{
+    renderer *r = ctx;
+    if (piece->kind == TVLM_PIECE_IMAGE) {
+        TVLM_TRY(flush(r, err));
+        return tvlm_prompt_add_image(r->prompt, piece->image, err);
+    }
+    if (r->n == r->cap) {
+        size_t cap = 2 * r->cap + 16;
+        tvlm_span *grown = realloc(r->spans, cap * sizeof *grown);
+        if (!grown)
+            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+        r->spans = grown;
+        r->cap = cap;
+    }
+    r->spans[r->n++] = (tvlm_span){piece->text, piece->kind == TVLM_PIECE_SPECIAL};
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, size_t n,
+                             tvlm_error *err)
+{
+    if (prompt->model->config.chat == TVLM_CHAT_NONE)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "the model's chat template is not recognised: name one");
+    renderer r = {.prompt = prompt};
+    tvlm_status status =
+        tvlm_chat_render(prompt->model->config.chat, messages, n, take_piece, &r, err);
+    if (!status)
+        status = flush(&r, err);
+    free(r.spans);
+    return status;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+ * A conversation: KV cache, what it was made of, and every buffer that generating needs. */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most */
+
+void tvlm_session_params_init(tvlm_session_params *params)
+{
+    *params = (tvlm_session_params){.size = sizeof *params};
+}
+
+tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session_params *in,
+                                     tvlm_session_params *out, tvlm_error *err)
+{
+    uint32_t most = model->config.lm.n_ctx_train;
+    tvlm_session_params_init(out);
+    TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_session_params", err));
+    out->n_ctx = out->n_ctx ? out->n_ctx : most < 4096 ? most : 4096;
+    out->max_images = out->max_images ? out->max_images : 8;
+    out->max_prompt_bytes = out->max_prompt_bytes ? out->max_prompt_bytes : (size_t)1 << 20;
+    if (out->n_ctx > most)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_ctx %u: the model was trained for %u positions",
+                         (unsigned)out->n_ctx, (unsigned)most);
+    if (out->kv_type != TVLM_KV_F16 && out->kv_type != TVLM_KV_F32)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "kv_type %d is not known", (int)out->kv_type);
+    return TVLM_OK;
+}
+
+/* An answer has at most n_ctx tokens, each at most as long as the longest. */
+size_t tvlm_session_text_cap(const tvlm_model *model, uint32_t n_ctx)
+{
+    size_t longest = 1;
+    for (uint32_t i = 0; i < tvlm_tokenizer_count(model->tokenizer); i++) {
+        size_t len = tvlm_tokenizer_piece(model->tokenizer, (int32_t)i).len;
+        longest = len > longest ? len : longest;
+    }
+    size_t cap;
+    return tvlm_mul_size(longest, (size_t)n_ctx + 1, &cap) ? cap : SIZE_MAX / 4;
+}
+
+static size_t logits_bytes(const tvlm_model *m)
+{
+    return (size_t)m->config.lm.n_vocab * sizeof(float);
+}
+
+tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p, size_t *out,
+                               tvlm_error *err)
+{
+    size_t kv = tvlm_kv_bytes(&m->config.lm, p->n_ctx, p->kv_type == TVLM_KV_F16);
+    if (kv > SIZE_MAX / 4)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "a cache of %u positions overflows memory",
+                         (unsigned)p->n_ctx);
+    *out = sizeof(tvlm_session) + kv +
+           p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) + sizeof(int32_t) + logits_bytes(m) +
+           m->config.lm.n_vocab * sizeof(tvlm_candidate) + tvlm_session_text_cap(m, p->n_ctx);
+    if (p->max_memory && *out > p->max_memory)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the session needs %zu bytes, the limit is %zu", *out,
+                         p->max_memory);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params *params,
+                             tvlm_session **out, tvlm_error *err)
+{
+    tvlm_session_params p;
+    size_t bytes;
+    *out = NULL;
+    if (!model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    TVLM_TRY(tvlm_session_params_read(model, params, &p, err));
+    TVLM_TRY(tvlm_session_bytes(model, &p, &bytes, err));
+    tvlm_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    const tvlm_decoder_config *c = &model->config.lm;
+    s->model = model;
+    s->params = p;
+    s->kv = (tvlm_kv){.f16 = p.kv_type == TVLM_KV_F16, .n_layers = c->n_layers, .n_ctx = p.n_ctx,
+                      .row = (size_t)c->n_kv_heads * c->head_dim};
+    s->kv.data = tvlm_aligned_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16));
+    s->history = malloc(p.n_ctx * sizeof *s->history);
+    s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
+    s->logits = malloc(logits_bytes(model));
+    s->candidates = malloc(c->n_vocab * sizeof *s->candidates);
+    s->text_cap = tvlm_session_text_cap(model, p.n_ctx);
+    s->text = malloc(s->text_cap);
+    if (!s->kv.data || !s->history || !s->ids || !s->logits || !s->candidates || !s->text) {
+        tvlm_session_free(s);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the session takes %zu bytes", bytes);
+    }
+    *out = s;
+    return TVLM_OK;
+}
+
+void tvlm_session_free(tvlm_session *session)
+{
+    if (!session)
+        return;
+    tvlm_aligned_free(session->kv.data);
+    free(session->history);
+    free(session->ids);
+    free(session->logits);
+    free(session->candidates);
+    free(session->text);
+    free(session);
+}
+
+void tvlm_session_truncate(tvlm_session *session, uint32_t n)
+{
+    session->position = n;
+}
+
+void tvlm_session_reset(tvlm_session *session)
+{
+    tvlm_session_truncate(session, 0);
+    session->image = NULL;
+    session->image_hash = 0;
+}
+
+size_t tvlm_session_position(const tvlm_session *session)
+{
+    return session->position;
+}
+
+/* ---- feeding a prompt ---- */
+
+/* Walks a prompt row by row. */
+typedef struct walker {
+    const tvlm_prompt *prompt;
+    size_t id, image, row; /* next id; next picture; row inside it */
+} walker;
+
+/* The next row's source: false at the end. */
+static bool next_row(walker *w, tvlm_history *source, const float **embedding)
+{
+    const tvlm_prompt *p = w->prompt;
+    const tvlm_model *m = p->model;
+    *embedding = NULL;
+    if (w->id == p->n_ids)
+        return false;
+    if (p->ids[w->id] != TVLM_IMAGE_ID) {
+        *source = (tvlm_history){0, p->ids[w->id++]};
+        return true;
+    }
+    const tvlm_image *image = p->images[w->image];
+    *source = (tvlm_history){image->hash, (int32_t)w->row};
+    *embedding = image->tokens + w->row * m->config.lm.n_embd;
+    if (++w->row == m->n_image_tokens) {
+        w->row = 0;
+        w->image++;
+        w->id++;
+    }
+    return true;
+}
+
+/* Rows at the front that the session holds already; the last row is always computed, for its logits. */
+static uint32_t common_prefix(const tvlm_session *s, const tvlm_prompt *prompt, size_t rows)
+{
+    walker w = {prompt, 0, 0, 0};
+    tvlm_history source;
+    const float *embedding;
+    uint32_t n = 0;
+    while (n < s->position && n + 1 < rows && next_row(&w, &source, &embedding) &&
+           source.hash == s->history[n].hash && source.id == s->history[n].id)
+        n++;
+    return n;
+}
+
+static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, size_t *rows,
+                                tvlm_error *err)
+{
+    if (p->model != s->model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt was built for another model");
+    *rows = tvlm_prompt_rows(p);
+    if (!*rows)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt is empty");
+    if (p->text_bytes > s->params.max_prompt_bytes)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu bytes of text, the limit is %zu",
+                         p->text_bytes, s->params.max_prompt_bytes);
+    if (p->n_images > s->params.max_images)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu pictures, the limit is %u",
+                         p->n_images, (unsigned)s->params.max_images);
+    if (*rows > s->params.n_ctx)
+        return tvlm_fail(err, TVLM_ERR_CONTEXT, "the prompt needs %zu positions, the context has %u",
+                         *rows, (unsigned)s->params.n_ctx);
+    return TVLM_OK;
+}
+
+/* Tiny-VLM: another picture makes every cached row another row. */
+static void attach_image(tvlm_session *s, const tvlm_prompt *p)
+{
+    if (!s->model->config.lm.cross_attention)
+        return;
+    const tvlm_image *image = p->n_images ? p->images[0] : NULL;
+    uint64_t hash = image ? image->hash : 0;
+    if (hash != s->image_hash)
+        tvlm_session_reset(s);
+    s->image = image;
+    s->image_hash = hash;
+}
+
+tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvlm_prompt *prompt,
+                                 const tvlm_cancel *cancel, tvlm_batcher *batcher, float *logits,
+                                 size_t cap, size_t *reused, tvlm_error *err)
+{
+    size_t rows = 0, n_vocab = s->model->config.lm.n_vocab;
+    TVLM_TRY(check_prompt(s, prompt, &rows, err));
+    if (logits && cap / n_vocab < rows)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits has room for %zu floats, %zu rows of %zu are "
+                         "wanted", cap, rows, n_vocab);
+    attach_image(s, prompt);
+    uint32_t keep = logits ? 0 : common_prefix(s, prompt, rows);
+    tvlm_session_truncate(s, keep);
+    *reused = keep;
+    walker w = {prompt, 0, 0, 0};
+    tvlm_history source[CHUNK];
+    tvlm_row row[CHUNK];
+    const float *embedding;
+    for (uint32_t i = 0; i < keep; i++)
+        next_row(&w, &source[0], &embedding);
+    size_t chunk = engine->params.max_batch_rows < CHUNK ? engine->params.max_batch_rows : CHUNK;
+    for (size_t at = keep; at < rows;) {
+        size_t n = 0;
+        while (n < chunk && next_row(&w, &source[n], &embedding)) {
+            bool last = at + n + 1 == rows;
+            row[n] = (tvlm_row){s, source[n].id, embedding, logits || last};
+            n++;
+        }
+        float *out = logits ? logits + at * n_vocab : s->logits;
+        size_t room = logits ? cap - at * n_vocab : n_vocab;
+        uint32_t position = s->position;
+        TVLM_TRY(batcher ? tvlm_batcher_forward(batcher, row, n, cancel, out, room, err)
+                         : tvlm_forward(engine, row, n, cancel, out, room, err));
+        memcpy(s->history + position, source, n * sizeof *source);
+        at += n;
+    }
+    if (logits)
+        memcpy(s->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
+                              const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
+{
+    size_t reused;
+    if (!engine || !session || !prompt || session->model != engine->model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine, session or prompt is NULL or of another model");
+    return tvlm_session_prefill(engine, session, prompt, cancel, NULL, logits, cap, &reused, err);
+}
