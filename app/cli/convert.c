@@ -20,11 +20,10 @@ static const char help[] =
     "                          divide stay f16 and are named\n"
     "      --fit pad|crop      how pictures become square (default pad)\n"
     "      --tokenizer PATH    tokenizer.json, or a folder, when DIR has none\n"
-    "      --tower FILE        safetensors file whose vision tower replaces DIR's\n"
     "  -q, --quiet             no notes, no progress\n"
     "  -h, --help              this text\n";
 
-enum { OPT_TYPE = CLI_OWN, OPT_FIT, OPT_TOKENIZER, OPT_TOWER };
+enum { OPT_TYPE = CLI_OWN, OPT_FIT, OPT_TOKENIZER };
 
 typedef struct job {
     tvlm_convert_params params;
@@ -44,8 +43,7 @@ static bool take(void *user, int value, const char *text)
         j->params.tokenizer = text;
         return true;
     default:
-        j->params.tower = text;
-        return true;
+        return false;
     }
 }
 
@@ -66,7 +64,6 @@ int cmd_convert(int argc, char **argv)
     static const struct option names[] = {{"type", required_argument, NULL, OPT_TYPE},
                                           {"fit", required_argument, NULL, OPT_FIT},
                                           {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
-                                          {"tower", required_argument, NULL, OPT_TOWER},
                                           {0}};
     job j;
     cli_own own = {names, take, &j};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
-#include "convert/tokenizer_json.h"
+#include "convert/tokenizer_files.h"
 #include "model/model.h"
 
 #include <getopt.h>
@@ -145,7 +145,12 @@ int cmd_tokenize(int argc, char **argv)
         return cli_usage("tokenize: one text, in quotes; or '-' for standard input");
     tvlm_status status;
     if (j.tokenizer) {
-        status = tvlm_tokenizer_open(j.tokenizer, &loaded, &err);
+        tvlm_tokenizer_files files;
+        status = tvlm_tokenizer_files_open(j.tokenizer, &files, NULL, NULL, &err);
+        if (!status) {
+            status = tvlm_tokenizer_new(&files.vocab, &loaded, &err);
+            tvlm_tokenizer_files_close(&files);
+        }
     } else {
         o.model = cli_model_path(&o);
         if (!o.model)

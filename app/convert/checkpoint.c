@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "convert/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const tvlm_source *)a)->name, ((const tvlm_source *)b)->name);
+}
+
+static tvlm_status name_all(tvlm_checkpoint *c, tvlm_error *err)
+{
+    tvlm_network network = {0};
+    char name[TVLM_KEY_MAX];
+    c->sources = calloc(c->set.n + 1, sizeof *c->sources);
+    if (!c->sources) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    for (size_t i = 0; i < c->set.n; i++)
+        tvlm_network_scan(&network, c->set.tensors[i].name);
+    for (size_t i = 0; i < c->set.n; i++) {
+        const tvlm_st_tensor *t = &c->set.tensors[i];
+        if (!tvlm_canonical_name(&network, t->name, name))
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "tensor '%.100s...': its name is too long",
+                             t->name);
+        size_t size = strlen(name) + 1;
+        c->sources[i].tensor = t;
+        c->sources[i].name = malloc(size);
+        if (!c->sources[i].name) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+        memcpy(c->sources[i].name, name, size);
+        c->n++;
+    }
+    qsort(c->sources, c->n, sizeof *c->sources, by_name);
+    for (size_t i = 1; i < c->n; i++)
+        if (strcmp(c->sources[i - 1].name, c->sources[i].name) == 0)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensors '%.200s' and '%.200s' are the same one",
+                             c->sources[i - 1].tensor->name, c->sources[i].tensor->name);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_checkpoint_open(const char *dir, tvlm_checkpoint *out, tvlm_error *err)
+{
+    *out = (tvlm_checkpoint){0};
+    TVLM_TRY(tvlm_st_open(dir, &out->set, err));
+    tvlm_status status = name_all(out, err);
+    if (status) tvlm_checkpoint_close(out);
+    return status;
+}
+
+void tvlm_checkpoint_close(tvlm_checkpoint *checkpoint)
+{
+    for (size_t i = 0; i < checkpoint->n; i++)
+        free(checkpoint->sources[i].name);
+    free(checkpoint->sources);
+    tvlm_st_close(&checkpoint->set);
+    *checkpoint = (tvlm_checkpoint){0};
+}
+
+/* The first source whose name is not before `name`. */
+static size_t lower_bound(const tvlm_checkpoint *c, const char *name)
+{
+    size_t lo = 0, hi = c->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(c->sources[mid].name, name) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+tvlm_source *tvlm_checkpoint_find(const tvlm_checkpoint *checkpoint, const char *name)
+{
+    size_t i = lower_bound(checkpoint, name);
+    return i < checkpoint->n && strcmp(checkpoint->sources[i].name, name) == 0
+               ? &checkpoint->sources[i]
+               : NULL;
+}
+
+bool tvlm_checkpoint_has(const tvlm_checkpoint *checkpoint, const char *prefix)
+{
+    size_t i = lower_bound(checkpoint, prefix);
+    return i < checkpoint->n &&
+           strncmp(checkpoint->sources[i].name, prefix, strlen(prefix)) == 0;
+}
+
+static bool ends(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+const tvlm_source *tvlm_checkpoint_unused(const tvlm_checkpoint *checkpoint)
+{
+    for (size_t i = 0; i < checkpoint->n; i++) {
+        const tvlm_source *s = &checkpoint->sources[i];
+        bool idle = strncmp(s->name, "v.head.", 7) == 0 || ends(s->name, ".num_batches_tracked") ||
+                    ends(s->name, ".rotary_emb.inv_freq");
+        if (!s->used && !idle) return s;
+    }
+    return NULL;
+}

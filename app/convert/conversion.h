@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ * A conversion under way: what was read, and the tensors planned for the file. Planning functions
+ * do nothing after the first failure, so they are called in a row and checked once. */
+#ifndef TVLM_APP_CONVERSION_H
+#define TVLM_APP_CONVERSION_H
+
+#include "convert/checkpoint.h"
+#include "convert/convert.h"
+#include "convert/hf_config.h"
+#include "convert/tokenizer_files.h"
+
+#include "model/gguf.h"
+
+enum { TVLM_OUT_NAME = 96 };
+
+/* A tensor of the file: folded values, or rows of the checkpoint taken over. */
+typedef struct tvlm_out_tensor {
+    char name[TVLM_OUT_NAME];
+    tvlm_type type;
+    uint32_t n_dims;
+    uint64_t shape[TVLM_MAX_DIMS];
+    float *values;                /* owned; or */
+    const tvlm_st_tensor *source; /* borrowed */
+    uint32_t interleave_heads;    /* > 0: rows of each head go from halves to pairs */
+} tvlm_out_tensor;
+
+typedef struct tvlm_conversion {
+    const tvlm_convert_params *params;
+    tvlm_checkpoint checkpoint;
+    tvlm_hf_config config;
+    tvlm_tokenizer_files tokenizer;
+    tvlm_out_tensor *out;
+    size_t n_out, cap_out;
+    uint32_t depths[8], n_stages; /* of the tower; 8: TVLM_MAX_STAGES */
+    tvlm_status status;
+    tvlm_error *err;
+} tvlm_conversion;
+
+void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...) TVLM_PRINTF(2, 3);
+/* Keeps the first failure. */
+void tvlm_conversion_fail(tvlm_conversion *c, tvlm_status status);
+
+/* The marked tensor of a canonical name; absent: NULL and, when required, a failure. */
+const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required);
+
+/* The type that a weight of rows of k, of the chosen type, is stored in. */
+tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_type type, uint64_t k);
+/* Adds a tensor; takes over values (freed on failure too). */
+void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
+                      uint32_t n_dims, float *values);
+/* The checkpoint's matrix [n][k] (0: any) as a linear weight; NULL on failure. */
+const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
+                                       tvlm_type type, uint64_t n, uint64_t k,
+                                       uint32_t interleave_heads);
+/* The checkpoint's vector [n] in F32. */
+void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n);
+
+void tvlm_plan_tower(tvlm_conversion *c);   /* fold_tower.c: v.*; sets depths */
+void tvlm_plan_bridge(tvlm_conversion *c);  /* decoder_tensors.c: mm.* */
+void tvlm_plan_decoder(tvlm_conversion *c); /* decoder_tensors.c: the rest */
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ * A Hugging Face checkpoint folder -> GGUF: FastVLM in Apple's layout (llava_qwen2) or Hugging
+ * Face's (fast_vlm), with fused or training-form tower, and text models (qwen2, llama). */
+#ifndef TVLM_APP_CONVERT_H
+#define TVLM_APP_CONVERT_H
+
+#include "tinyvlm.h"
+#include "quant/quant.h"
+
+typedef struct tvlm_convert_params {
+    size_t size; /* sizeof(tvlm_convert_params) */
+    /* Of matrices: F32, F16 (default), BF16, Q8_0 or Q4_0. With Q4_0 the embeddings, the output
+     * matrix and the tower take Q8_0. Rows that a block does not divide become F16, matrices with
+     * values beyond F16 stay F32. Norms, biases and convolutions stay F32. */
+    tvlm_type type;
+    tvlm_fit fit;          /* how pictures become squares: PAD (default) or CROP */
+    const char *tokenizer; /* folder or file, where the checkpoint has none; NULL: in the folder */
+    void (*on_note)(void *user, const char *line); /* nullable: what the user should know */
+    void (*on_progress)(void *user, uint64_t done, uint64_t total); /* nullable: bytes written */
+    void *user;
+} tvlm_convert_params;
+void tvlm_convert_params_init(tvlm_convert_params *params);
+
+/* out appears only when complete and readable as a model. params NULL: defaults. */
+tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,
+                         tvlm_error *err);
+
+#endif

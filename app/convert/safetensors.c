@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+#include "convert/safetensors.h"
+#include "convert/json_file.h"
+
+#include "quant/quant.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TENSORS = 1 << 17, MAX_NAME = 512 };
+#define MAX_HEADER ((size_t)32 << 20)
+
+/* One file: its mapping and the parsed header, whose strings are the tensors' names. */
+struct tvlm_st_source {
+    struct tvlm_st_source *next;
+    json_t *header;
+    tvlm_mapfile map;
+    bool mapped;
+};
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[] = {
+    [TVLM_ST_F32] = {"F32", 4}, [TVLM_ST_F16] = {"F16", 2}, [TVLM_ST_BF16] = {"BF16", 2},
+    [TVLM_ST_F64] = {"F64", 8}, [TVLM_ST_I64] = {"I64", 8}, [TVLM_ST_I32] = {"I32", 4},
+    [TVLM_ST_U8] = {"U8", 1},   [TVLM_ST_I8] = {"I8", 1},   [TVLM_ST_BOOL] = {"BOOL", 1},
+};
+
+const char *tvlm_st_dtype_name(tvlm_st_dtype dtype)
+{
+    return dtypes[dtype].name;
+}
+
+size_t tvlm_st_dtype_size(tvlm_st_dtype dtype)
+{
+    return dtypes[dtype].size;
+}
+
+/* ---- one tensor of a header ---- */
+
+static bool parse_dtype(const json_t *value, tvlm_st_dtype *out)
+{
+    const char *name = json_string_value(value);
+    for (size_t i = 0; name && i < TVLM_COUNT(dtypes); i++)
+        if (strcmp(name, dtypes[i].name) == 0) {
+            *out = (tvlm_st_dtype)i;
+            return true;
+        }
+    return false;
+}
+
+static bool parse_shape(const json_t *value, tvlm_st_tensor *t)
+{
+    size_t dims = json_array_size(value);
+    if (!json_is_array(value) || dims > TVLM_ST_MAX_DIMS) return false;
+    t->n_dims = (uint32_t)dims;
+    t->n = 1;
+    for (size_t i = 0; i < dims; i++) {
+        const json_t *dim = json_array_get(value, i);
+        json_int_t d = json_integer_value(dim);
+        if (!json_is_integer(dim) || d < 0 || (uint64_t)d > SIZE_MAX) return false;
+        t->shape[i] = (uint64_t)d;
+        if (!tvlm_mul_size(t->n, (size_t)d, &t->n)) return false;
+    }
+    return true;
+}
+
+static bool parse_offset(const json_t *offsets, size_t i, size_t limit, size_t *out)
+{
+    const json_t *value = json_array_get(offsets, i);
+    json_int_t v = json_integer_value(value);
+    if (!json_is_integer(value) || v < 0 || (uint64_t)v > limit) return false;
+    *out = (size_t)v;
+    return true;
+}
+
+/* data, size: the region behind the header. */
+static tvlm_status parse_tensor(const char *label, const char *name, const json_t *entry,
+                                const unsigned char *data, size_t size, tvlm_st_tensor *t,
+                                tvlm_error *err)
+{
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    const json_t *dtype = json_object_get(entry, "dtype");
+    size_t from, to, bytes;
+    *t = (tvlm_st_tensor){.name = name};
+    if (strlen(name) > MAX_NAME)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a tensor's name is longer than %d bytes", label,
+                         MAX_NAME);
+    if (!parse_dtype(dtype, &t->dtype))
+        return tvlm_fail(err, json_is_string(dtype) ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT,
+                         "%s: tensor '%s': dtype '%.32s' is not supported", label, name,
+                         json_is_string(dtype) ? json_string_value(dtype) : "?");
+    if (!parse_shape(json_object_get(entry, "shape"), t))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%s': its shape is not valid", label,
+                         name);
+    if (json_array_size(offsets) != 2 || !parse_offset(offsets, 0, size, &from) ||
+        !parse_offset(offsets, 1, size, &to) || from > to)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "%s: tensor '%s': its data_offsets are not within the file's %zu bytes "
+                         "of data (is the file cut off?)",
+                         label, name, size);
+    if (!tvlm_mul_size(t->n, dtypes[t->dtype].size, &bytes) || bytes != to - from)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "%s: tensor '%s': %zu bytes of data do not fit its shape", label, name,
+                         to - from);
+    t->data = data + from;
+    return TVLM_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const tvlm_st_tensor *x = a, *y = b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    return (x->n > 0) - (y->n > 0); /* empty tensors before the one they touch */
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const tvlm_st_tensor *)a)->name, ((const tvlm_st_tensor *)b)->name);
+}
+
+/* The tensors lie one after the other from begin to end. */
+static tvlm_status check_cover(const char *label, tvlm_st_tensor *t, size_t n,
+                               const unsigned char *begin, const unsigned char *end,
+                               tvlm_error *err)
+{
+    const unsigned char *at = begin;
+    if (n) qsort(t, n, sizeof *t, by_place);
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].data != at)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%s' %s", label, t[i].name,
+                             t[i].data < at ? "overlaps another" : "lies behind a gap");
+        at += t[i].n * dtypes[t[i].dtype].size;
+    }
+    if (at != end)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: %zu bytes at its end belong to no tensor",
+                         label, (size_t)(end - at));
+    return TVLM_OK;
+}
+
+/* ---- a file ---- */
+
+static tvlm_status parse_header(const char *label, const unsigned char *data, size_t size,
+                                json_t **out, size_t *data_at, tvlm_error *err)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < 8 && size >= 8; i++)
+        n |= (uint64_t)data[i] << (8 * i);
+    if (size < 8 || n > size - 8)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "%s: not a safetensors file, or cut off: its header does not end within "
+                         "%zu bytes",
+                         label, size);
+    if (n > MAX_HEADER)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a header of %llu bytes, at most %zu are read",
+                         label, (unsigned long long)n, MAX_HEADER);
+    TVLM_TRY(tvlm_json_parse(label, data + 8, (size_t)n, out, err));
+    if (!json_is_object(*out))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: its header is no JSON object", label);
+    *data_at = (size_t)n + 8;
+    return TVLM_OK;
+}
+
+/* Appends the tensors of one file to the set; source->header is set as soon as it is parsed. */
+static tvlm_status add_file(tvlm_st_set *set, struct tvlm_st_source *source, const char *label,
+                            const unsigned char *data, size_t size, tvlm_error *err)
+{
+    size_t at, n = 0;
+    TVLM_TRY(parse_header(label, data, size, &source->header, &at, err));
+    size_t count = json_object_size(source->header);
+    if (count > MAX_TENSORS || set->n + count > MAX_TENSORS)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: more than %d tensors", label, MAX_TENSORS);
+    tvlm_st_tensor *grown = realloc(set->tensors, (set->n + count + 1) * sizeof *grown);
+    if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", count);
+    set->tensors = grown;
+    const char *name;
+    json_t *entry;
+    json_object_foreach(source->header, name, entry)
+    {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        TVLM_TRY(parse_tensor(label, name, entry, data + at, size - at, &grown[set->n + n], err));
+        n++;
+    }
+    TVLM_TRY(check_cover(label, grown + set->n, n, data + at, data + size, err));
+    set->n += n;
+    return TVLM_OK;
+}
+
+static struct tvlm_st_source *add_source(tvlm_st_set *set)
+{
+    struct tvlm_st_source *source = calloc(1, sizeof *source);
+    if (!source) return NULL;
+    source->next = set->sources;
+    set->sources = source;
+    return source;
+}
+
+static tvlm_status add_path(tvlm_st_set *set, const char *path, tvlm_error *err)
+{
+    struct tvlm_st_source *source = add_source(set);
+    if (!source) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    TVLM_TRY(tvlm_mapfile_open(path, &source->map, err));
+    source->mapped = true;
+    return add_file(set, source, path, source->map.data, source->map.size, err);
+}
+
+static tvlm_status sort_names(tvlm_st_set *set, tvlm_error *err)
+{
+    if (set->n) qsort(set->tensors, set->n, sizeof *set->tensors, by_name);
+    for (size_t i = 1; i < set->n; i++)
+        if (strcmp(set->tensors[i - 1].name, set->tensors[i].name) == 0)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' is in two shards",
+                             set->tensors[i].name);
+    return TVLM_OK;
+}
+
+/* ---- shards ---- */
+
+static bool plain_file_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n < 256 && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
+}
+
+static tvlm_status add_shards(tvlm_st_set *set, const char *index_path, const char *dir,
+                              json_t *map, tvlm_error *err)
+{
+    const char *name;
+    json_t *file, *seen = json_object();
+    tvlm_status status = seen ? TVLM_OK : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    json_object_foreach(map, name, file)
+    {
+        const char *shard = json_string_value(file);
+        if (status) break;
+        if (!shard || !plain_file_name(shard)) {
+            status = tvlm_fail(err, TVLM_ERR_FORMAT,
+                               "%s: weight_map of '%.100s': not the name of a file beside it",
+                               index_path, name);
+        } else if (!json_object_get(seen, shard)) {
+            char *path = tvlm_path_join(dir, shard);
+            if (!path || json_object_set_new(seen, shard, json_true()))
+                status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+            else
+                status = add_path(set, path, err);
+            free(path);
+        }
+    }
+    json_decref(seen);
+    return status;
+}
+
+static tvlm_status open_index(tvlm_st_set *set, const char *index_path, tvlm_error *err)
+{
+    json_t *root;
+    char *dir = tvlm_path_join(index_path, "");
+    if (!dir) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    dir[strlen(dir) - 1] = 0;
+    char *slash = strrchr(dir, '/');
+    slash ? (void)(slash[1] = 0) : (void)(dir[0] = 0);
+    tvlm_status status = tvlm_json_load(index_path, MAX_HEADER, &root, err);
+    json_t *map = json_object_get(root, "weight_map");
+    if (status == TVLM_OK && !json_is_object(map))
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: key 'weight_map' is missing", index_path);
+    if (status == TVLM_OK) status = add_shards(set, index_path, dir, map, err);
+    if (status == TVLM_OK) status = sort_names(set, err);
+    const char *name;
+    json_t *file;
+    json_object_foreach(map, name, file)
+    {
+        if (status == TVLM_OK && !tvlm_st_find(set, name))
+            status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%.200s' is not in %s", index_path,
+                               name, json_string_value(file));
+    }
+    json_decref(root);
+    free(dir);
+    return status;
+}
+
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+static tvlm_status open_any(tvlm_st_set *set, const char *path, tvlm_error *err)
+{
+    if (ends_with(path, ".index.json")) return open_index(set, path, err);
+    if (ends_with(path, ".safetensors")) return add_path(set, path, err);
+    char *index = tvlm_path_join(path, "model.safetensors.index.json");
+    char *single = tvlm_path_join(path, "model.safetensors");
+    tvlm_status status;
+    if (!index || !single)
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    else if (tvlm_path_exists(index))
+        status = open_index(set, index, err);
+    else if (tvlm_path_exists(single))
+        status = add_path(set, single, err);
+    else
+        status = tvlm_fail(err, TVLM_ERR_IO,
+                           "%s: no model.safetensors and no model.safetensors.index.json in it",
+                           path);
+    free(index);
+    free(single);
+    return status;
+}
+
+tvlm_status tvlm_st_open(const char *path, tvlm_st_set *out, tvlm_error *err)
+{
+    *out = (tvlm_st_set){0};
+    tvlm_status status = open_any(out, path, err);
+    if (status == TVLM_OK) status = sort_names(out, err);
+    if (status) tvlm_st_close(out);
+    return status;
+}
+
+tvlm_status tvlm_st_open_memory(const char *label, const void *data, size_t size, tvlm_st_set *out,
+                                tvlm_error *err)
+{
+    *out = (tvlm_st_set){0};
+    struct tvlm_st_source *source = add_source(out);
+    if (!source) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    tvlm_status status = add_file(out, source, label, data, size, err);
+    if (status == TVLM_OK) status = sort_names(out, err);
+    if (status) tvlm_st_close(out);
+    return status;
+}
+
+void tvlm_st_close(tvlm_st_set *set)
+{
+    while (set->sources) {
+        struct tvlm_st_source *source = set->sources;
+        set->sources = source->next;
+        json_decref(source->header);
+        if (source->mapped) tvlm_mapfile_close(&source->map);
+        free(source);
+    }
+    free(set->tensors);
+    *set = (tvlm_st_set){0};
+}
+
+const tvlm_st_tensor *tvlm_st_find(const tvlm_st_set *set, const char *name)
+{
+    tvlm_st_tensor key = {.name = name};
+    if (set->n == 0) return NULL;
+    return bsearch(&key, set->tensors, set->n, sizeof key, by_name);
+}
+
+/* ---- values ---- */
+
+static uint64_t load_le(const unsigned char *p, size_t n)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++)
+        v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+static float load_f32(const unsigned char *p)
+{
+    uint32_t bits = (uint32_t)load_le(p, 4);
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static float load_f64(const unsigned char *p)
+{
+    uint64_t bits = load_le(p, 8);
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return (float)v;
+}
+
+void tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *out)
+{
+    size_t size = dtypes[t->dtype].size;
+    const unsigned char *p = t->data + first * size;
+    for (size_t i = 0; i < n; i++, p += size)
+        switch (t->dtype) {
+        case TVLM_ST_F32: out[i] = load_f32(p); break;
+        case TVLM_ST_F16: out[i] = tvlm_f16_to_f32((uint16_t)load_le(p, 2)); break;
+        case TVLM_ST_BF16: out[i] = tvlm_bf16_to_f32((uint16_t)load_le(p, 2)); break;
+        case TVLM_ST_F64: out[i] = load_f64(p); break;
+        case TVLM_ST_I64: out[i] = (float)(int64_t)load_le(p, 8); break;
+        case TVLM_ST_I32: out[i] = (float)(int32_t)load_le(p, 4); break;
+        case TVLM_ST_I8: out[i] = (float)(int8_t)p[0]; break;
+        case TVLM_ST_U8:
+        case TVLM_ST_BOOL: out[i] = (float)p[0]; break;
+        }
+}
+
+/* ---- writing ---- */
+
+static json_t *describe(const tvlm_st_tensor *t, size_t from, size_t *to)
+{
+    json_t *shape = json_array();
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
+    *to = from + t->n * dtypes[t->dtype].size;
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[t->dtype].name, "shape", shape,
+                     "data_offsets", (json_int_t)from, (json_int_t)*to);
+}
+
+/* The header, padded with spaces so that data begins at a multiple of 8. */
+static char *make_header(const tvlm_st_tensor *tensors, size_t n, size_t *size)
+{
+    json_t *root = json_object();
+    size_t at = 0;
+    bool ok = root != NULL;
+    for (size_t i = 0; i < n && ok; i++)
+        ok = json_object_set_new(root, tensors[i].name, describe(&tensors[i], at, &at)) == 0;
+    char *text = ok ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    if (!text) return NULL;
+    size_t length = strlen(text);
+    *size = (length + 7) / 8 * 8;
+    char *padded = malloc(*size + 1);
+    if (padded) {
+        memset(padded, ' ', *size);
+        memcpy(padded, text, length);
+    }
+    free(text);
+    return padded;
+}
+
+static bool write_file(FILE *f, const char *header, size_t size, const tvlm_st_tensor *tensors,
+                       size_t n)
+{
+    unsigned char le[8];
+    for (unsigned i = 0; i < 8; i++)
+        le[i] = (unsigned char)((uint64_t)size >> (8 * i));
+    bool ok = fwrite(le, 1, 8, f) == 8 && fwrite(header, 1, size, f) == size;
+    for (size_t i = 0; i < n && ok; i++) {
+        size_t bytes = tensors[i].n * dtypes[tensors[i].dtype].size;
+        ok = bytes == 0 || fwrite(tensors[i].data, 1, bytes, f) == bytes;
+    }
+    return ok;
+}
+
+tvlm_status tvlm_st_write(const char *path, const tvlm_st_tensor *tensors, size_t n,
+                          tvlm_error *err)
+{
+    size_t size = 0, length = strlen(path);
+    char *header = make_header(tensors, n, &size), *part = malloc(length + 6);
+    tvlm_status status = TVLM_OK;
+    if (!header || !part) {
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
+    } else {
+        snprintf(part, length + 6, "%s.part", path);
+        FILE *f = fopen(part, "wb");
+        bool ok = f && write_file(f, header, size, tensors, n);
+        if (f) ok = fclose(f) == 0 && ok;
+        if (!ok || rename(part, path) != 0) {
+            status = tvlm_fail(err, TVLM_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+            if (f) remove(part);
+        }
+    }
+    free(header);
+    free(part);
+    return status;
+}
