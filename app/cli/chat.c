@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps what
  * it has of the common beginning, so a turn costs its new words only. */
+#define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "cli/cli.h"
 
 #include <getopt.h>

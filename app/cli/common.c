@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "cli/cli.h"
 
 #include <errno.h>

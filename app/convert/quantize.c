@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { NAME_CAP = 288, I8_MAX = 127 };
+#define F16_MAX 65504.0f
 
 typedef enum making {
     MAKE_CONVERTED, /* the source in another type */
@@ -65,30 +66,73 @@ static bool ends(tvlm_str s, const char *suffix)
     return s.len >= n && memcmp(s.data + s.len - n, suffix, n) == 0;
 }
 
+/* ---- a tensor of the source, read by rows of its outermost dimension ---- */
+
+typedef struct rows {
+    const unsigned char *data;
+    tvlm_type type;
+    size_t n, length, bytes; /* rows, floats of a row, bytes of a row */
+    float *row;
+} rows;
+
+/* False when out of memory; the caller frees r->row. */
+static bool rows_open(const quantizer *q, const tvlm_gguf_tensor *t, rows *r)
+{
+    *r = (rows){.data = q->map.data + t->offset, .type = (tvlm_type)t->type};
+    r->n = t->n_dims > 1 ? (size_t)t->shape[0] : 1;
+    r->length = (size_t)(t->n_elements / r->n);
+    r->row = malloc(r->length * sizeof *r->row);
+    return r->row && tvlm_type_row_bytes(r->type, r->length, &r->bytes);
+}
+
+static const float *rows_read(const rows *r, size_t i)
+{
+    tvlm_dequantize(r->type, r->data + i * r->bytes, r->row, r->length);
+    return r->row;
+}
+
+static bool fits_f16(const quantizer *q, const tvlm_gguf_tensor *t)
+{
+    rows r;
+    bool fits = rows_open(q, t, &r);
+    for (size_t i = 0; fits && i < r.n; i++) {
+        const float *w = rows_read(&r, i);
+        for (size_t j = 0; j < r.length; j++)
+            fits = fits && fabsf(w[j]) <= F16_MAX;
+    }
+    free(r.row);
+    return fits;
+}
+
 /* ---- planning ---- */
 
 static bool is_linear(const tvlm_gguf_tensor *t)
 {
     return t->n_dims == 2 && ends(t->name, ".weight") &&
-           (starts(t->name, "blk.") || starts(t->name, "mm.") || starts(t->name, "token_embd.") ||
-            starts(t->name, "output."));
+           (starts(t->name, "blk.") || starts(t->name, "mm.") || starts(t->name, "v.") ||
+            starts(t->name, "token_embd.") || starts(t->name, "output."));
 }
 
-static bool is_embedding(const tvlm_gguf_tensor *t)
+/* What 4 bits hurt more than they save. */
+static bool is_sensitive(const tvlm_gguf_tensor *t)
 {
-    return starts(t->name, "token_embd.") || starts(t->name, "output.");
+    return starts(t->name, "token_embd.") || starts(t->name, "output.") || starts(t->name, "v.");
 }
 
 static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t)
 {
     if (!is_linear(t)) return (tvlm_type)t->type;
     tvlm_type type = q->params->type;
-    if (type == TVLM_TYPE_Q4_0 && is_embedding(t)) type = TVLM_TYPE_Q8_0;
-    uint64_t k = t->shape[t->n_dims - 1];
+    if (type == TVLM_TYPE_Q4_0 && is_sensitive(t)) type = TVLM_TYPE_Q8_0;
+    uint64_t k = t->shape[1];
     if (k % tvlm_type_block(type) != 0) {
         note(q, "%.*s stays F16: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
              t->name.data, k, tvlm_type_name(type));
         type = TVLM_TYPE_F16;
+    }
+    if (type == TVLM_TYPE_F16 && !fits_f16(q, t)) {
+        note(q, "%.*s stays F32: it has values beyond F16", (int)t->name.len, t->name.data);
+        type = TVLM_TYPE_F32;
     }
     return type;
 }
@@ -166,20 +210,7 @@ static tvlm_status plan(quantizer *q, tvlm_error *err)
     return TVLM_OK;
 }
 
-/* ---- making one tensor; row: an output channel of the source in float ---- */
-
-typedef struct rows {
-    const unsigned char *data;
-    tvlm_type type;
-    size_t n, length, bytes; /* rows, floats of a row, bytes of a row */
-    float *row;
-} rows;
-
-static const float *read_row(const rows *r, size_t i)
-{
-    tvlm_dequantize(r->type, r->data + i * r->bytes, r->row, r->length);
-    return r->row;
-}
+/* ---- making one tensor ---- */
 
 static float channel_scale(const float *w, size_t n)
 {
@@ -191,7 +222,7 @@ static float channel_scale(const float *w, size_t n)
 
 static void make_row(const entry *e, const rows *r, size_t i, unsigned char *out, size_t row_bytes)
 {
-    const float *w = read_row(r, i);
+    const float *w = rows_read(r, i);
     if (e->making == MAKE_CONVERTED) {
         tvlm_quantize(e->type, w, out + i * row_bytes, r->length);
         return;
@@ -219,12 +250,8 @@ static bool entry_size(const entry *e, size_t *row_bytes, size_t *size)
 static tvlm_status make_rows(const quantizer *q, const entry *e, unsigned char *out,
                              size_t out_bytes, tvlm_error *err)
 {
-    const tvlm_gguf_tensor *t = e->source;
-    rows r = {.data = q->map.data + t->offset, .type = (tvlm_type)t->type};
-    r.n = t->n_dims > 1 ? (size_t)t->shape[0] : 1;
-    r.length = (size_t)(t->n_elements / r.n);
-    r.row = malloc(r.length * sizeof *r.row);
-    if (!r.row || !tvlm_type_row_bytes(r.type, r.length, &r.bytes)) {
+    rows r;
+    if (!rows_open(q, e->source, &r)) {
         free(r.row);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for tensor '%s'", e->name);
     }

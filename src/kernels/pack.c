@@ -132,10 +132,8 @@ void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t
         float m = 0;
         if (layout.m_at)
             m = tvlm_f16_to_f32(((const uint16_t *)(const void *)(panel + layout.m_at))[r]);
-        for (size_t i = 0; i < TVLM_BLOCK; i++) {
-            float value = d * (float)tvlm_block_code(&layout, panel, i, r);
-            *dst++ = layout.m_at ? value + m : value;
-        }
+        for (size_t i = 0; i < TVLM_BLOCK; i++)
+            *dst++ = d * (float)tvlm_block_code(&layout, panel, i, r) + m;
     }
 }
 

@@ -39,7 +39,7 @@ static const char *path_of(const char *name)
 
 typedef struct builder {
     tvlm_gguf_writer *w;
-    bool declaring;
+    bool declaring, spike; /* spike: a value beyond F16 in blk.0.ffn_up */
     uint32_t seed;
 } builder;
 
@@ -54,7 +54,8 @@ static void put(builder *b, const char *name, double center, double spread, uint
                 const uint64_t *shape)
 {
     if (b->declaring) {
-        assert_int_equal(tvlm_gguf_declare(b->w, name, TVLM_TYPE_F32, shape, n_dims, NULL), TVLM_OK);
+        assert_int_equal(tvlm_gguf_declare(b->w, name, TVLM_TYPE_F32, shape, n_dims, NULL),
+                         TVLM_OK);
         return;
     }
     size_t n = 1;
@@ -63,6 +64,7 @@ static void put(builder *b, const char *name, double center, double spread, uint
     float *x = malloc(n * sizeof *x);
     for (size_t i = 0; i < n; i++)
         x[i] = (float)(center + spread * uniform(b));
+    if (b->spike && strcmp(name, "blk.0.ffn_up.weight") == 0) x[n - 1] = -1e5f;
     assert_int_equal(tvlm_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
     free(x);
 }
@@ -78,8 +80,7 @@ static void put_layer(builder *b, const char *name, uint32_t n_dims, const uint6
     snprintf(full, sizeof full, "%s.weight", name);
     put(b, full, 0, sqrt(6 / fan), n_dims, shape);
     snprintf(full, sizeof full, "%s.bias", name);
-    if (bias)
-        put(b, full, 0.2, 0.3, 1, shape);
+    if (bias) put(b, full, 0.2, 0.3, 1, shape);
 }
 
 static void put_linear(builder *b, const char *name, uint64_t n, uint64_t k, bool bias)
@@ -94,8 +95,7 @@ static void put_tower(builder *b)
     for (unsigned i = 0; i < TVLM_COUNT(blocks); i++) {
         uint64_t mid = blocks[i].c_in * blocks[i].expand, k = blocks[i].k;
         snprintf(name, sizeof name, "v.blk.%u.expand", i);
-        if (blocks[i].expand > 1)
-            put_linear(b, name, mid, blocks[i].c_in, true);
+        if (blocks[i].expand > 1) put_linear(b, name, mid, blocks[i].c_in, true);
         snprintf(name, sizeof name, "v.blk.%u.dw", i);
         put_layer(b, name, 3, (uint64_t[]){mid, k, k}, true);
         snprintf(name, sizeof name, "v.blk.%u.project", i);
@@ -110,8 +110,7 @@ static void put_norm(builder *b, const char *name, bool bias)
     snprintf(full, sizeof full, "%s.weight", name);
     put(b, full, 1, 0.1, 1, (uint64_t[]){D});
     snprintf(full, sizeof full, "%s.bias", name);
-    if (bias)
-        put(b, full, 0, 0.1, 1, (uint64_t[]){D});
+    if (bias) put(b, full, 0, 0.1, 1, (uint64_t[]){D});
 }
 
 static void put_pooling(builder *b)
@@ -175,7 +174,8 @@ static uint64_t put_tokenizer(builder *b)
         if (cp < 0x80)
             snprintf(text[i], sizeof text[i], "%c", (int)cp);
         else
-            snprintf(text[i], sizeof text[i], "%c%c", (int)(0xC0 | cp >> 6), (int)(0x80 | (cp & 63)));
+            snprintf(text[i], sizeof text[i], "%c%c", (int)(0xC0 | cp >> 6),
+                     (int)(0x80 | (cp & 63)));
         types[i] = 1;
     }
     strcpy(text[256], "<|im_start|>");
@@ -226,10 +226,10 @@ static void put_keys(builder *b)
     tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.taps", &tap, 1, NULL);
 }
 
-static void write_model(const char *path)
+static void write_model(const char *path, bool spike)
 {
     tvlm_error err = {0};
-    builder b = {.seed = 1};
+    builder b = {.seed = 1, .spike = spike};
     assert_int_equal(tvlm_gguf_writer_new(path, &b.w, &err), TVLM_OK);
     put_keys(&b);
     uint64_t n_vocab = put_tokenizer(&b);
@@ -239,8 +239,7 @@ static void write_model(const char *path)
         put_pooling(&b);
         put_decoder(&b, n_vocab);
     }
-    if (tvlm_gguf_writer_finish(b.w, &err) != TVLM_OK)
-        fail_msg("%s", err.message);
+    if (tvlm_gguf_writer_finish(b.w, &err) != TVLM_OK) fail_msg("%s", err.message);
 }
 
 /* ---- pictures ---- */
@@ -271,14 +270,21 @@ static void count_note(void *user, const char *line)
     snprintf(last_note, sizeof last_note, "%s", line);
 }
 
-static void quantize(const char *out, tvlm_type type, bool int8)
+static void quantize_from(const char *in, const char *out, tvlm_type type, bool int8)
 {
-    tvlm_quantize_params params = {.type = type, .int8_tower = int8, .n_pictures = PICTURES,
-                                   .picture = lend_picture, .on_note = count_note};
+    tvlm_quantize_params params = {.type = type,
+                                   .int8_tower = int8,
+                                   .n_pictures = PICTURES,
+                                   .picture = lend_picture,
+                                   .on_note = count_note};
     tvlm_error err = {0};
     n_notes = 0;
-    if (tvlm_quantize_file(path_of("source"), out, &params, &err) != TVLM_OK)
-        fail_msg("%s", err.message);
+    if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
+}
+
+static void quantize(const char *out, tvlm_type type, bool int8)
+{
+    quantize_from(path_of("source"), out, type, int8);
 }
 
 /* ---- running towers ---- */
@@ -294,8 +300,7 @@ static tvlm_model *open_model(const char *path, const char *cpu)
     params.cpu = cpu;
     tvlm_model *model = NULL;
     tvlm_error err = {0};
-    if (tvlm_model_open(path, &params, &model, &err) != TVLM_OK)
-        fail_msg("%s", err.message);
+    if (tvlm_model_open(path, &params, &model, &err) != TVLM_OK) fail_msg("%s", err.message);
     return model;
 }
 
@@ -380,8 +385,7 @@ static void int8_tower_has_the_same_bits_everywhere(void **state)
         run_tower(path_of("int8"), "scalar", threads, 7, &other);
         assert_memory_equal(&first, &other, sizeof first);
     }
-    if (!has_avx2())
-        skip();
+    if (!has_avx2()) skip();
     memset(&other, 0xFF, sizeof other);
     run_tower(path_of("int8"), "avx2", 2, 7, &other);
     assert_memory_equal(&first, &other, sizeof first);
@@ -390,7 +394,14 @@ static void int8_tower_has_the_same_bits_everywhere(void **state)
 static void ranges_hold_zero_exactly(void **state)
 {
     (void)state;
-    static const double ranges[][2] = {{-1, 1}, {0, 6}, {-127 / 128.0, 1}, {-3.7, 0}, {0, 0}, {-0.1, 9}};
+    static const double ranges[][2] = {
+        {-1,           1},
+        {0,            6},
+        {-127 / 128.0, 1},
+        {-3.7,         0},
+        {0,            0},
+        {-0.1,         9}
+    };
     for (size_t i = 0; i < TVLM_COUNT(ranges); i++) {
         tvlm_qparam q = tvlm_u7_range(ranges[i][0], ranges[i][1]);
         assert_true(q.scale > 0 && q.zero >= 0 && q.zero <= 127);
@@ -403,15 +414,15 @@ static void ranges_hold_zero_exactly(void **state)
 static uint32_t type_in(const tvlm_model *model, const char *name)
 {
     const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&model->gguf, name);
-    if (!t)
-        fail_msg("no tensor %s", name);
+    if (!t) fail_msg("no tensor %s", name);
     return t->type;
 }
 
 static void types_are_as_documented(void **state)
 {
     (void)state;
-    static const tvlm_type types[] = {TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
+    static const tvlm_type types[] = {TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
+                                      TVLM_TYPE_Q4_0};
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
         bool blocks_of_32 = tvlm_type_block(types[i]) == 32;
         quantize(path_of("typed"), types[i], false);
@@ -420,18 +431,32 @@ static void types_are_as_documented(void **state)
         assert_int_equal(type_in(model, "mm.pool.attn_q.weight"), types[i]);
         assert_int_equal(type_in(model, "mm.pool.hi.weight"),
                          blocks_of_32 ? TVLM_TYPE_F16 : types[i]);
-        assert_int_equal(n_notes, blocks_of_32 ? 2 : 0);
-        if (blocks_of_32)
-            assert_non_null(strstr(last_note, "mm.pool.lo.weight"));
+        assert_int_equal(n_notes, blocks_of_32 ? 14 : 0); /* 12 of the tower, 2 of the bridge */
+        if (blocks_of_32) assert_non_null(strstr(last_note, "mm.pool.lo.weight"));
         assert_int_equal(type_in(model, "token_embd.weight"),
                          types[i] == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : types[i]);
         assert_int_equal(type_in(model, "mm.pool.pos"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "mm.pool.query"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "blk.0.attn_norm.weight"), TVLM_TYPE_F32);
-        assert_int_equal(type_in(model, "v.head.weight"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "v.blk.1.project.weight"),
+                         types[i] == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : types[i]);
+        assert_int_equal(type_in(model, "v.stem.weight"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "v.blk.0.dw.weight"), TVLM_TYPE_F32);
         assert_true(model->gguf.has_crc);
         tvlm_model_free(model);
     }
+}
+
+static void values_beyond_f16_stay_f32(void **state)
+{
+    (void)state;
+    quantize_from(path_of("spiked"), path_of("typed"), TVLM_TYPE_F16, false);
+    assert_int_equal(n_notes, 1);
+    assert_non_null(strstr(last_note, "blk.0.ffn_up.weight stays F32"));
+    tvlm_model *model = open_model(path_of("typed"), NULL);
+    assert_int_equal(type_in(model, "blk.0.ffn_up.weight"), TVLM_TYPE_F32);
+    assert_int_equal(type_in(model, "blk.0.ffn_gate.weight"), TVLM_TYPE_F16);
+    tvlm_model_free(model);
 }
 
 static tvlm_status fail_to_lend(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
@@ -474,7 +499,8 @@ static void wrong_requests_are_refused(void **state)
 static int setup(void **state)
 {
     (void)state;
-    write_model(path_of("source"));
+    write_model(path_of("source"), false);
+    write_model(path_of("spiked"), true);
     return 0;
 }
 
@@ -485,6 +511,7 @@ int main(void)
         cmocka_unit_test(int8_tower_has_the_same_bits_everywhere),
         cmocka_unit_test(ranges_hold_zero_exactly),
         cmocka_unit_test(types_are_as_documented),
+        cmocka_unit_test(values_beyond_f16_stay_f32),
         cmocka_unit_test(wrong_requests_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

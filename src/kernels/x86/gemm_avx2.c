@@ -109,17 +109,6 @@ TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
             _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)at)));
     }
     __m256i word = load256(code + (g * TVLM_GEMM_NR + 8 * half) * 4);
-    if (kind == W_Q4_0 || kind == W_Q4_1) {
-        /* Without shift or conversion: a nibble at bit p of a float's mantissa, under the exponent
-         * of 2^(23-p), is the float 2^(23-p) + nibble; the subtraction is exact. */
-        const int p = (int)(i < 5 ? 4 * i : 4 * (i - 5));
-        const float unit = (float)(1 << (23 - p));
-        word = i < 5 ? word : _mm256_srli_epi32(word, 20);
-        word = _mm256_and_si256(word, _mm256_set1_epi32(15 << p));
-        word = _mm256_or_si256(word, _mm256_castps_si256(_mm256_set1_ps(unit)));
-        return _mm256_sub_ps(_mm256_castsi256_ps(word),
-                             _mm256_set1_ps(unit + (float)layout->offset));
-    }
     __m256i q = _mm256_srli_epi32(word, (int)(4 * i));
     q = i == 7 ? q : _mm256_and_si256(q, _mm256_set1_epi32(15));
     if (kind == W_Q5_0 || kind == W_Q5_1) {
@@ -129,8 +118,8 @@ TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
         high = i < 4 ? _mm256_slli_epi32(high, (int)(4 - i)) : _mm256_srli_epi32(high, (int)(i - 4));
         q = _mm256_or_si256(q, _mm256_and_si256(high, _mm256_set1_epi32(16)));
     }
-    if (kind == W_Q5_0)
-        q = _mm256_sub_epi32(q, _mm256_set1_epi32(16));
+    if (layout->offset)
+        q = _mm256_sub_epi32(q, _mm256_set1_epi32(layout->offset));
     return _mm256_cvtepi32_ps(q);
 }
 
@@ -170,9 +159,9 @@ TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_t
                 sum[r][c] = _mm256_setzero_ps();
         for (size_t g = 0; g < 4; g++)
             TVLM_UNROLL
-            for (size_t i = 0; i < 8; i++)
+            for (size_t p = 0; p < panels; p++)
                 TVLM_UNROLL
-                for (size_t p = 0; p < panels; p++) {
+                for (size_t i = 0; i < 8; i++) {
                     const unsigned char *at = w + p * stride;
                     __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
                     __m256 q1 = load_code8(kind, &layout, at, g, i, 1);

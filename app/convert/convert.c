@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT
+ * Reads a checkpoint folder, plans the tensors in the order in which they are needed (tower, bridge,
+ * embeddings, layers), writes metadata and tensors, and opens the result once to check it. */
+#include "convert/conversion.h"
+
+#include <errno.h>
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const float F16_MAX = 65504.0f;
+
+void tvlm_convert_params_init(tvlm_convert_params *params)
+{
+    *params = (tvlm_convert_params){.size = sizeof *params, .type = TVLM_TYPE_F16};
+}
+
+void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...)
+{
+    if (!c->params->on_note) return;
+    char line[600];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    c->params->on_note(c->params->user, line);
+}
+
+void tvlm_conversion_fail(tvlm_conversion *c, tvlm_status status)
+{
+    if (!c->status) c->status = status;
+}
+
+const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required)
+{
+    tvlm_source *s = c->status ? NULL : tvlm_checkpoint_find(&c->checkpoint, name);
+    if (s) s->used = true;
+    if (!s && required && !c->status)
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                          "the checkpoint has no tensor '%s'", name));
+    return s ? s->tensor : NULL;
+}
+
+/* ---- types ---- */
+
+tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_type type, uint64_t k)
+{
+    if (k % tvlm_type_block(type) == 0) return type;
+    tvlm_conversion_note(c, "%s stays F16: rows of %" PRIu64 " are not whole blocks of %s", name, k,
+                         tvlm_type_name((uint32_t)type));
+    return TVLM_TYPE_F16;
+}
+
+/* The largest magnitude that a type holds, its scale being a half: Q8_0 127 steps, Q4_0 8. */
+static float type_max(tvlm_type type)
+{
+    return type == TVLM_TYPE_F16    ? F16_MAX
+           : type == TVLM_TYPE_Q8_0 ? F16_MAX * 127
+           : type == TVLM_TYPE_Q4_0 ? F16_MAX * 8
+                                    : FLT_MAX;
+}
+
+static size_t count(const tvlm_out_tensor *t)
+{
+    size_t n = 1;
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        n *= (size_t)t->shape[i]; /* the size of something in memory or mapped */
+    return n;
+}
+
+static void read_values(const tvlm_out_tensor *t, size_t first, size_t n, float *out)
+{
+    if (t->values)
+        memcpy(out, t->values + first, n * sizeof *out);
+    else
+        tvlm_st_read_f32(t->source, first, n, out);
+}
+
+static float largest(const tvlm_out_tensor *t)
+{
+    float part[1024], most = 0;
+    size_t n = count(t);
+    for (size_t at = 0; at < n; at += 1024) {
+        size_t m = n - at < 1024 ? n - at : 1024;
+        read_values(t, at, m, part);
+        for (size_t i = 0; i < m; i++)
+            most = fabsf(part[i]) > most ? fabsf(part[i]) : most;
+    }
+    return most;
+}
+
+/* ---- planning ---- */
+
+static void plan_tensor(tvlm_conversion *c, const tvlm_out_tensor *t)
+{
+    if (c->n_out == c->cap_out) {
+        size_t cap = c->cap_out ? 2 * c->cap_out : 512;
+        tvlm_out_tensor *grown = realloc(c->out, cap * sizeof *grown);
+        if (!grown) {
+            tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+            free(t->values);
+            return;
+        }
+        c->out = grown;
+        c->cap_out = cap;
+    }
+    tvlm_out_tensor *out = &c->out[c->n_out++];
+    *out = *t;
+    if (type_max(t->type) < FLT_MAX && largest(t) > type_max(t->type)) {
+        tvlm_conversion_note(c, "%s stays F32: it has values beyond the range of %s", t->name,
+                             tvlm_type_name((uint32_t)t->type));
+        out->type = TVLM_TYPE_F32;
+    }
+}
+
+void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
+                      uint32_t n_dims, float *values)
+{
+    tvlm_out_tensor t = {.type = type, .n_dims = n_dims, .values = values};
+    if (c->status || !values) {
+        free(values);
+        return;
+    }
+    snprintf(t.name, sizeof t.name, "%s", name);
+    memcpy(t.shape, shape, n_dims * sizeof *shape);
+    plan_tensor(c, &t);
+}
+
+const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
+                                       tvlm_type type, uint64_t n, uint64_t k,
+                                       uint32_t interleave_heads)
+{
+    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    if (!t) return NULL;
+    if (t->n_dims != 2 || t->n == 0 || (n && t->shape[0] != n) || (k && t->shape[1] != k)) {
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                          "tensor '%s': shape [%" PRIu64 "][%" PRIu64
+                                          "] with %u dimensions, expected [%" PRIu64 "][%" PRIu64
+                                          "] (0: any)",
+                                          t->name, t->shape[0], t->shape[1], (unsigned)t->n_dims, n,
+                                          k));
+        return NULL;
+    }
+    tvlm_out_tensor out = {.n_dims = 2, .source = t, .interleave_heads = interleave_heads};
+    out.type = tvlm_linear_type(c, name, type, t->shape[1]);
+    memcpy(out.shape, t->shape, 2 * sizeof *out.shape);
+    snprintf(out.name, sizeof out.name, "%s", name);
+    plan_tensor(c, &out);
+    return c->status ? NULL : t;
+}
+
+void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n)
+{
+    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    if (!t) return;
+    if (t->n != n || n == 0) {
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                          "tensor '%s': %zu values, expected %" PRIu64, t->name,
+                                          t->n, n));
+        return;
+    }
+    tvlm_out_tensor out = {.type = TVLM_TYPE_F32, .n_dims = 1, .shape = {n}, .source = t};
+    snprintf(out.name, sizeof out.name, "%s", name);
+    plan_tensor(c, &out);
+}
+
+/* Rotary pairs of a head of d rows: row 2i + b comes from row b * d/2 + i. */
+static size_t source_row(const tvlm_out_tensor *t, size_t row)
+{
+    if (!t->interleave_heads) return row;
+    size_t d = (size_t)t->shape[0] / t->interleave_heads, j = row % d;
+    return row - j + j % 2 * (d / 2) + j / 2;
+}
+
+/* ---- writing ---- */
+
+/* Rows of the tensor in its type. */
+static tvlm_status encode(const tvlm_out_tensor *t, unsigned char *out, size_t row_bytes,
+                          tvlm_error *err)
+{
+    size_t k = (size_t)t->shape[t->n_dims - 1], rows = count(t) / k;
+    float *row = malloc(k * sizeof *row);
+    if (!row) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a row of %zu", k);
+    tvlm_status status = TVLM_OK;
+    for (size_t i = 0; i < rows && status == TVLM_OK; i++) {
+        read_values(t, source_row(t, i) * k, k, row);
+        for (size_t j = 0; j < k && status == TVLM_OK; j++)
+            if (!isfinite(row[j]))
+                status = tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' holds values that are no "
+                                   "numbers", t->source ? t->source->name : t->name);
+        tvlm_quantize(t->type, row, out + i * row_bytes, k);
+    }
+    free(row);
+    return status;
+}
+
+static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
+{
+    uint64_t total = 0, done = 0;
+    for (size_t i = 0; i < c->n_out; i++)
+        total += count(&c->out[i]);
+    for (size_t i = 0; i < c->n_out; i++) {
+        tvlm_out_tensor *t = &c->out[i];
+        size_t k = (size_t)t->shape[t->n_dims - 1], row_bytes, size;
+        if (!tvlm_type_row_bytes(t->type, k, &row_bytes) ||
+            !tvlm_mul_size(row_bytes, count(t) / k, &size))
+            return tvlm_fail(c->err, TVLM_ERR_LIMIT, "tensor '%s' is too large", t->name);
+        unsigned char *bytes = malloc(size);
+        if (!bytes)
+            return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory for tensor '%s': %zu bytes",
+                             t->name, size);
+        tvlm_status status = encode(t, bytes, row_bytes, c->err);
+        if (status == TVLM_OK) status = tvlm_gguf_write_tensor(w, bytes, size, c->err);
+        free(bytes);
+        free(t->values);
+        done += count(t);
+        t->values = NULL;
+        if (status) return status;
+        if (c->params->on_progress) c->params->on_progress(c->params->user, done, total);
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
+{
+    tvlm_gguf_writer *w;
+    TVLM_TRY(tvlm_gguf_writer_new(path, &w, c->err));
+    tvlm_status status = tvlm_write_metadata(c, dir, w);
+    for (size_t i = 0; i < c->n_out && status == TVLM_OK; i++)
+        status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
+                                   c->out[i].n_dims, c->err);
+    if (status == TVLM_OK) status = write_tensors(c, w);
+    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, c->err);
+    tvlm_gguf_writer_abort(w);
+    return status;
+}
+
+/* The file must open as a model: the loader checks every shape against the others. */
+static tvlm_status check_file(const char *path, tvlm_error *err)
+{
+    tvlm_model_params params;
+    tvlm_model *model = NULL;
+    tvlm_model_params_init(&params);
+    params.header_only = true;
+    tvlm_status status = tvlm_model_open(path, &params, &model, err);
+    tvlm_model_free(model);
+    return status;
+}
+
+static tvlm_status write_checked(tvlm_conversion *c, const char *dir, const char *out)
+{
+    size_t n = strlen(out) + 16;
+    char *path = malloc(n);
+    if (!path) return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory");
+    snprintf(path, n, "%s.unchecked", out);
+    tvlm_status status = write_file(c, dir, path);
+    if (status == TVLM_OK) {
+        status = check_file(path, c->err);
+        if (status == TVLM_OK && rename(path, out) != 0)
+            status = tvlm_fail(c->err, TVLM_ERR_IO, "%s: cannot write: %s", out, strerror(errno));
+        if (status) remove(path);
+    }
+    free(path);
+    return status;
+}
+
+/* ---- all of it ---- */
+
+static tvlm_status plan(tvlm_conversion *c)
+{
+    if (tvlm_hf_has_vision(&c->config)) {
+        tvlm_plan_tower(c);
+        tvlm_plan_bridge(c);
+    }
+    tvlm_plan_decoder(c);
+    const tvlm_source *unused = c->status ? NULL : tvlm_checkpoint_unused(&c->checkpoint);
+    if (unused)
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_UNSUPPORTED,
+                                          "tensor '%s' has no place in this kind of model: "
+                                          "converting would lose it",
+                                          unused->tensor->name));
+    return c->status;
+}
+
+static tvlm_status convert(tvlm_conversion *c, const char *dir, const char *out)
+{
+    const tvlm_convert_params *p = c->params;
+    TVLM_TRY(tvlm_hf_config_read(dir, &c->config, c->err));
+    TVLM_TRY(tvlm_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer, p->on_note,
+                                       p->user, c->err));
+    TVLM_TRY(tvlm_checkpoint_open(dir, &c->checkpoint, c->err));
+    TVLM_TRY(plan(c));
+    return write_checked(c, dir, out);
+}
+
+tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,
+                         tvlm_error *err)
+{
+    tvlm_convert_params defaults;
+    tvlm_convert_params_init(&defaults);
+    tvlm_conversion c = {.params = params ? params : &defaults, .err = err};
+    if (params && params->size != sizeof *params)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "convert parameters were not initialised");
+    tvlm_type type = c.params->type;
+    if (type != TVLM_TYPE_F32 && type != TVLM_TYPE_F16 && type != TVLM_TYPE_BF16 &&
+        type != TVLM_TYPE_Q8_0 && type != TVLM_TYPE_Q4_0)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "type %s cannot be written",
+                         tvlm_type_name((uint32_t)type));
+    tvlm_status status = convert(&c, dir, out);
+    for (size_t i = 0; i < c.n_out; i++)
+        free(c.out[i].values);
+    free(c.out);
+    tvlm_checkpoint_close(&c.checkpoint);
+    tvlm_tokenizer_files_close(&c.tokenizer);
+    return status;
+}

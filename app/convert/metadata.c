@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT
+ * Metadata of a converted model. */
+#include "convert/conversion.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct keys {
+    tvlm_conversion *c;
+    tvlm_gguf_writer *w;
+    const char *arch;
+    tvlm_status status;
+} keys;
+
+static void put_u32(keys *k, const char *key, uint32_t v)
+{
+    if (!k->status) k->status = tvlm_gguf_put_u32(k->w, key, v, k->c->err);
+}
+
+static void put_string(keys *k, const char *key, const char *v)
+{
+    if (!k->status)
+        k->status = tvlm_gguf_put_string(k->w, key, (tvlm_str){v, strlen(v)}, k->c->err);
+}
+
+static const char *arch_key(const keys *k, const char *name, char out[96])
+{
+    snprintf(out, 96, "%s.%s", k->arch, name);
+    return out;
+}
+
+static void put_arch_u32(keys *k, const char *name, uint32_t v)
+{
+    char key[96];
+    put_u32(k, arch_key(k, name, key), v);
+}
+
+static void put_arch_f32(keys *k, const char *name, double v)
+{
+    char key[96];
+    if (!k->status)
+        k->status = tvlm_gguf_put_f32(k->w, arch_key(k, name, key), (float)v, k->c->err);
+}
+
+/* The folder's own name. */
+static void put_name(keys *k, const char *dir)
+{
+    char name[128];
+    size_t n = strlen(dir), begin;
+    while (n > 1 && dir[n - 1] == '/')
+        n--;
+    for (begin = n; begin > 0 && dir[begin - 1] != '/';)
+        begin--;
+    snprintf(name, sizeof name, "%.*s", (int)(n - begin < 127 ? n - begin : 127), dir + begin);
+    bool dots = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || !*name;
+    put_string(k, "general.name", dots ? k->arch : name);
+}
+
+static void put_decoder(keys *k, uint32_t vocab_rows)
+{
+    const tvlm_hf_config *h = &k->c->config;
+    put_arch_u32(k, "block_count", h->n_layers);
+    put_arch_u32(k, "context_length", h->n_ctx);
+    put_arch_u32(k, "embedding_length", h->n_embd);
+    put_arch_u32(k, "feed_forward_length", h->n_ff);
+    put_arch_u32(k, "attention.head_count", h->n_heads);
+    put_arch_u32(k, "attention.head_count_kv", h->n_kv_heads);
+    put_arch_u32(k, "attention.key_length", h->head_dim);
+    put_arch_u32(k, "attention.value_length", h->head_dim);
+    put_arch_f32(k, "attention.layer_norm_rms_epsilon", h->rms_eps);
+    put_arch_f32(k, "rope.freq_base", h->rope_theta);
+    put_arch_u32(k, "rope.dimension_count", h->head_dim);
+    put_arch_u32(k, "vocab_size", vocab_rows);
+}
+
+/* ---- vision ---- */
+
+/* The picture's side: as given, or from the number of visual tokens, or 1024. */
+static uint32_t image_size(keys *k)
+{
+    const tvlm_hf_config *h = &k->c->config;
+    uint32_t stages = k->c->n_stages, stride = 4u << (stages ? stages - 1 : 0);
+    uint32_t side = (uint32_t)lrint(sqrt((double)h->image_seq_length));
+    if (h->image_size) return h->image_size;
+    if (side && side * side == h->image_seq_length) return side * stride;
+    tvlm_conversion_note(k->c, "the checkpoint does not give its picture size: 1024 is assumed");
+    return 1024;
+}
+
+static void put_vision(keys *k)
+{
+    tvlm_conversion *c = k->c;
+    int32_t depths[TVLM_COUNT(c->depths)];
+    for (uint32_t i = 0; i < c->n_stages; i++)
+        depths[i] = (int32_t)c->depths[i];
+    tvlm_fit fit = c->params->fit;
+    if (fit == TVLM_FIT_MODEL && !c->config.pads)
+        tvlm_conversion_note(c, "config.json's image_aspect_ratio is not 'pad': pictures are padded "
+                                "all the same; --fit crop gives the other variant");
+    put_string(k, "vision.tower", "fastvit");
+    put_u32(k, "vision.image_size", image_size(k));
+    put_string(k, "vision.preprocess.mode",
+               fit == TVLM_FIT_CROP     ? "crop"
+               : fit == TVLM_FIT_SQUASH ? "squash"
+                                        : "pad");
+    put_string(k, "vision.preprocess.filter", "bicubic");
+    const struct {
+        const char *key;
+        const double *values;
+    } rgb[] = {{"vision.preprocess.scale", c->config.scale}, {"vision.preprocess.bias", c->config.bias}};
+    for (int i = 0; i < 2 && !k->status; i++)
+        k->status = tvlm_gguf_put_f64_array(k->w, rgb[i].key, rgb[i].values, 3, c->err);
+    if (!k->status)
+        k->status =
+            tvlm_gguf_put_i32_array(k->w, "vision.fastvit.depths", depths, c->n_stages, c->err);
+    put_u32(k, "vision.fastvit.head_dim", 32);
+    if (!k->status)
+        k->status = tvlm_gguf_put_f32(k->w, "vision.fastvit.layer_norm_epsilon", 1e-5f, c->err);
+    put_string(k, "tinyvlm.describe_prompt", "Describe the image.");
+    put_string(k, "tinyvlm.chat_template", "fastvlm");
+}
+
+/* ---- tokenizer ---- */
+
+/* The tokenizer's own id, else config.json's if it is an id of the tokenizer. */
+static int64_t choose_id(keys *k, const char *which, int32_t own, int64_t configured, uint32_t n)
+{
+    if (configured >= (int64_t)n)
+        tvlm_conversion_note(k->c, "config.json's %s_token_id %lld is no id of the tokenizer (%u "
+                             "tokens): %s",
+                             which, (long long)configured, (unsigned)n,
+                             own >= 0 ? "the tokenizer's is used" : "none is used");
+    if (own >= 0) return own;
+    return configured < (int64_t)n ? configured : -1;
+}
+
+static void put_id(keys *k, const char *key, int64_t id)
+{
+    if (id >= 0) put_u32(k, key, (uint32_t)id);
+}
+
+static void put_ids(keys *k, uint32_t n)
+{
+    const tvlm_tokenizer_files *t = &k->c->tokenizer;
+    const tvlm_hf_config *h = &k->c->config;
+    int64_t bos = choose_id(k, "bos", t->bos_id, h->bos_id, n);
+    int64_t eos = choose_id(k, "eos", t->eos_id, h->eos_id, n);
+    int64_t turn = tvlm_tokenizer_files_id(t, "<|im_end|>");
+    int64_t text = tvlm_tokenizer_files_id(t, "<|endoftext|>");
+    put_id(k, "tokenizer.ggml.bos_token_id", bos);
+    put_id(k, "tokenizer.ggml.eos_token_id", eos);
+    /* ChatML models end a turn with one of these and a text with the other; both stop */
+    if (turn >= 0 && text >= 0 && (eos == turn || eos == text))
+        put_id(k, "tokenizer.ggml.eot_token_id", eos == turn ? text : turn);
+    if (t->add_bos && bos >= 0 && !k->status)
+        k->status = tvlm_gguf_put_bool(k->w, "tokenizer.ggml.add_bos_token", true, k->c->err);
+}
+
+static void put_tokenizer(keys *k, uint32_t vocab_rows)
+{
+    const tvlm_tokenizer_files *t = &k->c->tokenizer;
+    const tvlm_hf_config *h = &k->c->config;
+    uint32_t n = t->vocab.n_tokens;
+    /* the engine places pictures itself: their stand-in must never be read or produced as text */
+    if (h->image_token == (int64_t)n - 1 && tvlm_str_eq(t->vocab.tokens[n - 1], "<image>")) n--;
+    if (n > vocab_rows && !k->status)
+        k->status = tvlm_fail(k->c->err, TVLM_ERR_FORMAT,
+                              "the tokenizer has %u tokens, the embeddings only %u rows",
+                              (unsigned)n, (unsigned)vocab_rows);
+    put_string(k, "tokenizer.ggml.model", "gpt2");
+    put_string(k, "tokenizer.ggml.pre", tvlm_pretokenizer_name(t->vocab.pre));
+    if (!k->status)
+        k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.tokens", t->vocab.tokens, n,
+                                               k->c->err);
+    if (!k->status)
+        k->status = tvlm_gguf_put_i32_array(k->w, "tokenizer.ggml.token_type", t->vocab.types, n,
+                                            k->c->err);
+    if (!k->status)
+        k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.merges", t->vocab.merges,
+                                               t->vocab.n_merges, k->c->err);
+    put_ids(k, n);
+    if (*t->chat_template) put_string(k, "tokenizer.chat_template", t->chat_template);
+}
+
+tvlm_status tvlm_write_metadata(tvlm_conversion *c, const char *dir, tvlm_gguf_writer *w)
+{
+    static const char *const archs[] = {[TVLM_HF_APPLE] = "fastvlm",
+                                        [TVLM_HF_FAST_VLM] = "fastvlm",
+                                        [TVLM_HF_QWEN2] = "qwen2",
+                                        [TVLM_HF_LLAMA] = "llama"};
+    keys k = {c, w, archs[c->config.kind], TVLM_OK};
+    const tvlm_source *embd = tvlm_checkpoint_find(&c->checkpoint, "model.embed_tokens.weight");
+    uint32_t rows = (uint32_t)embd->tensor->shape[0];
+    put_string(&k, "general.architecture", k.arch);
+    put_name(&k, dir);
+    put_decoder(&k, rows);
+    if (tvlm_hf_has_vision(&c->config)) put_vision(&k);
+    put_tokenizer(&k, rows);
+    return k.status;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * Bytes as a picture file, JPEG, PNG, WebP or PPM, with its EXIF block. */
+#include "image/decode.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    tvlm_decode_params p = {.max_pixels = 1 << 20, .apply_orientation = true};
+    tvlm_decoded picture;
+    tvlm_error err = {0};
+    tvlm_status status = tvlm_decode_memory(data, size, &p, &picture, &err);
+    if (status ? !err.message[0] || picture.data
+               : !picture.data || (uint64_t)picture.width * picture.height > p.max_pixels)
+        abort();
+    tvlm_decoded_free(&picture);
+    return 0;
+}
