@@ -13,8 +13,7 @@ static tvlm_error error;
 /* Stops the program with the library's message. */
 static void check(tvlm_status status)
 {
-    if (status == TVLM_OK)
-        return;
+    if (status == TVLM_OK) return;
     fprintf(stderr, "basic: %s\n", error.message);
     exit(1);
 }
@@ -72,8 +71,8 @@ int main(int argc, char **argv)
     size_t floats = (size_t)info.image_size * info.image_size * 3;
     float *tensor = malloc(floats * sizeof *tensor);
     check(tvlm_preprocess(model, &pixels, TVLM_FIT_MODEL, tensor, floats, &error));
-    printf("preprocessed to %ux%ux3, first pixel %.3f %.3f %.3f\n", info.image_size, info.image_size,
-           tensor[0], tensor[1], tensor[2]);
+    printf("preprocessed to %ux%ux3, first pixel %.3f %.3f %.3f\n", info.image_size,
+           info.image_size, tensor[0], tensor[1], tensor[2]);
 
     /* Tokenize. */
     int32_t ids[256];

@@ -15,8 +15,9 @@
  *   tvlm_image_encode(engine, &pixels, NULL, &image, &err);
  *   tvlm_session_new(model, NULL, &session, &err);
  *   tvlm_prompt_new(model, &prompt, &err);
- *   tvlm_prompt_chat(prompt, &(tvlm_message){TVLM_ROLE_USER, "What is this?", 13, &image, 1}, 1, &err);
- *   tvlm_generate(engine, session, prompt, &params, &result, &err);     // params.on_text streams
+ *   tvlm_prompt_chat(prompt, &(tvlm_message){TVLM_ROLE_USER, "What is this?", 13, &image, 1}, 1,
+ * &err); tvlm_generate(engine, session, prompt, &params, &result, &err);     // params.on_text
+ * streams
  *
  * Conventions. Every function that can fail returns a tvlm_status and takes a nullable
  * tvlm_error as its last parameter. Param structs start with their size and are filled by their
@@ -94,15 +95,16 @@ typedef struct tvlm_loader tvlm_loader;
 /* Weights arrive in this order; a stage is published once complete and immutable from then on. */
 typedef enum tvlm_stage {
     TVLM_STAGE_NONE = 0,
-    TVLM_STAGE_HEADER = 1,  /* tokenizer, info, memory estimate */
-    TVLM_STAGE_TOWER = 2,   /* + vision tower */
-    TVLM_STAGE_BRIDGE = 3,  /* + projector or pooling: images of FastVLM models can be encoded */
-    TVLM_STAGE_DECODER = 4  /* everything */
+    TVLM_STAGE_HEADER = 1, /* tokenizer, info, memory estimate */
+    TVLM_STAGE_TOWER = 2,  /* + vision tower */
+    TVLM_STAGE_BRIDGE = 3, /* + projector or pooling: images of FastVLM models can be encoded */
+    TVLM_STAGE_DECODER = 4 /* everything */
 } tvlm_stage;
 
 typedef struct tvlm_model_params {
-    size_t size;         /* sizeof(tvlm_model_params) */
-    bool header_only;    /* stop after the header: tokenizer, info and estimates work, running does not */
+    size_t size;      /* sizeof(tvlm_model_params) */
+    bool header_only; /* stop after the header: tokenizer, info and estimates work, running does not
+                       */
     bool skip_checksums; /* do not verify CRC32C (files without checksums are always accepted) */
     const char *cpu;     /* kernel tier: NULL best, else "scalar", "avx2" */
     size_t max_memory;   /* bytes of weights; default: no limit */
@@ -136,17 +138,17 @@ TVLM_API void tvlm_loader_free(tvlm_loader *loader);
 TVLM_API tvlm_stage tvlm_model_stage(const tvlm_model *model);
 
 typedef struct tvlm_model_info {
-    const char *architecture; /* "fastvlm", "tinyvlm", "qwen2", "llama" */
-    const char *name;         /* "" when the file gives none */
-    const char *licence;      /* "" when the file gives none */
-    const char *description;  /* "" when the file gives none */
-    const char *chat_template; /* recognised template, "" when none is */
-    const char *cpu_tier;     /* kernel tier in use */
+    const char *architecture;    /* "fastvlm", "tinyvlm", "qwen2", "llama" */
+    const char *name;            /* "" when the file gives none */
+    const char *licence;         /* "" when the file gives none */
+    const char *description;     /* "" when the file gives none */
+    const char *chat_template;   /* recognised template, "" when none is */
+    const char *cpu_tier;        /* kernel tier in use */
     const char *describe_prompt; /* the question that `describe` asks */
     uint64_t n_parameters;
-    uint64_t file_bytes;      /* size that the header declares */
-    uint64_t weight_bytes;    /* memory of the packed weights */
-    uint32_t n_vocab;         /* rows of logits */
+    uint64_t file_bytes;   /* size that the header declares */
+    uint64_t weight_bytes; /* memory of the packed weights */
+    uint32_t n_vocab;      /* rows of logits */
     uint32_t n_ctx_train;
     uint32_t n_embd;
     uint32_t n_layers;
@@ -203,10 +205,10 @@ typedef struct tvlm_pixels {
 } tvlm_pixels;
 
 typedef enum tvlm_fit {
-    TVLM_FIT_MODEL = 0,  /* what the model was trained with */
-    TVLM_FIT_PAD = 1,    /* pad to a square, then resize */
-    TVLM_FIT_CROP = 2,   /* resize the shorter edge, then centre-crop */
-    TVLM_FIT_SQUASH = 3  /* resize both edges, ignoring the aspect ratio */
+    TVLM_FIT_MODEL = 0, /* what the model was trained with */
+    TVLM_FIT_PAD = 1,   /* pad to a square, then resize */
+    TVLM_FIT_CROP = 2,  /* resize the shorter edge, then centre-crop */
+    TVLM_FIT_SQUASH = 3 /* resize both edges, ignoring the aspect ratio */
 } tvlm_fit;
 
 /* Writes the model's input tensor [image_size][image_size][3] (NHWC, float32): resize as Pillow
@@ -245,7 +247,11 @@ TVLM_API void tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings
 
 typedef struct tvlm_prompt tvlm_prompt;
 
-typedef enum tvlm_role { TVLM_ROLE_SYSTEM = 0, TVLM_ROLE_USER = 1, TVLM_ROLE_ASSISTANT = 2 } tvlm_role;
+typedef enum tvlm_role {
+    TVLM_ROLE_SYSTEM = 0,
+    TVLM_ROLE_USER = 1,
+    TVLM_ROLE_ASSISTANT = 2
+} tvlm_role;
 
 typedef struct tvlm_message {
     tvlm_role role;
@@ -283,12 +289,12 @@ typedef struct tvlm_session tvlm_session;
 typedef enum tvlm_kv_type { TVLM_KV_F16 = 0, TVLM_KV_F32 = 1 } tvlm_kv_type;
 
 typedef struct tvlm_session_params {
-    size_t size;          /* sizeof(tvlm_session_params) */
-    uint32_t n_ctx;       /* default: min(model, 4096) */
-    tvlm_kv_type kv_type; /* F16; F32 to reproduce float32 references */
-    uint32_t max_images;  /* pictures of one prompt; default 8 */
+    size_t size;             /* sizeof(tvlm_session_params) */
+    uint32_t n_ctx;          /* default: min(model, 4096) */
+    tvlm_kv_type kv_type;    /* F16; F32 to reproduce float32 references */
+    uint32_t max_images;     /* pictures of one prompt; default 8 */
     size_t max_prompt_bytes; /* of text in one prompt; default 1 MiB */
-    size_t max_memory;    /* bytes; default: no limit */
+    size_t max_memory;       /* bytes; default: no limit */
 } tvlm_session_params;
 TVLM_API void tvlm_session_params_init(tvlm_session_params *params);
 
@@ -325,11 +331,11 @@ TVLM_API tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *sessio
 /* ---- generation ---------------------------------------------------------------------------- */
 
 typedef struct tvlm_sampling {
-    float temperature;    /* 0: greedy (default) */
-    uint32_t top_k;       /* 0: all */
-    float top_p;          /* default 1 */
-    float min_p;          /* default 0 */
-    float repeat_penalty; /* default 1; over the last repeat_last_n ids */
+    float temperature;      /* 0: greedy (default) */
+    uint32_t top_k;         /* 0: all */
+    float top_p;            /* default 1 */
+    float min_p;            /* default 0 */
+    float repeat_penalty;   /* default 1; over the last repeat_last_n ids */
     uint32_t repeat_last_n; /* default 64 */
     uint64_t seed;
 } tvlm_sampling;
@@ -406,8 +412,7 @@ typedef struct tvlm_memory {
 /* What model, one engine, one session and one image allocate, before anything is allocated. It is
  * the plan that the constructors themselves follow, so the two cannot differ. Works on a model
  * opened with header_only. */
-TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model,
-                                          const tvlm_engine_params *engine,
+TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_params *engine,
                                           const tvlm_session_params *session, tvlm_memory *out,
                                           tvlm_error *err);
 

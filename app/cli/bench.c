@@ -11,7 +11,8 @@
 
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
-    "Milliseconds of each stage (minimum and median of the runs) and memory. Without a picture a grey\n"
+    "Milliseconds of each stage (minimum and median of the runs) and memory. Without a picture a "
+    "grey\n"
     "one is used; a text model is measured on its decoder alone.\n"
     "\n"
     "Examples:\n"
@@ -56,23 +57,24 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     encode.cancel = cli_cancel();
     tvlm_session_reset(r->session);
     tvlm_status status = tvlm_prompt_new(r->model, &prompt, err);
-    if (!status && pixels)
-        status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
+    if (!status && pixels) status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
     if (!status && image) {
         tvlm_image_get_timings(image, &t);
-        tvlm_message m = {TVLM_ROLE_USER, info.describe_prompt, strlen(info.describe_prompt), &image, 1};
+        tvlm_message m = {TVLM_ROLE_USER, info.describe_prompt, strlen(info.describe_prompt),
+                          &image, 1};
         status = tvlm_prompt_chat(prompt, &m, 1, err);
     }
     for (unsigned long i = 0; !status && !image && i < b->prompt_tokens; i++) {
         int32_t id = (int32_t)(i * 37 % info.n_vocab);
         status = tvlm_prompt_add_ids(prompt, &id, 1, err);
     }
-    if (!status)
-        status = tvlm_generate(r->engine, r->session, prompt, &p, &result, err);
+    if (!status) status = tvlm_generate(r->engine, r->session, prompt, &p, &result, err);
     if (!status && run >= 0) {
-        double per = result.n_ids > 1 ? (result.decode_ms + result.prefill_ms - result.first_token_ms) /
-                                            (double)(result.n_ids - 1) : 0;
-        double ms[STAGES] = {t.preprocess_ms, t.tower_ms, t.bridge_ms, result.prefill_ms,
+        double per = result.n_ids > 1
+                         ? (result.decode_ms + result.prefill_ms - result.first_token_ms) /
+                               (double)(result.n_ids - 1)
+                         : 0;
+        double ms[STAGES] = {t.preprocess_ms,       t.tower_ms, t.bridge_ms, result.prefill_ms,
                              result.first_token_ms, per};
         for (int s = 0; s < STAGES; s++)
             b->ms[s][run] = ms[s];
@@ -98,18 +100,17 @@ static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
         double least = b->ms[s][0], median = b->ms[s][b->runs / 2];
         json_object_set_new(stages, stage_names[s],
                             json_pack("{s:f,s:f}", "min", least, "median", median));
-        if (!r->options->json)
-            printf("%-18s %10.2f %10.2f\n", stage_names[s], least, median);
+        if (!r->options->json) printf("%-18s %10.2f %10.2f\n", stage_names[s], least, median);
     }
     double per = b->ms[STAGES - 1][b->runs / 2];
     if (!r->options->json)
-        printf("%-18s %10.1f\n%-18s %10.1f   (estimated %.1f)\n", "tokens/s", per > 0 ? 1000 / per : 0,
-               "peak memory MB", peak, (double)m->total_bytes / 1e6);
+        printf("%-18s %10.1f\n%-18s %10.1f   (estimated %.1f)\n", "tokens/s",
+               per > 0 ? 1000 / per : 0, "peak memory MB", peak, (double)m->total_bytes / 1e6);
     if (r->options->json)
         cli_json_line(json_pack("{s:s,s:i,s:i,s:o,s:f,s:f,s:f}", "model", r->options->model, "runs",
-                                (int)b->runs, "prompt_rows", (int)b->prompt_rows, "stages_ms", stages,
-                                "tokens_per_second", per > 0 ? 1000 / per : 0.0, "peak_rss_mb", peak,
-                                "estimate_mb", (double)m->total_bytes / 1e6));
+                                (int)b->runs, "prompt_rows", (int)b->prompt_rows, "stages_ms",
+                                stages, "tokens_per_second", per > 0 ? 1000 / per : 0.0,
+                                "peak_rss_mb", peak, "estimate_mb", (double)m->total_bytes / 1e6));
     else
         json_decref(stages);
 }
@@ -124,9 +125,11 @@ static bool take(void *user, int value, const char *text)
 int cmd_bench(int argc, char **argv)
 {
     static bench b = {.runs = 5, .prompt_tokens = 128};
-    static const struct option names[] = {{"runs", required_argument, NULL, OPT_RUNS},
-                                          {"prompt-tokens", required_argument, NULL, OPT_PROMPT},
-                                          {0}};
+    static const struct option names[] = {
+        {"runs", required_argument, NULL, OPT_RUNS},
+        {"prompt-tokens", required_argument, NULL, OPT_PROMPT},
+        {0}
+    };
     cli_own own = {names, take, &b};
     cli_options o;
     cli_runner r;
@@ -137,26 +140,23 @@ int cmd_bench(int argc, char **argv)
     cli_options_init(&o);
     o.max_tokens = 16;
     int first = cli_parse(argc, argv, &o, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
     }
     int code = cli_runner_open(&r, &o);
-    if (code)
-        return code;
+    if (code) return code;
     tvlm_model_get_info(r.model, &info);
     static uint8_t grey[64 * 64];
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
-    tvlm_status status = first < argc ? tvlm_decode_file(argv[first], NULL, &picture, &err) : TVLM_OK;
-    if (!status && picture.data)
-        pixels = tvlm_decoded_pixels(&picture);
+    tvlm_status status =
+        first < argc ? tvlm_decode_file(argv[first], NULL, &picture, &err) : TVLM_OK;
+    if (!status && picture.data) pixels = tvlm_decoded_pixels(&picture);
     for (long run = -1; run < (long)b.runs && !status; run++) {
         status = run_once(&r, &b, info.image_size ? &pixels : NULL, run, &err);
-        if (!o.quiet)
-            cli_progress("runs", (uint64_t)(run + 1), b.runs);
+        if (!o.quiet) cli_progress("runs", (uint64_t)(run + 1), b.runs);
     }
     tvlm_engine_params engine;
     tvlm_session_params session;
@@ -164,10 +164,8 @@ int cmd_bench(int argc, char **argv)
     engine.n_threads = o.threads;
     tvlm_session_params_init(&session);
     session.n_ctx = o.ctx;
-    if (!status)
-        status = tvlm_memory_estimate(r.model, &engine, &session, &memory, &err);
-    if (!status)
-        report(&r, &b, &memory);
+    if (!status) status = tvlm_memory_estimate(r.model, &engine, &session, &memory, &err);
+    if (!status) report(&r, &b, &memory);
     tvlm_decoded_free(&picture);
     cli_runner_close(&r);
     return status ? cli_fail(status, &err) : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps what
- * it has of the common beginning, so a turn costs its new words only. */
+ * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps
+ * what it has of the common beginning, so a turn costs its new words only. */
 #define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "cli/cli.h"
 
@@ -10,18 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] =
-    "Usage: tinyvlm chat [OPTIONS] [--image IMAGE]\n"
-    "Talks, about a picture or without one. A line is a turn:\n"
-    "  /image FILE   look at another picture (starts anew)\n"
-    "  /reset        forget the conversation\n"
-    "  /quit         leave (as does end of input)\n"
-    "\n"
-    "Examples:\n"
-    "  tinyvlm chat --image photo.jpg\n"
-    "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
-    "\n"
-    "      --image FILE        picture to begin with\n";
+static const char help[] = "Usage: tinyvlm chat [OPTIONS] [--image IMAGE]\n"
+                           "Talks, about a picture or without one. A line is a turn:\n"
+                           "  /image FILE   look at another picture (starts anew)\n"
+                           "  /reset        forget the conversation\n"
+                           "  /quit         leave (as does end of input)\n"
+                           "\n"
+                           "Examples:\n"
+                           "  tinyvlm chat --image photo.jpg\n"
+                           "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
+                           "\n"
+                           "      --image FILE        picture to begin with\n";
 
 enum { MAX_TURNS = 512, OPT_IMAGE = CLI_OWN };
 
@@ -46,8 +45,7 @@ static int look_at(conversation *c, const char *path)
 {
     tvlm_image *image;
     int code = cli_encode(&c->runner, path, &image, &c->decode_ms);
-    if (code)
-        return code;
+    if (code) return code;
     forget(c);
     tvlm_image_free(c->image);
     c->image = image;
@@ -57,8 +55,7 @@ static int look_at(conversation *c, const char *path)
 static bool remember(conversation *c, const char *text, size_t len)
 {
     char *copy = malloc(len + 1);
-    if (!copy)
-        return false;
+    if (!copy) return false;
     memcpy(copy, text, len);
     copy[len] = 0;
     c->texts[c->n] = copy;
@@ -71,8 +68,7 @@ static tvlm_status render(const conversation *c, tvlm_prompt *prompt, tvlm_error
     static tvlm_message messages[MAX_TURNS + 1];
     const char *system = c->runner.options->system;
     size_t n = 0;
-    if (system)
-        messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0};
+    if (system) messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0};
     for (size_t i = 0; i < c->n; i++) {
         bool first = i == 0 && c->image;
         messages[n++] = (tvlm_message){i % 2 ? TVLM_ROLE_ASSISTANT : TVLM_ROLE_USER, c->texts[i],
@@ -89,12 +85,10 @@ static int answer(conversation *c)
     tvlm_error err;
     cli_options *o = c->runner.options;
     tvlm_status status = tvlm_prompt_new(c->runner.model, &prompt, &err);
-    if (!status)
-        status = render(c, prompt, &err);
+    if (!status) status = render(c, prompt, &err);
     int code = status ? cli_fail(status, &err) : cli_generate(&c->runner, prompt, &result);
     tvlm_prompt_free(prompt);
-    if (code)
-        return code;
+    if (code) return code;
     if (o->json)
         cli_json_line(json_pack("{s:o,s:I}", "text", cli_json_text(result.text, result.text_len),
                                 "tokens", (json_int_t)result.n_ids));
@@ -109,8 +103,7 @@ static int turn(conversation *c, const char *line, size_t len)
         fprintf(stderr, "tinyvlm: %d turns are enough; /reset starts anew\n", MAX_TURNS / 2);
         return 0;
     }
-    if (!remember(c, line, len))
-        return EXIT_RUN;
+    if (!remember(c, line, len)) return EXIT_RUN;
     int code = answer(c);
     if (code) /* the question is taken back: the conversation goes on as if it had not been asked */
         free(c->texts[--c->n]);
@@ -135,17 +128,16 @@ static int converse(conversation *c)
             fputs("> ", stdout);
             fflush(stdout);
         }
-        if ((len = getline(&line, &cap, stdin)) < 0)
-            break;
+        if ((len = getline(&line, &cap, stdin)) < 0) break;
         trim(line, &len);
-        if (!strcmp(line, "/quit"))
-            break;
+        if (!strcmp(line, "/quit")) break;
         if (!strcmp(line, "/reset"))
             forget(c);
         else if (!strncmp(line, "/image ", 7))
             code = look_at(c, line + 7);
         else if (line[0] == '/')
-            fprintf(stderr, "tinyvlm: %s is not known; there are /image FILE, /reset, /quit\n", line);
+            fprintf(stderr, "tinyvlm: %s is not known; there are /image FILE, /reset, /quit\n",
+                    line);
         else if (len)
             code = turn(c, line, (size_t)len);
     }
@@ -163,13 +155,15 @@ static bool take(void *user, int value, const char *text)
 int cmd_chat(int argc, char **argv)
 {
     static conversation c;
-    static const struct option names[] = {{"image", required_argument, NULL, OPT_IMAGE}, {0}};
+    static const struct option names[] = {
+        {"image", required_argument, NULL, OPT_IMAGE},
+        {0}
+    };
     cli_own own = {names, take, &c};
     cli_options o;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
@@ -177,12 +171,9 @@ int cmd_chat(int argc, char **argv)
     if (first < argc)
         return cli_usage("chat: '%s' is not an option; pictures come by --image", argv[first]);
     int code = cli_runner_open(&c.runner, &o);
-    if (code)
-        return code;
-    if (c.image_path)
-        code = look_at(&c, c.image_path);
-    if (!code)
-        code = converse(&c);
+    if (code) return code;
+    if (c.image_path) code = look_at(&c, c.image_path);
+    if (!code) code = converse(&c);
     forget(&c);
     tvlm_image_free(c.image);
     cli_runner_close(&c.runner);

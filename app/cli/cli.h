@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * What the commands share: options, errors, model lookup, progress, the terminal.
  *
- * Exit codes: 0 done · 1 failed while running · 2 wrong usage · 3 an input file is missing, damaged or
- * not supported · 4 a limit or the context is too small · 130 interrupted. */
+ * Exit codes: 0 done · 1 failed while running · 2 wrong usage · 3 an input file is missing, damaged
+ * or not supported · 4 a limit or the context is too small · 130 interrupted. */
 #ifndef TVLM_APP_CLI_H
 #define TVLM_APP_CLI_H
 
@@ -57,10 +57,11 @@ int cli_fail(tvlm_status status, const tvlm_error *err);
 int cli_usage(const char *format, ...);
 
 /* The model file: --model, TINYVLM_MODEL, then the default model beside the program, in
- * ../share/tinyvlm, in models/ beside or above the program, in ./models. The result lives as long as
- * the process. NULL after printing where it was looked for. */
+ * ../share/tinyvlm, in models/ beside or above the program, in ./models. The result lives as long
+ * as the process. NULL after printing where it was looked for. */
 const char *cli_model_path(const cli_options *o);
-tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out, tvlm_error *err);
+tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out,
+                           tvlm_error *err);
 
 /* A progress bar on standard error when that is a terminal. */
 void cli_progress(const char *what, uint64_t done, uint64_t total);

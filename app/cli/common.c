@@ -32,29 +32,39 @@ const char cli_common_help[] =
     "damaged or not supported, 4 a limit or the context is too small, 130 interrupted.\n";
 
 enum {
-    OPT_CPU = 256, OPT_TEMPERATURE, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_PENALTY, OPT_SEED, OPT_STOP,
-    OPT_SYSTEM, OPT_TEMPLATE, OPT_KV, OPT_JSON
+    OPT_CPU = 256,
+    OPT_TEMPERATURE,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_PENALTY,
+    OPT_SEED,
+    OPT_STOP,
+    OPT_SYSTEM,
+    OPT_TEMPLATE,
+    OPT_KV,
+    OPT_JSON
 };
 
 static const struct option common[] = {
-    {"model", required_argument, NULL, 'm'},
-    {"threads", required_argument, NULL, 't'},
-    {"cpu", required_argument, NULL, OPT_CPU},
-    {"max-tokens", required_argument, NULL, 'n'},
-    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
-    {"top-k", required_argument, NULL, OPT_TOP_K},
-    {"top-p", required_argument, NULL, OPT_TOP_P},
-    {"min-p", required_argument, NULL, OPT_MIN_P},
-    {"repeat-penalty", required_argument, NULL, OPT_PENALTY},
-    {"seed", required_argument, NULL, OPT_SEED},
-    {"stop", required_argument, NULL, OPT_STOP},
-    {"system", required_argument, NULL, OPT_SYSTEM},
-    {"template", required_argument, NULL, OPT_TEMPLATE},
-    {"ctx", required_argument, NULL, 'c'},
-    {"kv", required_argument, NULL, OPT_KV},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"quiet", no_argument, NULL, 'q'},
-    {"help", no_argument, NULL, 'h'},
+    {"model",          required_argument, NULL, 'm'            },
+    {"threads",        required_argument, NULL, 't'            },
+    {"cpu",            required_argument, NULL, OPT_CPU        },
+    {"max-tokens",     required_argument, NULL, 'n'            },
+    {"temperature",    required_argument, NULL, OPT_TEMPERATURE},
+    {"top-k",          required_argument, NULL, OPT_TOP_K      },
+    {"top-p",          required_argument, NULL, OPT_TOP_P      },
+    {"min-p",          required_argument, NULL, OPT_MIN_P      },
+    {"repeat-penalty", required_argument, NULL, OPT_PENALTY    },
+    {"seed",           required_argument, NULL, OPT_SEED       },
+    {"stop",           required_argument, NULL, OPT_STOP       },
+    {"system",         required_argument, NULL, OPT_SYSTEM     },
+    {"template",       required_argument, NULL, OPT_TEMPLATE   },
+    {"ctx",            required_argument, NULL, 'c'            },
+    {"kv",             required_argument, NULL, OPT_KV         },
+    {"json",           no_argument,       NULL, OPT_JSON       },
+    {"quiet",          no_argument,       NULL, 'q'            },
+    {"help",           no_argument,       NULL, 'h'            },
 };
 #define N_COMMON (sizeof common / sizeof *common)
 
@@ -69,8 +79,7 @@ bool cli_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned
     char *end;
     errno = 0;
     unsigned long v = strtoul(text, &end, 10);
-    if (errno || end == text || *end || text[0] == '-' || v < lo || v > hi)
-        return false;
+    if (errno || end == text || *end || text[0] == '-' || v < lo || v > hi) return false;
     *out = v;
     return true;
 }
@@ -79,8 +88,7 @@ bool cli_float(const char *text, double lo, double hi, float *out)
 {
     char *end;
     double v = strtod(text, &end);
-    if (end == text || *end || !(v >= lo && v <= hi))
-        return false;
+    if (end == text || *end || !(v >= lo && v <= hi)) return false;
     *out = (float)v;
     return true;
 }
@@ -88,8 +96,7 @@ bool cli_float(const char *text, double lo, double hi, float *out)
 static bool take_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned *out)
 {
     unsigned long v;
-    if (!cli_unsigned(text, lo, hi, &v))
-        return false;
+    if (!cli_unsigned(text, lo, hi, &v)) return false;
     *out = (unsigned)v;
     return true;
 }
@@ -118,8 +125,7 @@ static bool take_common(cli_options *o, int value, const char *text)
     case OPT_TEMPERATURE:
         return cli_float(text, 0, 100, &o->sampling.temperature);
     case OPT_TOP_K:
-        if (!take_unsigned(text, 0, 1u << 30, &k))
-            return false;
+        if (!take_unsigned(text, 0, 1u << 30, &k)) return false;
         o->sampling.top_k = k;
         return true;
     case OPT_TOP_P:
@@ -129,13 +135,11 @@ static bool take_common(cli_options *o, int value, const char *text)
     case OPT_PENALTY:
         return cli_float(text, 0.01, 100, &o->sampling.repeat_penalty);
     case OPT_SEED:
-        if (!cli_unsigned(text, 0, ~0ul, &seed))
-            return false;
+        if (!cli_unsigned(text, 0, ~0ul, &seed)) return false;
         o->sampling.seed = seed;
         return true;
     case OPT_STOP:
-        if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text)
-            return false;
+        if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text) return false;
         o->stop[o->n_stop++] = text;
         return true;
     case OPT_SYSTEM:
@@ -154,29 +158,41 @@ static bool take_common(cli_options *o, int value, const char *text)
     }
 }
 
+/* Whether the value is one of the command's own options. */
+static bool is_own(const cli_own *own, int value)
+{
+    for (const struct option *name = own ? own->names : NULL; name && name->name; name++)
+        if (name->val == value)
+            return true;
+    return false;
+}
+
 int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own)
 {
     struct option all[48] = {{0}};
     size_t n = 0;
-    for (const struct option *own_name = own ? own->names : NULL; own_name && own_name->name; own_name++)
+    for (const struct option *own_name = own ? own->names : NULL; own_name && own_name->name;
+         own_name++)
         all[n++] = *own_name;
     memcpy(all + n, common, sizeof common);
     optind = 1;
     opterr = 0;
     for (;;) {
-        int at = optind, value = getopt_long(argc, argv, "m:t:n:c:qho:p:", all, NULL);
-        if (value == -1)
-            return optind;
-        if (value == '?') {
-            cli_usage("%s: option '%s' is not known or lacks its value; see tinyvlm %s --help", argv[0],
-                      argv[at], argv[0]);
+        int index = -1, value = getopt_long(argc, argv, "m:t:n:c:qhdo:p:", all, &index);
+        if (value == -1) return optind;
+        char letter[] = {'-', (char)value, 0};
+        bool mine = is_own(own, value);
+        bool others = !mine && (value == 'd' || value == 'o' || value == 'p');
+        if (value == '?' || others) {
+            cli_usage("%s: option '%s' is not known or lacks its value; see tinyvlm %s --help",
+                      argv[0], others ? letter : argv[optind - 1], argv[0]);
             return -1;
         }
-        bool mine = value >= CLI_OWN || value == 'o' || value == 'p';
-        bool fine = mine ? own && own->take(own->user, value, optarg) : take_common(o, value, optarg);
+        bool fine = mine ? own->take(own->user, value, optarg) : take_common(o, value, optarg);
         if (!fine) {
-            cli_usage("%s: '%s' is not a valid value for option '%s'", argv[0], optarg ? optarg : "",
-                      argv[at]);
+            cli_usage("%s: '%s' is not a valid value for option '%s%s'", argv[0],
+                      optarg ? optarg : "", index < 0 ? "" : "--",
+                      index < 0 ? letter : all[index].name);
             return -1;
         }
     }
@@ -222,12 +238,10 @@ int cli_usage(const char *format, ...)
 static bool program_folder(char *out, size_t cap)
 {
     ssize_t n = readlink("/proc/self/exe", out, cap - 1);
-    if (n <= 0)
-        return false;
+    if (n <= 0) return false;
     out[n] = 0;
     char *slash = strrchr(out, '/');
-    if (!slash)
-        return false;
+    if (!slash) return false;
     *slash = 0;
     return true;
 }
@@ -238,19 +252,17 @@ const char *cli_model_path(const cli_options *o)
     static const char *const places[] = {"", "/models", "/../models", "/../share/tinyvlm"};
     char folder[4096];
     const char *named = o->model ? o->model : getenv("TINYVLM_MODEL");
-    if (named && *named)
-        return named;
+    if (named && *named) return named;
     if (program_folder(folder, sizeof folder))
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
             snprintf(found, sizeof found, "%s%s/" DEFAULT_MODEL, folder, places[i]);
-            if (access(found, R_OK) == 0)
-                return found;
+            if (access(found, R_OK) == 0) return found;
         }
     snprintf(found, sizeof found, "models/" DEFAULT_MODEL);
-    if (access(found, R_OK) == 0)
-        return found;
+    if (access(found, R_OK) == 0) return found;
     fputs("tinyvlm: no model: " DEFAULT_MODEL " is neither beside the program, nor in models/ or "
-          "../share/tinyvlm; name one with --model FILE or TINYVLM_MODEL\n", stderr);
+          "../share/tinyvlm; name one with --model FILE or TINYVLM_MODEL\n",
+          stderr);
     return NULL;
 }
 
@@ -260,7 +272,8 @@ static void loading(void *user, uint64_t done, uint64_t total)
         cli_progress("loading", done, total);
 }
 
-tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out, tvlm_error *err)
+tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out,
+                           tvlm_error *err)
 {
     tvlm_model_params params;
     tvlm_model_params_init(&params);
@@ -297,13 +310,11 @@ const char *cli_reset(void)
 
 void cli_progress(const char *what, uint64_t done, uint64_t total)
 {
-    if (!cli_stderr_is_terminal() || !total)
-        return;
+    if (!cli_stderr_is_terminal() || !total) return;
     int filled = (int)(done * 30 / total);
     fprintf(stderr, "\r%s [%.*s%*s] %3d%%", what, filled, "##############################",
             30 - filled, "", (int)(done * 100 / total));
-    if (done >= total)
-        fputs("\r\033[K", stderr);
+    if (done >= total) fputs("\r\033[K", stderr);
     fflush(stderr);
 }
 
@@ -319,8 +330,7 @@ static void interrupt(int signal_number)
 
 tvlm_cancel *cli_cancel(void)
 {
-    if (!cancel && (cancel = tvlm_cancel_new()))
-        signal(SIGINT, interrupt);
+    if (!cancel && (cancel = tvlm_cancel_new())) signal(SIGINT, interrupt);
     return cancel;
 }
 
@@ -329,13 +339,14 @@ tvlm_cancel *cli_cancel(void)
 /* Length of the valid UTF-8 character at p, or 0. */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
-    if (!len || len > n)
-        return 0;
+    size_t len = p[0] < 0x80                   ? 1
+                 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                               : 0;
+    if (!len || len > n) return 0;
     for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
+        if ((p[i] & 0xc0) != 0x80) return 0;
     bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
                (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
     return bad ? 0 : len;
@@ -345,8 +356,7 @@ json_t *cli_json_text(const char *text, size_t len)
 {
     char *clean = malloc(3 * len + 1);
     size_t n = 0;
-    if (!clean)
-        return NULL;
+    if (!clean) return NULL;
     for (size_t i = 0; i < len;) {
         size_t k = utf8_length((const unsigned char *)text + i, len - i);
         memcpy(clean + n, k ? text + i : "\xef\xbf\xbd", k ? k : 3);

@@ -8,7 +8,8 @@
 
 static const char help[] =
     "Usage: tinyvlm convert DIR OUT.gguf [--type f32|f16|bf16|q8_0|q4_0] [OPTIONS]\n"
-    "Makes one GGUF file from a checkpoint folder: Apple's FastVLM (llava_qwen2), its Hugging Face\n"
+    "Makes one GGUF file from a checkpoint folder: Apple's FastVLM (llava_qwen2), its Hugging "
+    "Face\n"
     "form (fast_vlm), or a Qwen2 or Llama text model; one safetensors file or shards, fused or\n"
     "training-form towers.\n"
     "\n"
@@ -49,22 +50,22 @@ static bool take(void *user, int value, const char *text)
 
 static void note(void *user, const char *line)
 {
-    if (!((job *)user)->options.quiet)
-        fprintf(stderr, "note: %s\n", line);
+    if (!((job *)user)->options.quiet) fprintf(stderr, "note: %s\n", line);
 }
 
 static void progress(void *user, uint64_t done, uint64_t total)
 {
-    if (!((job *)user)->options.quiet)
-        cli_progress("converting", done, total);
+    if (!((job *)user)->options.quiet) cli_progress("converting", done, total);
 }
 
 int cmd_convert(int argc, char **argv)
 {
-    static const struct option names[] = {{"type", required_argument, NULL, OPT_TYPE},
-                                          {"fit", required_argument, NULL, OPT_FIT},
-                                          {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
-                                          {0}};
+    static const struct option names[] = {
+        {"type", required_argument, NULL, OPT_TYPE},
+        {"fit", required_argument, NULL, OPT_FIT},
+        {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
+        {0}
+    };
     job j;
     cli_own own = {names, take, &j};
     tvlm_error err;
@@ -75,14 +76,14 @@ int cmd_convert(int argc, char **argv)
     j.params.on_progress = progress;
     j.params.user = &j;
     int first = cli_parse(argc, argv, &j.options, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (j.options.help) {
         fputs(help, stdout);
         return 0;
     }
     if (argc - first != 2)
-        return cli_usage("convert: a folder and an output file are needed; see tinyvlm convert --help");
+        return cli_usage(
+            "convert: a folder and an output file are needed; see tinyvlm convert --help");
     tvlm_status status = tvlm_convert(argv[first], argv[first + 1], &j.params, &err);
     return status ? cli_fail(status, &err) : 0;
 }

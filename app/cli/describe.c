@@ -21,17 +21,14 @@ int cmd_describe(int argc, char **argv)
     tvlm_model_info info;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, NULL);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
     }
-    if (first == argc)
-        return cli_usage("describe: name a picture; see tinyvlm describe --help");
+    if (first == argc) return cli_usage("describe: name a picture; see tinyvlm describe --help");
     int code = cli_runner_open(&r, &o);
-    if (code)
-        return code;
+    if (code) return code;
     tvlm_model_get_info(r.model, &info);
     int worst = 0;
     /* a picture that cannot be read does not keep the others from being described */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A run's tensors as safetensors: the tool with which anyone checks the engine against a reference. */
+ * A run's tensors as safetensors: the tool with which anyone checks the engine against a reference.
+ */
 #include "cli/cli.h"
 #include "convert/safetensors.h"
 #include "image/decode.h"
@@ -18,7 +19,8 @@ static const char help[] =
     "\n"
     "Examples:\n"
     "  tinyvlm dump -m fastvlm.gguf --image a.png -p \"Describe the image.\" -o out.safetensors\n"
-    "  tinyvlm dump -m smollm2.gguf --prompt-raw -p \"Once upon\" -o out.safetensors --new-tokens 8\n"
+    "  tinyvlm dump -m smollm2.gguf --prompt-raw -p \"Once upon\" -o out.safetensors --new-tokens "
+    "8\n"
     "\n"
     "  -p, --prompt TEXT       the user's words\n"
     "  -o, --output FILE       safetensors file to write\n"
@@ -91,8 +93,7 @@ static tvlm_status see(dump *d, tvlm_error *err)
     d->pixels = malloc((n ? n : 1) * sizeof *d->pixels);
     tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, d->fit, d->pixels, n, err)
                                    : out_of_memory(err);
-    if (!status)
-        status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
+    if (!status) status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
     tvlm_decoded_free(&picture);
     return status;
 }
@@ -114,16 +115,18 @@ static tvlm_status raw_prompt(dump *d, tvlm_error *err)
 static tvlm_status build_prompt(dump *d, tvlm_error *err)
 {
     const char *system = d->options->system;
-    tvlm_message m[2] = {{TVLM_ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0},
-                         {TVLM_ROLE_USER, d->prompt, strlen(d->prompt), &d->image, d->image != NULL}};
+    tvlm_message m[2] = {
+        {TVLM_ROLE_SYSTEM, system,    system ? strlen(system) : 0, NULL,      0               },
+        {TVLM_ROLE_USER,   d->prompt, strlen(d->prompt),           &d->image, d->image != NULL}
+    };
     TVLM_TRY(tvlm_prompt_new(d->model, &d->ids, err));
     return d->raw ? raw_prompt(d, err)
                   : tvlm_prompt_chat(d->ids, system ? m : m + 1, system ? 2 : 1, err);
 }
 
 /* File bytes are little-endian; so is every host this runs on today, and the writer copies. */
-static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype type, const void *data,
-                const uint64_t *shape, uint32_t dims)
+static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype type,
+                const void *data, const uint64_t *shape, uint32_t dims)
 {
     tvlm_st_tensor t = {.name = name, .dtype = type, .n_dims = dims, .n = 1, .data = data};
     for (uint32_t i = 0; i < dims; i++) {
@@ -144,8 +147,7 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
         /* [3][S][S], as the reference has it */
         size_t s = info.image_size;
         float *chw = malloc(3 * s * s * sizeof *chw);
-        if (!chw)
-            return out_of_memory(err);
+        if (!chw) return out_of_memory(err);
         for (size_t i = 0; i < s * s; i++)
             for (size_t c = 0; c < 3; c++)
                 chw[c * s * s + i] = d->pixels[3 * i + c];
@@ -177,15 +179,14 @@ static tvlm_status run(dump *d, tvlm_error *err)
     TVLM_TRY(cli_open_model(d->options, false, &d->model, err));
     TVLM_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
     TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));
-    if (d->image_path)
-        TVLM_TRY(see(d, err));
+    if (d->image_path) TVLM_TRY(see(d, err));
     TVLM_TRY(build_prompt(d, err));
     tvlm_model_get_info(d->model, &info);
     size_t rows = tvlm_prompt_rows(d->ids), floats = rows * info.n_vocab;
     d->logits = malloc((floats ? floats : 1) * sizeof *d->logits);
-    if (!d->logits)
-        return out_of_memory(err);
-    TVLM_TRY(tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
+    if (!d->logits) return out_of_memory(err);
+    TVLM_TRY(
+        tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
     if (d->new_tokens) {
         tvlm_generate_params p;
         tvlm_generate_params_init(&p);
@@ -205,19 +206,20 @@ int cmd_dump(int argc, char **argv)
 {
     cli_options o;
     dump d = {.new_tokens = 24, .options = &o};
-    static const struct option names[] = {{"prompt", required_argument, NULL, 'p'},
-                                          {"output", required_argument, NULL, 'o'},
-                                          {"image", required_argument, NULL, OPT_IMAGE},
-                                          {"new-tokens", required_argument, NULL, OPT_NEW},
-                                          {"prompt-raw", no_argument, NULL, OPT_RAW},
-                                          {"fit", required_argument, NULL, OPT_FIT},
-                                          {0}};
+    static const struct option names[] = {
+        {"prompt", required_argument, NULL, 'p'},
+        {"output", required_argument, NULL, 'o'},
+        {"image", required_argument, NULL, OPT_IMAGE},
+        {"new-tokens", required_argument, NULL, OPT_NEW},
+        {"prompt-raw", no_argument, NULL, OPT_RAW},
+        {"fit", required_argument, NULL, OPT_FIT},
+        {0}
+    };
     cli_own own = {names, take, &d};
     tvlm_error err;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
@@ -225,8 +227,7 @@ int cmd_dump(int argc, char **argv)
     if (first < argc || !d.prompt || !d.output)
         return cli_usage("dump: --prompt and --output are needed; see tinyvlm dump --help");
     o.model = cli_model_path(&o);
-    if (!o.model)
-        return EXIT_INPUT;
+    if (!o.model) return EXIT_INPUT;
     tvlm_status status = run(&d, &err);
     free(d.pixels);
     free(d.logits);

@@ -17,23 +17,21 @@ static double mb(uint64_t bytes)
     return (double)bytes / 1e6;
 }
 
-static void print_table(const char *path, const tvlm_model_info *i, const tvlm_memory *m, unsigned ctx)
+static void print_table(const char *path, const tvlm_model_info *i, const tvlm_memory *m,
+                        unsigned ctx)
 {
     printf("file          %s (%.1f MB)\n", path, mb(i->file_bytes));
     printf("architecture  %s\n", i->architecture);
-    if (*i->name)
-        printf("name          %s\n", i->name);
-    if (*i->licence)
-        printf("licence       %s\n", i->licence);
-    if (*i->description)
-        printf("description   %s\n", i->description);
+    if (*i->name) printf("name          %s\n", i->name);
+    if (*i->licence) printf("licence       %s\n", i->licence);
+    if (*i->description) printf("description   %s\n", i->description);
     printf("parameters    %.1f million\n", (double)i->n_parameters / 1e6);
     printf("decoder       %u layers of %u, vocabulary %u, context %u\n", (unsigned)i->n_layers,
            (unsigned)i->n_embd, (unsigned)i->n_vocab, (unsigned)i->n_ctx_train);
     if (i->image_size)
-        printf("pictures      %ux%u, %u tower tokens of %u, %u visual tokens\n", (unsigned)i->image_size,
-               (unsigned)i->image_size, (unsigned)i->n_vision_tokens, (unsigned)i->vision_dim,
-               (unsigned)i->n_image_tokens);
+        printf("pictures      %ux%u, %u tower tokens of %u, %u visual tokens\n",
+               (unsigned)i->image_size, (unsigned)i->image_size, (unsigned)i->n_vision_tokens,
+               (unsigned)i->vision_dim, (unsigned)i->n_image_tokens);
     printf("chat template %s\n", *i->chat_template ? i->chat_template : "(not recognised)");
     printf("kernels       %s\n", i->cpu_tier);
     printf("memory        %.1f MB = weights and header %.1f + scratch %.1f + session %.1f (%u "
@@ -42,19 +40,22 @@ static void print_table(const char *path, const tvlm_model_info *i, const tvlm_m
            mb(m->image_bytes));
 }
 
-static void print_json(const char *path, const tvlm_model_info *i, const tvlm_memory *m, unsigned ctx)
+static void print_json(const char *path, const tvlm_model_info *i, const tvlm_memory *m,
+                       unsigned ctx)
 {
-    cli_json_line(json_pack(
-        "{s:s,s:I,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,s:I,s:I,s:I,s:I}}",
-        "file", path, "file_bytes", (json_int_t)i->file_bytes, "architecture", i->architecture, "name",
-        i->name, "licence", i->licence, "description", i->description, "parameters",
-        (json_int_t)i->n_parameters, "layers", (int)i->n_layers, "embedding", (int)i->n_embd, "vocabulary",
-        (int)i->n_vocab, "context", (int)i->n_ctx_train, "image_size", (int)i->image_size, "image_tokens",
-        (int)i->n_image_tokens, "vision_tokens", (int)i->n_vision_tokens, "vision_dim",
-        (int)i->vision_dim, "chat_template", i->chat_template, "cpu", i->cpu_tier, "memory", "ctx",
-        (int)ctx, "model", (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes, "session",
-        (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
-        (json_int_t)m->total_bytes));
+    cli_json_line(
+        json_pack("{s:s,s:I,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
+                  "s:I,s:I,s:I,s:I}}",
+                  "file", path, "file_bytes", (json_int_t)i->file_bytes, "architecture",
+                  i->architecture, "name", i->name, "licence", i->licence, "description",
+                  i->description, "parameters", (json_int_t)i->n_parameters, "layers",
+                  (int)i->n_layers, "embedding", (int)i->n_embd, "vocabulary", (int)i->n_vocab,
+                  "context", (int)i->n_ctx_train, "image_size", (int)i->image_size, "image_tokens",
+                  (int)i->n_image_tokens, "vision_tokens", (int)i->n_vision_tokens, "vision_dim",
+                  (int)i->vision_dim, "chat_template", i->chat_template, "cpu", i->cpu_tier,
+                  "memory", "ctx", (int)ctx, "model", (json_int_t)m->model_bytes, "engine",
+                  (json_int_t)m->engine_bytes, "session", (json_int_t)m->session_bytes, "image",
+                  (json_int_t)m->image_bytes, "total", (json_int_t)m->total_bytes));
 }
 
 int cmd_info(int argc, char **argv)
@@ -66,22 +67,17 @@ int cmd_info(int argc, char **argv)
     tvlm_memory memory;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, NULL);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
     }
-    if (argc - first > 1)
-        return cli_usage("info: one model at a time");
-    if (first < argc)
-        o.model = argv[first];
+    if (argc - first > 1) return cli_usage("info: one model at a time");
+    if (first < argc) o.model = argv[first];
     o.model = cli_model_path(&o);
-    if (!o.model)
-        return EXIT_INPUT;
+    if (!o.model) return EXIT_INPUT;
     tvlm_status status = cli_open_model(&o, true, &model, &err);
-    if (status)
-        return cli_fail(status, &err);
+    if (status) return cli_fail(status, &err);
     tvlm_engine_params engine;
     tvlm_session_params session;
     tvlm_engine_params_init(&engine);
@@ -92,8 +88,7 @@ int cmd_info(int argc, char **argv)
     tvlm_model_get_info(model, &info);
     status = tvlm_memory_estimate(model, &engine, &session, &memory, &err);
     unsigned ctx = o.ctx ? o.ctx : info.n_ctx_train < 4096 ? info.n_ctx_train : 4096;
-    if (!status)
-        (o.json ? print_json : print_table)(o.model, &info, &memory, ctx);
+    if (!status) (o.json ? print_json : print_table)(o.model, &info, &memory, ctx);
     tvlm_model_free(model);
     return status ? cli_fail(status, &err) : 0;
 }

@@ -10,37 +10,39 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
-    {"describe", cmd_describe, "say what is in pictures"},
-    {"ask", cmd_ask, "answer a question about a picture"},
-    {"chat", cmd_chat, "talk, about a picture or without one"},
-    {"info", cmd_info, "what a model file holds and needs"},
-    {"convert", cmd_convert, "make a GGUF from FastVLM, Qwen2 or Llama checkpoints"},
-    {"quantize", cmd_quantize, "make a model file smaller"},
-    {"bench", cmd_bench, "measure each stage"},
-    {"tokenize", cmd_tokenize, "text to ids and back"},
-    {"dump", cmd_dump, "write a run's tensors, to check against a reference"},
+    {"describe", cmd_describe, "say what is in pictures"                             },
+    {"ask",      cmd_ask,      "answer a question about a picture"                   },
+    {"chat",     cmd_chat,     "talk, about a picture or without one"                },
+    {"info",     cmd_info,     "what a model file holds and needs"                   },
+    {"convert",  cmd_convert,  "make a GGUF from FastVLM, Qwen2 or Llama checkpoints"},
+    {"quantize", cmd_quantize, "make a model file smaller"                           },
+    {"bench",    cmd_bench,    "measure each stage"                                  },
+    {"tokenize", cmd_tokenize, "text to ids and back"                                },
+    {"dump",     cmd_dump,     "write a run's tensors, to check against a reference" },
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
 static void print_help(FILE *to)
 {
-    fprintf(to, "tinyvlm %s: vision-language models on the CPU\n\nUsage: tinyvlm COMMAND [OPTIONS] ...\n\n",
-            tvlm_version());
+    fprintf(
+        to,
+        "tinyvlm %s: vision-language models on the CPU\n\nUsage: tinyvlm COMMAND [OPTIONS] ...\n\n",
+        tvlm_version());
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].what);
     fputs("\nExamples:\n"
           "  tinyvlm describe photo.jpg\n"
           "  tinyvlm ask photo.jpg \"How many people are there?\"\n"
           "  tinyvlm convert FastVLM-0.5B/ fastvlm.gguf --type q8_0\n"
-          "\ntinyvlm COMMAND --help tells more.\n", to);
+          "\ntinyvlm COMMAND --help tells more.\n",
+          to);
 }
 
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (!strcmp(name, commands[i].name))
-            return commands[i].run(argc - 1, argv + 1);
+        if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
         printf("tinyvlm %s\n", tvlm_version());
         return 0;

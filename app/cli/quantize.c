@@ -13,8 +13,10 @@
 
 static const char help[] =
     "Usage: tinyvlm quantize IN.gguf OUT.gguf --type f16|bf16|q8_0|q4_0|int8 [OPTIONS]\n"
-    "Makes a model file smaller. int8 quantises the EfficientNet tower of a Tiny-VLM model too, by the\n"
-    "ranges that it shows on the pictures of a folder; its decoder takes --decoder (default q8_0).\n"
+    "Makes a model file smaller. int8 quantises the EfficientNet tower of a Tiny-VLM model too, by "
+    "the\n"
+    "ranges that it shows on the pictures of a folder; its decoder takes --decoder (default "
+    "q8_0).\n"
     "\n"
     "Examples:\n"
     "  tinyvlm quantize fastvlm-f16.gguf fastvlm-q4.gguf --type q4_0\n"
@@ -46,8 +48,7 @@ static bool take(void *user, int value, const char *text)
         j->folder = text;
         return true;
     }
-    if (value == OPT_DECODER)
-        return tvlm_type_from_name(text, &j->decoder);
+    if (value == OPT_DECODER) return tvlm_type_from_name(text, &j->decoder);
     j->typed = true;
     j->params.int8_tower = !strcmp(text, "int8");
     return j->params.int8_tower || tvlm_type_from_name(text, &j->params.type);
@@ -55,8 +56,7 @@ static bool take(void *user, int value, const char *text)
 
 static void note(void *user, const char *line)
 {
-    if (!((job *)user)->options.quiet)
-        fprintf(stderr, "note: %s\n", line);
+    if (!((job *)user)->options.quiet) fprintf(stderr, "note: %s\n", line);
 }
 
 static tvlm_status picture(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
@@ -81,8 +81,7 @@ static bool is_picture(const char *name)
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         size_t k = strlen(endings[i]);
-        if (n > k && !strcmp(name + n - k, endings[i]))
-            return true;
+        if (n > k && !strcmp(name + n - k, endings[i])) return true;
     }
     return false;
 }
@@ -91,14 +90,12 @@ static bool is_picture(const char *name)
 static tvlm_status list_pictures(job *j, tvlm_error *err)
 {
     DIR *dir = opendir(j->folder);
-    if (!dir)
-        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
+    if (!dir) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
     char **all = NULL;
     size_t n = 0, cap = 0;
     tvlm_status status = TVLM_OK;
     for (struct dirent *e; !status && (e = readdir(dir));) {
-        if (!is_picture(e->d_name))
-            continue;
+        if (!is_picture(e->d_name)) continue;
         if (n == cap) {
             cap = cap ? 2 * cap : 256;
             char **grown = realloc(all, cap * sizeof *all);
@@ -110,12 +107,10 @@ static tvlm_status list_pictures(job *j, tvlm_error *err)
         }
         size_t size = strlen(j->folder) + strlen(e->d_name) + 2;
         all[n] = malloc(size);
-        if (all[n])
-            snprintf(all[n++], size, "%s/%s", j->folder, e->d_name);
+        if (all[n]) snprintf(all[n++], size, "%s/%s", j->folder, e->d_name);
     }
     closedir(dir);
-    if (n)
-        qsort(all, n, sizeof *all, by_text);
+    if (n) qsort(all, n, sizeof *all, by_text);
     j->params.n_pictures = n < MAX_PICTURES ? n : MAX_PICTURES;
     for (size_t i = 0, next = 0; i < n; i++) {
         if (next < j->params.n_pictures && i == next * n / j->params.n_pictures)
@@ -129,10 +124,12 @@ static tvlm_status list_pictures(job *j, tvlm_error *err)
 
 int cmd_quantize(int argc, char **argv)
 {
-    static const struct option names[] = {{"type", required_argument, NULL, OPT_TYPE},
-                                          {"calibrate", required_argument, NULL, OPT_CALIBRATE},
-                                          {"decoder", required_argument, NULL, OPT_DECODER},
-                                          {0}};
+    static const struct option names[] = {
+        {"type", required_argument, NULL, OPT_TYPE},
+        {"calibrate", required_argument, NULL, OPT_CALIBRATE},
+        {"decoder", required_argument, NULL, OPT_DECODER},
+        {0}
+    };
     static job j;
     cli_own own = {names, take, &j};
     tvlm_error err;
@@ -140,8 +137,7 @@ int cmd_quantize(int argc, char **argv)
     cli_options_init(&j.options);
     j.decoder = TVLM_TYPE_Q8_0;
     int first = cli_parse(argc, argv, &j.options, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (j.options.help) {
         fputs(help, stdout);
         return 0;
@@ -150,15 +146,12 @@ int cmd_quantize(int argc, char **argv)
         return cli_usage("quantize: two files and --type are needed; see tinyvlm quantize --help");
     if (j.params.int8_tower && !j.folder)
         return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of pictures");
-    if (j.params.int8_tower)
-        j.params.type = j.decoder;
+    if (j.params.int8_tower) j.params.type = j.decoder;
     j.params.picture = picture;
     j.params.on_note = note;
     j.params.user = &j;
-    if (j.params.int8_tower)
-        status = list_pictures(&j, &err);
-    if (!status)
-        status = tvlm_quantize_file(argv[first], argv[first + 1], &j.params, &err);
+    if (j.params.int8_tower) status = list_pictures(&j, &err);
+    if (!status) status = tvlm_quantize_file(argv[first], argv[first + 1], &j.params, &err);
     tvlm_decoded_free(&j.picture);
     for (size_t i = 0; i < j.params.n_pictures; i++)
         free(j.paths[i]);

@@ -15,8 +15,7 @@ int cli_runner_open(cli_runner *r, cli_options *o)
     tvlm_session_params session;
     *r = (cli_runner){.options = o};
     o->model = cli_model_path(o);
-    if (!o->model)
-        return EXIT_INPUT;
+    if (!o->model) return EXIT_INPUT;
     double begin = tvlm_now_ms();
     tvlm_engine_params_init(&engine);
     engine.n_threads = o->threads;
@@ -24,13 +23,10 @@ int cli_runner_open(cli_runner *r, cli_options *o)
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     tvlm_status status = cli_open_model(o, false, &r->model, &err);
-    if (!status)
-        status = tvlm_engine_new(r->model, &engine, &r->engine, &err);
-    if (!status)
-        status = tvlm_session_new(r->model, &session, &r->session, &err);
+    if (!status) status = tvlm_engine_new(r->model, &engine, &r->engine, &err);
+    if (!status) status = tvlm_session_new(r->model, &session, &r->session, &err);
     r->load_ms = tvlm_now_ms() - begin;
-    if (!status)
-        return 0;
+    if (!status) return 0;
     cli_runner_close(r);
     return cli_fail(status, &err);
 }
@@ -53,8 +49,7 @@ int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode
     *out = NULL;
     tvlm_status status = tvlm_decode_file(path, &decode, &picture, &err);
     *decode_ms = tvlm_now_ms() - begin;
-    if (status)
-        return cli_fail(status, &err);
+    if (status) return cli_fail(status, &err);
     tvlm_encode_params_init(&encode);
     encode.cancel = cli_cancel();
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
@@ -83,8 +78,7 @@ int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result)
     p.on_text = r->options->json ? NULL : print_text;
     p.cancel = cli_cancel();
     tvlm_status status = tvlm_generate(r->engine, r->session, prompt, &p, result, &err);
-    if (!r->options->json)
-        putchar('\n');
+    if (!r->options->json && !status) putchar('\n');
     fflush(stdout);
     return status ? cli_fail(status, &err) : 0;
 }
@@ -99,13 +93,12 @@ void cli_print_timings(const cli_runner *r, const tvlm_image *image, double deco
                        const tvlm_result *result)
 {
     tvlm_image_timings t = {0};
-    if (r->options->quiet)
-        return;
-    if (image)
-        tvlm_image_get_timings(image, &t);
+    if (r->options->quiet) return;
+    if (image) tvlm_image_get_timings(image, &t);
     fprintf(stderr, "%s", cli_dim());
     if (image)
-        fprintf(stderr, "decode %.1f ms, image %.1f ms (preprocess %.1f, tower %.1f, bridge %.1f), ",
+        fprintf(stderr,
+                "decode %.1f ms, image %.1f ms (preprocess %.1f, tower %.1f, bridge %.1f), ",
                 decode_ms, t.preprocess_ms + t.tower_ms + t.bridge_ms, t.preprocess_ms, t.tower_ms,
                 t.bridge_ms);
     fprintf(stderr, "first word %.1f ms, %zu tokens, %.0f tokens/s%s\n", result->first_token_ms,
@@ -135,11 +128,12 @@ static int answer_about(cli_runner *r, const char *path, const char *question, s
     tvlm_result result;
     tvlm_prompt *prompt;
     const char *system = r->options->system;
-    tvlm_message m[2] = {{TVLM_ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0},
-                         {TVLM_ROLE_USER, question, len, &image, 1}};
+    tvlm_message m[2] = {
+        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0},
+        {TVLM_ROLE_USER,   question, len,                         &image, 1}
+    };
     tvlm_status status = tvlm_prompt_new(r->model, &prompt, &err);
-    if (!status)
-        status = tvlm_prompt_chat(prompt, system ? m : m + 1, system ? 2 : 1, &err);
+    if (!status) status = tvlm_prompt_chat(prompt, system ? m : m + 1, system ? 2 : 1, &err);
     int code = status ? cli_fail(status, &err) : cli_generate(r, prompt, &result);
     if (!code && r->options->json)
         print_json(r, path, question, len, image, decode_ms, &result);
@@ -154,8 +148,7 @@ int cli_answer(cli_runner *r, const char *path, const char *question, size_t len
     tvlm_image *image;
     double decode_ms;
     int code = cli_encode(r, path, &image, &decode_ms);
-    if (code)
-        return code;
+    if (code) return code;
     if (heading && !r->options->json) {
         printf("%s: ", path);
         fflush(stdout);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/base.h"
 #include "cli/cli.h"
 #include "convert/tokenizer_files.h"
 #include "model/model.h"
@@ -10,7 +11,8 @@
 
 static const char help[] =
     "Usage: tinyvlm tokenize [--model M | --tokenizer DIR|FILE] [--decode] [OPTIONS] [TEXT|-]\n"
-    "Text to ids, or ids to text. Standard input ('-' or nothing) is taken byte for byte; nothing is\n"
+    "Text to ids, or ids to text. Standard input ('-' or nothing) is taken byte for byte; nothing "
+    "is\n"
     "stripped or added, special tokens are parsed.\n"
     "\n"
     "Examples:\n"
@@ -18,10 +20,11 @@ static const char help[] =
     "  tinyvlm tokenize --tokenizer Qwen2-0.5B/ --json - < prompt.txt\n"
     "  tinyvlm tokenize --decode \"64 3590 315\"\n"
     "\n"
-    "      --tokenizer PATH    tokenizer.json, or a folder with it or with vocab.json and merges.txt\n"
+    "      --tokenizer PATH    tokenizer.json, or a folder with it or with vocab.json and "
+    "merges.txt\n"
     "  -d, --decode            ids (separated by spaces or commas) to text\n";
 
-enum { OPT_TOKENIZER = CLI_OWN, OPT_DECODE };
+enum { OPT_TOKENIZER = CLI_OWN };
 
 typedef struct job {
     const char *tokenizer;
@@ -31,8 +34,7 @@ typedef struct job {
 static bool take(void *user, int value, const char *text)
 {
     job *j = user;
-    if (value == OPT_DECODE)
-        return j->decode = true;
+    if (value == 'd') return j->decode = true;
     j->tokenizer = text;
     return true;
 }
@@ -46,8 +48,7 @@ static char *read_input(size_t *len)
         *len += n;
         if (*len == cap) {
             char *grown = cap < (size_t)1 << 30 ? realloc(text, 2 * cap) : NULL;
-            if (!grown)
-                free(text);
+            if (!grown) free(text);
             text = grown;
             cap *= 2;
         }
@@ -58,11 +59,13 @@ static char *read_input(size_t *len)
 static int encode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
 {
     tvlm_error err;
-    size_t n, cap = len + 16;
-    int32_t *ids = malloc(cap * sizeof *ids);
+    size_t n;
+    tvlm_status status = tvlm_tokenizer_encode(t, text, len, true, NULL, 0, &n, &err);
+    if (status) return cli_fail(status, &err);
+    int32_t *ids = malloc((n + 1) * sizeof *ids);
     if (!ids)
-        return cli_usage("out of memory"), EXIT_RUN;
-    tvlm_status status = tvlm_tokenizer_encode(t, text, len, true, ids, cap, &n, &err);
+        return cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu ids", n), &err);
+    status = tvlm_tokenizer_encode(t, text, len, true, ids, n, &n, &err);
     if (!status && json) {
         json_t *list = json_array();
         for (size_t i = 0; i < n; i++)
@@ -90,8 +93,7 @@ static bool parse_ids(const char *text, size_t len, int32_t *ids, size_t *n)
         size_t begin = i;
         for (; i < len && text[i] >= '0' && text[i] <= '9' && v < INT32_MAX; i++)
             v = 10 * v + (text[i] - '0');
-        if (i == begin || v > INT32_MAX)
-            return false;
+        if (i == begin || v > INT32_MAX) return false;
         ids[(*n)++] = (int32_t)v;
     }
     return true;
@@ -103,30 +105,31 @@ static int decode(const tvlm_tokenizer *t, const char *text, size_t len, bool js
     size_t n, size;
     int32_t *ids = malloc((len + 1) * sizeof *ids);
     char *out = NULL;
-    int code = 0;
-    if (!ids || !parse_ids(text, len, ids, &n)) {
+    if (!ids) return cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory"), &err);
+    if (!parse_ids(text, len, ids, &n)) {
         free(ids);
         return cli_usage("tokenize: --decode takes ids separated by spaces");
     }
     tvlm_status status = tvlm_tokenizer_decode(t, ids, n, false, NULL, 0, &size, &err);
     if (!status && !(out = malloc(size + 1)))
-        code = EXIT_RUN;
-    if (out)
-        status = tvlm_tokenizer_decode(t, ids, n, false, out, size, &size, &err);
+        status = tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu bytes", size);
+    if (out) status = tvlm_tokenizer_decode(t, ids, n, false, out, size, &size, &err);
     if (!status && out && json)
         cli_json_line(json_pack("{s:o}", "text", cli_json_text(out, size)));
     else if (!status && out)
         fwrite(out, 1, size, stdout);
     free(out);
     free(ids);
-    return status ? cli_fail(status, &err) : code;
+    return status ? cli_fail(status, &err) : 0;
 }
 
 int cmd_tokenize(int argc, char **argv)
 {
-    static const struct option names[] = {{"tokenizer", required_argument, NULL, OPT_TOKENIZER},
-                                          {"decode", no_argument, NULL, OPT_DECODE},
-                                          {0}};
+    static const struct option names[] = {
+        {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
+        {"decode", no_argument, NULL, 'd'},
+        {0}
+    };
     job j = {0};
     cli_own own = {names, take, &j};
     cli_options o;
@@ -135,8 +138,7 @@ int cmd_tokenize(int argc, char **argv)
     tvlm_tokenizer *loaded = NULL;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, &own);
-    if (first < 0)
-        return EXIT_USAGE;
+    if (first < 0) return EXIT_USAGE;
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
@@ -153,18 +155,17 @@ int cmd_tokenize(int argc, char **argv)
         }
     } else {
         o.model = cli_model_path(&o);
-        if (!o.model)
-            return EXIT_INPUT;
+        if (!o.model) return EXIT_INPUT;
         status = cli_open_model(&o, true, &model, &err);
     }
-    if (status)
-        return cli_fail(status, &err);
+    if (status) return cli_fail(status, &err);
     bool standard = first == argc || !strcmp(argv[first], "-");
     size_t len = standard ? 0 : strlen(argv[first]);
     char *input = standard ? read_input(&len) : NULL;
     const char *text = standard ? input : argv[first];
-    int code = !text ? EXIT_RUN
-                     : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len, o.json);
+    int code =
+        !text ? cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for the text"), &err)
+              : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len, o.json);
     free(input);
     tvlm_tokenizer_free(loaded);
     tvlm_model_free(model);

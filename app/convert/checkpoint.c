@@ -80,8 +80,7 @@ tvlm_source *tvlm_checkpoint_find(const tvlm_checkpoint *checkpoint, const char 
 bool tvlm_checkpoint_has(const tvlm_checkpoint *checkpoint, const char *prefix)
 {
     size_t i = lower_bound(checkpoint, prefix);
-    return i < checkpoint->n &&
-           strncmp(checkpoint->sources[i].name, prefix, strlen(prefix)) == 0;
+    return i < checkpoint->n && strncmp(checkpoint->sources[i].name, prefix, strlen(prefix)) == 0;
 }
 
 static bool ends(const char *s, const char *suffix)

@@ -10,31 +10,31 @@
 
 /* The longest match wins only by order: longer prefixes first. */
 static const char *const prefixes[][2] = {
-    {APPLE_TOWER,                                "v."                   },
-    {"model.vision_tower.timm_model.",           "v."                   },
-    {"vision_tower.timm_model.",                 "v."                   },
-    {"model.multi_modal_projector.linear_1.",    "model.mm_projector.0."},
-    {"model.multi_modal_projector.linear_2.",    "model.mm_projector.2."},
-    {"multi_modal_projector.linear_1.",          "model.mm_projector.0."},
-    {"multi_modal_projector.linear_2.",          "model.mm_projector.2."},
-    {"model.language_model.",                    "model."               },
-    {"language_model.model.",                    "model."               },
-    {"language_model.lm_head.",                  "lm_head."             },
+    {APPLE_TOWER,                             "v."                   },
+    {"model.vision_tower.timm_model.",        "v."                   },
+    {"vision_tower.timm_model.",              "v."                   },
+    {"model.multi_modal_projector.linear_1.", "model.mm_projector.0."},
+    {"model.multi_modal_projector.linear_2.", "model.mm_projector.2."},
+    {"multi_modal_projector.linear_1.",       "model.mm_projector.0."},
+    {"multi_modal_projector.linear_2.",       "model.mm_projector.2."},
+    {"model.language_model.",                 "model."               },
+    {"language_model.model.",                 "model."               },
+    {"language_model.lm_head.",               "lm_head."             },
 };
 
 /* Apple's name of a tower's part -> timm's. */
 static const char *const parts[][2] = {
-    {"patch_embed",   "stem"              },
-    {"conv_exp",      "final_conv"        },
-    {"convffn",       "mlp"               },
-    {"lkb_reparam",   "reparam_conv"      },
-    {"lkb_origin",    "large_conv"        },
-    {"reduce",        "fc1"               },
-    {"expand",        "fc2"               },
-    {"rbr_conv",      "conv_kxk"          },
-    {"rbr_scale",     "conv_scale"        },
-    {"rbr_skip",      "identity"          },
-    {"pe",            "pos_enc"           },
+    {"patch_embed", "stem"        },
+    {"conv_exp",    "final_conv"  },
+    {"convffn",     "mlp"         },
+    {"lkb_reparam", "reparam_conv"},
+    {"lkb_origin",  "large_conv"  },
+    {"reduce",      "fc1"         },
+    {"expand",      "fc2"         },
+    {"rbr_conv",    "conv_kxk"    },
+    {"rbr_scale",   "conv_scale"  },
+    {"rbr_skip",    "identity"    },
+    {"pe",          "pos_enc"     },
 };
 
 static bool starts(const char *s, const char *prefix)
@@ -82,9 +82,9 @@ static const char *put_network(const tvlm_network *network, const char *name,
     if (!network_index(name, &index, &rest)) return name;
     for (unsigned i = 0; i < index; i++)
         stage += network->is_blocks[i];
-    const char *kind = network->is_blocks[index]  ? "blocks"
-                       : starts(rest, "proj.") ? "downsample"
-                                               : "pos_emb";
+    const char *kind = network->is_blocks[index] ? "blocks"
+                       : starts(rest, "proj.")   ? "downsample"
+                                                 : "pos_emb";
     int n = snprintf(part, sizeof part, "stages.%u.%s.", stage, kind);
     append(out, part, (size_t)n);
     return rest;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Reads a checkpoint folder, plans the tensors in the order in which they are needed (tower, bridge,
- * embeddings, layers), writes metadata and tensors, and opens the result once to check it. */
+ * Reads a checkpoint folder, plans the tensors in the order in which they are needed (tower,
+ * bridge, embeddings, layers), writes metadata and tensors, and opens the result once to check it.
+ */
 #include "convert/conversion.h"
 
 #include <errno.h>
@@ -40,8 +41,8 @@ const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool requi
     tvlm_source *s = c->status ? NULL : tvlm_checkpoint_find(&c->checkpoint, name);
     if (s) s->used = true;
     if (!s && required && !c->status)
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "the checkpoint has no tensor '%s'", name));
+        tvlm_conversion_fail(
+            c, tvlm_fail(c->err, TVLM_ERR_FORMAT, "the checkpoint has no tensor '%s'", name));
     return s ? s->tensor : NULL;
 }
 
@@ -137,12 +138,11 @@ const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, con
     const tvlm_st_tensor *t = tvlm_take(c, source, true);
     if (!t) return NULL;
     if (t->n_dims != 2 || t->n == 0 || (n && t->shape[0] != n) || (k && t->shape[1] != k)) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s': shape [%" PRIu64 "][%" PRIu64
-                                          "] with %u dimensions, expected [%" PRIu64 "][%" PRIu64
-                                          "] (0: any)",
-                                          t->name, t->shape[0], t->shape[1], (unsigned)t->n_dims, n,
-                                          k));
+        tvlm_conversion_fail(
+            c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                         "tensor '%s': shape [%" PRIu64 "][%" PRIu64
+                         "] with %u dimensions, expected [%" PRIu64 "][%" PRIu64 "] (0: any)",
+                         t->name, t->shape[0], t->shape[1], (unsigned)t->n_dims, n, k));
         return NULL;
     }
     tvlm_out_tensor out = {.n_dims = 2, .source = t, .interleave_heads = interleave_heads};
@@ -190,8 +190,10 @@ static tvlm_status encode(const tvlm_out_tensor *t, unsigned char *out, size_t r
         read_values(t, source_row(t, i) * k, k, row);
         for (size_t j = 0; j < k && status == TVLM_OK; j++)
             if (!isfinite(row[j]))
-                status = tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' holds values that are no "
-                                   "numbers", t->source ? t->source->name : t->name);
+                status = tvlm_fail(err, TVLM_ERR_FORMAT,
+                                   "tensor '%s' holds values that are no "
+                                   "numbers",
+                                   t->source ? t->source->name : t->name);
         tvlm_quantize(t->type, row, out + i * row_bytes, k);
     }
     free(row);

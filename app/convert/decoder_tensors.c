@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT
  * The projector and the decoder: names change, values do not, except that llama's rotary pairs move
- * from halves (i, i + d/2) to neighbours (2i, 2i + 1), as GGUF files of that architecture have it. */
+ * from halves (i, i + d/2) to neighbours (2i, 2i + 1), as GGUF files of that architecture have it.
+ */
 #include "convert/conversion.h"
 
 #include <stdio.h>
 
 void tvlm_plan_bridge(tvlm_conversion *c)
 {
-    static const char *const names[][2] = {{"mm.0", "model.mm_projector.0"},
-                                           {"mm.2", "model.mm_projector.2"}};
+    static const char *const names[][2] = {
+        {"mm.0", "model.mm_projector.0"},
+        {"mm.2", "model.mm_projector.2"}
+    };
     for (int i = 0; i < 2 && !c->status; i++) {
         char name[64], source[64];
         snprintf(name, sizeof name, "%s.weight", names[i][0]);
         snprintf(source, sizeof source, "%s.weight", names[i][1]);
-        const tvlm_st_tensor *t =
-            tvlm_plan_linear(c, name, source, c->params->type, 0, 0, 0);
+        const tvlm_st_tensor *t = tvlm_plan_linear(c, name, source, c->params->type, 0, 0, 0);
         snprintf(name, sizeof name, "%s.bias", names[i][0]);
         snprintf(source, sizeof source, "%s.bias", names[i][1]);
         if (t) tvlm_plan_vector(c, name, source, t->shape[0]);
@@ -23,7 +25,7 @@ void tvlm_plan_bridge(tvlm_conversion *c)
 
 typedef struct part {
     const char *name, *source;
-    uint64_t n, k; /* k 0: a vector */
+    uint64_t n, k;  /* k 0: a vector */
     uint32_t heads; /* of rotary rows, else 0 */
     bool has_bias;  /* in qwen2 */
 } part;
@@ -68,8 +70,8 @@ void tvlm_plan_decoder(tvlm_conversion *c)
 {
     tvlm_type type = c->params->type == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : c->params->type;
     uint64_t d = c->config.n_embd;
-    const tvlm_st_tensor *embd = tvlm_plan_linear(c, "token_embd.weight", "model.embed_tokens.weight",
-                                                  type, 0, d, 0);
+    const tvlm_st_tensor *embd =
+        tvlm_plan_linear(c, "token_embd.weight", "model.embed_tokens.weight", type, 0, d, 0);
     for (uint32_t i = 0; i < c->config.n_layers && !c->status; i++)
         plan_layer(c, i);
     tvlm_plan_vector(c, "output_norm.weight", "model.norm.weight", d);

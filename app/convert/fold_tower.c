@@ -62,9 +62,9 @@ static double *read_vector(tvlm_conversion *c, const char *prefix, const char *p
     const tvlm_st_tensor *t = tvlm_take(c, join(name, prefix, part), required);
     if (!t) return NULL;
     if (t->n != n) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s': %zu values, expected %zu", t->name, t->n,
-                                          n));
+        tvlm_conversion_fail(c,
+                             tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                       "tensor '%s': %zu values, expected %zu", t->name, t->n, n));
         return NULL;
     }
     return read_tensor(c, t);
@@ -224,8 +224,7 @@ static kernel mobileone(tvlm_conversion *c, const char *prefix)
     }
     if (exists(c, prefix, "conv_scale."))
         add(c, &out, read_conv_bn(c, join(name, prefix, "conv_scale")), 1);
-    if (exists(c, prefix, "identity."))
-        add_identity(c, &out, join(name, prefix, "identity"));
+    if (exists(c, prefix, "identity.")) add_identity(c, &out, join(name, prefix, "identity"));
     return out;
 }
 
@@ -363,9 +362,9 @@ static void plan_block(tvlm_conversion *c, unsigned stage, unsigned index)
     plan_kernel(c, join(name, out, "ffn_dw"), DEPTHWISE, read_conv_bn(c, source));
     join(source, block, "mlp.fc1");
     plan_kernel(c, join(name, out, "ffn_up"), POINTWISE, read_conv(c, source));
-    plan_kernel(c, join(name, out, "ffn_down"), POINTWISE,
-                read_scaled(c, block, "mlp.fc2",
-                            attention ? "layer_scale_2.gamma" : "layer_scale.gamma"));
+    plan_kernel(
+        c, join(name, out, "ffn_down"), POINTWISE,
+        read_scaled(c, block, "mlp.fc2", attention ? "layer_scale_2.gamma" : "layer_scale.gamma"));
 }
 
 static void plan_stage(tvlm_conversion *c, unsigned stage)
@@ -406,7 +405,10 @@ void tvlm_plan_tower(tvlm_conversion *c)
         plan_stage(c, c->n_stages);
     }
     plan_kernel(c, "v.exp.dw", DEPTHWISE, mobileone(c, "v.final_conv"));
-    static const char *const se[][2] = {{"v.exp.se_reduce", "fc1"}, {"v.exp.se_expand", "fc2"}};
+    static const char *const se[][2] = {
+        {"v.exp.se_reduce", "fc1"},
+        {"v.exp.se_expand", "fc2"}
+    };
     for (int i = 0; i < 2; i++) {
         join(name, "v.final_conv.se", se[i][1]);
         plan_kernel(c, se[i][0], POINTWISE, read_conv(c, name));

@@ -63,12 +63,10 @@ static tvlm_status read_text(const json_t *text, tvlm_hf_config *out, tvlm_error
     TVLM_TRY(tvlm_json_u32(text, "intermediate_size", true, 1, 1u << 20, &out->n_ff, err));
     TVLM_TRY(tvlm_json_u32(text, "num_attention_heads", true, 1, 1024, &out->n_heads, err));
     out->n_kv_heads = out->n_heads;
-    TVLM_TRY(
-        tvlm_json_u32(text, "num_key_value_heads", false, 1, 1024, &out->n_kv_heads, err));
+    TVLM_TRY(tvlm_json_u32(text, "num_key_value_heads", false, 1, 1024, &out->n_kv_heads, err));
     out->head_dim = out->n_embd / out->n_heads;
     TVLM_TRY(tvlm_json_u32(text, "head_dim", false, 8, 1024, &out->head_dim, err));
-    TVLM_TRY(
-        tvlm_json_u32(text, "max_position_embeddings", true, 1, 1u << 20, &out->n_ctx, err));
+    TVLM_TRY(tvlm_json_u32(text, "max_position_embeddings", true, 1, 1u << 20, &out->n_ctx, err));
     out->rms_eps = 1e-6; /* transformers' default of both architectures */
     TVLM_TRY(tvlm_json_f64(text, "rms_norm_eps", false, 1e-12, 1.0, &out->rms_eps, err));
     out->rope_theta = 10000.0; /* as well */
@@ -113,8 +111,8 @@ static tvlm_status read_hf_vision(const json_t *config, tvlm_hf_config *out, tvl
     const json_t *vision = json_object_get(config, "vision_config");
     TVLM_TRY(must_be(config, "projector_hidden_act", "gelu", err));
     TVLM_TRY(must_be(vision, "model_type", "timm_wrapper", err));
-    TVLM_TRY(tvlm_json_u32(config, "image_seq_length", false, 1, 1u << 20, &out->image_seq_length,
-                           err));
+    TVLM_TRY(
+        tvlm_json_u32(config, "image_seq_length", false, 1, 1u << 20, &out->image_seq_length, err));
     TVLM_TRY(tvlm_json_u32(vision, "image_size", false, 32, MAX_IMAGE, &out->image_size, err));
     out->image_token = read_id(config, "image_token_index");
     if (out->image_token < 0) out->image_token = read_id(config, "image_token_id");
@@ -228,7 +226,10 @@ tvlm_status tvlm_hf_config_read(const char *dir, tvlm_hf_config *out, tvlm_error
     json_t *config = NULL, *preprocessor = NULL;
     tvlm_error inner;
     tvlm_status status =
-        tvlm_json_load_in(dir, "config.json", true, TVLM_JSON_CONFIG_MAX, &config, err);
+        tvlm_json_load_in(dir, "config.json", false, TVLM_JSON_CONFIG_MAX, &config, err);
+    if (status == TVLM_OK && !config)
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: no config.json there: not a checkpoint folder",
+                         dir);
     if (status == TVLM_OK)
         status = tvlm_json_load_in(dir, "preprocessor_config.json", false, TVLM_JSON_CONFIG_MAX,
                                    &preprocessor, err);

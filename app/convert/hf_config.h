@@ -19,12 +19,12 @@ typedef struct tvlm_hf_config {
     tvlm_hf_kind kind;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_ctx;
     double rms_eps, rope_theta;
-    int64_t bos_id, eos_id;       /* -1: none given */
-    int64_t image_token;          /* fast_vlm: the id of "<image>"; -1 */
-    uint32_t image_size;          /* 0: not given */
-    uint32_t image_seq_length;    /* 0: not given */
-    bool pads;                    /* image_aspect_ratio is "pad" or not given */
-    double scale[3], bias[3];     /* of pixels */
+    int64_t bos_id, eos_id;    /* -1: none given */
+    int64_t image_token;       /* fast_vlm: the id of "<image>"; -1 */
+    uint32_t image_size;       /* 0: not given */
+    uint32_t image_seq_length; /* 0: not given */
+    bool pads;                 /* image_aspect_ratio is "pad" or not given */
+    double scale[3], bias[3];  /* of pixels */
 } tvlm_hf_config;
 
 static inline bool tvlm_hf_has_vision(const tvlm_hf_config *config)

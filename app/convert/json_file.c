@@ -115,8 +115,8 @@ tvlm_status tvlm_json_bool(const json_t *object, const char *key, bool *out, tvl
     return TVLM_OK;
 }
 
-tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required,
-                             const char **out, tvlm_error *err)
+tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required, const char **out,
+                             tvlm_error *err)
 {
     tvlm_status status;
     const json_t *value = get(object, key, required, &status, err);

@@ -31,7 +31,7 @@ tvlm_status tvlm_json_f64(const json_t *object, const char *key, bool required, 
                           double hi, double *out, tvlm_error *err);
 tvlm_status tvlm_json_bool(const json_t *object, const char *key, bool *out, tvlm_error *err);
 /* Borrowed from the object. */
-tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required,
-                             const char **out, tvlm_error *err);
+tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required, const char **out,
+                             tvlm_error *err);
 
 #endif

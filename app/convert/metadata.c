@@ -97,8 +97,9 @@ static void put_vision(keys *k)
         depths[i] = (int32_t)c->depths[i];
     tvlm_fit fit = c->params->fit;
     if (fit == TVLM_FIT_MODEL && !c->config.pads)
-        tvlm_conversion_note(c, "config.json's image_aspect_ratio is not 'pad': pictures are padded "
-                                "all the same; --fit crop gives the other variant");
+        tvlm_conversion_note(c,
+                             "config.json's image_aspect_ratio is not 'pad': pictures are padded "
+                             "all the same; --fit crop gives the other variant");
     put_string(k, "vision.tower", "fastvit");
     put_u32(k, "vision.image_size", image_size(k));
     put_string(k, "vision.preprocess.mode",
@@ -109,7 +110,10 @@ static void put_vision(keys *k)
     const struct {
         const char *key;
         const double *values;
-    } rgb[] = {{"vision.preprocess.scale", c->config.scale}, {"vision.preprocess.bias", c->config.bias}};
+    } rgb[] = {
+        {"vision.preprocess.scale", c->config.scale},
+        {"vision.preprocess.bias",  c->config.bias }
+    };
     for (int i = 0; i < 2 && !k->status; i++)
         k->status = tvlm_gguf_put_f64_array(k->w, rgb[i].key, rgb[i].values, 3, c->err);
     if (!k->status)
@@ -128,7 +132,8 @@ static void put_vision(keys *k)
 static int64_t choose_id(keys *k, const char *which, int32_t own, int64_t configured, uint32_t n)
 {
     if (configured >= (int64_t)n)
-        tvlm_conversion_note(k->c, "config.json's %s_token_id %lld is no id of the tokenizer (%u "
+        tvlm_conversion_note(k->c,
+                             "config.json's %s_token_id %lld is no id of the tokenizer (%u "
                              "tokens): %s",
                              which, (long long)configured, (unsigned)n,
                              own >= 0 ? "the tokenizer's is used" : "none is used");

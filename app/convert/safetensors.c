@@ -24,9 +24,15 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [TVLM_ST_F32] = {"F32", 4}, [TVLM_ST_F16] = {"F16", 2}, [TVLM_ST_BF16] = {"BF16", 2},
-    [TVLM_ST_F64] = {"F64", 8}, [TVLM_ST_I64] = {"I64", 8}, [TVLM_ST_I32] = {"I32", 4},
-    [TVLM_ST_U8] = {"U8", 1},   [TVLM_ST_I8] = {"I8", 1},   [TVLM_ST_BOOL] = {"BOOL", 1},
+    [TVLM_ST_F32] = {"F32",  4},
+      [TVLM_ST_F16] = {"F16",  2},
+      [TVLM_ST_BF16] = {"BF16", 2},
+    [TVLM_ST_F64] = {"F64",  8},
+      [TVLM_ST_I64] = {"I64",  8},
+      [TVLM_ST_I32] = {"I32",  4},
+    [TVLM_ST_U8] = {"U8",   1},
+      [TVLM_ST_I8] = {"I8",   1},
+      [TVLM_ST_BOOL] = {"BOOL", 1},
 };
 
 const char *tvlm_st_dtype_name(tvlm_st_dtype dtype)
@@ -299,9 +305,9 @@ static tvlm_status open_any(tvlm_st_set *set, const char *path, tvlm_error *err)
     else if (tvlm_path_exists(single))
         status = add_path(set, single, err);
     else
-        status = tvlm_fail(err, TVLM_ERR_IO,
-                           "%s: no model.safetensors and no model.safetensors.index.json in it",
-                           path);
+        status =
+            tvlm_fail(err, TVLM_ERR_IO,
+                      "%s: no model.safetensors and no model.safetensors.index.json in it", path);
     free(index);
     free(single);
     return status;
@@ -380,15 +386,31 @@ void tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *ou
     const unsigned char *p = t->data + first * size;
     for (size_t i = 0; i < n; i++, p += size)
         switch (t->dtype) {
-        case TVLM_ST_F32: out[i] = load_f32(p); break;
-        case TVLM_ST_F16: out[i] = tvlm_f16_to_f32((uint16_t)load_le(p, 2)); break;
-        case TVLM_ST_BF16: out[i] = tvlm_bf16_to_f32((uint16_t)load_le(p, 2)); break;
-        case TVLM_ST_F64: out[i] = load_f64(p); break;
-        case TVLM_ST_I64: out[i] = (float)(int64_t)load_le(p, 8); break;
-        case TVLM_ST_I32: out[i] = (float)(int32_t)load_le(p, 4); break;
-        case TVLM_ST_I8: out[i] = (float)(int8_t)p[0]; break;
+        case TVLM_ST_F32:
+            out[i] = load_f32(p);
+            break;
+        case TVLM_ST_F16:
+            out[i] = tvlm_f16_to_f32((uint16_t)load_le(p, 2));
+            break;
+        case TVLM_ST_BF16:
+            out[i] = tvlm_bf16_to_f32((uint16_t)load_le(p, 2));
+            break;
+        case TVLM_ST_F64:
+            out[i] = load_f64(p);
+            break;
+        case TVLM_ST_I64:
+            out[i] = (float)(int64_t)load_le(p, 8);
+            break;
+        case TVLM_ST_I32:
+            out[i] = (float)(int32_t)load_le(p, 4);
+            break;
+        case TVLM_ST_I8:
+            out[i] = (float)(int8_t)p[0];
+            break;
         case TVLM_ST_U8:
-        case TVLM_ST_BOOL: out[i] = (float)p[0]; break;
+        case TVLM_ST_BOOL:
+            out[i] = (float)p[0];
+            break;
         }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * safetensors: https://github.com/huggingface/safetensors
  *
- *   u64 n | n bytes of JSON {"name":{"dtype":"F32","shape":[..],"data_offsets":[from,to]}, ..} | data
+ *   u64 n | n bytes of JSON {"name":{"dtype":"F32","shape":[..],"data_offsets":[from,to]}, ..} |
+ * data
  *
  * Everything is checked before use: the header's length, types, shapes against offsets, and that
  * the tensors cover the data exactly, without overlap, under different names. */

@@ -79,8 +79,8 @@ static tvlm_status put_token(reader *r, const char *text, json_int_t id, tvlm_to
 {
     size_t n = strlen(text);
     if (id < 0 || id >= MAX_IDS || n > MAX_TOKEN)
-        return tvlm_fail(r->err, TVLM_ERR_FORMAT,
-                         "token '%.64s': its id or length is out of range", text);
+        return tvlm_fail(r->err, TVLM_ERR_FORMAT, "token '%.64s': its id or length is out of range",
+                         text);
     uint32_t count = r->out->vocab.n_tokens; /* grows by doubling, trimmed in finish */
     if ((uint32_t)id >= count)
         TVLM_TRY(reserve_ids(r, (uint32_t)id + 1 > 2 * count ? (uint32_t)id + 1 : 2 * count));
@@ -115,8 +115,7 @@ static tvlm_status put_added(reader *r, const json_t *entry, json_int_t id)
 {
     static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
     const char *text = json_string_value(json_object_get(entry, "content"));
-    if (!text || !*text)
-        return tvlm_fail(r->err, TVLM_ERR_FORMAT, "an added token has no content");
+    if (!text || !*text) return tvlm_fail(r->err, TVLM_ERR_FORMAT, "an added token has no content");
     for (size_t i = 0; i < TVLM_COUNT(flags) && r->on_note; i++)
         if (json_is_true(json_object_get(entry, flags[i]))) {
             char line[200];
@@ -189,8 +188,8 @@ static tvlm_status put_merge_lines(reader *r, const char *text, size_t size)
 
 /* ---- how text is cut ---- */
 
-#define QWEN2_REGEX                                                                               \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "                         \
+#define QWEN2_REGEX                                                                                \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "                          \
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const char *type_of(const json_t *object)
@@ -210,8 +209,7 @@ static bool byte_level(const json_t *p, bool regex)
 
 static bool qwen2_split(const json_t *p)
 {
-    const char *regex =
-        json_string_value(json_object_get(json_object_get(p, "pattern"), "Regex"));
+    const char *regex = json_string_value(json_object_get(json_object_get(p, "pattern"), "Regex"));
     const char *behavior = json_string_value(json_object_get(p, "behavior"));
     return strcmp(type_of(p), "Split") == 0 && regex && strcmp(regex, QWEN2_REGEX) == 0 &&
            behavior && strcmp(behavior, "Isolated") == 0 &&
@@ -383,8 +381,8 @@ static tvlm_status class_pretokenizer(reader *r, const json_t *config)
 }
 
 /* added: added_tokens.json, {"<|im_start|>": 151644, ...} */
-static tvlm_status parse_slow(reader *r, json_t *vocab, const tvlm_mapfile *merges,
-                              json_t *added, const json_t *config)
+static tvlm_status parse_slow(reader *r, json_t *vocab, const tvlm_mapfile *merges, json_t *added,
+                              const json_t *config)
 {
     const char *text;
     json_t *id;
@@ -419,7 +417,8 @@ static tvlm_status open_slow(reader *r, const char *dir, const json_t *config)
     char *merges_path = tvlm_path_join(dir, "merges.txt");
     tvlm_status status = merges_path ? TVLM_OK : no_memory(r);
     if (status == TVLM_OK)
-        status = tvlm_json_load_in(dir, "vocab.json", true, TVLM_JSON_TOKENIZER_MAX, &vocab, r->err);
+        status =
+            tvlm_json_load_in(dir, "vocab.json", true, TVLM_JSON_TOKENIZER_MAX, &vocab, r->err);
     if (status == TVLM_OK)
         status = tvlm_json_load_in(dir, "added_tokens.json", false, TVLM_JSON_CONFIG_MAX, &added,
                                    r->err);

@@ -9,8 +9,8 @@
 #include <jansson.h>
 
 typedef struct tvlm_tokenizer_files {
-    tvlm_vocab vocab;          /* arrays and strings owned by this struct */
-    int32_t bos_id, eos_id;    /* tokenizer_config.json's; -1: none */
+    tvlm_vocab vocab;       /* arrays and strings owned by this struct */
+    int32_t bos_id, eos_id; /* tokenizer_config.json's; -1: none */
     bool add_bos;
     const char *chat_template; /* Jinja, "" when there is none */
     struct tvlm_tokenizer_store *store;

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-#define MAX_FILE ((size_t)1 << 30)
+#define MAX_FILE       ((size_t)1 << 30)
 #define DEFAULT_PIXELS 100000000u
 
 tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels,
@@ -42,7 +42,8 @@ tvlm_pixels tvlm_decoded_pixels(const tvlm_decoded *d)
 }
 
 /* EXIF orientation o: the stored pixel that shows at (x, y) of the turned picture. */
-static void source_of(int o, uint32_t w, uint32_t h, uint32_t x, uint32_t y, uint32_t *sx, uint32_t *sy)
+static void source_of(int o, uint32_t w, uint32_t h, uint32_t x, uint32_t y, uint32_t *sx,
+                      uint32_t *sy)
 {
     bool transposed = o >= 5;
     uint32_t a = transposed ? y : x, b = transposed ? x : y;
@@ -54,8 +55,7 @@ static tvlm_status turn(tvlm_decoded *d, int o, tvlm_error *err)
 {
     tvlm_decoded t = {0};
     uint32_t w = o >= 5 ? d->height : d->width, h = o >= 5 ? d->width : d->height, sx, sy;
-    if (o <= 1 || o > 8)
-        return TVLM_OK;
+    if (o <= 1 || o > 8) return TVLM_OK;
     TVLM_TRY(tvlm_decoded_alloc(w, h, d->channels, UINT64_MAX, &t, err));
     for (uint32_t y = 0; y < h; y++)
         for (uint32_t x = 0; x < w; x++) {
@@ -91,15 +91,15 @@ tvlm_status tvlm_decode_memory(const void *data, size_t size, const tvlm_decode_
     else if (begins(p, size, "P5", 2) || begins(p, size, "P6", 2))
         decode = tvlm_decode_pnm;
     else if (begins(p, size, "GIF8", 4))
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "GIF pictures are not supported; JPEG, PNG, WebP, PPM are");
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "GIF pictures are not supported; JPEG, PNG, WebP and PPM are");
     else
-        return tvlm_fail(err, size ? TVLM_ERR_FORMAT : TVLM_ERR_FORMAT,
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
                          size ? "not a JPEG, PNG, WebP or PPM picture" : "the file is empty");
     tvlm_status status = decode(p, size, limit, out, err);
     if (!status && params->apply_orientation && decode == tvlm_decode_jpeg)
         status = turn(out, tvlm_exif_orientation(p, size), err);
-    if (status)
-        tvlm_decoded_free(out);
+    if (status) tvlm_decoded_free(out);
     return status;
 }
 
@@ -133,12 +133,9 @@ tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params,
     FILE *f = standard ? stdin : fopen(path, "rb");
     tvlm_status status = f ? read_all(f, &data, &size, &local)
                            : tvlm_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
-    if (f && !standard)
-        fclose(f);
-    if (!status)
-        status = tvlm_decode_memory(data, size, params, out, &local);
+    if (f && !standard) fclose(f);
+    if (!status) status = tvlm_decode_memory(data, size, params, out, &local);
     free(data);
-    if (status)
-        tvlm_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
+    if (status) tvlm_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
     return status;
 }

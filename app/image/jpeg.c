@@ -5,14 +5,21 @@
 #include "base/base.h"
 
 #if TVLM_HAVE_JPEG
+#include <string.h>
 #include <turbojpeg.h>
+
+/* Stray bytes between segments, which some cameras write, lose nothing; after any other warning
+ * (a truncated scan, a damaged block) part of the picture would be made up. */
+static bool harmless(tjhandle tj)
+{
+    return tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous bytes");
+}
 
 tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixels,
                              tvlm_decoded *out, tvlm_error *err)
 {
     tjhandle tj = tjInitDecompress();
-    if (!tj)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!tj) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     int w = 0, h = 0, subsampling = 0, space = 0;
     tvlm_status status = TVLM_OK;
     if (tjDecompressHeader3(tj, data, (unsigned long)size, &w, &h, &subsampling, &space))
@@ -22,10 +29,11 @@ tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixe
                            "a CMYK JPEG (for printing): convert it to RGB first");
     else
         status = tvlm_decoded_alloc((uint32_t)w, (uint32_t)h, 3, max_pixels, out, err);
-    /* the accurate transform and smooth upsampling, as Pillow decodes; a warning (a truncated scan)
-     * is an error: half a picture would be described as if it were whole */
-    if (!status && tjDecompress2(tj, data, (unsigned long)size, out->data, w, 0, h, TJPF_RGB,
-                                 TJFLAG_ACCURATEDCT))
+    /* the accurate transform and smooth upsampling, as Pillow decodes */
+    if (!status &&
+        tjDecompress2(tj, data, (unsigned long)size, out->data, w, 0, h, TJPF_RGB,
+                      TJFLAG_ACCURATEDCT) &&
+        !harmless(tj))
         status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged JPEG: %s", tjGetErrorStr2(tj));
     tjDestroy(tj);
     return status;
@@ -46,8 +54,7 @@ int tvlm_exif_orientation(const uint8_t *data, size_t size)
 {
     ExifData *exif = exif_data_new_from_data(data, (unsigned)size);
     int orientation = 1;
-    if (!exif)
-        return 1;
+    if (!exif) return 1;
     ExifEntry *entry = exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
     if (entry && entry->format == EXIF_FORMAT_SHORT && entry->size >= 2)
         orientation = exif_get_short(entry->data, exif_data_get_byte_order(exif));

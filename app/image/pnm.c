@@ -27,16 +27,15 @@ static bool take_number(reader *r, uint32_t *out)
     uint32_t v = 0;
     size_t begin = r->at;
     for (; r->at < r->size && r->data[r->at] >= '0' && r->data[r->at] <= '9'; r->at++) {
-        if (v > 100000000)
-            return false;
+        if (v > 100000000) return false;
         v = 10 * v + (uint32_t)(r->data[r->at] - '0');
     }
     *out = v;
     return r->at > begin;
 }
 
-tvlm_status tvlm_decode_pnm(const uint8_t *data, size_t size, uint64_t max_pixels, tvlm_decoded *out,
-                            tvlm_error *err)
+tvlm_status tvlm_decode_pnm(const uint8_t *data, size_t size, uint64_t max_pixels,
+                            tvlm_decoded *out, tvlm_error *err)
 {
     reader r = {data, size, 2};
     uint32_t w, h, most;
@@ -48,8 +47,8 @@ tvlm_status tvlm_decode_pnm(const uint8_t *data, size_t size, uint64_t max_pixel
     TVLM_TRY(tvlm_decoded_alloc(w, h, channels, max_pixels, out, err));
     size_t n = (size_t)w * h * channels, wide = most > 255 ? 2 : 1;
     if ((size - r.at) / wide < n)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the PPM is truncated: %zu of %zu bytes", size - r.at,
-                         n * wide);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "the PPM is truncated: %zu of %zu bytes",
+                         size - r.at, n * wide);
     for (size_t i = 0; i < n; i++) {
         const uint8_t *p = data + r.at + i * wide;
         uint32_t v = wide == 2 ? (uint32_t)p[0] << 8 | p[1] : p[0];

@@ -17,7 +17,8 @@ tvlm_status tvlm_decode_webp(const uint8_t *data, size_t size, uint64_t max_pixe
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "an animated WebP: save the frame that you mean as a still picture");
     TVLM_TRY(tvlm_decoded_alloc((uint32_t)f.width, (uint32_t)f.height, 3, max_pixels, out, err));
-    if (!WebPDecodeRGBInto(data, size, out->data, (size_t)f.width * (size_t)f.height * 3, f.width * 3))
+    if (!WebPDecodeRGBInto(data, size, out->data, (size_t)f.width * (size_t)f.height * 3,
+                           f.width * 3))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
     return TVLM_OK;
 }

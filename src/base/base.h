@@ -22,8 +22,7 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
 #define TVLM_TRY(expr)                                                                             \
     do {                                                                                           \
         tvlm_status try_status = (expr);                                                           \
-        if (try_status != TVLM_OK)                                                                 \
-            return try_status;                                                                     \
+        if (try_status != TVLM_OK) return try_status;                                              \
     } while (0)
 
 struct tvlm_cancel {
@@ -37,20 +36,18 @@ static inline bool tvlm_cancelled(const tvlm_cancel *cancel)
 /* Checked size arithmetic: false on overflow, *out untouched then. */
 static inline bool tvlm_mul_size(size_t a, size_t b, size_t *out)
 {
-    if (b && a > SIZE_MAX / b)
-        return false;
+    if (b && a > SIZE_MAX / b) return false;
     *out = a * b;
     return true;
 }
 static inline bool tvlm_add_size(size_t a, size_t b, size_t *out)
 {
-    if (a > SIZE_MAX - b)
-        return false;
+    if (a > SIZE_MAX - b) return false;
     *out = a + b;
     return true;
 }
 
-#define TVLM_ALIGN ((size_t)64)
+#define TVLM_ALIGN    ((size_t)64)
 #define TVLM_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 static inline size_t tvlm_align_up(size_t n) /* caller guarantees n <= SIZE_MAX - 63 */
 {
@@ -99,7 +96,8 @@ typedef struct tvlm_mapfile {
     size_t size;
 } tvlm_mapfile;
 tvlm_status tvlm_mapfile_open(const char *path, tvlm_mapfile *out, tvlm_error *err);
-void tvlm_mapfile_release(const tvlm_mapfile *map, size_t offset, size_t size); /* drop pages read */
+void tvlm_mapfile_release(const tvlm_mapfile *map, size_t offset,
+                          size_t size); /* drop pages read */
 void tvlm_mapfile_close(tvlm_mapfile *map);
 
 /* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */

@@ -5,7 +5,8 @@
 
 #include "base/base.h"
 
-/* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture. */
+/* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture.
+ */
 enum {
     TVLM_CPU_AVX2 = 1u << 0, /* AVX2 + FMA + F16C, OS saves ymm */
 };

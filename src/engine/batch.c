@@ -2,9 +2,9 @@
  * Dynamic batching: calls on many threads share decoder passes.
  *
  * There is no thread of its own. A call queues its rows; the first to find no leader becomes it,
- * waits up to timeout_ms for others (or until max_batch_size calls are queued), runs one pass for all
- * and wakes them. A row's result does not depend on its company, so answers are those of running
- * alone. */
+ * waits up to timeout_ms for others (or until max_batch_size calls are queued), runs one pass for
+ * all and wakes them. A row's result does not depend on its company, so answers are those of
+ * running alone. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -45,8 +45,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
 {
     tvlm_batcher_params p;
     *out = NULL;
-    if (!engine)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
+    if (!engine) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
     tvlm_batcher_params_init(&p);
     TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_batcher_params", err));
     p.max_batch_size = p.max_batch_size ? p.max_batch_size : 8;
@@ -55,8 +54,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_size %u, the engine takes %u rows",
                          p.max_batch_size, engine->params.max_batch_rows);
     tvlm_batcher *b = calloc(1, sizeof *b);
-    if (!b)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!b) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     b->engine = engine;
     b->params = p;
     pthread_mutex_init(&b->lock, NULL);
@@ -73,8 +71,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
 
 void tvlm_batcher_free(tvlm_batcher *batcher)
 {
-    if (!batcher)
-        return;
+    if (!batcher) return;
     pthread_cond_destroy(&batcher->changed);
     pthread_mutex_destroy(&batcher->lock);
     free(batcher->rows);
@@ -113,8 +110,7 @@ static ticket *take_batch(tvlm_batcher *b, size_t *n_rows)
         tail = &t->next;
         calls++;
     }
-    if (!b->first)
-        b->last = NULL;
+    if (!b->first) b->last = NULL;
     return batch;
 }
 
@@ -124,11 +120,11 @@ static void run_batch(tvlm_batcher *b, ticket *batch, size_t n_rows)
 {
     size_t n_vocab = b->engine->model->config.lm.n_vocab;
     size_t cap = (size_t)b->params.max_batch_size * n_vocab;
-    if (batch->next && tvlm_forward(b->engine, b->rows, n_rows, NULL, b->logits, cap, NULL) == TVLM_OK) {
+    if (batch->next &&
+        tvlm_forward(b->engine, b->rows, n_rows, NULL, b->logits, cap, NULL) == TVLM_OK) {
         const float *from = b->logits;
         for (ticket *t = batch; t; t = t->next) {
-            if (t->n_wanted)
-                memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
+            if (t->n_wanted) memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
             from += t->n_wanted * n_vocab;
             t->status = TVLM_OK;
         }
@@ -144,8 +140,7 @@ static void lead(tvlm_batcher *b)
     struct timespec until = after_ms(b->params.timeout_ms);
     size_t n_rows;
     while (b->n_queued < b->params.max_batch_size)
-        if (pthread_cond_timedwait(&b->changed, &b->lock, &until) == ETIMEDOUT)
-            break;
+        if (pthread_cond_timedwait(&b->changed, &b->lock, &until) == ETIMEDOUT) break;
     ticket *batch = take_batch(b, &n_rows);
     pthread_mutex_unlock(&b->lock);
     run_batch(b, batch, n_rows);
@@ -157,7 +152,8 @@ static void lead(tvlm_batcher *b)
 }
 
 tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n_rows,
-                                 const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
+                                 const tvlm_cancel *cancel, float *logits, size_t cap,
+                                 tvlm_error *err)
 {
     ticket t = {.rows = rows, .n_rows = n_rows, .cancel = cancel, .logits = logits};
     for (size_t i = 0; i < n_rows; i++)
@@ -184,7 +180,6 @@ tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n
         pthread_cond_broadcast(&b->changed);
     }
     pthread_mutex_unlock(&b->lock);
-    if (t.status && err)
-        *err = t.error;
+    if (t.status && err) *err = t.error;
     return t.status;
 }

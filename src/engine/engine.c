@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what, tvlm_error *err)
+tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what,
+                             tvlm_error *err)
 {
     size_t given;
-    if (!in)
-        return TVLM_OK;
+    if (!in) return TVLM_OK;
     memcpy(&given, in, sizeof given);
     if (!given)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s.size is 0: use its _init function", what);
@@ -23,7 +23,7 @@ void tvlm_engine_params_init(tvlm_engine_params *params)
     *params = (tvlm_engine_params){.size = sizeof *params};
 }
 
-#define MAX_THREADS 64u
+#define MAX_THREADS    64u
 #define MAX_BATCH_ROWS 4096u
 
 tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_params *out,
@@ -56,8 +56,8 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
     tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = params->n_threads};
-    tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL, params->max_batch_rows,
-                         most_keys(model), NULL);
+    tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL,
+                         params->max_batch_rows, most_keys(model), NULL);
     if (tvlm_model_has_vision(model)) {
         size_t size = model->config.preprocess.image_size;
         tvlm_nn_fmap(&cx, size, size, 3);
@@ -68,8 +68,9 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
     *out = arena.peak;
     if (params->max_memory && *out > params->max_memory)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "the engine needs %zu bytes of scratch, the limit is %zu",
-                         *out, params->max_memory);
+        return tvlm_fail(err, TVLM_ERR_LIMIT,
+                         "the engine needs %zu bytes of scratch, the limit is %zu", *out,
+                         params->max_memory);
     return TVLM_OK;
 }
 
@@ -85,15 +86,13 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     tvlm_engine_params p;
     size_t scratch;
     *out = NULL;
-    if (!model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
     if (!model->block)
         return tvlm_fail(err, TVLM_ERR_STATE, "the model was opened with header_only");
     TVLM_TRY(tvlm_engine_params_read(params, &p, err));
     TVLM_TRY(tvlm_engine_scratch(model, &p, &scratch, err));
     tvlm_engine *e = calloc(1, sizeof *e);
-    if (!e)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!e) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     e->model = model;
     e->params = p;
     pthread_mutex_init(&e->lock, NULL);
@@ -101,10 +100,9 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     e->scratch = tvlm_aligned_alloc(scratch);
     tvlm_status status = TVLM_OK;
     if (!e->rows || !e->scratch)
-        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the engine's scratch takes %zu bytes",
-                           scratch);
-    if (!status && p.n_threads > 1)
-        status = tvlm_pool_new(p.n_threads, &e->pool, err);
+        status = tvlm_fail(err, TVLM_ERR_MEMORY,
+                           "out of memory: the engine's scratch takes %zu bytes", scratch);
+    if (!status && p.n_threads > 1) status = tvlm_pool_new(p.n_threads, &e->pool, err);
     if (status) {
         tvlm_engine_free(e);
         return status;
@@ -116,8 +114,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
 
 void tvlm_engine_free(tvlm_engine *engine)
 {
-    if (!engine)
-        return;
+    if (!engine) return;
     tvlm_pool_free(engine->pool);
     tvlm_aligned_free(engine->scratch);
     free(engine->rows);
@@ -151,8 +148,10 @@ static tvlm_status check_row(const tvlm_engine *engine, const tvlm_row *row, siz
     if (!s || s->model != engine->model)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: its session is of another model", i);
     if (s->kv.f16 != f16)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: sessions of one pass must share a kv_type", i);
-    if (!row->embedding && (row->token < 0 || (uint32_t)row->token >= engine->model->config.lm.n_vocab))
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "row %zu: sessions of one pass must share a kv_type", i);
+    if (!row->embedding &&
+        (row->token < 0 || (uint32_t)row->token >= engine->model->config.lm.n_vocab))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: id %d is not in the vocabulary", i,
                          (int)row->token);
     return TVLM_OK;
@@ -178,8 +177,8 @@ static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n
         bool follows = i && rows[i - 1].session == s; /* a prompt: no search */
         next = follows ? next + 1 : position_of(rows, i);
         if (next >= s->kv.n_ctx)
-            return tvlm_fail(err, TVLM_ERR_CONTEXT, "row %zu needs position %u, the context has %u", i,
-                             (unsigned)next + 1, (unsigned)s->kv.n_ctx);
+            return tvlm_fail(err, TVLM_ERR_CONTEXT, "row %zu needs position %u, the context has %u",
+                             i, (unsigned)next + 1, (unsigned)s->kv.n_ctx);
         bool sees = s->image && s->image->cross_kv;
         engine->rows[i] = (tvlm_decoder_row){.kv = &s->kv,
                                              .position = next,
@@ -200,8 +199,8 @@ static void advance(const tvlm_row *rows, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         tvlm_session *s = rows[i].session;
-        s->history[s->position++] =
-            (tvlm_history){rows[i].embedding ? UINT64_MAX : 0, rows[i].embedding ? -1 : rows[i].token};
+        s->history[s->position++] = (tvlm_history){rows[i].embedding ? UINT64_MAX : 0,
+                                                   rows[i].embedding ? -1 : rows[i].token};
     }
 }
 
@@ -210,8 +209,7 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
 {
     if (!engine || (!rows && n_rows))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", engine ? "rows" : "engine");
-    if (!n_rows)
-        return TVLM_OK;
+    if (!n_rows) return TVLM_OK;
     if (n_rows > engine->params.max_batch_rows)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_rows,
                          engine->params.max_batch_rows);
@@ -222,8 +220,10 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
     tvlm_cx cx = tvlm_engine_begin(engine, cancel);
     tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, &max_keys, err);
     if (!status && wanted && (!logits || cap / model->config.lm.n_vocab < wanted))
-        status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits has room for %zu floats, %zu rows of %u "
-                           "are wanted", cap, wanted, (unsigned)model->config.lm.n_vocab);
+        status = tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                           "logits has room for %zu floats, %zu rows of %u "
+                           "are wanted",
+                           cap, wanted, (unsigned)model->config.lm.n_vocab);
     if (!status) {
         tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, engine->rows, n_rows,
                              max_keys, logits);

@@ -56,15 +56,13 @@ static bool send(stream *s, size_t until)
 /* Appends a token's bytes. TVLM_FINISH_* when the text ends here, -1 to go on. */
 static int append(stream *s, int32_t id)
 {
-    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id))
-        return -1;
+    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id)) return -1;
     tvlm_str piece = tvlm_tokenizer_piece(s->session->model->tokenizer, id);
     while (s->trim && !s->len && piece.len && piece.data[0] == ' ') {
         piece.data++;
         piece.len--;
     }
-    if (piece.len)
-        memcpy(s->session->text + s->len, piece.data, piece.len);
+    if (piece.len) memcpy(s->session->text + s->len, piece.data, piece.len);
     s->len += piece.len;
     size_t stop = find_stop(s, s->sent);
     if (stop != SIZE_MAX) {
@@ -90,29 +88,25 @@ static tvlm_status next_logits(tvlm_engine *engine, tvlm_session *s, const tvlm_
 }
 
 static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
-                          const tvlm_generate_params *p, double begin, tvlm_result *r, tvlm_error *err)
+                          const tvlm_generate_params *p, double begin, tvlm_result *r,
+                          tvlm_error *err)
 {
     const tvlm_config *c = &s->model->config;
     uint64_t state = p->sampling.seed;
     int finish = -1;
     while (finish < 0) {
-        int32_t id = tvlm_sampler_choose(s->model->tokenizer, s->logits, c->lm.n_vocab, &p->sampling,
-                                         s->ids, r->n_ids, s->candidates, &state);
-        if (!r->n_ids)
-            r->first_token_ms = tvlm_now_ms() - begin;
+        int32_t id = tvlm_sampler_choose(s->model->tokenizer, s->logits, c->lm.n_vocab,
+                                         &p->sampling, s->ids, r->n_ids, s->candidates, &state);
+        if (!r->n_ids) r->first_token_ms = tvlm_now_ms() - begin;
         s->ids[r->n_ids++] = id;
         if (ends(c, id)) {
-            if (!p->ignore_eos)
-                finish = TVLM_FINISH_STOP;
+            if (!p->ignore_eos) finish = TVLM_FINISH_STOP;
         } else {
             finish = append(out, id);
         }
-        if (finish < 0 && r->n_ids == p->max_tokens)
-            finish = TVLM_FINISH_LENGTH;
-        if (finish < 0 && s->position == s->params.n_ctx)
-            finish = TVLM_FINISH_CONTEXT;
-        if (finish < 0)
-            TVLM_TRY(next_logits(engine, s, p, id, err));
+        if (finish < 0 && r->n_ids == p->max_tokens) finish = TVLM_FINISH_LENGTH;
+        if (finish < 0 && s->position == s->params.n_ctx) finish = TVLM_FINISH_CONTEXT;
+        if (finish < 0) TVLM_TRY(next_logits(engine, s, p, id, err));
     }
     r->finish = (tvlm_finish)finish;
     return TVLM_OK;
@@ -124,11 +118,9 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     tvlm_generate_params_init(out);
     TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_generate_params", err));
     out->max_tokens = out->max_tokens ? out->max_tokens : 256;
-    if (!out->stop && out->n_stop)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
+    if (!out->stop && out->n_stop) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
     for (size_t i = 0; i < out->n_stop; i++)
-        if (!out->stop[i])
-            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is NULL", i);
+        if (!out->stop[i]) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is NULL", i);
     return TVLM_OK;
 }
 
@@ -139,18 +131,19 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
     tvlm_result unused, *r = result ? result : &unused;
     *r = (tvlm_result){0};
     if (!engine || !session || !prompt || session->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine, session or prompt is NULL or of another model");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "engine, session or prompt is NULL or of another model");
     TVLM_TRY(read_params(params, &p, err));
     double begin = tvlm_now_ms();
     TVLM_TRY(tvlm_session_prefill(engine, session, prompt, p.cancel, p.batcher, NULL, 0,
                                   &r->n_reused_rows, err));
     r->n_prompt_rows = tvlm_prompt_rows(prompt);
     r->prefill_ms = tvlm_now_ms() - begin;
-    stream out = {.params = &p,
-                  .session = session,
-                  .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
+    stream out = {
+        .params = &p, .session = session, .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
     tvlm_status status = decode(engine, session, &out, &p, begin, r, err);
-    out.len = tvlm_utf8_whole(session->text, out.len); /* an answer cut inside a character ends before it */
+    out.len = tvlm_utf8_whole(session->text,
+                              out.len); /* an answer cut inside a character ends before it */
     if (!status && r->finish != TVLM_FINISH_CALLBACK && out.len > out.sent && !send(&out, out.len))
         r->finish = TVLM_FINISH_CALLBACK;
     r->text = session->text;
@@ -169,8 +162,7 @@ tvlm_status tvlm_sample(const tvlm_model *model, const float *logits, const tvlm
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model, logits, state or id is NULL");
     uint32_t n = model->config.lm.n_vocab;
     tvlm_candidate *scratch = tvlm_aligned_alloc(n * sizeof *scratch);
-    if (!scratch)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!scratch) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     *id = tvlm_sampler_choose(model->tokenizer, logits, n, sampling ? sampling : &greedy, recent,
                               n_recent, scratch, state);
     tvlm_aligned_free(scratch);

@@ -14,8 +14,7 @@ void tvlm_encode_params_init(tvlm_encode_params *params)
 
 static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
 {
-    if (!p || !p->data)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no pixels");
+    if (!p || !p->data) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no pixels");
     if (!p->width || !p->height)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty picture: %ux%u", (unsigned)p->width,
                          (unsigned)p->height);
@@ -81,7 +80,8 @@ static size_t vision_floats(const tvlm_model *m)
 
 static size_t cross_floats(const tvlm_model *m)
 {
-    return m->config.lm.cross_attention ? tvlm_cross_kv_floats(&m->config.lm, m->n_image_tokens) : 0;
+    return m->config.lm.cross_attention ? tvlm_cross_kv_floats(&m->config.lm, m->n_image_tokens)
+                                        : 0;
 }
 
 size_t tvlm_image_bytes(const tvlm_model *m)
@@ -111,8 +111,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     double begin = tvlm_now_ms();
     float *input = tvlm_nn_fmap(&cx, size, size, 3).data;
     float *vision = tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim).data;
-    if (image->vision)
-        vision = image->vision;
+    if (image->vision) vision = image->vision;
     tvlm_status status =
         tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
@@ -121,8 +120,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         if (image->cross_kv)
             tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
                                   model->n_image_tokens, image->cross_kv);
-        if (!tvlm_nn_ok(&cx))
-            status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+        if (!tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     }
     tvlm_engine_end(engine);
     return status;
@@ -133,8 +131,7 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
 {
     tvlm_encode_params p;
     *out = NULL;
-    if (!engine)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
+    if (!engine) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
     const tvlm_model *model = engine->model;
     tvlm_encode_params_init(&p);
     TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_encode_params", err));
@@ -146,20 +143,16 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     if (tvlm_model_stage(model) < needed)
         return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode pictures have not arrived");
     tvlm_image *image = calloc(1, sizeof *image);
-    if (!image)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     image->model = model;
     image->tokens = malloc(token_floats(model) * sizeof(float));
-    if (cross_floats(model))
-        image->cross_kv = malloc(cross_floats(model) * sizeof(float));
-    if (p.keep_vision_tokens)
-        image->vision = malloc(vision_floats(model) * sizeof(float));
+    if (cross_floats(model)) image->cross_kv = malloc(cross_floats(model) * sizeof(float));
+    if (p.keep_vision_tokens) image->vision = malloc(vision_floats(model) * sizeof(float));
     tvlm_status status = TVLM_OK;
     if (!image->tokens || (cross_floats(model) && !image->cross_kv) ||
         (p.keep_vision_tokens && !image->vision))
         status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    if (!status)
-        status = encode(engine, pixels, &p, image, err);
+    if (!status) status = encode(engine, pixels, &p, image, err);
     if (status) {
         tvlm_image_free(image);
         return status;
@@ -171,8 +164,7 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
 
 void tvlm_image_free(tvlm_image *image)
 {
-    if (!image)
-        return;
+    if (!image) return;
     free(image->tokens);
     free(image->vision);
     free(image->cross_kv);

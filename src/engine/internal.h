@@ -52,10 +52,10 @@ struct tvlm_session {
     uint32_t position;
     const tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to */
     uint64_t image_hash;
-    float *logits;           /* [n_vocab] of the last row */
+    float *logits;              /* [n_vocab] of the last row */
     tvlm_candidate *candidates; /* [n_vocab] */
-    int32_t *ids;            /* [n_ctx] generated */
-    char *text;              /* the answer, whole */
+    int32_t *ids;               /* [n_ctx] generated */
+    char *text;                 /* the answer, whole */
     size_t text_cap;
 };
 

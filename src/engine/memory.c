@@ -3,7 +3,8 @@
 #include "engine/internal.h"
 
 tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_params *engine,
-                                 const tvlm_session_params *session, tvlm_memory *out, tvlm_error *err)
+                                 const tvlm_session_params *session, tvlm_memory *out,
+                                 tvlm_error *err)
 {
     tvlm_engine_params e;
     tvlm_session_params s;
@@ -18,7 +19,6 @@ tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_para
     out->engine_bytes = tvlm_engine_bytes(&e, scratch);
     out->session_bytes = session_bytes;
     out->image_bytes = tvlm_image_bytes(model);
-    out->total_bytes =
-        out->model_bytes + out->engine_bytes + out->session_bytes + out->image_bytes;
+    out->total_bytes = out->model_bytes + out->engine_bytes + out->session_bytes + out->image_bytes;
     return TVLM_OK;
 }

@@ -5,17 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PROMPT_BYTES ((size_t)64 << 20) /* hard cap; sessions have limits of their own */
+#define MAX_PROMPT_BYTES  ((size_t)64 << 20) /* hard cap; sessions have limits of their own */
 #define MAX_PROMPT_IMAGES ((size_t)1024)
 
 tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_error *err)
 {
     *out = NULL;
-    if (!model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
     tvlm_prompt *p = calloc(1, sizeof *p);
-    if (!p)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     p->model = model;
     *out = p;
     return TVLM_OK;
@@ -23,8 +21,7 @@ tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_err
 
 void tvlm_prompt_free(tvlm_prompt *prompt)
 {
-    if (!prompt)
-        return;
+    if (!prompt) return;
     free(prompt->ids);
     free(prompt->images);
     free(prompt);
@@ -45,12 +42,10 @@ size_t tvlm_prompt_rows(const tvlm_prompt *prompt)
 
 static tvlm_status reserve_ids(tvlm_prompt *p, size_t more, tvlm_error *err)
 {
-    if (p->cap_ids - p->n_ids >= more)
-        return TVLM_OK;
+    if (p->cap_ids - p->n_ids >= more) return TVLM_OK;
     size_t cap = p->n_ids + more + p->n_ids / 2 + 64;
     int32_t *grown = realloc(p->ids, cap * sizeof *grown);
-    if (!grown)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     p->ids = grown;
     p->cap_ids = cap;
     return TVLM_OK;
@@ -66,8 +61,7 @@ static tvlm_status add_spans(tvlm_prompt *p, const tvlm_span *spans, size_t n, t
                              MAX_PROMPT_BYTES);
         bytes += spans[i].text.len;
     }
-    if (!bytes)
-        return TVLM_OK;
+    if (!bytes) return TVLM_OK;
     const tvlm_tokenizer *t = p->model->tokenizer;
     TVLM_TRY(reserve_ids(p, bytes / 2 + 16, err));
     TVLM_TRY(tvlm_tokenizer_encode_spans(t, spans, n, p->ids + p->n_ids, p->cap_ids - p->n_ids,
@@ -88,8 +82,7 @@ tvlm_status tvlm_prompt_add_ids(tvlm_prompt *p, const int32_t *ids, size_t n, tv
         if (ids[i] < 0 || (uint32_t)ids[i] >= p->model->config.lm.n_vocab)
             return tvlm_fail(err, TVLM_ERR_ARGUMENT, "id %d is not in the vocabulary", (int)ids[i]);
     TVLM_TRY(reserve_ids(p, n, err));
-    if (n)
-        memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
+    if (n) memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
     p->n_ids += n;
     return TVLM_OK;
 }
@@ -97,11 +90,13 @@ tvlm_status tvlm_prompt_add_ids(tvlm_prompt *p, const int32_t *ids, size_t n, tv
 tvlm_status tvlm_prompt_add_text(tvlm_prompt *p, const char *text, size_t len, bool parse_special,
                                  tvlm_error *err)
 {
-    if (!text && len)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "text is NULL");
+    if (!text && len) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "text is NULL");
     if (!p->n_ids && p->model->config.add_bos && p->model->config.bos_id >= 0)
         TVLM_TRY(tvlm_prompt_add_ids(p, &p->model->config.bos_id, 1, err));
-    tvlm_span span = {{text, len}, parse_special};
+    tvlm_span span = {
+        {text, len},
+        parse_special
+    };
     return add_spans(p, &span, 1, err);
 }
 
@@ -119,14 +114,12 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *p, const tvlm_image *image, tvlm_
     if (p->n_images == p->cap_images) {
         size_t cap = 2 * p->cap_images + 4;
         const tvlm_image **grown = realloc(p->images, cap * sizeof *grown);
-        if (!grown)
-            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+        if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
         p->images = grown;
         p->cap_images = cap;
     }
     p->images[p->n_images++] = image;
-    if (!cross)
-        p->ids[p->n_ids++] = TVLM_IMAGE_ID;
+    if (!cross) p->ids[p->n_ids++] = TVLM_IMAGE_ID;
     return TVLM_OK;
 }
 
@@ -155,8 +148,7 @@ static tvlm_status take_piece(void *ctx, const tvlm_piece *piece, tvlm_error *er
     if (r->n == r->cap) {
         size_t cap = 2 * r->cap + 16;
         tvlm_span *grown = realloc(r->spans, cap * sizeof *grown);
-        if (!grown)
-            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+        if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
         r->spans = grown;
         r->cap = cap;
     }
@@ -173,8 +165,7 @@ tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, 
     renderer r = {.prompt = prompt};
     tvlm_status status =
         tvlm_chat_render(prompt->model->config.chat, messages, n, take_piece, &r, err);
-    if (!status)
-        status = flush(&r, err);
+    if (!status) status = flush(&r, err);
     free(r.spans);
     return status;
 }

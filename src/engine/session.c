@@ -53,9 +53,9 @@ tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p
     if (kv > SIZE_MAX / 4)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a cache of %u positions overflows memory",
                          (unsigned)p->n_ctx);
-    *out = sizeof(tvlm_session) + kv +
-           p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) + sizeof(int32_t) + logits_bytes(m) +
-           m->config.lm.n_vocab * sizeof(tvlm_candidate) + tvlm_session_text_cap(m, p->n_ctx);
+    *out = sizeof(tvlm_session) + kv + p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) +
+           sizeof(int32_t) + logits_bytes(m) + m->config.lm.n_vocab * sizeof(tvlm_candidate) +
+           tvlm_session_text_cap(m, p->n_ctx);
     if (p->max_memory && *out > p->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the session needs %zu bytes, the limit is %zu", *out,
                          p->max_memory);
@@ -68,17 +68,17 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     tvlm_session_params p;
     size_t bytes;
     *out = NULL;
-    if (!model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
     TVLM_TRY(tvlm_session_params_read(model, params, &p, err));
     TVLM_TRY(tvlm_session_bytes(model, &p, &bytes, err));
     tvlm_session *s = calloc(1, sizeof *s);
-    if (!s)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!s) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     const tvlm_decoder_config *c = &model->config.lm;
     s->model = model;
     s->params = p;
-    s->kv = (tvlm_kv){.f16 = p.kv_type == TVLM_KV_F16, .n_layers = c->n_layers, .n_ctx = p.n_ctx,
+    s->kv = (tvlm_kv){.f16 = p.kv_type == TVLM_KV_F16,
+                      .n_layers = c->n_layers,
+                      .n_ctx = p.n_ctx,
                       .row = (size_t)c->n_kv_heads * c->head_dim};
     s->kv.data = tvlm_aligned_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16));
     s->history = malloc(p.n_ctx * sizeof *s->history);
@@ -97,8 +97,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
 
 void tvlm_session_free(tvlm_session *session)
 {
-    if (!session)
-        return;
+    if (!session) return;
     tvlm_aligned_free(session->kv.data);
     free(session->history);
     free(session->ids);
@@ -139,8 +138,7 @@ static bool next_row(walker *w, tvlm_history *source, const float **embedding)
     const tvlm_prompt *p = w->prompt;
     const tvlm_model *m = p->model;
     *embedding = NULL;
-    if (w->id == p->n_ids)
-        return false;
+    if (w->id == p->n_ids) return false;
     if (p->ids[w->id] != TVLM_IMAGE_ID) {
         *source = (tvlm_history){0, p->ids[w->id++]};
         return true;
@@ -156,7 +154,8 @@ static bool next_row(walker *w, tvlm_history *source, const float **embedding)
     return true;
 }
 
-/* Rows at the front that the session holds already; the last row is always computed, for its logits. */
+/* Rows at the front that the session holds already; the last row is always computed, for its
+ * logits. */
 static uint32_t common_prefix(const tvlm_session *s, const tvlm_prompt *prompt, size_t rows)
 {
     walker w = {prompt, 0, 0, 0};
@@ -175,8 +174,7 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
     if (p->model != s->model)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt was built for another model");
     *rows = tvlm_prompt_rows(p);
-    if (!*rows)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt is empty");
+    if (!*rows) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt is empty");
     if (p->text_bytes > s->params.max_prompt_bytes)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu bytes of text, the limit is %zu",
                          p->text_bytes, s->params.max_prompt_bytes);
@@ -184,20 +182,19 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu pictures, the limit is %u",
                          p->n_images, (unsigned)s->params.max_images);
     if (*rows > s->params.n_ctx)
-        return tvlm_fail(err, TVLM_ERR_CONTEXT, "the prompt needs %zu positions, the context has %u",
-                         *rows, (unsigned)s->params.n_ctx);
+        return tvlm_fail(err, TVLM_ERR_CONTEXT,
+                         "the prompt needs %zu positions, the context has %u", *rows,
+                         (unsigned)s->params.n_ctx);
     return TVLM_OK;
 }
 
 /* Tiny-VLM: another picture makes every cached row another row. */
 static void attach_image(tvlm_session *s, const tvlm_prompt *p)
 {
-    if (!s->model->config.lm.cross_attention)
-        return;
+    if (!s->model->config.lm.cross_attention) return;
     const tvlm_image *image = p->n_images ? p->images[0] : NULL;
     uint64_t hash = image ? image->hash : 0;
-    if (hash != s->image_hash)
-        tvlm_session_reset(s);
+    if (hash != s->image_hash) tvlm_session_reset(s);
     s->image = image;
     s->image_hash = hash;
 }
@@ -209,8 +206,10 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
     size_t rows = 0, n_vocab = s->model->config.lm.n_vocab;
     TVLM_TRY(check_prompt(s, prompt, &rows, err));
     if (logits && cap / n_vocab < rows)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits has room for %zu floats, %zu rows of %zu are "
-                         "wanted", cap, rows, n_vocab);
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "logits has room for %zu floats, %zu rows of %zu are "
+                         "wanted",
+                         cap, rows, n_vocab);
     attach_image(s, prompt);
     uint32_t keep = logits ? 0 : common_prefix(s, prompt, rows);
     tvlm_session_truncate(s, keep);
@@ -237,8 +236,7 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
         memcpy(s->history + position, source, n * sizeof *source);
         at += n;
     }
-    if (logits)
-        memcpy(s->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
+    if (logits) memcpy(s->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
     return TVLM_OK;
 }
 
@@ -247,6 +245,7 @@ tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session, const 
 {
     size_t reused;
     if (!engine || !session || !prompt || session->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine, session or prompt is NULL or of another model");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "engine, session or prompt is NULL or of another model");
     return tvlm_session_prefill(engine, session, prompt, cancel, NULL, logits, cap, &reused, err);
 }

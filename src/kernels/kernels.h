@@ -10,7 +10,7 @@
 /* Epilogue activations. */
 typedef enum tvlm_act {
     TVLM_ACT_NONE = 0,
-    TVLM_ACT_GELU = 1,  /* exact: x/2 (1 + erf(x/sqrt 2)) */
+    TVLM_ACT_GELU = 1, /* exact: x/2 (1 + erf(x/sqrt 2)) */
     TVLM_ACT_RELU = 2,
     TVLM_ACT_RELU6 = 3,
     TVLM_ACT_SIGMOID = 4
@@ -52,7 +52,8 @@ typedef struct tvlm_gemm {
 bool tvlm_gemm_packed_size(tvlm_type type, size_t n, size_t k, size_t *out);
 /* Packs n_rows (<= NR) file-layout rows src into the panel that starts at weight row n0 (a
  * multiple of NR); missing rows of the panel become zeros. */
-void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows, size_t k);
+void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                    size_t k);
 /* The inverse for one row: dst[k] floats (embedding lookup). */
 void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst);
 
@@ -88,7 +89,8 @@ typedef struct tvlm_dwconv_args {
  *   yq = clamp(rint(acc * mult[n] + beta[n]), lo, hi)    one int->float conversion, one float
  *        multiply, one float add (never fused), round half to even: bit-equal on every tier.
  * mult = sx*sw[n]/sy, beta = b[n]/sy + zy; lo/hi carry the activation (ReLU6 -> q(0)..q(6)).
- * With residual rq (u8, zero point zr): yq = clamp(rint((acc*mult + beta) + (rq - zr)*rmult), lo, hi).*/
+ * With residual rq (u8, zero point zr): yq = clamp(rint((acc*mult + beta) + (rq - zr)*rmult), lo,
+ * hi).*/
 typedef struct tvlm_qgemm_args {
     const uint8_t *x;
     size_t ldx;
@@ -105,7 +107,8 @@ typedef struct tvlm_qgemm_args {
     uint8_t lo, hi;
     size_t n, k;
 } tvlm_qgemm_args;
-/* Packed int8 [n][k]: panels of NR rows, k padded to a multiple of 4 with zeros: panel[k/4][NR][4]. */
+/* Packed int8 [n][k]: panels of NR rows, k padded to a multiple of 4 with zeros: panel[k/4][NR][4].
+ */
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out);
 void tvlm_qgemm_pack(int8_t *packed, const int8_t *src, size_t n0, size_t n_rows, size_t k);
 
@@ -122,7 +125,8 @@ typedef struct tvlm_qdwconv_args {
     uint8_t lo, hi;
 } tvlm_qdwconv_args;
 
-/* ---- the table ---------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------
+ */
 typedef struct tvlm_kernels {
 #define TVLM_KERNEL(name, ret, params) ret(*name) params;
 #include "kernels/kernels.def"

@@ -30,11 +30,14 @@ static inline float tvlm_pow2i(int32_t n) /* -126 <= n <= 127 */
     memcpy(&f, &bits, sizeof f);
     return f;
 }
-/* p * 2^n for n = t - MAGIC in [-160, 160]: two factors, so that the result may be subnormal. */
+/* p * 2^n for n = t - MAGIC in [-160, 160], taken from the bits of t, so that a NaN is no undefined
+ * conversion; two factors, so that the result may be subnormal. */
 static inline float tvlm_scale2_1(float p, float t)
 {
-    int32_t n = (int32_t)(t - TVLM_ROUND_MAGIC);
-    int32_t half = (n + 256) / 2 - 128;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    int32_t n = (int32_t)(bits - 0x4b400000u); /* the bits of MAGIC */
+    int32_t half = (n + 256) / 2 - 128;        /* floor(n / 2) */
     return p * tvlm_pow2i(half) * tvlm_pow2i(n - half);
 }
 

@@ -105,8 +105,8 @@ void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, si
         }
         tvlm_block_layout layout = tvlm_block_layout_of(type);
         for (size_t b = 0; b < k / TVLM_BLOCK; b++)
-            pack_block_row(&layout, panel + b * layout.bytes,
-                           row + b * tvlm_type_block_bytes(type), r);
+            pack_block_row(&layout, panel + b * layout.bytes, row + b * tvlm_type_block_bytes(type),
+                           r);
     }
 }
 
@@ -140,8 +140,7 @@ void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out)
 {
     size_t rows, depth;
-    if (!tvlm_add_size(n, TVLM_GEMM_NR - 1, &rows) || !tvlm_add_size(k, 3, &depth))
-        return false;
+    if (!tvlm_add_size(n, TVLM_GEMM_NR - 1, &rows) || !tvlm_add_size(k, 3, &depth)) return false;
     return tvlm_mul_size(rows / TVLM_GEMM_NR * TVLM_GEMM_NR, depth / 4 * 4, out);
 }
 

@@ -70,10 +70,9 @@ static inline float tvlm_sum8(const float lane[8])
 static inline int tvlm_block_code(const tvlm_block_layout *layout, const unsigned char *block,
                                   size_t k, size_t r)
 {
-    if (layout->bits == 8)
-        return ((const int8_t *)(block + layout->code_at))[k * TVLM_GEMM_NR + r];
-    uint32_t word = ((const uint32_t *)(const void *)(block + layout->code_at))
-                        [k / 8 * TVLM_GEMM_NR + r];
+    if (layout->bits == 8) return ((const int8_t *)(block + layout->code_at))[k * TVLM_GEMM_NR + r];
+    uint32_t word =
+        ((const uint32_t *)(const void *)(block + layout->code_at))[k / 8 * TVLM_GEMM_NR + r];
     uint32_t code = word >> (4 * (k % 8)) & 15;
     if (layout->bits == 5)
         code |= (((const uint32_t *)(const void *)(block + layout->high_at))[r] >> k & 1) << 4;

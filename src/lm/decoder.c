@@ -3,12 +3,13 @@
  *
  *   h = embedding
  *   per layer:  h += Wo attention(rope(Wq n), rope(Wk n), Wv n),      n = rms(h; attn_norm)
- *               h += tanh(g) Wo' attention(Wq' n', K_image, V_image), n' = rms(h; cross_norm)  [Tiny-VLM]
- *               h += Wdown (silu(Wgate n") * Wup n"),                 n" = rms(h; ffn_norm)
- *   logits = rms(h; output_norm) Wout^T
+ *               h += tanh(g) Wo' attention(Wq' n', K_image, V_image), n' = rms(h; cross_norm)
+ * [Tiny-VLM] h += Wdown (silu(Wgate n") * Wup n"),                 n" = rms(h; ffn_norm) logits =
+ * rms(h; output_norm) Wout^T
  *
- * References: transformers modeling_qwen2.py, modeling_llama.py; Flamingo (arXiv:2204.14198) for the
- * gated cross-attention. Linears run over all rows at once; attention takes each row's own cache. */
+ * References: transformers modeling_qwen2.py, modeling_llama.py; Flamingo (arXiv:2204.14198) for
+ * the gated cross-attention. Linears run over all rows at once; attention takes each row's own
+ * cache. */
 #include "lm/decoder.h"
 
 #include "lm/rope.h"
@@ -82,7 +83,8 @@ static void embed(pass *p, const tvlm_linear *table)
         if (r->embedding)
             memcpy(p->h + i * d, r->embedding, d * sizeof(float));
         else
-            tvlm_gemm_unpack_row(table->gemm->type, table->weight, (size_t)r->token, d, p->h + i * d);
+            tvlm_gemm_unpack_row(table->gemm->type, table->weight, (size_t)r->token, d,
+                                 p->h + i * d);
         tvlm_rope_table(p->cs + i * hd, inv_freq, hd, r->position);
     }
 }
@@ -120,10 +122,10 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     tvlm_nn_linear(cx, &l->q, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->q);
     tvlm_nn_linear(cx, &l->k, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->k);
     tvlm_nn_linear(cx, &l->v, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->v);
-    if (tvlm_nn_live(cx))
-        append_kv(p, layer);
-    tvlm_nn_attention_rows(cx, p->q, p->q_dim, p->keys, p->m, p->kv_dim, f16, p->max_keys, c->n_heads,
-                           c->n_kv_heads, c->head_dim, 1.0f / sqrtf((float)c->head_dim), p->a);
+    if (tvlm_nn_live(cx)) append_kv(p, layer);
+    tvlm_nn_attention_rows(cx, p->q, p->q_dim, p->keys, p->m, p->kv_dim, f16, p->max_keys,
+                           c->n_heads, c->n_kv_heads, c->head_dim, 1.0f / sqrtf((float)c->head_dim),
+                           p->a);
     tvlm_nn_linear(cx, &l->o, TVLM_ACT_NONE, p->a, p->m, 1.0f, p->h, p->h);
 }
 
@@ -140,8 +142,7 @@ static void cross_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer
         p->keys[i] = (tvlm_attn_row){k, k ? k + map : NULL, k ? r->n_cross : 0};
         most = p->keys[i].n_keys > most ? p->keys[i].n_keys : most;
     }
-    if (p->rows && !most)
-        return;
+    if (p->rows && !most) return;
     tvlm_nn_rmsnorm(cx, &l->cross_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linear(cx, &l->cross_q, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->q);
     tvlm_nn_attention_rows(cx, p->q, p->q_dim, p->keys, p->m, p->kv_dim, false,
@@ -158,8 +159,7 @@ static void feed_forward(pass *p, const tvlm_decoder_layer *l)
     tvlm_nn_rmsnorm(cx, &l->ffn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linear(cx, &l->gate, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->gate);
     tvlm_nn_linear(cx, &l->up, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->up);
-    if (tvlm_nn_live(cx))
-        cx->kernels->silu_mul(p->gate, p->gate, p->up, p->m * c->n_ff);
+    if (tvlm_nn_live(cx)) cx->kernels->silu_mul(p->gate, p->gate, p->up, p->m * c->n_ff);
     tvlm_nn_linear(cx, &l->down, TVLM_ACT_NONE, p->gate, p->m, 1.0f, p->h, p->h);
 }
 
@@ -168,18 +168,16 @@ static void head(pass *p, const tvlm_decoder *w, float *logits)
 {
     size_t d = p->c->n_embd, wanted = 0;
     for (size_t i = 0; tvlm_nn_live(p->cx) && i < p->m; i++)
-        if (p->rows[i].want_logits)
-            memcpy(p->n + wanted++ * d, p->h + i * d, d * sizeof(float));
-    if (!tvlm_nn_live(p->cx))
-        wanted = p->m;
-    if (!wanted)
-        return;
+        if (p->rows[i].want_logits) memcpy(p->n + wanted++ * d, p->h + i * d, d * sizeof(float));
+    if (!tvlm_nn_live(p->cx)) wanted = p->m;
+    if (!wanted) return;
     tvlm_nn_rmsnorm(p->cx, &w->output_norm, p->c->rms_eps, p->n, wanted, d, p->n);
     tvlm_nn_linear(p->cx, &w->output, TVLM_ACT_NONE, p->n, wanted, 1.0f, NULL, logits);
 }
 
 void tvlm_decoder_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder_config *c,
-                          const tvlm_decoder_row *rows, size_t n_rows, size_t max_keys, float *logits)
+                          const tvlm_decoder_row *rows, size_t n_rows, size_t max_keys,
+                          float *logits)
 {
     size_t mark = tvlm_arena_mark(cx->arena);
     pass p = {.cx = cx, .c = c, .rows = tvlm_nn_live(cx) ? rows : NULL, .m = n_rows};
@@ -196,17 +194,14 @@ void tvlm_decoder_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder
     p.up = floats(&p, c->n_ff);
     p.cs = floats(&p, c->head_dim);
     p.keys = tvlm_arena_alloc(cx->arena, n_rows, sizeof *p.keys);
-    if (p.rows)
-        embed(&p, &w->token_embd);
+    if (p.rows) embed(&p, &w->token_embd);
     static const tvlm_decoder_layer none; /* measuring a model without weights */
     for (uint32_t i = 0; i < c->n_layers && tvlm_nn_ok(cx); i++) {
         const tvlm_decoder_layer *l = p.rows ? &w->layers[i] : &none;
         self_attention(&p, l, i);
-        if (c->cross_attention)
-            cross_attention(&p, l, i);
+        if (c->cross_attention) cross_attention(&p, l, i);
         feed_forward(&p, l);
-        if (!p.rows)
-            break; /* every layer takes the same scratch */
+        if (!p.rows) break; /* every layer takes the same scratch */
     }
     head(&p, w, logits);
     tvlm_arena_release(cx->arena, mark);

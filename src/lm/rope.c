@@ -13,16 +13,23 @@ void tvlm_rope_frequencies(double *inv_freq, size_t d, double theta)
 /* pi/2 in two parts: the first has 33 significant bits, so that its product with a quadrant number
  * up to 2^20 is exact. */
 #define HALF_PI_HIGH 1.57079632673412561417e+00
-#define HALF_PI_LOW 6.07710050650619224932e-11
+#define HALF_PI_LOW  6.07710050650619224932e-11
 
 static void sin_cos(double angle, double *sine, double *cosine)
 {
     double quadrant = rint(angle * 0.63661977236758134308); /* 2/pi */
     double x = (angle - quadrant * HALF_PI_HIGH) - quadrant * HALF_PI_LOW, z = x * x;
-    double s = x * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 +
-               z * (-1.0 / 39916800 + z * (1.0 / 6227020800.0)))))));
-    double c = 1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 +
-               z * (-1.0 / 3628800 + z * (1.0 / 479001600 + z * (-1.0 / 87178291200.0)))))));
+    double s =
+        x * (1 + z * (-1.0 / 6 +
+                      z * (1.0 / 120 + z * (-1.0 / 5040 +
+                                            z * (1.0 / 362880 + z * (-1.0 / 39916800 +
+                                                                     z * (1.0 / 6227020800.0)))))));
+    double c =
+        1 + z * (-1.0 / 2 +
+                 z * (1.0 / 24 + z * (-1.0 / 720 +
+                                      z * (1.0 / 40320 + z * (-1.0 / 3628800 +
+                                                              z * (1.0 / 479001600 +
+                                                                   z * (-1.0 / 87178291200.0)))))));
     switch ((int64_t)quadrant & 3) {
     case 0:
         *sine = s, *cosine = c;

@@ -23,8 +23,7 @@ static void sift_down(tvlm_candidate *c, size_t n, size_t i)
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
         if (child + 1 < n && before(&c[child], &c[child + 1])) /* the last of all at the root */
             child++;
-        if (!before(&c[i], &c[child]))
-            return;
+        if (!before(&c[i], &c[child])) return;
         tvlm_candidate swap = c[i];
         c[i] = c[child];
         c[child] = swap;
@@ -47,8 +46,7 @@ static void sort(tvlm_candidate *c, size_t n)
 static bool was_recent(const int32_t *recent, size_t n, int32_t id)
 {
     for (size_t i = 0; i < n; i++)
-        if (recent[i] == id)
-            return true;
+        if (recent[i] == id) return true;
     return false;
 }
 
@@ -86,8 +84,7 @@ static size_t keep_top_p(tvlm_candidate *c, size_t n, float top_p)
     softmax(c, n, 1.0f);
     for (size_t i = 0; i < n; i++) {
         sum += (double)c[i].p;
-        if (sum >= (double)top_p)
-            return i + 1;
+        if (sum >= (double)top_p) return i + 1;
     }
     return n;
 }
@@ -112,28 +109,22 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
         n_recent = last;
     }
     size_t n = collect(tokenizer, logits, n_vocab, penalty, recent, n_recent, c);
-    if (!n)
-        return 0; /* no logit is a number */
+    if (!n) return 0; /* no logit is a number */
     if (!(s->temperature > 0)) {
         size_t best = 0;
         for (size_t i = 1; i < n; i++)
-            if (c[i].logit > c[best].logit)
-                best = i;
+            if (c[i].logit > c[best].logit) best = i;
         return c[best].id;
     }
     sort(c, n);
-    if (s->top_k && s->top_k < n)
-        n = s->top_k;
-    if (s->top_p > 0 && s->top_p < 1)
-        n = keep_top_p(c, n, s->top_p);
-    if (s->min_p > 0)
-        n = keep_min_p(c, n, s->min_p);
+    if (s->top_k && s->top_k < n) n = s->top_k;
+    if (s->top_p > 0 && s->top_p < 1) n = keep_top_p(c, n, s->top_p);
+    if (s->min_p > 0) n = keep_min_p(c, n, s->min_p);
     softmax(c, n, s->temperature);
     double at = draw(state), sum = 0;
     for (size_t i = 0; i < n; i++) {
         sum += (double)c[i].p;
-        if (at < sum)
-            return c[i].id;
+        if (at < sum) return c[i].id;
     }
     return c[n - 1].id;
 }

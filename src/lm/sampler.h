@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Choosing an id: repetition penalty -> top-k -> top-p -> min-p -> temperature (llama.cpp's order). */
+ * Choosing an id: repetition penalty -> top-k -> top-p -> min-p -> temperature (llama.cpp's order).
+ */
 #ifndef TVLM_SAMPLER_H
 #define TVLM_SAMPLER_H
 
@@ -11,9 +12,9 @@ typedef struct tvlm_candidate {
     int32_t id;
 } tvlm_candidate;
 
-/* logits [n_vocab]; ids that the tokenizer does not know (or marks unused) are never chosen, nor are
- * logits that are not numbers unless nothing else is left. recent: the last ids, for the penalty.
- * scratch: n_vocab candidates. state: splitmix64, advanced by a draw. */
+/* logits [n_vocab]; ids that the tokenizer does not know (or marks unused) are never chosen, nor
+ * are logits that are not numbers unless nothing else is left. recent: the last ids, for the
+ * penalty. scratch: n_vocab candidates. state: splitmix64, advanced by a draw. */
 int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
                             const tvlm_sampling *sampling, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *scratch, uint64_t *state);

@@ -9,15 +9,13 @@
 
 void tvlm_bind_fail(tvlm_binder *b, tvlm_status status)
 {
-    if (!b->status)
-        b->status = status;
+    if (!b->status) b->status = status;
 }
 
 void *tvlm_bind_reserve(tvlm_binder *b, size_t count, size_t size)
 {
     size_t bytes, end;
-    if (b->status)
-        return NULL;
+    if (b->status) return NULL;
     if (!tvlm_mul_size(count, size, &bytes) || bytes > SIZE_MAX / 2 ||
         !tvlm_add_size(b->used, tvlm_align_up(bytes), &end)) {
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "the model's weights overflow memory"));
@@ -46,7 +44,8 @@ static void print_shape(char out[96], const uint64_t *shape, uint32_t n)
     size_t at = 0;
     out[0] = 0;
     for (uint32_t i = 0; i < n && at < 80; i++)
-        at += (size_t)snprintf(out + at, 96 - at, i ? ",%llu" : "%llu", (unsigned long long)shape[i]);
+        at +=
+            (size_t)snprintf(out + at, 96 - at, i ? ",%llu" : "%llu", (unsigned long long)shape[i]);
 }
 
 /* Trailing dimensions of 1 in the file are ignored; 0 in `shape` takes any size. */
@@ -58,8 +57,7 @@ bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *sh
     bool same = dims == n;
     for (uint32_t i = 0; i < n && same; i++)
         same = !shape[i] || t->shape[i] == shape[i];
-    if (same)
-        return true;
+    if (same) return true;
     char have[96], want[96];
     uint64_t wanted[TVLM_MAX_DIMS] = {0};
     for (uint32_t i = 0; i < n; i++)
@@ -75,14 +73,14 @@ bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *sh
 static bool check_type(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind)
 {
     bool q = kind == TVLM_SLOT_QLINEAR || kind == TVLM_SLOT_QDWCONV;
-    bool is_float = t->type == TVLM_TYPE_F32 || t->type == TVLM_TYPE_F16 || t->type == TVLM_TYPE_BF16;
+    bool is_float =
+        t->type == TVLM_TYPE_F32 || t->type == TVLM_TYPE_F16 || t->type == TVLM_TYPE_BF16;
     bool block = tvlm_type_runs(t->type) && tvlm_type_block((tvlm_type)t->type) > 1;
-    if (q ? t->type == TVLM_TYPE_I8 : is_float || (kind == TVLM_SLOT_LINEAR && block))
-        return true;
+    if (q ? t->type == TVLM_TYPE_I8 : is_float || (kind == TVLM_SLOT_LINEAR && block)) return true;
     tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
                                 "tensor '%.*s': type %s is not supported here; supported: %s",
                                 (int)t->name.len, t->name.data, tvlm_type_name(t->type),
-                                q                            ? "I8"
+                                q ? "I8"
                                 : kind == TVLM_SLOT_LINEAR
                                     ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1"
                                     : "F32, F16, BF16"));
@@ -92,8 +90,7 @@ static bool check_type(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind
 tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind, size_t n,
                           size_t c, size_t taps, size_t bytes)
 {
-    if (b->status || !check_type(b, t, kind))
-        return NULL;
+    if (b->status || !check_type(b, t, kind)) return NULL;
     tvlm_plan *p = b->plan;
     if (p->n_slots == p->cap) {
         size_t cap = p->cap ? 2 * p->cap : 512;
@@ -106,13 +103,20 @@ tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_k
         p->cap = cap;
     }
     tvlm_slot *s = &p->slots[p->n_slots];
-    *s = (tvlm_slot){kind, b->stage, (uint32_t)(t - b->model->gguf.tensors), (tvlm_type)t->type,
-                     b->used, n, c, taps, 0, 0, TVLM_GEMM_NR};
-    if (kind == TVLM_SLOT_VECTOR)
-        s->unit_rows = 1024;
+    *s = (tvlm_slot){kind,
+                     b->stage,
+                     (uint32_t)(t - b->model->gguf.tensors),
+                     (tvlm_type)t->type,
+                     b->used,
+                     n,
+                     c,
+                     taps,
+                     0,
+                     0,
+                     TVLM_GEMM_NR};
+    if (kind == TVLM_SLOT_VECTOR) s->unit_rows = 1024;
     tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes); /* the parser checked that it fits */
-    if (s->row_bytes * s->unit_rows > p->unit_bytes)
-        p->unit_bytes = s->row_bytes * s->unit_rows;
+    if (s->row_bytes * s->unit_rows > p->unit_bytes) p->unit_bytes = s->row_bytes * s->unit_rows;
     p->slot_of[s->tensor] = (int32_t)p->n_slots++;
     p->remaining[b->stage]++;
     tvlm_bind_reserve(b, 1, bytes);
@@ -127,8 +131,7 @@ static void *at(const tvlm_binder *b, const tvlm_slot *slot)
 const float *tvlm_bind_vector(tvlm_binder *b, const char *name, size_t n)
 {
     const tvlm_gguf_tensor *t = need(b, name);
-    if (!t)
-        return NULL;
+    if (!t) return NULL;
     if (t->n_elements != n) {
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
                                     "tensor '%s': %llu elements, expected %zu", name,
@@ -151,8 +154,7 @@ void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
     const tvlm_gguf_tensor *t = need(b, full);
-    if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, k}, 2))
-        return;
+    if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, k}, 2)) return;
     out->n = (size_t)t->shape[0];
     out->k = (size_t)t->shape[1];
     size_t bytes = 0;
@@ -194,8 +196,7 @@ void tvlm_bind_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t
     snprintf(full, sizeof full, "%s.weight", name);
     const tvlm_gguf_tensor *t = need(b, full);
     out->k = t ? taps_of(b, t, c) : 0;
-    if (!out->k)
-        return;
+    if (!out->k) return;
     out->c_out = (size_t)t->shape[0];
     size_t taps = (size_t)out->k * out->k;
     out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_DWCONV, out->c_out, 1, taps,
@@ -208,8 +209,7 @@ void tvlm_bind_conv(tvlm_binder *b, tvlm_conv *out, const char *name, size_t c_i
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
     const tvlm_gguf_tensor *t = need(b, full);
-    if (!t || !tvlm_bind_shape(b, t, (size_t[]){0, c_in, 3, 3}, 4))
-        return;
+    if (!t || !tvlm_bind_shape(b, t, (size_t[]){0, c_in, 3, 3}, 4)) return;
     out->c_in = c_in;
     out->k = 3;
     out->linear.n = (size_t)t->shape[0];
@@ -253,8 +253,8 @@ static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
     if (query && tvlm_bind_shape(b, query, (size_t[]){0, d}, 2)) {
         p->n_query = (size_t)query->shape[0];
         if (p->n_query > 4096)
-            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor 'mm.pool.query': %zu queries",
-                                        p->n_query));
+            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT,
+                                        "tensor 'mm.pool.query': %zu queries", p->n_query));
     }
     p->query = tvlm_bind_vector(b, "mm.pool.query", p->n_query * d);
     tvlm_bind_linear(b, &p->attn_q, "mm.pool.attn_q", d, d, true);
@@ -279,7 +279,8 @@ static const char *block_name(char out[64], uint32_t layer, const char *part)
 static void bind_cross(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
 {
     const tvlm_decoder_config *c = &b->model->config.lm;
-    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim, kv = (size_t)c->n_kv_heads * c->head_dim;
+    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim,
+           kv = (size_t)c->n_kv_heads * c->head_dim;
     char name[64];
     tvlm_bind_norm(b, &l->cross_norm, block_name(name, i, "cross_norm"), d, false);
     tvlm_bind_linear(b, &l->cross_q, block_name(name, i, "cross_q"), q, d, false);
@@ -294,7 +295,8 @@ static void bind_layer(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
     const tvlm_config *config = &b->model->config;
     const tvlm_decoder_config *c = &config->lm;
     bool qkv_bias = config->arch == TVLM_ARCH_QWEN2 || config->arch == TVLM_ARCH_FASTVLM;
-    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim, kv = (size_t)c->n_kv_heads * c->head_dim;
+    size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim,
+           kv = (size_t)c->n_kv_heads * c->head_dim;
     char name[64];
     tvlm_bind_norm(b, &l->attn_norm, block_name(name, i, "attn_norm"), d, false);
     tvlm_bind_linear(b, &l->q, block_name(name, i, "attn_q"), q, d, qkv_bias);
@@ -318,8 +320,7 @@ static void bind_decoder(tvlm_binder *b)
     w->layers = b->model->layers;
     for (uint32_t i = 0; i < c->n_layers && !b->status; i++) {
         bind_layer(b, &w->layers[i], i);
-        if (c->cross_attention)
-            bind_cross(b, &w->layers[i], i);
+        if (c->cross_attention) bind_cross(b, &w->layers[i], i);
     }
     tvlm_bind_norm(b, &w->output_norm, "output_norm", c->n_embd, false);
     w->output = w->token_embd;
@@ -369,8 +370,7 @@ static tvlm_status run_walk(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
     for (size_t i = 0; i < model->gguf.n_tensors; i++)
         plan->slot_of[i] = -1;
     walk(&b);
-    if (b.status)
-        return b.status;
+    if (b.status) return b.status;
     plan->block_size = b.used;
     qsort(plan->slots, plan->n_slots, sizeof *plan->slots, by_tensor);
     for (size_t i = 0; i < plan->n_slots; i++)
@@ -382,8 +382,8 @@ tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
 {
     *plan = (tvlm_plan){0};
     plan->slot_of = malloc((model->gguf.n_tensors + 1) * sizeof *plan->slot_of);
-    model->fastvit_blocks = calloc(tvlm_fastvit_block_count(&model->config) + 1,
-                                   sizeof *model->fastvit_blocks);
+    model->fastvit_blocks =
+        calloc(tvlm_fastvit_block_count(&model->config) + 1, sizeof *model->fastvit_blocks);
     model->layers = calloc(model->config.lm.n_layers, sizeof *model->layers);
     if (!plan->slot_of || !model->fastvit_blocks || !model->layers)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory binding tensors");
@@ -424,7 +424,6 @@ tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stag
 {
     if (stage == TVLM_STAGE_TOWER && model->config.vision_int8)
         return tvlm_bind_finish_int8(model, plan, err);
-    if (stage == TVLM_STAGE_DECODER && model->config.lm.cross_attention)
-        finish_gates(model, plan);
+    if (stage == TVLM_STAGE_DECODER && model->config.lm.cross_attention) finish_gates(model, plan);
     return TVLM_OK;
 }

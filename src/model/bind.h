@@ -10,10 +10,10 @@
 #include "model/model.h"
 
 typedef enum tvlm_slot_kind {
-    TVLM_SLOT_LINEAR, /* [n][k] -> gemm panels of the stored type */
-    TVLM_SLOT_VECTOR, /* any shape, n elements -> float32 */
-    TVLM_SLOT_DWCONV, /* [n][taps] -> float32 [taps][n] */
-    TVLM_SLOT_CONV,   /* [n][c][taps] -> float32 panels of rows [taps][c] */
+    TVLM_SLOT_LINEAR,  /* [n][k] -> gemm panels of the stored type */
+    TVLM_SLOT_VECTOR,  /* any shape, n elements -> float32 */
+    TVLM_SLOT_DWCONV,  /* [n][taps] -> float32 [taps][n] */
+    TVLM_SLOT_CONV,    /* [n][c][taps] -> float32 panels of rows [taps][c] */
     TVLM_SLOT_QLINEAR, /* int8 [n][c][taps] (taps 1 for 1x1) -> int8 panels, row sums */
     TVLM_SLOT_QDWCONV  /* int8 [n][taps] -> [taps][n], row sums */
 } tvlm_slot_kind;
@@ -21,7 +21,7 @@ typedef enum tvlm_slot_kind {
 typedef struct tvlm_slot {
     tvlm_slot_kind kind;
     tvlm_stage stage;
-    uint32_t tensor;   /* index in gguf.tensors */
+    uint32_t tensor; /* index in gguf.tensors */
     tvlm_type type;
     size_t at;         /* in the weight block */
     size_t n, c, taps; /* rows; k of a row = c * taps */
@@ -33,8 +33,8 @@ typedef struct tvlm_slot {
 typedef struct tvlm_plan {
     tvlm_slot *slots; /* in file order */
     size_t n_slots, cap;
-    int32_t *slot_of; /* per tensor: its slot or -1 */
-    size_t block_size, unit_bytes; /* the largest unit */
+    int32_t *slot_of;                           /* per tensor: its slot or -1 */
+    size_t block_size, unit_bytes;              /* the largest unit */
     uint32_t remaining[TVLM_STAGE_DECODER + 1]; /* slots per stage */
 } tvlm_plan;
 

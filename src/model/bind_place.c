@@ -5,8 +5,8 @@
 #include <string.h>
 
 /* [n][taps] -> [taps][n] */
-static void place_depthwise(const tvlm_slot *s, unsigned char *at, size_t row, const unsigned char *p,
-                            size_t n_rows)
+static void place_depthwise(const tvlm_slot *s, unsigned char *at, size_t row,
+                            const unsigned char *p, size_t n_rows)
 {
     float *out = (float *)(void *)at, taps[225]; /* the binder allows k up to 15 */
     for (size_t r = row; r < row + n_rows; r++, p += s->row_bytes) {

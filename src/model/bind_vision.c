@@ -34,9 +34,10 @@ static void bind_fastvit_block(tvlm_binder *b, tvlm_fastvit_block *out, uint32_t
     out->attention = present(b, block_name(name, stage, i, "attn_qkv"));
     if (out->attention) {
         if (c % config->vision_head_dim)
-            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
-                                        "tensor '%s.weight': %zu features are not whole heads of %u",
-                                        name, c, (unsigned)config->vision_head_dim));
+            tvlm_bind_fail(b,
+                           tvlm_fail(b->err, TVLM_ERR_FORMAT,
+                                     "tensor '%s.weight': %zu features are not whole heads of %u",
+                                     name, c, (unsigned)config->vision_head_dim));
         tvlm_bind_linear(b, &out->qkv, name, 3 * c, c, true);
         tvlm_bind_linear(b, &out->out, block_name(name, stage, i, "attn_output"), c, c, true);
     } else {
@@ -44,7 +45,8 @@ static void bind_fastvit_block(tvlm_binder *b, tvlm_fastvit_block *out, uint32_t
     }
     tvlm_bind_dwconv(b, &out->ffn.dw, block_name(name, stage, i, "ffn_dw"), c);
     tvlm_bind_linear(b, &out->ffn.up, block_name(name, stage, i, "ffn_up"), 0, c, true);
-    tvlm_bind_linear(b, &out->ffn.down, block_name(name, stage, i, "ffn_down"), c, out->ffn.up.n, true);
+    tvlm_bind_linear(b, &out->ffn.down, block_name(name, stage, i, "ffn_down"), c, out->ffn.up.n,
+                     true);
 }
 
 /* c: width before the stage; returns the width after it. */
@@ -59,8 +61,7 @@ static size_t bind_fastvit_stage(tvlm_binder *b, tvlm_fastvit_stage *out, uint32
     }
     out->c = c;
     out->has_pos = present(b, stage_name(name, stage, "pos"));
-    if (out->has_pos)
-        tvlm_bind_dwconv(b, &out->pos, name, c);
+    if (out->has_pos) tvlm_bind_dwconv(b, &out->pos, name, c);
     out->n_blocks = b->model->config.depths[stage];
     for (uint32_t i = 0; i < out->n_blocks && !b->status; i++)
         bind_fastvit_block(b, &out->blocks[i], stage, i, c);
@@ -173,8 +174,8 @@ static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size
         k = d >= 2 ? (size_t)t->shape[d - 1] : 0;
         taps = k * k;
         if (k % 2 == 0 || k > 15 || !tvlm_bind_shape(b, t, (size_t[]){n, k, k}, 3)) {
-            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s': not a depthwise kernel",
-                                        full));
+            tvlm_bind_fail(
+                b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s': not a depthwise kernel", full));
             return;
         }
         bytes = n * taps;
@@ -188,8 +189,7 @@ static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
     tvlm_slot *s = tvlm_bind_slot(b, t, depthwise ? TVLM_SLOT_QDWCONV : TVLM_SLOT_QLINEAR, out->n,
                                   depthwise ? 1 : c, taps, bytes);
-    if (!s)
-        return;
+    if (!s) return;
     out->weight = b->base ? b->base + s->at : NULL;
     s->sums = b->used;
     out->wsum = tvlm_bind_reserve(b, out->n, sizeof *out->wsum);
@@ -242,8 +242,7 @@ static tvlm_status read_qparam(const tvlm_model *model, const tvlm_plan *plan, c
 {
     const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&model->gguf, name);
     const tvlm_slot *s = &plan->slots[plan->slot_of[t - model->gguf.tensors]];
-    if (qparam_of((const float *)(const void *)(model->block + s->at), out))
-        return TVLM_OK;
+    if (qparam_of((const float *)(const void *)(model->block + s->at), out)) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_FORMAT,
                      "tensor '%s': expected a positive scale and a zero point in 0..127", name);
 }
@@ -260,8 +259,10 @@ static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, 
         mult[i] = in.scale * mult[i] / l->out.scale;
         beta[i] = beta[i] / l->out.scale + (float)l->out.zero;
         if (!(fabsf(mult[i]) < 1e10f) || !(fabsf(beta[i]) < 1e10f))
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s.scale' or '.bias': channel %zu is out "
-                             "of range", name, i);
+            return tvlm_fail(err, TVLM_ERR_FORMAT,
+                             "tensor '%s.scale' or '.bias': channel %zu is out "
+                             "of range",
+                             name, i);
     }
     float six = rintf(6.0f / l->out.scale) + (float)l->out.zero;
     l->lo = relu6 ? (uint8_t)l->out.zero : 0;
@@ -280,12 +281,13 @@ tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm
         tvlm_qmbconv *m = &w->blocks[i];
         tvlm_qparam block_in = q;
         if (m->has_expand) {
-            TVLM_TRY(finish_layer(model, plan, &m->expand, mb_name(name, i, "expand"), q, true, err));
+            TVLM_TRY(
+                finish_layer(model, plan, &m->expand, mb_name(name, i, "expand"), q, true, err));
             q = m->expand.out;
         }
         TVLM_TRY(finish_layer(model, plan, &m->dw, mb_name(name, i, "dw"), q, true, err));
-        TVLM_TRY(finish_layer(model, plan, &m->project, mb_name(name, i, "project"), m->dw.out, false,
-                              err));
+        TVLM_TRY(finish_layer(model, plan, &m->project, mb_name(name, i, "project"), m->dw.out,
+                              false, err));
         q = m->project.out;
         m->residual_mult = block_in.scale / q.scale;
     }

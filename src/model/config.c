@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Metadata -> hyper-parameters. Whatever a later stage relies on is checked here, naming the key. */
+ * Metadata -> hyper-parameters. Whatever a later stage relies on is checked here, naming the key.
+ */
 #include "model/config.h"
 
 #include <math.h>
@@ -15,8 +16,7 @@ typedef struct reader {
 
 static void fail(reader *r, tvlm_status status)
 {
-    if (!r->status)
-        r->status = status;
+    if (!r->status) r->status = status;
 }
 
 static const char *arch_key(const reader *r, const char *name, char key[128])
@@ -29,20 +29,18 @@ static const char *arch_key(const reader *r, const char *name, char key[128])
 static uint32_t get_u32(reader *r, const char *key, uint32_t fallback, uint32_t lo, uint32_t hi)
 {
     uint32_t v = fallback;
-    if (r->status)
-        return v;
+    if (r->status) return v;
     fail(r, tvlm_gguf_u32(r->gguf, key, fallback == 0, &v, r->err));
     if (!r->status && (v < lo || v > hi))
-        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key '%s': %u is not in %u..%u", key, (unsigned)v,
-                          (unsigned)lo, (unsigned)hi));
+        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key '%s': %u is not in %u..%u", key,
+                          (unsigned)v, (unsigned)lo, (unsigned)hi));
     return v;
 }
 
 static double get_f64(reader *r, const char *key, double fallback, double lo, double hi)
 {
     double v = fallback;
-    if (r->status)
-        return v;
+    if (r->status) return v;
     fail(r, tvlm_gguf_f64(r->gguf, key, fallback == 0, &v, r->err));
     if (!r->status && !(v >= lo && v <= hi)) /* false for NaN too */
         fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key '%s': %g is out of range", key, v));
@@ -52,8 +50,7 @@ static double get_f64(reader *r, const char *key, double fallback, double lo, do
 static tvlm_str get_string(reader *r, const char *key, bool required, const char *fallback)
 {
     tvlm_str v = {fallback, strlen(fallback)};
-    if (!r->status)
-        fail(r, tvlm_gguf_string(r->gguf, key, required, &v, r->err));
+    if (!r->status) fail(r, tvlm_gguf_string(r->gguf, key, required, &v, r->err));
     return v;
 }
 
@@ -69,8 +66,7 @@ static unsigned get_name(reader *r, const char *key, const char *const *names, u
 {
     tvlm_str v = get_string(r, key, !fallback, fallback ? fallback : "");
     for (unsigned i = 0; i < n && !r->status; i++)
-        if (tvlm_str_eq(v, names[i]))
-            return i;
+        if (tvlm_str_eq(v, names[i])) return i;
     fail(r, r->status ? r->status
                       : tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': '%.*s' is not supported",
                                   key, v.len > 64 ? 64 : (int)v.len, v.data));
@@ -89,13 +85,12 @@ static void read_decoder(reader *r, tvlm_decoder_config *c)
     c->rms_eps =
         (float)get_f64(r, arch_key(r, "attention.layer_norm_rms_epsilon", key), 0, 1e-12, 1.0);
     c->rope_theta = get_f64(r, arch_key(r, "rope.freq_base", key), 10000.0, 1.0, 1e12);
-    if (r->status)
-        return;
-    c->head_dim = get_u32(r, arch_key(r, "attention.key_length", key), c->n_embd / c->n_heads, 8, 1024);
+    if (r->status) return;
+    c->head_dim =
+        get_u32(r, arch_key(r, "attention.key_length", key), c->n_embd / c->n_heads, 8, 1024);
     uint32_t v_dim = get_u32(r, arch_key(r, "attention.value_length", key), c->head_dim, 8, 1024);
     uint32_t rope_dim = get_u32(r, arch_key(r, "rope.dimension_count", key), c->head_dim, 1, 1024);
-    if (r->status)
-        return;
+    if (r->status) return;
     if (c->n_heads % c->n_kv_heads)
         fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "%u attention heads do not share %u key heads",
                           (unsigned)c->n_heads, (unsigned)c->n_kv_heads));
@@ -118,12 +113,11 @@ static void read_vocabulary(reader *r, tvlm_config *c)
     const tvlm_gguf_kv *tokens = tvlm_gguf_find(r->gguf, "tokenizer.ggml.tokens");
     get_name(r, "tokenizer.ggml.model", models, 1, NULL);
     c->pre = (tvlm_pretokenizer)get_name(r, "tokenizer.ggml.pre", pres, 3, NULL);
-    if (!r->status && (!tokens || !tokens->is_array || tokens->type != TVLM_GGUF_STRING || !tokens->n ||
-                       tokens->n > 1u << 20))
+    if (!r->status && (!tokens || !tokens->is_array || tokens->type != TVLM_GGUF_STRING ||
+                       !tokens->n || tokens->n > 1u << 20))
         fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,
                           "key 'tokenizer.ggml.tokens': expected an array of strings"));
-    if (r->status)
-        return;
+    if (r->status) return;
     char key[128];
     uint32_t n = (uint32_t)tokens->n, ids[3] = {UINT32_MAX, UINT32_MAX, UINT32_MAX};
     const char *names[3] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
@@ -146,8 +140,7 @@ static void read_chat(reader *r, tvlm_config *c)
 {
     tvlm_str name = get_string(r, "tinyvlm.chat_template", false, "");
     tvlm_str jinja = get_string(r, "tokenizer.chat_template", false, "");
-    if (r->status)
-        return;
+    if (r->status) return;
     char text[32];
     snprintf(text, sizeof text, "%.*s", name.len > 31 ? 31 : (int)name.len, name.data);
     c->chat = name.len ? tvlm_chat_from_name(text) : tvlm_chat_recognise(jinja);
@@ -169,7 +162,8 @@ static void read_preprocess(reader *r, tvlm_preprocess_config *p)
     uint32_t color[3] = {0, 0, 0};
     size_t n = 0;
     if (!r->status)
-        fail(r, tvlm_gguf_u32_list(r->gguf, "vision.preprocess.pad_color", false, color, 3, &n, r->err));
+        fail(r, tvlm_gguf_u32_list(r->gguf, "vision.preprocess.pad_color", false, color, 3, &n,
+                                   r->err));
     for (int i = 0; i < 3; i++)
         p->pad_color[i] = color[i] > 255 ? 255 : (uint8_t)color[i];
     if (!r->status)
@@ -186,13 +180,15 @@ static void read_fastvit(reader *r, tvlm_config *c)
 {
     size_t n = 0;
     if (!r->status)
-        fail(r, tvlm_gguf_u32_list(r->gguf, "vision.fastvit.depths", true, c->depths, TVLM_MAX_STAGES,
-                                   &n, r->err));
+        fail(r, tvlm_gguf_u32_list(r->gguf, "vision.fastvit.depths", true, c->depths,
+                                   TVLM_MAX_STAGES, &n, r->err));
     c->n_stages = (uint32_t)n;
     for (size_t i = 0; i < n && !r->status; i++)
         if (c->depths[i] < 1 || c->depths[i] > 256)
-            fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key 'vision.fastvit.depths': %u is not in "
-                              "1..256", (unsigned)c->depths[i]));
+            fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,
+                              "key 'vision.fastvit.depths': %u is not in "
+                              "1..256",
+                              (unsigned)c->depths[i]));
     if (!r->status && n < 1)
         fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key 'vision.fastvit.depths': empty"));
     c->vision_head_dim = get_u32(r, "vision.fastvit.head_dim", 32, 8, 1024);
@@ -203,8 +199,9 @@ static void read_fastvit(reader *r, tvlm_config *c)
                           (unsigned)c->vision_head_dim));
     uint32_t stride = 4u << (n ? n - 1 : 0);
     if (!r->status && c->preprocess.image_size % stride)
-        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key 'vision.image_size': %u is no multiple of %u",
-                          (unsigned)c->preprocess.image_size, (unsigned)stride));
+        fail(r,
+             tvlm_fail(r->err, TVLM_ERR_FORMAT, "key 'vision.image_size': %u is no multiple of %u",
+                       (unsigned)c->preprocess.image_size, (unsigned)stride));
 }
 
 static void read_efficientnet(reader *r, tvlm_config *c)
@@ -219,11 +216,12 @@ static void read_efficientnet(reader *r, tvlm_config *c)
     if (!r->status)
         fail(r, tvlm_gguf_u32_list(r->gguf, "vision.efficientnet.taps", true, &c->tap_block, 1,
                                    &n_taps, r->err));
-    if (r->status)
-        return;
+    if (r->status) return;
     if (n_taps != 1 || c->tap_block >= n) {
-        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key 'vision.efficientnet.taps': not one of the "
-                          "%zu blocks", n));
+        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,
+                          "key 'vision.efficientnet.taps': not one of the "
+                          "%zu blocks",
+                          n));
         return;
     }
     uint32_t tap = 0;
@@ -237,10 +235,11 @@ static void read_efficientnet(reader *r, tvlm_config *c)
         tap = i == c->tap_block ? stride : tap;
     }
     if (tap != 16 || stride != 32 || c->preprocess.image_size % 32)
-        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
-                          "vision.efficientnet: maps of stride %u and %u of a picture of %u; expected "
-                          "16 and 32", (unsigned)tap, (unsigned)stride,
-                          (unsigned)c->preprocess.image_size));
+        fail(r,
+             tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
+                       "vision.efficientnet: maps of stride %u and %u of a picture of %u; expected "
+                       "16 and 32",
+                       (unsigned)tap, (unsigned)stride, (unsigned)c->preprocess.image_size));
     tvlm_str quantization = get_string(r, "vision.quantization", false, "");
     c->vision_int8 = tvlm_str_eq(quantization, "int8");
     if (!r->status && quantization.len && !c->vision_int8)
@@ -262,8 +261,8 @@ static void read_vision(reader *r, tvlm_config *c)
     bool pooled = c->arch == TVLM_ARCH_TINYVLM;
     if (!r->status && pooled != (c->tower == TVLM_TOWER_EFFICIENTNET_LITE))
         fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
-                          "key 'vision.tower': '%s' does not go with architecture '%s'", towers[tower],
-                          r->arch));
+                          "key 'vision.tower': '%s' does not go with architecture '%s'",
+                          towers[tower], r->arch));
     if (pooled) {
         c->pool_heads = get_u32(r, "tinyvlm.pool.head_count", 0, 1, 1024);
         c->pool_ln_eps = (float)get_f64(r, "tinyvlm.pool.layer_norm_epsilon", 1e-5, 1e-12, 1.0);
@@ -276,8 +275,7 @@ tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error
     reader r = {gguf, "", err, TVLM_OK};
     *out = (tvlm_config){.bos_id = -1, .eos_id = -1, .eot_id = -1};
     out->arch = (tvlm_arch)get_name(&r, "general.architecture", archs, 4, NULL);
-    if (r.status)
-        return r.status;
+    if (r.status) return r.status;
     r.arch = archs[out->arch];
     out->name = get_string(&r, "general.name", false, "");
     out->licence = get_string(&r, "general.license", false, "");
@@ -288,7 +286,6 @@ tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error
     out->lm.cross_attention = out->arch == TVLM_ARCH_TINYVLM;
     read_vocabulary(&r, out);
     read_chat(&r, out);
-    if (out->arch == TVLM_ARCH_FASTVLM || out->arch == TVLM_ARCH_TINYVLM)
-        read_vision(&r, out);
+    if (out->arch == TVLM_ARCH_FASTVLM || out->arch == TVLM_ARCH_TINYVLM) read_vision(&r, out);
     return r.status;
 }

@@ -7,8 +7,17 @@
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
-typedef enum tvlm_arch { TVLM_ARCH_LLAMA, TVLM_ARCH_QWEN2, TVLM_ARCH_FASTVLM, TVLM_ARCH_TINYVLM } tvlm_arch;
-typedef enum tvlm_tower { TVLM_TOWER_NONE, TVLM_TOWER_FASTVIT, TVLM_TOWER_EFFICIENTNET_LITE } tvlm_tower;
+typedef enum tvlm_arch {
+    TVLM_ARCH_LLAMA,
+    TVLM_ARCH_QWEN2,
+    TVLM_ARCH_FASTVLM,
+    TVLM_ARCH_TINYVLM
+} tvlm_arch;
+typedef enum tvlm_tower {
+    TVLM_TOWER_NONE,
+    TVLM_TOWER_FASTVIT,
+    TVLM_TOWER_EFFICIENTNET_LITE
+} tvlm_tower;
 typedef enum tvlm_filter { TVLM_FILTER_BICUBIC, TVLM_FILTER_BILINEAR } tvlm_filter;
 
 #define TVLM_MAX_STAGES 8

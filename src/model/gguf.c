@@ -6,11 +6,11 @@
 #include <string.h>
 
 #define MAX_TENSORS 65536u
-#define MAX_KEYS 65536u
-#define MAX_HEADER ((size_t)256 << 20)
-#define MAX_NAME 256u
-#define MAX_KEY 1024u
-#define MAX_STRING ((uint64_t)64 << 20)
+#define MAX_KEYS    65536u
+#define MAX_HEADER  ((size_t)256 << 20)
+#define MAX_NAME    256u
+#define MAX_KEY     1024u
+#define MAX_STRING  ((uint64_t)64 << 20)
 
 /* A cursor over the header; `short_of` says that the data ended, not that it is wrong. */
 typedef struct reader {
@@ -40,8 +40,7 @@ static uint64_t load_le(const unsigned char *p, size_t bytes)
 static bool take_le(reader *r, size_t bytes, uint64_t *out)
 {
     const unsigned char *p = take(r, bytes);
-    if (!p)
-        return false;
+    if (!p) return false;
     *out = load_le(p, bytes);
     return true;
 }
@@ -68,25 +67,21 @@ static tvlm_status take_string(reader *r, uint64_t limit, const char *what, tvlm
                                tvlm_error *err)
 {
     uint64_t len;
-    if (!take_le(r, 8, &len))
-        return TVLM_OK;
+    if (!take_le(r, 8, &len)) return TVLM_OK;
     if (len > limit)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: %s of %llu bytes, at most %llu are allowed",
                          what, (unsigned long long)len, (unsigned long long)limit);
     const unsigned char *p = take(r, (size_t)len);
-    if (p)
-        *out = (tvlm_str){(const char *)p, (size_t)len};
+    if (p) *out = (tvlm_str){(const char *)p, (size_t)len};
     return TVLM_OK;
 }
 
 static tvlm_status take_value(reader *r, tvlm_gguf_kv *kv, tvlm_error *err)
 {
     uint64_t type, n = 1;
-    if (!take_le(r, 4, &type))
-        return TVLM_OK;
+    if (!take_le(r, 4, &type)) return TVLM_OK;
     kv->is_array = type == TVLM_GGUF_ARRAY;
-    if (kv->is_array && (!take_le(r, 4, &type) || !take_le(r, 8, &n)))
-        return TVLM_OK;
+    if (kv->is_array && (!take_le(r, 4, &type) || !take_le(r, 8, &n))) return TVLM_OK;
     if (!valid_type(type) || type == TVLM_GGUF_ARRAY)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: key '%.*s': value type %llu is not valid",
                          shown(kv->key), kv->key.data, (unsigned long long)type);
@@ -119,9 +114,10 @@ static tvlm_status check_tensor(tvlm_gguf_tensor *t, tvlm_error *err)
                          t->name.data, (unsigned)t->type);
     uint64_t n = 1;
     for (uint32_t i = 0; i < t->n_dims; i++) {
-        if (!t->shape[i] || t->shape[i] > (uint64_t)1 << 40 || n > ((uint64_t)1 << 50) / t->shape[i])
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': dimension %llu is not valid", len,
-                             t->name.data, (unsigned long long)t->shape[i]);
+        if (!t->shape[i] || t->shape[i] > (uint64_t)1 << 40 ||
+            n > ((uint64_t)1 << 50) / t->shape[i])
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': dimension %llu is not valid",
+                             len, t->name.data, (unsigned long long)t->shape[i]);
         n *= t->shape[i];
     }
     uint64_t row = t->n_dims ? t->shape[t->n_dims - 1] : 1;
@@ -138,16 +134,13 @@ static tvlm_status take_tensor(reader *r, tvlm_gguf_tensor *t, tvlm_error *err)
 {
     uint64_t n_dims = 0, type = 0, dims[TVLM_MAX_DIMS];
     TVLM_TRY(take_string(r, MAX_NAME, "tensor name", &t->name, err));
-    if (r->short_of || !take_le(r, 4, &n_dims))
-        return TVLM_OK;
+    if (r->short_of || !take_le(r, 4, &n_dims)) return TVLM_OK;
     if (n_dims > TVLM_MAX_DIMS)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': %llu dimensions, at most %d",
                          shown(t->name), t->name.data, (unsigned long long)n_dims, TVLM_MAX_DIMS);
     for (uint64_t i = 0; i < n_dims; i++)
-        if (!take_le(r, 8, &dims[i]))
-            return TVLM_OK;
-    if (!take_le(r, 4, &type) || !take_le(r, 8, &t->offset))
-        return TVLM_OK;
+        if (!take_le(r, 8, &dims[i])) return TVLM_OK;
+    if (!take_le(r, 4, &type) || !take_le(r, 8, &t->offset)) return TVLM_OK;
     t->n_dims = (uint32_t)n_dims;
     t->type = (uint32_t)type;
     for (uint32_t i = 0; i < t->n_dims; i++) /* the file has the innermost dimension first */
@@ -170,11 +163,9 @@ static int by_name(const void *a, const void *b)
 
 static tvlm_status check_unique(const tvlm_str *names, size_t n, const char *what, tvlm_error *err)
 {
-    if (!n)
-        return TVLM_OK;
+    if (!n) return TVLM_OK;
     tvlm_str *sorted = malloc(n * sizeof *sorted);
-    if (!sorted)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+    if (!sorted) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     memcpy(sorted, names, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, by_name);
     tvlm_status status = TVLM_OK;
@@ -189,18 +180,15 @@ static tvlm_status check_unique(const tvlm_str *names, size_t n, const char *wha
 static tvlm_status check_names(const tvlm_gguf *g, tvlm_error *err)
 {
     size_t most = g->n_kv > g->n_tensors ? g->n_kv : g->n_tensors;
-    if (!most)
-        return TVLM_OK;
+    if (!most) return TVLM_OK;
     tvlm_str *names = malloc(most * sizeof *names);
-    if (!names)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+    if (!names) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     for (size_t i = 0; i < g->n_kv; i++)
         names[i] = g->kv[i].key;
     tvlm_status status = check_unique(names, g->n_kv, "key", err);
     for (size_t i = 0; i < g->n_tensors; i++)
         names[i] = g->tensors[i].name;
-    if (!status)
-        status = check_unique(names, g->n_tensors, "tensor", err);
+    if (!status) status = check_unique(names, g->n_tensors, "tensor", err);
     free(names);
     return status;
 }
@@ -221,15 +209,13 @@ static tvlm_status place_tensors(tvlm_gguf *g, size_t header_end, tvlm_error *er
     uint64_t end = g->data_offset;
     for (size_t i = 0; i < g->n_tensors; i++) {
         tvlm_gguf_tensor *t = &g->tensors[i];
-        if (crc)
-            t->crc32c = (uint32_t)load_le(crc->data + 4 * i, 4);
+        if (crc) t->crc32c = (uint32_t)load_le(crc->data + 4 * i, 4);
         if (t->offset & mask || t->offset > (uint64_t)1 << 50)
             return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': offset %llu is not valid",
                              shown(t->name), t->name.data, (unsigned long long)t->offset);
         t->offset += g->data_offset;
     }
-    if (g->n_tensors)
-        qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_offset);
+    if (g->n_tensors) qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_offset);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const tvlm_gguf_tensor *t = &g->tensors[i];
         if (t->offset < end)
@@ -257,19 +243,18 @@ static tvlm_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv, tvl
     if (memcmp(r->data, "GGUF", known))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "not a GGUF file: it does not begin with \"GGUF\"");
     uint64_t version = 0;
-    if (!take(r, 4) || !take_le(r, 4, &version))
-        return TVLM_OK;
+    if (!take(r, 4) || !take_le(r, 4, &version)) return TVLM_OK;
     if (version == 0x03000000u)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "GGUF: big-endian files are not supported");
     if (version != 3)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "GGUF: version %llu, only version 3 is supported",
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "GGUF: version %llu, only version 3 is supported",
                          (unsigned long long)version);
-    if (!take_le(r, 8, n_tensors) || !take_le(r, 8, n_kv))
-        return TVLM_OK;
+    if (!take_le(r, 8, n_tensors) || !take_le(r, 8, n_kv)) return TVLM_OK;
     if (*n_tensors > MAX_TENSORS || *n_kv > MAX_KEYS)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: %llu tensors and %llu keys, at most %u and %u",
-                         (unsigned long long)*n_tensors, (unsigned long long)*n_kv, MAX_TENSORS,
-                         MAX_KEYS);
+        return tvlm_fail(
+            err, TVLM_ERR_FORMAT, "GGUF: %llu tensors and %llu keys, at most %u and %u",
+            (unsigned long long)*n_tensors, (unsigned long long)*n_kv, MAX_TENSORS, MAX_KEYS);
     return TVLM_OK;
 }
 
@@ -289,13 +274,11 @@ static tvlm_status read_index(reader *r, tvlm_gguf *g, uint64_t n_tensors, uint6
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     for (uint64_t i = 0; i < n_kv && !r->short_of; i++) {
         TVLM_TRY(take_string(r, MAX_KEY, "key", &g->kv[i].key, err));
-        if (!r->short_of)
-            TVLM_TRY(take_value(r, &g->kv[i], err));
+        if (!r->short_of) TVLM_TRY(take_value(r, &g->kv[i], err));
     }
     for (uint64_t i = 0; i < n_tensors && !r->short_of; i++)
         TVLM_TRY(take_tensor(r, &g->tensors[i], err));
-    if (r->short_of)
-        return TVLM_OK;
+    if (r->short_of) return TVLM_OK;
     g->n_kv = (size_t)n_kv;
     g->n_tensors = (size_t)n_tensors;
     TVLM_TRY(check_names(g, err));
@@ -310,8 +293,7 @@ tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool 
     uint64_t n_tensors = 0, n_kv = 0;
     *out = (tvlm_gguf){0};
     *complete = false;
-    if (!size)
-        return TVLM_OK;
+    if (!size) return TVLM_OK;
     TVLM_TRY(read_head(&r, &n_tensors, &n_kv, err));
     tvlm_status status = TVLM_OK;
     if (!r.short_of && counts_fit(&r, n_tensors, n_kv))
@@ -319,10 +301,10 @@ tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool 
     else
         r.short_of = true;
     if (!status && r.short_of && size >= MAX_HEADER)
-        status = tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: the header takes over %zu bytes", MAX_HEADER);
+        status =
+            tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: the header takes over %zu bytes", MAX_HEADER);
     *complete = !status && !r.short_of;
-    if (!*complete)
-        tvlm_gguf_free(out);
+    if (!*complete) tvlm_gguf_free(out);
     return status;
 }
 
@@ -336,16 +318,14 @@ void tvlm_gguf_free(tvlm_gguf *gguf)
 const tvlm_gguf_kv *tvlm_gguf_find(const tvlm_gguf *gguf, const char *key)
 {
     for (size_t i = 0; i < gguf->n_kv; i++)
-        if (tvlm_str_eq(gguf->kv[i].key, key))
-            return &gguf->kv[i];
+        if (tvlm_str_eq(gguf->kv[i].key, key)) return &gguf->kv[i];
     return NULL;
 }
 
 const tvlm_gguf_tensor *tvlm_gguf_find_tensor(const tvlm_gguf *gguf, const char *name)
 {
     for (size_t i = 0; i < gguf->n_tensors; i++)
-        if (tvlm_str_eq(gguf->tensors[i].name, name))
-            return &gguf->tensors[i];
+        if (tvlm_str_eq(gguf->tensors[i].name, name)) return &gguf->tensors[i];
     return NULL;
 }
 
@@ -355,18 +335,16 @@ static tvlm_status lookup(const tvlm_gguf *g, const char *key, bool required,
                           const tvlm_gguf_kv **out, tvlm_error *err)
 {
     *out = tvlm_gguf_find(g, key);
-    if (!*out && required)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s' is missing", key);
+    if (!*out && required) return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s' is missing", key);
     return TVLM_OK;
 }
 
-/* Element i as a number; false when the type is no number. Integers beyond 2^53 lose low bits, which
- * is fine: every caller's range ends far below. */
+/* Element i as a number; false when the type is no number. Integers beyond 2^53 lose low bits,
+ * which is fine: every caller's range ends far below. */
 static bool number(const tvlm_gguf_kv *kv, uint64_t i, double *out, bool *integer)
 {
     size_t size = scalar_size((uint64_t)kv->type);
-    if (!size || kv->type == TVLM_GGUF_BOOL)
-        return false;
+    if (!size || kv->type == TVLM_GGUF_BOOL) return false;
     uint64_t v = load_le(kv->data + i * size, size);
     *integer = kv->type != TVLM_GGUF_F32 && kv->type != TVLM_GGUF_F64;
     if (kv->type == TVLM_GGUF_F32) {
@@ -376,8 +354,8 @@ static bool number(const tvlm_gguf_kv *kv, uint64_t i, double *out, bool *intege
         *out = (double)f;
     } else if (kv->type == TVLM_GGUF_F64) {
         memcpy(out, &v, sizeof *out);
-    } else if (kv->type == TVLM_GGUF_I8 || kv->type == TVLM_GGUF_I16 ||
-               kv->type == TVLM_GGUF_I32 || kv->type == TVLM_GGUF_I64) {
+    } else if (kv->type == TVLM_GGUF_I8 || kv->type == TVLM_GGUF_I16 || kv->type == TVLM_GGUF_I32 ||
+               kv->type == TVLM_GGUF_I64) {
         uint64_t sign = (uint64_t)1 << (8 * size - 1);
         *out = v & sign ? -(double)((~v & (sign - 1)) + 1) : (double)v;
     } else {
@@ -404,10 +382,8 @@ tvlm_status tvlm_gguf_u32(const tvlm_gguf *g, const char *key, bool required, ui
 {
     const tvlm_gguf_kv *kv;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (!kv)
-        return TVLM_OK;
-    if (kv->is_array)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an integer", key);
+    if (!kv) return TVLM_OK;
+    if (kv->is_array) return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an integer", key);
     return read_u32(kv, key, 0, out, err);
 }
 
@@ -427,8 +403,7 @@ tvlm_status tvlm_gguf_bool(const tvlm_gguf *g, const char *key, bool required, b
 {
     const tvlm_gguf_kv *kv;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (!kv)
-        return TVLM_OK;
+    if (!kv) return TVLM_OK;
     if (kv->is_array || kv->type != TVLM_GGUF_BOOL)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected true or false", key);
     *out = kv->data[0] != 0;
@@ -440,8 +415,7 @@ tvlm_status tvlm_gguf_string(const tvlm_gguf *g, const char *key, bool required,
 {
     const tvlm_gguf_kv *kv;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (!kv)
-        return TVLM_OK;
+    if (!kv) return TVLM_OK;
     if (kv->is_array || kv->type != TVLM_GGUF_STRING)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected a string", key);
     size_t cursor = 0;
@@ -455,10 +429,10 @@ tvlm_status tvlm_gguf_f64_array(const tvlm_gguf *g, const char *key, bool requir
     const tvlm_gguf_kv *kv;
     bool integer;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (!kv)
-        return TVLM_OK;
+    if (!kv) return TVLM_OK;
     if (!kv->is_array || kv->n != n)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an array of %zu numbers", key, n);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an array of %zu numbers", key,
+                         n);
     for (size_t i = 0; i < n; i++)
         if (!number(kv, i, &out[i], &integer))
             return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected numbers", key);
@@ -471,11 +445,10 @@ tvlm_status tvlm_gguf_u32_list(const tvlm_gguf *g, const char *key, bool require
     const tvlm_gguf_kv *kv;
     *n = 0;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (!kv)
-        return TVLM_OK;
+    if (!kv) return TVLM_OK;
     if (!kv->is_array || kv->n > cap)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an array of at most %zu integers",
-                         key, cap);
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "key '%s': expected an array of at most %zu integers", key, cap);
     for (size_t i = 0; i < kv->n; i++)
         TVLM_TRY(read_u32(kv, key, i, &out[i], err));
     *n = (size_t)kv->n;

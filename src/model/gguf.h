@@ -14,8 +14,18 @@
 #include "quant/quant.h"
 
 typedef enum tvlm_gguf_type {
-    TVLM_GGUF_U8 = 0, TVLM_GGUF_I8, TVLM_GGUF_U16, TVLM_GGUF_I16, TVLM_GGUF_U32, TVLM_GGUF_I32,
-    TVLM_GGUF_F32, TVLM_GGUF_BOOL, TVLM_GGUF_STRING, TVLM_GGUF_ARRAY, TVLM_GGUF_U64, TVLM_GGUF_I64,
+    TVLM_GGUF_U8 = 0,
+    TVLM_GGUF_I8,
+    TVLM_GGUF_U16,
+    TVLM_GGUF_I16,
+    TVLM_GGUF_U32,
+    TVLM_GGUF_I32,
+    TVLM_GGUF_F32,
+    TVLM_GGUF_BOOL,
+    TVLM_GGUF_STRING,
+    TVLM_GGUF_ARRAY,
+    TVLM_GGUF_U64,
+    TVLM_GGUF_I64,
     TVLM_GGUF_F64
 } tvlm_gguf_type;
 
@@ -23,9 +33,9 @@ typedef enum tvlm_gguf_type {
 
 typedef struct tvlm_gguf_kv {
     tvlm_str key;
-    tvlm_gguf_type type;      /* of the value, or of the elements when is_array */
+    tvlm_gguf_type type; /* of the value, or of the elements when is_array */
     bool is_array;
-    uint64_t n;               /* elements; 1 for scalars */
+    uint64_t n;                /* elements; 1 for scalars */
     const unsigned char *data; /* little-endian, unaligned; strings as len u64 + bytes each */
     size_t data_size;
 } tvlm_gguf_kv;
@@ -36,13 +46,14 @@ typedef struct tvlm_gguf_tensor {
     uint64_t shape[TVLM_MAX_DIMS]; /* outermost first, as PyTorch */
     uint32_t type;                 /* GGML's number; may be one that is not run here */
     uint64_t n_elements;
-    uint64_t offset;               /* in the file */
-    uint64_t size;                 /* bytes; 0 for types not known */
+    uint64_t offset; /* in the file */
+    uint64_t size;   /* bytes; 0 for types not known */
     uint32_t crc32c;
 } tvlm_gguf_tensor;
 
 typedef struct tvlm_gguf {
-    tvlm_gguf_kv *kv; /* sorted by nothing: file order; lookup is hashed or linear as n_kv is small */
+    tvlm_gguf_kv
+        *kv; /* sorted by nothing: file order; lookup is hashed or linear as n_kv is small */
     size_t n_kv;
     tvlm_gguf_tensor *tensors; /* in order of offset */
     size_t n_tensors;
@@ -54,8 +65,9 @@ typedef struct tvlm_gguf {
 
 /* Header bytes needed: TVLM_OK with *complete=false when `size` bytes are a valid beginning but not
  * the whole header (feed more); an error as soon as something is wrong, naming key or tensor.
- * Limits: 65,536 tensors, 65,536 keys, header 256 MiB, names 256 bytes, keys 1024. Checked: duplicate
- * names, dims > 0, block divides the row, offsets aligned, inside no other tensor, no overflow. */
+ * Limits: 65,536 tensors, 65,536 keys, header 256 MiB, names 256 bytes, keys 1024. Checked:
+ * duplicate names, dims > 0, block divides the row, offsets aligned, inside no other tensor, no
+ * overflow. */
 tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool *complete,
                             tvlm_error *err);
 void tvlm_gguf_free(tvlm_gguf *gguf);
@@ -65,13 +77,19 @@ const tvlm_gguf_tensor *tvlm_gguf_find_tensor(const tvlm_gguf *gguf, const char 
 
 /* Typed reads: any integer type for u32/u64, float types for f64. Absent: *out keeps its value and
  * `required` makes that an error naming the key; wrong type or out of range: always an error. */
-tvlm_status tvlm_gguf_u32(const tvlm_gguf *g, const char *key, bool required, uint32_t *out, tvlm_error *err);
-tvlm_status tvlm_gguf_f64(const tvlm_gguf *g, const char *key, bool required, double *out, tvlm_error *err);
-tvlm_status tvlm_gguf_bool(const tvlm_gguf *g, const char *key, bool required, bool *out, tvlm_error *err);
-tvlm_status tvlm_gguf_string(const tvlm_gguf *g, const char *key, bool required, tvlm_str *out, tvlm_error *err);
+tvlm_status tvlm_gguf_u32(const tvlm_gguf *g, const char *key, bool required, uint32_t *out,
+                          tvlm_error *err);
+tvlm_status tvlm_gguf_f64(const tvlm_gguf *g, const char *key, bool required, double *out,
+                          tvlm_error *err);
+tvlm_status tvlm_gguf_bool(const tvlm_gguf *g, const char *key, bool required, bool *out,
+                           tvlm_error *err);
+tvlm_status tvlm_gguf_string(const tvlm_gguf *g, const char *key, bool required, tvlm_str *out,
+                             tvlm_error *err);
 /* Arrays of exactly n (n_min..cap for the _list forms, *n set). */
-tvlm_status tvlm_gguf_f64_array(const tvlm_gguf *g, const char *key, bool required, double *out, size_t n, tvlm_error *err);
-tvlm_status tvlm_gguf_u32_list(const tvlm_gguf *g, const char *key, bool required, uint32_t *out, size_t cap, size_t *n, tvlm_error *err);
+tvlm_status tvlm_gguf_f64_array(const tvlm_gguf *g, const char *key, bool required, double *out,
+                                size_t n, tvlm_error *err);
+tvlm_status tvlm_gguf_u32_list(const tvlm_gguf *g, const char *key, bool required, uint32_t *out,
+                               size_t cap, size_t *n, tvlm_error *err);
 /* Element i of a string array; the array was checked by parse. Sequential access: pass the same
  * cursor (start it at 0). */
 tvlm_str tvlm_gguf_next_string(const tvlm_gguf_kv *array, size_t *cursor);
@@ -87,16 +105,20 @@ tvlm_status tvlm_gguf_put_i32(tvlm_gguf_writer *w, const char *key, int32_t v, t
 tvlm_status tvlm_gguf_put_f32(tvlm_gguf_writer *w, const char *key, float v, tvlm_error *err);
 tvlm_status tvlm_gguf_put_bool(tvlm_gguf_writer *w, const char *key, bool v, tvlm_error *err);
 tvlm_status tvlm_gguf_put_string(tvlm_gguf_writer *w, const char *key, tvlm_str v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const double *v, size_t n, tvlm_error *err);
-tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v, size_t n, tvlm_error *err);
-tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, const tvlm_str *v, size_t n, tvlm_error *err);
+tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const double *v, size_t n,
+                                    tvlm_error *err);
+tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v,
+                                    size_t n, tvlm_error *err);
+tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, const tvlm_str *v,
+                                       size_t n, tvlm_error *err);
 /* Copies a parsed key as it is (quantize). */
 tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err);
 tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type type,
                               const uint64_t *shape, uint32_t n_dims, tvlm_error *err);
 /* After the last declaration: tensor i's bytes, in order, the whole tensor at once. */
-tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size, tvlm_error *err);
+tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size,
+                                   tvlm_error *err);
 tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_error *err); /* also frees w */
-void tvlm_gguf_writer_abort(tvlm_gguf_writer *w);                          /* removes the part file */
+void tvlm_gguf_writer_abort(tvlm_gguf_writer *w); /* removes the part file */
 
 #endif

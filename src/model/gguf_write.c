@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Writing GGUF v3: keys and declarations are collected, tensors streamed, checksums patched last. */
+ * Writing GGUF v3: keys and declarations are collected, tensors streamed, checksums patched last.
+ */
 #include "model/gguf.h"
 
 #include <errno.h>
@@ -47,8 +48,7 @@ static void put(buffer *b, const void *data, size_t n)
         b->data = grown;
         b->cap = cap;
     }
-    if (n)
-        memcpy(b->data + b->size, data, n);
+    if (n) memcpy(b->data + b->size, data, n);
     b->size += n;
 }
 
@@ -91,8 +91,7 @@ tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_
 {
     *out = NULL;
     tvlm_gguf_writer *w = calloc(1, sizeof *w);
-    if (!w)
-        return memory_error(err);
+    if (!w) return memory_error(err);
     w->path = join(path, "");
     w->part = join(path, ".part");
     if (!w->path || !w->part) {
@@ -111,8 +110,7 @@ tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_
 
 static void free_writer(tvlm_gguf_writer *w)
 {
-    if (w->file)
-        fclose(w->file);
+    if (w->file) fclose(w->file);
     free(w->kv.data);
     free(w->tensors.data);
     free(w->list);
@@ -123,8 +121,7 @@ static void free_writer(tvlm_gguf_writer *w)
 
 void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
 {
-    if (!w)
-        return;
+    if (!w) return;
     if (w->file) {
         fclose(w->file);
         w->file = NULL;
@@ -202,8 +199,8 @@ tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const 
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v, size_t n,
-                                    tvlm_error *err)
+tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v,
+                                    size_t n, tvlm_error *err)
 {
     begin_array(w, key, TVLM_GGUF_I32, n);
     for (size_t i = 0; i < n; i++)
@@ -242,18 +239,17 @@ tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type t
     uint64_t n = 1;
     for (uint32_t i = 0; i < n_dims; i++) {
         if (!shape[i] || n > ((uint64_t)1 << 50) / shape[i])
-            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': dimension %llu is not valid", name,
-                             (unsigned long long)shape[i]);
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': dimension %llu is not valid",
+                             name, (unsigned long long)shape[i]);
         n *= shape[i];
     }
     if (n_dims < 1 || n_dims > TVLM_MAX_DIMS || shape[n_dims - 1] % tvlm_type_block(type))
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': its shape does not fit type %s", name,
-                         tvlm_type_name((uint32_t)type));
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tensor '%s': its shape does not fit type %s",
+                         name, tvlm_type_name((uint32_t)type));
     if (w->n_tensors == w->cap) {
         size_t cap = w->cap ? 2 * w->cap : 256;
         declared *grown = realloc(w->list, cap * sizeof *grown);
-        if (!grown)
-            return memory_error(err);
+        if (!grown) return memory_error(err);
         w->list = grown;
         w->cap = cap;
     }
@@ -263,8 +259,7 @@ tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type t
         put_le(&w->tensors, shape[n_dims - 1 - i], 8);
     put_le(&w->tensors, (uint64_t)type, 4);
     put_le(&w->tensors, w->data_size, 8);
-    if (w->tensors.failed)
-        return memory_error(err);
+    if (w->tensors.failed) return memory_error(err);
     uint64_t size = n / tvlm_type_block(type) * tvlm_type_block_bytes(type);
     w->list[w->n_tensors++] = (declared){size, 0};
     w->data_size += (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -310,32 +305,28 @@ static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
 tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size,
                                    tvlm_error *err)
 {
-    if (!w->header_done)
-        TVLM_TRY(write_header(w, err));
+    if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written == w->n_tensors || size != w->list[w->written].size)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s: tensor %zu: %zu bytes are not its declared size",
-                         w->path, w->written, size);
-    if (!write_all(w, data, size) || !pad(w, size))
-        return io_error(w, err);
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "%s: tensor %zu: %zu bytes are not its declared size", w->path, w->written,
+                         size);
+    if (!write_all(w, data, size) || !pad(w, size)) return io_error(w, err);
     w->list[w->written++].crc = tvlm_crc32c(0, data, size);
     return TVLM_OK;
 }
 
 static tvlm_status finish(tvlm_gguf_writer *w, tvlm_error *err)
 {
-    if (!w->header_done)
-        TVLM_TRY(write_header(w, err));
+    if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written != w->n_tensors)
         return tvlm_fail(err, TVLM_ERR_STATE, "%s: %zu of %zu tensors were written", w->path,
                          w->written, w->n_tensors);
-    if (fseek(w->file, w->crc_at, SEEK_SET))
-        return io_error(w, err);
+    if (fseek(w->file, w->crc_at, SEEK_SET)) return io_error(w, err);
     for (size_t i = 0; i < w->n_tensors; i++) {
         uint32_t v = w->list[i].crc;
         unsigned char le[4] = {(unsigned char)v, (unsigned char)(v >> 8), (unsigned char)(v >> 16),
                                (unsigned char)(v >> 24)};
-        if (!write_all(w, le, 4))
-            return io_error(w, err);
+        if (!write_all(w, le, 4)) return io_error(w, err);
     }
     int closed = fclose(w->file);
     w->file = NULL;
@@ -343,8 +334,7 @@ static tvlm_status finish(tvlm_gguf_writer *w, tvlm_error *err)
 #ifdef _WIN32
         remove(w->path); /* rename does not replace there */
 #endif
-        if (rename(w->part, w->path) == 0)
-            return TVLM_OK;
+        if (rename(w->part, w->path) == 0) return TVLM_OK;
     }
     tvlm_status status = io_error(w, err);
     remove(w->part);

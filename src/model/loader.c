@@ -18,9 +18,9 @@ struct tvlm_loader {
     tvlm_plan plan;
     unsigned char *head; /* header bytes so far */
     size_t head_size, head_cap, next_parse;
-    uint64_t at;     /* file offset of the next byte */
-    size_t tensor;   /* the one that `at` is in or before */
-    size_t row;      /* of that tensor's slot: first row not placed */
+    uint64_t at;         /* file offset of the next byte */
+    size_t tensor;       /* the one that `at` is in or before */
+    size_t row;          /* of that tensor's slot: first row not placed */
     unsigned char *unit; /* a unit that arrives in pieces */
     size_t unit_size;
     uint32_t crc;
@@ -40,14 +40,14 @@ static size_t index_bytes(const tvlm_gguf *g)
 size_t tvlm_model_bytes(const tvlm_model *m)
 {
     return sizeof *m + tvlm_fastvit_block_count(&m->config) * sizeof *m->fastvit_blocks +
-           sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size + m->strings_size + index_bytes(&m->gguf) +
-           tvlm_tokenizer_bytes(m->tokenizer) + m->block_size;
+           sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size +
+           m->strings_size + index_bytes(&m->gguf) + tvlm_tokenizer_bytes(m->tokenizer) +
+           m->block_size;
 }
 
 void tvlm_model_free(tvlm_model *model)
 {
-    if (!model)
-        return;
+    if (!model) return;
     tvlm_tokenizer_free(model->tokenizer);
     tvlm_gguf_free(&model->gguf);
     tvlm_aligned_free(model->block);
@@ -64,8 +64,7 @@ tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, 
     if (params && params->size == 0)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "params.size is 0: use tvlm_model_params_init");
     tvlm_loader *l = calloc(1, sizeof *l);
-    if (!l)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!l) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     tvlm_model_params_init(&l->params);
     if (params)
         memcpy(&l->params, params, params->size < sizeof *params ? params->size : sizeof *params);
@@ -75,8 +74,7 @@ tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, 
 
 void tvlm_loader_free(tvlm_loader *loader)
 {
-    if (!loader)
-        return;
+    if (!loader) return;
     tvlm_plan_free(&loader->plan);
     tvlm_model_free(loader->model);
     free(loader->unit);
@@ -103,8 +101,8 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
     const tvlm_gguf_kv *types = tvlm_gguf_find(g, "tokenizer.ggml.token_type");
     const tvlm_gguf_kv *merges = tvlm_gguf_find(g, "tokenizer.ggml.merges");
     size_t n = (size_t)tokens->n, n_merges = merges ? (size_t)merges->n : 0, cursor = 0;
-    if (types && (!types->is_array || types->n != n || (types->type != TVLM_GGUF_I32 &&
-                                                        types->type != TVLM_GGUF_U32)))
+    if (types && (!types->is_array || types->n != n ||
+                  (types->type != TVLM_GGUF_I32 && types->type != TVLM_GGUF_U32)))
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          "key 'tokenizer.ggml.token_type': expected %zu integers", n);
     if (merges && (!merges->is_array || merges->type != TVLM_GGUF_STRING || n_merges > 1u << 22))
@@ -125,8 +123,8 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
             type[i] = (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
                                 (uint32_t)p[3] << 24);
         }
-        tvlm_vocab vocab = {m->config.pre, (uint32_t)n,        text,    types ? type : NULL,
-                            (uint32_t)n_merges, text + n};
+        tvlm_vocab vocab = {m->config.pre,       (uint32_t)n,        text,
+                            types ? type : NULL, (uint32_t)n_merges, text + n};
         status = tvlm_tokenizer_new(&vocab, &m->tokenizer, err);
     }
     free(type);
@@ -150,11 +148,9 @@ static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
     for (size_t i = 0; i < TVLM_COUNT(all); i++)
         m->strings_size += all[i].len;
     char *p = m->strings = malloc(m->strings_size);
-    if (!p)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     for (size_t i = 0; i < TVLM_COUNT(all); i++) {
-        if (all[i].len)
-            memcpy(p, all[i].data, all[i].len);
+        if (all[i].len) memcpy(p, all[i].data, all[i].len);
         p[all[i].len] = 0;
         p += all[i].len + 1;
     }
@@ -222,15 +218,15 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     return begin_data(l, err);
 }
 
-static tvlm_status grow_head(tvlm_loader *l, const unsigned char *data, size_t size, tvlm_error *err)
+static tvlm_status grow_head(tvlm_loader *l, const unsigned char *data, size_t size,
+                             tvlm_error *err)
 {
     if (size > SIZE_MAX / 4 - l->head_size)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the header does not fit memory");
     if (l->head_size + size > l->head_cap) {
         size_t cap = l->head_size + size + l->head_size / 2;
         unsigned char *grown = realloc(l->head, cap);
-        if (!grown)
-            return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+        if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
         l->head = grown;
         l->head_cap = cap;
     }
@@ -252,8 +248,7 @@ static tvlm_status end_tensor(tvlm_loader *l, const tvlm_gguf_tensor *t, tvlm_sl
     l->row = 0;
     l->unit_size = 0;
     l->tensor++;
-    if (!slot)
-        return TVLM_OK;
+    if (!slot) return TVLM_OK;
     l->plan.remaining[slot->stage]--;
     return publish_complete(l, err);
 }
@@ -293,39 +288,33 @@ static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size
         tvlm_slot *slot = index < 0 ? NULL : &l->plan.slots[index];
         size_t take = size;
         if (l->at < t->offset) { /* padding */
-            if (t->offset - l->at < take)
-                take = (size_t)(t->offset - l->at);
+            if (t->offset - l->at < take) take = (size_t)(t->offset - l->at);
         } else {
             uint64_t left = t->offset + t->size - l->at;
-            if (left < take)
-                take = (size_t)left;
-            if (g->has_crc && !l->params.skip_checksums)
-                l->crc = tvlm_crc32c(l->crc, p, take);
-            if (slot)
-                place(l, slot, p, take);
+            if (left < take) take = (size_t)left;
+            if (g->has_crc && !l->params.skip_checksums) l->crc = tvlm_crc32c(l->crc, p, take);
+            if (slot) place(l, slot, p, take);
         }
         l->at += take;
         p += take;
         size -= take;
-        if (l->at == t->offset + t->size)
-            TVLM_TRY(end_tensor(l, t, slot, err));
+        if (l->at == t->offset + t->size) TVLM_TRY(end_tensor(l, t, slot, err));
     }
     l->at += size;
     return TVLM_OK;
 }
 
-static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t size, tvlm_error *err)
+static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t size,
+                               tvlm_error *err)
 {
     TVLM_TRY(grow_head(l, data, size, err));
     /* parsing again from the start costs the header's size: try when it has grown by a quarter */
-    if (l->head_size < l->next_parse)
-        return TVLM_OK;
+    if (l->head_size < l->next_parse) return TVLM_OK;
     tvlm_gguf gguf;
     bool complete;
     l->next_parse = l->head_size + l->head_size / 4 + 1;
     TVLM_TRY(tvlm_gguf_parse(l->head, l->head_size, &gguf, &complete, err));
-    if (!complete)
-        return TVLM_OK;
+    if (!complete) return TVLM_OK;
     size_t header = gguf.data_offset < l->head_size ? (size_t)gguf.data_offset : l->head_size;
     size_t rest = l->head_size - header;
     unsigned char *tail = rest ? malloc(rest) : NULL;
@@ -333,34 +322,28 @@ static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t
         tvlm_gguf_free(&gguf);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     }
-    if (rest)
-        memcpy(tail, l->head + header, rest);
+    if (rest) memcpy(tail, l->head + header, rest);
     unsigned char *exact = realloc(l->head, header); /* smaller: the index must point into it */
     l->head = exact ? exact : l->head;
     tvlm_gguf_free(&gguf);
     tvlm_status status = tvlm_gguf_parse(l->head, header, &gguf, &complete, err);
-    if (!status)
-        status = begin_model(l, &gguf, err);
+    if (!status) status = begin_model(l, &gguf, err);
     if (l->model) {
         l->model->header = l->head;
         l->model->header_size = header;
         l->head = NULL;
     }
     l->at = header;
-    if (!status && rest && !l->params.header_only)
-        status = feed_data(l, tail, rest, err);
+    if (!status && rest && !l->params.header_only) status = feed_data(l, tail, rest, err);
     free(tail);
     return status;
 }
 
 tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size, tvlm_error *err)
 {
-    if (loader->failed)
-        return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
-    if (!data && size)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "data is NULL");
-    if (!size)
-        return TVLM_OK;
+    if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
+    if (!data && size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "data is NULL");
+    if (!size) return TVLM_OK;
     if (!loader->model)
         loader->failed = feed_header(loader, data, size, err);
     else if (!loader->params.header_only)
@@ -371,8 +354,7 @@ tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
 tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error *err)
 {
     *out = NULL;
-    if (loader->failed)
-        return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
+    if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
     if (!loader->model && loader->head_size) { /* the last pieces may not have been tried */
         loader->next_parse = 0;
         unsigned char none = 0;
@@ -407,26 +389,20 @@ static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfi
     for (size_t at = 0; at < size && !status;) {
         size_t n = size - at < PIECE ? size - at : PIECE;
         status = tvlm_loader_feed(l, data + at, n, err);
-        if (map)
-            tvlm_mapfile_release(map, at, n);
+        if (map) tvlm_mapfile_release(map, at, n);
         at += n;
-        if (l->params.on_progress && !status)
-            l->params.on_progress(l->params.user, at, size);
-        if (l->params.header_only && l->model)
-            break;
+        if (l->params.on_progress && !status) l->params.on_progress(l->params.user, at, size);
+        if (l->params.header_only && l->model) break;
     }
-    if (!status)
-        status = tvlm_loader_finish(l, out, err);
-    if (status)
-        tvlm_loader_free(l);
+    if (!status) status = tvlm_loader_finish(l, out, err);
+    if (status) tvlm_loader_free(l);
     return status;
 }
 
 tvlm_status tvlm_model_open_memory(const void *data, size_t size, const tvlm_model_params *params,
                                    tvlm_model **out, tvlm_error *err)
 {
-    if (!data || !size)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
+    if (!data || !size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
     return load(data, size, NULL, params, out, err);
 }
 

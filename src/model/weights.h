@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Weight structs, named as in the papers. Weight pointers go into the model's one weight block, which
- * model/bind.c fills (they are NULL in a model opened with header_only); shapes were checked there, so blocks may assume them. */
+ * Weight structs, named as in the papers. Weight pointers go into the model's one weight block,
+ * which model/bind.c fills (they are NULL in a model opened with header_only); shapes were checked
+ * there, so blocks may assume them. */
 #ifndef TVLM_WEIGHTS_H
 #define TVLM_WEIGHTS_H
 
@@ -33,15 +34,17 @@ typedef struct tvlm_conv {
     unsigned k;
 } tvlm_conv;
 
-/* ---- FastViT / FastViTHD, all folds done (FastViT, arXiv:2303.14189; FastVLM, arXiv:2412.13303) -- */
+/* ---- FastViT / FastViTHD, all folds done (FastViT, arXiv:2303.14189; FastVLM, arXiv:2412.13303)
+ * -- */
 typedef struct tvlm_convffn {
-    tvlm_dwconv dw; /* 7x7, BN folded */
+    tvlm_dwconv dw;       /* 7x7, BN folded */
     tvlm_linear up, down; /* fc1, fc2 (layer scale folded into fc2) */
 } tvlm_convffn;
 typedef struct tvlm_fastvit_block {
-    bool attention;       /* else RepMixer */
-    tvlm_dwconv mixer;    /* RepMixer 3x3 */
-    tvlm_linear qkv, out; /* attention: LN affine and 1/sqrt(d) folded into qkv; layer scale 1 into out */
+    bool attention;    /* else RepMixer */
+    tvlm_dwconv mixer; /* RepMixer 3x3 */
+    tvlm_linear qkv,
+        out; /* attention: LN affine and 1/sqrt(d) folded into qkv; layer scale 1 into out */
     tvlm_convffn ffn;
 } tvlm_fastvit_block;
 typedef struct tvlm_fastvit_stage {
@@ -54,17 +57,18 @@ typedef struct tvlm_fastvit_stage {
     size_t c; /* width */
 } tvlm_fastvit_stage;
 typedef struct tvlm_fastvit {
-    tvlm_conv stem0;     /* 3x3 stride 2 */
-    tvlm_dwconv stem1;   /* 3x3 stride 2 */
-    tvlm_linear stem2;   /* 1x1 */
+    tvlm_conv stem0;   /* 3x3 stride 2 */
+    tvlm_dwconv stem1; /* 3x3 stride 2 */
+    tvlm_linear stem2; /* 1x1 */
     tvlm_fastvit_stage stages[TVLM_MAX_STAGES];
     uint32_t n_stages;
-    tvlm_dwconv exp_dw;  /* 3x3 mult 2 */
+    tvlm_dwconv exp_dw; /* 3x3 mult 2 */
     tvlm_linear se_reduce, se_expand;
     size_t c_out;
 } tvlm_fastvit;
 
-/* ---- EfficientNet-Lite (ReLU6, no SE), batch norms folded --------------------------------------- */
+/* ---- EfficientNet-Lite (ReLU6, no SE), batch norms folded ---------------------------------------
+ */
 typedef struct tvlm_mbconv {
     bool has_expand, residual;
     tvlm_linear expand, project;
@@ -91,7 +95,7 @@ typedef struct tvlm_qlayer {
     const float *mult, *beta;
     tvlm_qparam in, out;
     uint8_t lo, hi;
-    size_t n, k;     /* linear: n x k; depthwise: n channels, k taps a side */
+    size_t n, k; /* linear: n x k; depthwise: n channels, k taps a side */
 } tvlm_qlayer;
 typedef struct tvlm_qmbconv {
     bool has_expand, residual;
@@ -109,7 +113,8 @@ typedef struct tvlm_qefficientnet {
     size_t stem_c;
 } tvlm_qefficientnet;
 
-/* ---- bridges ------------------------------------------------------------------------------------ */
+/* ---- bridges ------------------------------------------------------------------------------------
+ */
 typedef struct tvlm_projector { /* FastVLM mlp2x_gelu */
     tvlm_linear fc1, fc2;
 } tvlm_projector;
@@ -117,7 +122,7 @@ typedef struct tvlm_pooling { /* Tiny-VLM attention pooling */
     tvlm_linear hi, lo;       /* 1280 -> d, 112 -> d */
     const float *pos;         /* [n_hi + n_lo][d] */
     tvlm_norm norm;
-    const float *query;       /* [n_query][d] */
+    const float *query; /* [n_query][d] */
     tvlm_linear attn_q, attn_k, attn_v, attn_output;
     tvlm_norm ffn_norm;
     tvlm_linear ffn_up, ffn_down;
@@ -126,7 +131,8 @@ typedef struct tvlm_pooling { /* Tiny-VLM attention pooling */
     uint32_t n_heads;
 } tvlm_pooling;
 
-/* ---- decoder ------------------------------------------------------------------------------------ */
+/* ---- decoder ------------------------------------------------------------------------------------
+ */
 typedef struct tvlm_decoder_layer {
     tvlm_norm attn_norm;
     tvlm_linear q, k, v, o;

@@ -14,29 +14,44 @@ typedef struct type_info {
 
 /* Every type of GGML, so that the size of a tensor that is not run here is still known. */
 static const type_info types[] = {
-    {0, "F32", 1, 4, true},          {1, "F16", 1, 2, true},
-    {2, "Q4_0", 32, 18, true},       {3, "Q4_1", 32, 20, true},
-    {6, "Q5_0", 32, 22, true},       {7, "Q5_1", 32, 24, true},
-    {8, "Q8_0", 32, 34, true},       {9, "Q8_1", 32, 36, false},
-    {10, "Q2_K", 256, 84, false},    {11, "Q3_K", 256, 110, false},
-    {12, "Q4_K", 256, 144, false},   {13, "Q5_K", 256, 176, false},
-    {14, "Q6_K", 256, 210, false},   {15, "Q8_K", 256, 292, false},
-    {16, "IQ2_XXS", 256, 66, false}, {17, "IQ2_XS", 256, 74, false},
-    {18, "IQ3_XXS", 256, 98, false}, {19, "IQ1_S", 256, 50, false},
-    {20, "IQ4_NL", 32, 18, false},   {21, "IQ3_S", 256, 110, false},
-    {22, "IQ2_S", 256, 82, false},   {23, "IQ4_XS", 256, 136, false},
-    {24, "I8", 1, 1, true},          {25, "I16", 1, 2, false},
-    {26, "I32", 1, 4, true},         {27, "I64", 1, 8, false},
-    {28, "F64", 1, 8, false},        {29, "IQ1_M", 256, 56, false},
-    {30, "BF16", 1, 2, true},        {34, "TQ1_0", 256, 54, false},
-    {35, "TQ2_0", 256, 66, false},   {39, "MXFP4", 32, 17, false},
+    {0,  "F32",     1,   4,   true },
+    {1,  "F16",     1,   2,   true },
+    {2,  "Q4_0",    32,  18,  true },
+    {3,  "Q4_1",    32,  20,  true },
+    {6,  "Q5_0",    32,  22,  true },
+    {7,  "Q5_1",    32,  24,  true },
+    {8,  "Q8_0",    32,  34,  true },
+    {9,  "Q8_1",    32,  36,  false},
+    {10, "Q2_K",    256, 84,  false},
+    {11, "Q3_K",    256, 110, false},
+    {12, "Q4_K",    256, 144, false},
+    {13, "Q5_K",    256, 176, false},
+    {14, "Q6_K",    256, 210, false},
+    {15, "Q8_K",    256, 292, false},
+    {16, "IQ2_XXS", 256, 66,  false},
+    {17, "IQ2_XS",  256, 74,  false},
+    {18, "IQ3_XXS", 256, 98,  false},
+    {19, "IQ1_S",   256, 50,  false},
+    {20, "IQ4_NL",  32,  18,  false},
+    {21, "IQ3_S",   256, 110, false},
+    {22, "IQ2_S",   256, 82,  false},
+    {23, "IQ4_XS",  256, 136, false},
+    {24, "I8",      1,   1,   true },
+    {25, "I16",     1,   2,   false},
+    {26, "I32",     1,   4,   true },
+    {27, "I64",     1,   8,   false},
+    {28, "F64",     1,   8,   false},
+    {29, "IQ1_M",   256, 56,  false},
+    {30, "BF16",    1,   2,   true },
+    {34, "TQ1_0",   256, 54,  false},
+    {35, "TQ2_0",   256, 66,  false},
+    {39, "MXFP4",   32,  17,  false},
 };
 
 static const type_info *find(uint32_t type)
 {
     for (size_t i = 0; i < TVLM_COUNT(types); i++)
-        if (types[i].type == type)
-            return &types[i];
+        if (types[i].type == type) return &types[i];
     return NULL;
 }
 
@@ -120,11 +135,11 @@ float tvlm_f16_to_f32(uint16_t h)
 uint16_t tvlm_f32_to_f16(float f)
 {
     uint32_t bits = float_to_bits(f), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
     if (magnitude >= 0x477ff000u) /* 65520 and up round to infinity */
         return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < 0x38800000u) { /* below 2^-14: adding 1/2 leaves the rounded value in the low bits */
+    if (magnitude <
+        0x38800000u) { /* below 2^-14: adding 1/2 leaves the rounded value in the low bits */
         float rounded = bits_to_float(magnitude) + 0.5f;
         return (uint16_t)(sign | (float_to_bits(rounded) - 0x3f000000u));
     }
@@ -140,8 +155,7 @@ float tvlm_bf16_to_f32(uint16_t h)
 uint16_t tvlm_f32_to_bf16(float f)
 {
     uint32_t bits = float_to_bits(f);
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(bits >> 16 | 0x40u); /* quiet NaN */
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u); /* quiet NaN */
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
@@ -170,7 +184,7 @@ static void put_u32(unsigned char *p, uint32_t v)
 /* One block of 32: d, optional m, optional high bits, codes (see quant.h). */
 static void dequantize_block(tvlm_type type, const unsigned char *p, float *y)
 {
-    float d = tvlm_f16_to_f32(get_u16(p)), m = 0;
+    float d = tvlm_f16_to_f32(get_u16(p)), m = -0.0f; /* x + -0 is x, the sign of a zero too */
     p += 2;
     if (type == TVLM_TYPE_Q8_0) {
         for (size_t i = 0; i < 32; i++)
@@ -249,9 +263,8 @@ static void quantize_q4_0(const float *x, unsigned char *p)
 {
     float most = 0;
     for (size_t i = 0; i < 32; i++)
-        if (fabsf(x[i]) > fabsf(most))
-            most = x[i];
-    uint16_t half = tvlm_f32_to_f16(most / -8.0f);
+        if (fabsf(x[i]) > fabsf(most)) most = x[i];
+    uint16_t half = tvlm_f32_to_f16(most != 0 ? most / -8.0f : 0.0f);
     float d = tvlm_f16_to_f32(half), inverse = d != 0 ? 1.0f / d : 0.0f;
     put_u16(p, half);
     for (size_t i = 0; i < 16; i++) {

@@ -26,10 +26,10 @@ typedef enum tvlm_type {
 } tvlm_type;
 
 /* Name ("Q4_1", also of types that are known to GGML but not run here), block length and bytes. */
-const char *tvlm_type_name(uint32_t type);          /* "type 77" names are "unknown" */
+const char *tvlm_type_name(uint32_t type);                  /* "type 77" names are "unknown" */
 bool tvlm_type_from_name(const char *name, tvlm_type *out); /* case-insensitive, writable types */
-bool tvlm_type_runs(uint32_t type);                 /* one of the enum above */
-uint32_t tvlm_type_block(tvlm_type type);           /* weights per block: 1 or 32 */
+bool tvlm_type_runs(uint32_t type);                         /* one of the enum above */
+uint32_t tvlm_type_block(tvlm_type type);                   /* weights per block: 1 or 32 */
 uint32_t tvlm_type_block_bytes(tvlm_type type);
 /* Bytes of a row of k weights; false when a block does not divide k or on overflow. */
 bool tvlm_type_row_bytes(tvlm_type type, size_t k, size_t *out);

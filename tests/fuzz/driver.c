@@ -22,8 +22,7 @@ static void run(const uint8_t *data, size_t size)
 {
     uint8_t *exact = malloc(size ? size : 1);
     assert(exact);
-    if (size)
-        memcpy(exact, data, size);
+    if (size) memcpy(exact, data, size);
     LLVMFuzzerTestOneInput(exact, size);
     free(exact);
     runs++;
@@ -39,8 +38,17 @@ static uint64_t next(uint64_t *state) /* xorshift64 */
 
 static size_t mutate(uint8_t *data, size_t size, uint64_t *state)
 {
-    static const uint64_t extremes[] = {0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fffffff, 0x80000000,
-                                        0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
+    static const uint64_t extremes[] = {0,
+                                        1,
+                                        0x7f,
+                                        0x80,
+                                        0xff,
+                                        0xffff,
+                                        0x7fffffff,
+                                        0x80000000,
+                                        0xffffffff,
+                                        0x7fffffffffffffff,
+                                        0xffffffffffffffff};
     /* headers are where lies matter: half of the changes fall into the first kilobyte */
     size_t reach = next(state) % 2 && size > 1024 ? 1024 : size;
     for (uint64_t changes = 1 + next(state) % 4; changes-- && size;) {
@@ -60,8 +68,7 @@ static size_t mutate(uint8_t *data, size_t size, uint64_t *state)
             memmove(data + at, data + next(state) % (size - n + 1), n);
             break;
         default:
-            if (next(state) % 4 == 0)
-                size = next(state) % size;
+            if (next(state) % 4 == 0) size = next(state) % size;
             break;
         }
         reach = reach < size ? reach : size;
@@ -103,8 +110,7 @@ static void run_path(const char *path, unsigned long mutations)
     for (struct dirent *e; (e = readdir(dir));) {
         char name[1024];
         snprintf(name, sizeof name, "%s/%s", path, e->d_name);
-        if (e->d_name[0] != '.')
-            run_path(name, mutations);
+        if (e->d_name[0] != '.') run_path(name, mutations);
     }
     closedir(dir);
 }

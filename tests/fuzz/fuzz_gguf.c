@@ -22,11 +22,14 @@ static void run_model(const tvlm_model *model)
     s.n_ctx = 4;
     s.max_memory = (size_t)64 << 20;
     tvlm_model_get_info(model, &info);
-    if (!tvlm_engine_new(model, &e, &engine, NULL) && !tvlm_session_new(model, &s, &session, NULL)) {
+    if (!tvlm_engine_new(model, &e, &engine, NULL) &&
+        !tvlm_session_new(model, &s, &session, NULL)) {
         float *logits = malloc(2 * (size_t)info.n_vocab * sizeof *logits);
-        tvlm_row rows[2] = {{session, 0, NULL, true}, {session, (int32_t)info.n_vocab - 1, NULL, true}};
-        if (logits)
-            tvlm_forward(engine, rows, 2, NULL, logits, 2 * (size_t)info.n_vocab, NULL);
+        tvlm_row rows[2] = {
+            {session, 0,                         NULL, true},
+            {session, (int32_t)info.n_vocab - 1, NULL, true}
+        };
+        if (logits) tvlm_forward(engine, rows, 2, NULL, logits, 2 * (size_t)info.n_vocab, NULL);
         free(logits);
     }
     tvlm_session_free(session);
@@ -39,8 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tvlm_model *model;
     tvlm_error err = {0};
     tvlm_memory memory;
-    if (!size)
-        return 0;
+    if (!size) return 0;
     tvlm_model_params_init(&p);
     p.max_memory = (size_t)64 << 20;
     p.header_only = size % 4 == 0;
@@ -49,11 +51,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tvlm_status status = tvlm_model_open_memory(data, size, &p, &model, &err);
     if (status && (!err.message[0] || model))
         abort(); /* an error must say something and give nothing */
-    if (status)
-        return 0;
+    if (status) return 0;
     tvlm_memory_estimate(model, NULL, NULL, &memory, NULL);
-    if (tvlm_model_stage(model) == TVLM_STAGE_DECODER)
-        run_model(model);
+    if (tvlm_model_stage(model) == TVLM_STAGE_DECODER) run_model(model);
     tvlm_model_free(model);
     return 0;
 }

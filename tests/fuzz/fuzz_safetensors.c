@@ -11,14 +11,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tvlm_st_set set = {0};
     tvlm_error err = {0};
     if (tvlm_st_open_memory("input", data, size, &set, &err)) {
-        if (!err.message[0])
-            abort();
+        if (!err.message[0]) abort();
         return 0;
     }
     for (size_t i = 0; i < set.n; i++) {
         float *values = malloc((set.tensors[i].n + 1) * sizeof *values);
-        if (values)
-            tvlm_st_read_f32(&set.tensors[i], 0, set.tensors[i].n, values);
+        if (values) tvlm_st_read_f32(&set.tensors[i], 0, set.tensors[i].n, values);
         free(values);
     }
     tvlm_st_close(&set);

@@ -77,11 +77,9 @@ static uint64_t check_seed(const tk *t)
 
 static void fail(tk *t, const char *what, size_t index, double got, double want)
 {
-    if (t->broken)
-        return;
+    if (t->broken) return;
     t->broken = true;
-    if (t->failed >= MAX_PRINTED)
-        return;
+    if (t->failed >= MAX_PRINTED) return;
     printf("FAIL %s tier %s, shape %s, fill %s, %s of the page, seed %llu: %s at %zu: got %.9g, "
            "want %.9g\n     again: test-kernels --cpu %s --filter %s --seed %llu\n",
            t->kernel, t->tier_name, t->shape, fill_names[t->fill], t->at_end ? "end" : "start",
@@ -101,15 +99,13 @@ static void check_canaries(tk *t)
             if (lo[-(ptrdiff_t)j] != CANARY)
                 fail(t, "canary before buffer", i, lo[-(ptrdiff_t)j], CANARY);
         for (size_t j = 0; j < after; j++)
-            if (hi[j] != CANARY)
-                fail(t, "canary after buffer", i, hi[j], CANARY);
+            if (hi[j] != CANARY) fail(t, "canary after buffer", i, hi[j], CANARY);
     }
 }
 
 void tk_run(tk *t, const char *kernel, const char *shape, tk_fn fn, const void *arg, bool quick)
 {
-    if (!tk_wanted(t, kernel))
-        return;
+    if (!tk_wanted(t, kernel)) return;
     t->kernel = kernel;
     t->shape = shape;
     for (int fill = 0; fill < (quick ? 1 : TK_N_FILLS); fill++)
@@ -181,16 +177,14 @@ void tk_same_bytes(tk *t, const void *got, const void *want, size_t n)
 {
     const unsigned char *a = got, *b = want;
     for (size_t i = 0; i < n; i++)
-        if (a[i] != b[i])
-            fail(t, "byte differs", i, a[i], b[i]);
+        if (a[i] != b[i]) fail(t, "byte differs", i, a[i], b[i]);
 }
 
 void tk_near(tk *t, size_t index, double got, double want, double bound)
 {
     if (!isfinite(want) || fabs(want) > 1e38 || !isfinite(bound))
         return; /* overflow has no bound; tiers are still compared bit for bit */
-    if (!(fabs(got - want) <= bound))
-        fail(t, "beyond the error bound", index, got, want);
+    if (!(fabs(got - want) <= bound)) fail(t, "beyond the error bound", index, got, want);
 }
 
 static double now_ns(void)
@@ -227,19 +221,16 @@ static void measure(tk_bench_fn run, const tvlm_kernels *table, void *arg, doubl
 void tk_bench(tk *t, const char *kernel, const char *shape, tk_bench_fn run, void *arg,
               double flops, double bytes)
 {
-    if (!tk_wanted(t, kernel))
-        return;
+    if (!tk_wanted(t, kernel)) return;
     double scalar_best, scalar_median, best, median;
     measure(run, &t->scalar, arg, &scalar_best, &scalar_median);
     best = scalar_best;
     median = scalar_median;
-    if (!t->is_scalar)
-        measure(run, &t->tier, arg, &best, &median);
+    if (!t->is_scalar) measure(run, &t->tier, arg, &best, &median);
     printf("%-14s %-28s %-7s %12.0f %12.0f %9.2f %9.2f %8.2fx\n", kernel, shape, t->tier_name, best,
            median, flops / best, bytes / best, scalar_best / best);
     fflush(stdout);
-    if (!t->json)
-        return;
+    if (!t->json) return;
     fprintf(t->json,
             "%s\n  {\"kernel\": \"%s\", \"shape\": \"%s\", \"tier\": \"%s\", \"min_ns\": %.0f, "
             "\"median_ns\": %.0f, \"gflops\": %.3f, \"gbytes_s\": %.3f, \"over_scalar\": %.3f}",

@@ -13,7 +13,15 @@
 
 #include <stdio.h>
 
-typedef enum tk_fill { TK_RANDOM, TK_MIN, TK_MAX, TK_DENORMAL, TK_ONE_HOT, TK_ZEROS, TK_N_FILLS } tk_fill;
+typedef enum tk_fill {
+    TK_RANDOM,
+    TK_MIN,
+    TK_MAX,
+    TK_DENORMAL,
+    TK_ONE_HOT,
+    TK_ZEROS,
+    TK_N_FILLS
+} tk_fill;
 
 enum { TK_N_SLOTS = 12 };
 

@@ -12,10 +12,16 @@
 static const struct {
     const char *name;
     tvlm_type type;
-} types[] = {{"gemm_f32", TVLM_TYPE_F32},   {"gemm_f16", TVLM_TYPE_F16},
-             {"gemm_bf16", TVLM_TYPE_BF16}, {"gemm_q8_0", TVLM_TYPE_Q8_0},
-             {"gemm_q4_0", TVLM_TYPE_Q4_0}, {"gemm_q4_1", TVLM_TYPE_Q4_1},
-             {"gemm_q5_0", TVLM_TYPE_Q5_0}, {"gemm_q5_1", TVLM_TYPE_Q5_1}};
+} types[] = {
+    {"gemm_f32",  TVLM_TYPE_F32 },
+    {"gemm_f16",  TVLM_TYPE_F16 },
+    {"gemm_bf16", TVLM_TYPE_BF16},
+    {"gemm_q8_0", TVLM_TYPE_Q8_0},
+    {"gemm_q4_0", TVLM_TYPE_Q4_0},
+    {"gemm_q4_1", TVLM_TYPE_Q4_1},
+    {"gemm_q5_0", TVLM_TYPE_Q5_0},
+    {"gemm_q5_1", TVLM_TYPE_Q5_1}
+};
 
 typedef struct gemm_shape {
     tvlm_type type;
@@ -26,8 +32,7 @@ typedef struct gemm_shape {
 static unsigned char *file_weights(tk *t, const gemm_shape *s)
 {
     size_t row;
-    if (!tvlm_type_row_bytes(s->type, s->k, &row))
-        exit(2);
+    if (!tvlm_type_row_bytes(s->type, s->k, &row)) exit(2);
     unsigned char *w = malloc(s->n * row + 1);
     size_t block = tvlm_type_block(s->type), bytes = tvlm_type_block_bytes(s->type);
     for (size_t b = 0; b < s->n * (s->k / block); b++) {
@@ -43,7 +48,9 @@ static unsigned char *file_weights(tk *t, const gemm_shape *s)
         p[0] = (unsigned char)half;
         p[1] = (unsigned char)(half >> 8);
         for (size_t i = 2; i < bytes; i++)
-            p[i] = t->fill == TK_MIN ? 0x80 : t->fill == TK_MAX ? 0x7f : (unsigned char)tk_random(t);
+            p[i] = t->fill == TK_MIN   ? 0x80
+                   : t->fill == TK_MAX ? 0x7f
+                                       : (unsigned char)tk_random(t);
         if (s->type == TVLM_TYPE_Q4_1 || s->type == TVLM_TYPE_Q5_1) {
             half = tvlm_f32_to_f16(t->fill == TK_RANDOM ? tk_uniform(t, -2, 2) : 0.5f);
             p[2] = (unsigned char)half;
@@ -119,8 +126,7 @@ static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_arg
             }
             if (tvlm_type_block(s->type) > 1) /* d * q + m may cancel: count its parts */
                 size += (double)s->k * largest * 4 * 32;
-            if (size > 1e37)
-                continue;
+            if (size > 1e37) continue;
             double bias = a->bias ? (double)a->bias[n] : 0;
             double y = act_double(a->act, sum + bias) * (double)a->scale;
             double rest = residual ? (double)residual[m * a->ldr + n] : 0;
@@ -194,20 +200,26 @@ static void check_rows_alone(tk *t, const void *arg)
 void test_gemm(tk *t)
 {
     static const size_t depths[] = {1, 2, 3, 7, 17, 32, 5};
-    static const gemm_shape real[] = {/* tower, decoder, projector; few rows: scalar is slow */
-                                      {0, 7, 1536, 384}, {0, 13, 96, 384}, {0, 1, 4864, 896},
-                                      {0, 2, 896, 4864}, {0, 1, 151, 896}, {0, 19, 288, 96}};
+    static const gemm_shape real[] = {
+  /* tower, decoder, projector; few rows: scalar is slow */
+        {0, 7,  1536, 384 },
+        {0, 13, 96,   384 },
+        {0, 1,  4864, 896 },
+        {0, 2,  896,  4864},
+        {0, 1,  151,  896 },
+        {0, 19, 288,  96  }
+    };
     char text[64];
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
         size_t block = tvlm_type_block(types[i].type);
         for (size_t n = 1; n <= 2 * TVLM_GEMM_NR + 1; n++)
             for (size_t m = 1; m <= 13; m += m < 7 ? 1 : 3) {
-                size_t k = block > 1 ? 32 * (1 + (n + m) % 3) : depths[(n + m) % TVLM_COUNT(depths)];
+                size_t k =
+                    block > 1 ? 32 * (1 + (n + m) % 3) : depths[(n + m) % TVLM_COUNT(depths)];
                 gemm_shape s = {types[i].type, m, n, k};
                 snprintf(text, sizeof text, "m%zu n%zu k%zu", m, n, k);
                 tk_run(t, types[i].name, text, check_gemm, &s, false);
-                if (m == 1)
-                    tk_run(t, types[i].name, text, check_pack, &s, false);
+                if (m == 1) tk_run(t, types[i].name, text, check_pack, &s, false);
             }
         for (size_t n = 63; n <= 131; n += 17) {
             gemm_shape s = {types[i].type, 1 + n % 2, n, 64}; /* the wide tiles */
@@ -252,7 +264,9 @@ static void bench_one(tk *t, size_t type, size_t m, size_t n, size_t k)
     t->kernel = types[type].name;
     t->shape = text;
     unsigned char *w = file_weights(t, &s);
-    gemm_bench b = {s.type, m, {.ldx = k, .ldy = n, .n = n, .k = k, .scale = 1}};
+    gemm_bench b = {
+        s.type, m, {.ldx = k, .ldy = n, .n = n, .k = k, .scale = 1}
+    };
     b.args.w = pack_weights(t, &s, w);
     b.args.x = tk_floats(t, m * k);
     b.args.y = tk_floats(t, m * n);
@@ -265,8 +279,7 @@ static void bench_one(tk *t, size_t type, size_t m, size_t n, size_t k)
 void bench_gemm(tk *t)
 {
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
-        if (!tk_wanted(t, types[i].name))
-            continue;
+        if (!tk_wanted(t, types[i].name)) continue;
         bench_one(t, i, 256, 1536, 384);
         bench_one(t, i, 256, 384, 1536);
         bench_one(t, i, 1, 4864, 896);

@@ -32,8 +32,7 @@ static void check_qgemm(tk *t, const void *arg)
 {
     const qgemm_shape *s = arg;
     size_t size, ldx = s->k + s->n % 2, ldy = s->n + s->k % 2;
-    if (!tvlm_qgemm_packed_size(s->n, s->k, &size))
-        exit(2);
+    if (!tvlm_qgemm_packed_size(s->n, s->k, &size)) exit(2);
     tvlm_qgemm_args a = {.ldx = ldx, .ldy = ldy, .ldr = s->n, .n = s->n, .k = s->k};
     a.zx = (int32_t)(s->k % 128);
     a.zr = (int32_t)(s->n % 128);
@@ -65,8 +64,7 @@ static void check_qgemm(tk *t, const void *arg)
             for (size_t k = 0; k < s->k; k++)
                 acc += (a.x[m * ldx + k] - a.zx) * w[n * s->k + k];
             float rest = 0;
-            if (a.residual)
-                rest = (float)(a.residual[m * s->n + n] - a.zr) * a.rmult;
+            if (a.residual) rest = (float)(a.residual[m * s->n + n] - a.zr) * a.rmult;
             want[m * ldy + n] = requantize(acc, a.mult[n], a.beta[n], rest, a.lo, a.hi);
         }
     a.y = got;
@@ -134,10 +132,23 @@ static void check_qdwconv(tk *t, const void *arg)
 void test_int8(tk *t)
 {
     static const size_t depths[] = {1, 2, 3, 4, 5, 31, 32, 96, 144};
-    static const size_t sizes[][2] = {{1, 1}, {2, 3}, {5, 7}, {3, 14}, {9, 20}};
-    static const qgemm_shape real[] = {{49, 96, 16}, {25, 24, 144}, {16, 320, 1152}};
-    static const qconv_shape real_conv[] = {{28, 28, 96, 3, 2, 0}, {14, 14, 240, 5, 1, 2},
-                                            {7, 7, 1152, 5, 1, 2}};
+    static const size_t sizes[][2] = {
+        {1, 1 },
+        {2, 3 },
+        {5, 7 },
+        {3, 14},
+        {9, 20}
+    };
+    static const qgemm_shape real[] = {
+        {49, 96,  16  },
+        {25, 24,  144 },
+        {16, 320, 1152}
+    };
+    static const qconv_shape real_conv[] = {
+        {28, 28, 96,   3, 2, 0},
+        {14, 14, 240,  5, 1, 2},
+        {7,  7,  1152, 5, 1, 2}
+    };
     char text[96];
     for (size_t n = 1; n <= 2 * TVLM_GEMM_NR + 1; n++)
         for (size_t m = 1; m <= 9; m++) {
@@ -154,8 +165,7 @@ void test_int8(tk *t)
             for (size_t i = 0; i < TVLM_COUNT(sizes); i++)
                 for (size_t c = 1; c <= 33; c += c < 18 ? 1 : 5) {
                     qconv_shape s = {sizes[i][0], sizes[i][1], c, k, stride, k / 2};
-                    if (s.h + k / 2 * 2 < k || s.w + k / 2 * 2 < k)
-                        continue;
+                    if (s.h + k / 2 * 2 < k || s.w + k / 2 * 2 < k) continue;
                     snprintf(text, sizeof text, "%zux%zux%zu k%u s%u", s.h, s.w, c, k, stride);
                     tk_run(t, "qdwconv", text, check_qdwconv, &s, (i + c) % 3 != 0);
                 }
@@ -185,9 +195,16 @@ static void run_qdwconv(const tvlm_kernels *table, void *arg)
 
 void bench_int8(tk *t)
 {
-    static const qgemm_shape shapes[] = {{784, 144, 24}, {196, 480, 80}, {49, 320, 1152}};
-    static const qconv_shape convs[] = {{112, 112, 96, 3, 2, 1}, {28, 28, 240, 5, 1, 2},
-                                        {14, 14, 480, 3, 1, 1}};
+    static const qgemm_shape shapes[] = {
+        {784, 144, 24  },
+        {196, 480, 80  },
+        {49,  320, 1152}
+    };
+    static const qconv_shape convs[] = {
+        {112, 112, 96,  3, 2, 1},
+        {28,  28,  240, 5, 1, 2},
+        {14,  14,  480, 3, 1, 1}
+    };
     char text[96];
     for (size_t i = 0; i < TVLM_COUNT(shapes); i++) {
         const qgemm_shape *s = &shapes[i];
@@ -197,7 +214,10 @@ void bench_int8(tk *t)
         t->at_end = false;
         t->kernel = t->shape = "qgemm";
         tvlm_qgemm_packed_size(s->n, s->k, &size);
-        qgemm_bench b = {{.ldx = s->k, .ldy = s->n, .n = s->n, .k = s->k, .hi = 127}, s->m};
+        qgemm_bench b = {
+            {.ldx = s->k, .ldy = s->n, .n = s->n, .k = s->k, .hi = 127},
+            s->m
+        };
         b.args.w = tk_bytes(t, size, -127, 127);
         int32_t *wsum = tk_buffer(t, s->n * sizeof *wsum, sizeof *wsum);
         for (size_t n = 0; n < s->n; n++)

@@ -12,15 +12,17 @@
 static const struct {
     const char *name;
     uint32_t mask;
-} tiers[] = {{"scalar", 0}, {"avx2", TVLM_CPU_AVX2}};
+} tiers[] = {
+    {"scalar", 0            },
+    {"avx2",   TVLM_CPU_AVX2}
+};
 
 /* Every entry of the table is set, whatever the mask. */
 static void check_complete(tk *t, const void *unused)
 {
     (void)unused;
 #define TVLM_KERNEL(name, ret, params)                                                             \
-    if (!t->tier.name)                                                                             \
-        tk_near(t, 0, 0, 1, 0);
+    if (!t->tier.name) tk_near(t, 0, 0, 1, 0);
 #include "kernels/kernels.def"
 #undef TVLM_KERNEL
     static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
@@ -28,11 +30,9 @@ static void check_complete(tk *t, const void *unused)
                                       TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1};
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
         const tvlm_gemm *gemm = tvlm_kernels_gemm(&t->tier, types[i]);
-        if (!gemm || !gemm->run || gemm->type != types[i])
-            tk_near(t, i, 0, 1, 0);
+        if (!gemm || !gemm->run || gemm->type != types[i]) tk_near(t, i, 0, 1, 0);
     }
-    if (tvlm_kernels_gemm(&t->tier, TVLM_TYPE_I32))
-        tk_near(t, 0, 0, 1, 0);
+    if (tvlm_kernels_gemm(&t->tier, TVLM_TYPE_I32)) tk_near(t, 0, 0, 1, 0);
 }
 
 static void run_tier(tk *t, size_t i, bool bench)
@@ -73,8 +73,7 @@ int main(int argc, char **argv)
             bench = true;
             continue;
         }
-        if (!value)
-            return usage();
+        if (!value) return usage();
         if (!strcmp(argv[i], "--json"))
             json = value;
         else if (!strcmp(argv[i], "--filter"))
@@ -96,15 +95,13 @@ int main(int argc, char **argv)
         return 2;
     }
     tvlm_kernels_select(&t.scalar, 0);
-    if (t.json)
-        fputc('[', t.json);
+    if (t.json) fputc('[', t.json);
     if (bench)
         printf("%-14s %-28s %-7s %12s %12s %9s %9s %9s\n", "kernel", "shape", "tier", "min ns",
                "median ns", "GFLOP/s", "GB/s", "/scalar");
     size_t n_run = 0;
     for (size_t i = 0; i < TVLM_COUNT(tiers); i++) {
-        if (cpu && strcmp(cpu, tiers[i].name))
-            continue;
+        if (cpu && strcmp(cpu, tiers[i].name)) continue;
         if (tiers[i].mask & ~tvlm_cpu_detect()) {
             printf("skipped tier %s: not on this CPU\n", tiers[i].name);
             continue;
@@ -116,8 +113,7 @@ int main(int argc, char **argv)
         fputs("\n]\n", t.json);
         fclose(t.json);
     }
-    if (bench)
-        return n_run ? 0 : 1;
+    if (bench) return n_run ? 0 : 1;
     printf("%zu passed, %zu failed\n", t.passed, t.failed);
     return t.failed || !t.passed;
 }

@@ -58,7 +58,8 @@ static void check_act(tk *t, const void *arg)
 {
     const row_shape *s = arg;
     tvlm_act act = (tvlm_act)s->variant;
-    float *x = tk_floats(t, s->n), *got = tk_buffer(t, s->n * 4, 4), *want = tk_buffer(t, s->n * 4, 4);
+    float *x = tk_floats(t, s->n), *got = tk_buffer(t, s->n * 4, 4),
+          *want = tk_buffer(t, s->n * 4, 4);
     for (size_t i = 0; t->fill == TK_RANDOM && i < s->n; i++)
         x[i] *= 6;
     BOTH(t->tier.act(act, got, x, s->n), t->scalar.act(act, want, x, s->n));
@@ -75,7 +76,8 @@ static void check_scale_act(tk *t, const void *arg)
     tvlm_act act = (tvlm_act)s->variant;
     float *x = tk_floats(t, s->n), *scale = tk_floats(t, s->n);
     float *got = tk_buffer(t, s->n * 4, 4), *want = tk_buffer(t, s->n * 4, 4);
-    BOTH(t->tier.scale_act(act, got, x, scale, s->n), t->scalar.scale_act(act, want, x, scale, s->n));
+    BOTH(t->tier.scale_act(act, got, x, scale, s->n),
+         t->scalar.scale_act(act, want, x, scale, s->n));
     for (size_t i = 0; i < s->n; i++) {
         double v = (double)x[i] * (double)scale[i];
         tk_near(t, i, (double)got[i], act_double(s->variant, v), 6 * EPS * larger(v, 1));
@@ -188,7 +190,8 @@ static void check_u7(tk *t, const void *arg)
 {
     const row_shape *s = arg;
     float inv = tk_uniform(t, 1, 60), zero = (float)(s->n % 128);
-    float *x = tk_floats(t, s->n), *back = tk_buffer(t, s->n * 4, 4), *same = tk_buffer(t, s->n * 4, 4);
+    float *x = tk_floats(t, s->n), *back = tk_buffer(t, s->n * 4, 4),
+          *same = tk_buffer(t, s->n * 4, 4);
     uint8_t *got = tk_buffer(t, s->n, 1), *want = tk_buffer(t, s->n, 1);
     t->tier.quantize_u7(got, x, s->n, inv, zero);
     for (size_t i = 0; i < s->n; i++) {
@@ -258,8 +261,7 @@ void test_rows(tk *t)
                 tk_run(t, "scale_act", text, check_scale_act, &s, false);
             }
             tk_run(t, v & 1 ? "layernorm" : "rmsnorm", text, check_norm, &s, false);
-            if (v)
-                continue;
+            if (v) continue;
             tk_run(t, "axpy", text, check_axpy, &s, false);
             tk_run(t, "silu_mul", text, check_silu_mul, &s, false);
             tk_run(t, "f32_to_f16", text, check_f16, &s, false);

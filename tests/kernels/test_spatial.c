@@ -17,8 +17,7 @@ typedef struct attention_shape {
 static void *kv_matrix(tk *t, size_t rows, size_t ld, size_t d, bool f16)
 {
     size_t n = (rows - 1) * ld + d;
-    if (!f16)
-        return tk_floats(t, n);
+    if (!f16) return tk_floats(t, n);
     uint16_t *p = tk_buffer(t, n * sizeof *p, sizeof *p);
     for (size_t i = 0; i < n; i++)
         p[i] = tvlm_f32_to_f16(fmaxf(fminf(tk_value(t, i, n), 60000.0f), -60000.0f));
@@ -117,8 +116,7 @@ static void conv_in_double(tk *t, const tvlm_dwconv_args *a)
             for (int j = 0; j < (int)a->k; j++) {
                 int y = (int)(oy * a->stride) + i - (int)a->pad_top;
                 int x = (int)(ox * a->stride) + j - (int)a->pad_left;
-                if (y < 0 || x < 0 || y >= (int)a->h || x >= (int)a->w)
-                    continue;
+                if (y < 0 || x < 0 || y >= (int)a->h || x >= (int)a->w) continue;
                 double p = (double)a->x[((size_t)y * a->w + (size_t)x) * a->c + o / a->mult] *
                            (double)a->weight[(size_t)(i * (int)a->k + j) * channels + o];
                 sum += p;
@@ -157,18 +155,30 @@ static void check_dwconv(tk *t, const void *arg)
 static void run_dwconv_shapes(tk *t)
 {
     static const size_t channels[] = {1, 3, 8, 16, 20, 33, 64, 72};
-    static const size_t sizes[][2] = {{1, 1}, {2, 3}, {5, 7}, {4, 13}, {3, 14}, {9, 20}};
-    static const conv_shape real[] = {/* stem, RepMixer, PatchEmbed, RepCPE, head */
-                                      {32, 32, 96, 3, 2, 1, false}, {24, 24, 96, 7, 1, 1, false},
-                                      {24, 24, 96, 7, 2, 2, false}, {16, 16, 192, 7, 1, 1, false},
-                                      {4, 4, 768, 7, 1, 1, false},  {4, 4, 1536, 3, 1, 2, false},
-                                      {15, 15, 240, 5, 2, 1, true}};
+    static const size_t sizes[][2] = {
+        {1, 1 },
+        {2, 3 },
+        {5, 7 },
+        {4, 13},
+        {3, 14},
+        {9, 20}
+    };
+    static const conv_shape real[] = {
+  /* stem, RepMixer, PatchEmbed, RepCPE, head */
+        {32, 32, 96,   3, 2, 1, false},
+        {24, 24, 96,   7, 1, 1, false},
+        {24, 24, 96,   7, 2, 2, false},
+        {16, 16, 192,  7, 1, 1, false},
+        {4,  4,  768,  7, 1, 1, false},
+        {4,  4,  1536, 3, 1, 2, false},
+        {15, 15, 240,  5, 2, 1, true }
+    };
     char text[96];
     for (unsigned k = 1; k <= 7; k += 2)
         for (unsigned v = 0; v < 8; v++)
             for (size_t i = 0; i < TVLM_COUNT(sizes); i++)
                 for (size_t j = 0; j < TVLM_COUNT(channels); j++) {
-                    conv_shape s = {sizes[i][0], sizes[i][1], channels[j], k,
+                    conv_shape s = {sizes[i][0], sizes[i][1],   channels[j], k,
                                     1 + v % 2,   1 + v / 2 % 2, v & 4};
                     snprintf(text, sizeof text, "%zux%zux%zu k%u s%u mult%u%s", s.h, s.w, s.c, k,
                              s.stride, s.mult, s.same ? " same" : "");
@@ -218,9 +228,13 @@ static void bench_start(tk *t, const char *kernel)
 void bench_spatial(tk *t)
 {
     static const conv_shape shapes[] = {
-        {256, 256, 96, 3, 1, 1, false},  {256, 256, 96, 7, 1, 1, false},
-        {256, 256, 96, 7, 2, 2, false},  {128, 128, 192, 7, 1, 1, false},
-        {64, 64, 384, 7, 1, 1, false},   {16, 16, 768, 7, 1, 1, false}};
+        {256, 256, 96,  3, 1, 1, false},
+        {256, 256, 96,  7, 1, 1, false},
+        {256, 256, 96,  7, 2, 2, false},
+        {128, 128, 192, 7, 1, 1, false},
+        {64,  64,  384, 7, 1, 1, false},
+        {16,  16,  768, 7, 1, 1, false}
+    };
     char text[96];
     for (unsigned i = 0; i < 4 && tk_wanted(t, "attention"); i++) {
         size_t d = i & 1 ? 64 : 32, n = 1024;

@@ -33,7 +33,8 @@ static void half_rounds_to_nearest_even(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 0x7bff; h++) {
-        double a = (double)tvlm_f16_to_f32((uint16_t)h), b = (double)tvlm_f16_to_f32((uint16_t)(h + 1));
+        double a = (double)tvlm_f16_to_f32((uint16_t)h),
+               b = (double)tvlm_f16_to_f32((uint16_t)(h + 1));
         float middle = (float)((a + b) / 2); /* exact: one bit more than a half has */
         assert_int_equal(tvlm_f32_to_f16(middle), h % 2 ? h + 1 : h);
         assert_int_equal(tvlm_f32_to_f16(nextafterf(middle, INFINITY)), h + 1);
@@ -87,7 +88,8 @@ static void error_bounds(void **state)
     static const tvlm_type types[] = {TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
     srand(1);
     for (int round = 0; round < 2000; round++) {
-        float x[32], y[32], most = 0, size = powf(10.0f, (float)(rand() % 6 - 2)); /* d a normal half */
+        float x[32], y[32], most = 0,
+                            size = powf(10.0f, (float)(rand() % 6 - 2)); /* d a normal half */
         unsigned char b[34];
         for (int i = 0; i < 32; i++) {
             x[i] = size * ((float)rand() / (float)RAND_MAX * 2 - 1);
@@ -96,7 +98,8 @@ static void error_bounds(void **state)
         for (size_t t = 0; t < 2; t++) {
             assert_true(tvlm_quantize(types[t], x, b, 32));
             tvlm_dequantize(types[t], b, y, 32);
-            /* half a step; Q4_0's range is 7 steps on one side, so its far end may miss by a whole */
+            /* half a step; Q4_0's range is 7 steps on one side, so its far end may miss by a whole
+             */
             float step = types[t] == TVLM_TYPE_Q8_0 ? most / 127 : most / 8;
             float bound = step * (types[t] == TVLM_TYPE_Q8_0 ? 0.51f : 1.01f) + 1e-7f;
             for (int i = 0; i < 32; i++)

@@ -8,11 +8,9 @@
 
 static void epilogue(const tvlm_gemm_args *args, size_t m, size_t n, float acc)
 {
-    if (args->bias)
-        acc += args->bias[n];
+    if (args->bias) acc += args->bias[n];
     acc = tvlm_scalar_act(args->act, acc) * args->scale;
-    if (args->residual)
-        acc += args->residual[m * args->ldr + n];
+    if (args->residual) acc += args->residual[m * args->ldr + n];
     args->y[m * args->ldy + n] = acc;
 }
 

@@ -74,8 +74,7 @@ static void layernorm_scalar(float *y, const float *x, const float *w, const flo
     float inv = 1.0f / sqrtf(sum_squares(x, n, mean) / (float)n + eps);
     for (size_t i = 0; i < n; i++) {
         float v = (x[i] - mean) * inv;
-        if (w)
-            v *= w[i];
+        if (w) v *= w[i];
         y[i] = b ? v + b[i] : v;
     }
 }

@@ -36,8 +36,8 @@ TVLM_INLINE float scores(const tvlm_attention_args *args, bool f16)
             __m256 q = _mm256_loadu_ps(args->q + i);
             TVLM_UNROLL
             for (size_t t = 0; t < 8; t++)
-                lanes[t] = _mm256_fmadd_ps(q, load_kv8(args->k, f16, (j + t) * args->ldk + i),
-                                           lanes[t]);
+                lanes[t] =
+                    _mm256_fmadd_ps(q, load_kv8(args->k, f16, (j + t) * args->ldk + i), lanes[t]);
         }
         __m256 s = _mm256_mul_ps(sum_each8(lanes), scale);
         tops = _mm256_max_ps(tops, s);

@@ -26,17 +26,14 @@ static void clip_taps(size_t o, size_t stride, size_t pad, size_t k, size_t size
     size_t first = o * stride; /* tap t reads first + t - pad */
     *t0 = first < pad ? pad - first : 0;
     *t1 = size + pad > first ? size + pad - first : 0;
-    if (*t1 > k)
-        *t1 = k;
-    if (*t0 > *t1)
-        *t0 = *t1;
+    if (*t1 > k) *t1 = k;
+    if (*t0 > *t1) *t0 = *t1;
 }
 
 /* Inputs of outputs 8r .. 8r + 7 of a block; with mult 2 each input serves two outputs. */
 TVLM_INLINE __m256 load_input8(const float *x, const unsigned mult, size_t r)
 {
-    if (mult == 1)
-        return _mm256_loadu_ps(x + 8 * r);
+    if (mult == 1) return _mm256_loadu_ps(x + 8 * r);
     __m256 four = _mm256_castps128_ps256(_mm_loadu_ps(x + 4 * r));
     return _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
@@ -68,19 +65,18 @@ TVLM_INLINE void tile(const conv_row *row, size_t ox, size_t o, const unsigned m
             TVLM_UNROLL
             for (size_t p = 0; p < pixels; p++)
                 TVLM_UNROLL
-                for (size_t r = 0; r < regs; r++)
-                    acc[p][r] = _mm256_fmadd_ps(load_input8(x + p * step, mult, r), weight[r],
-                                                acc[p][r]);
+            for (size_t r = 0; r < regs; r++)
+                acc[p][r] =
+                    _mm256_fmadd_ps(load_input8(x + p * step, mult, r), weight[r], acc[p][r]);
         }
     }
     float *y = args->y + (row->oy * args->ow + ox) * channels + o;
     TVLM_UNROLL
     for (size_t p = 0; p < pixels; p++)
         TVLM_UNROLL
-        for (size_t r = 0; r < regs; r++)
-            _mm256_storeu_ps(y + p * channels + 8 * r, acc[p][r]);
-    if (args->act == TVLM_ACT_NONE)
-        return;
+    for (size_t r = 0; r < regs; r++)
+        _mm256_storeu_ps(y + p * channels + 8 * r, acc[p][r]);
+    if (args->act == TVLM_ACT_NONE) return;
     for (size_t p = 0; p < pixels; p++)
         for (size_t r = 0; r < regs; r++) {
             float *at = y + p * channels + 8 * r;
@@ -128,8 +124,7 @@ TVLM_INLINE void output_row(const conv_row *row, size_t a, size_t b, const unsig
 {
     const tvlm_dwconv_args *args = row->args;
     size_t wide = row->channels / 16 * 16;
-    if (b - a < pixels)
-        b = a;
+    if (b - a < pixels) b = a;
     for (size_t o = 0; o < wide && a < b; o += 16)
         for (size_t ox = a; ox < b; ox += pixels)
             tile(row, b - ox < pixels ? b - pixels : ox, o, mult, pixels, 2, 0, args->k);

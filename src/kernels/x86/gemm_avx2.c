@@ -17,18 +17,25 @@ enum { MAX_ROWS = 6, MAX_PANELS = 4 };
 /* A tile's results: [row][16 * panel + column]. */
 typedef float tile_out[MAX_ROWS][MAX_PANELS * 16];
 
-typedef enum weight_kind { W_F32, W_F16, W_BF16, W_Q8_0, W_Q4_0, W_Q4_1, W_Q5_0, W_Q5_1 } weight_kind;
+typedef enum weight_kind {
+    W_F32,
+    W_F16,
+    W_BF16,
+    W_Q8_0,
+    W_Q4_0,
+    W_Q4_1,
+    W_Q5_0,
+    W_Q5_1
+} weight_kind;
 
 /* y = act(acc + bias) * scale + residual for n (<= 8) columns of one row. */
 static void epilogue8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n, __m256 acc)
 {
     __m256i mask = tvlm_mask8(n);
-    if (args->bias)
-        acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));
+    if (args->bias) acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));
     acc = _mm256_mul_ps(tvlm_act8(args->act, acc), _mm256_set1_ps(args->scale));
     if (args->residual)
-        acc = _mm256_add_ps(
-            acc, _mm256_maskload_ps(args->residual + m * args->ldr + col, mask));
+        acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->residual + m * args->ldr + col, mask));
     float *y = args->y + m * args->ldy + col;
     if (n == 8)
         _mm256_storeu_ps(y, acc);
@@ -42,17 +49,14 @@ static void epilogue(const tvlm_gemm_args *args, tile_out out, size_t m, size_t 
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = col; c < end; c += 8)
-            epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
-                      _mm256_loadu_ps(&out[r][c - col]));
+            epilogue8(args, m + r, c, end - c < 8 ? end - c : 8, _mm256_loadu_ps(&out[r][c - col]));
 }
 
 TVLM_INLINE __m256 load_weight8(weight_kind kind, const unsigned char *p)
 {
-    if (kind == W_F32)
-        return _mm256_loadu_ps((const float *)(const void *)p);
+    if (kind == W_F32) return _mm256_loadu_ps((const float *)(const void *)p);
     __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
-    if (kind == W_F16)
-        return _mm256_cvtph_ps(half);
+    if (kind == W_F16) return _mm256_cvtph_ps(half);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
 
@@ -68,8 +72,8 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++)
         TVLM_UNROLL
-        for (size_t c = 0; c < 2 * panels; c++)
-            acc[r][c] = _mm256_setzero_ps();
+    for (size_t c = 0; c < 2 * panels; c++)
+        acc[r][c] = _mm256_setzero_ps();
     for (size_t k = 0; k < depth; k++) {
         __m256 weight[2 * MAX_PANELS];
         TVLM_UNROLL
@@ -89,8 +93,8 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++)
         TVLM_UNROLL
-        for (size_t c = 0; c < 2 * panels; c++)
-            _mm256_storeu_ps(&out[r][8 * c], acc[r][c]);
+    for (size_t c = 0; c < 2 * panels; c++)
+        _mm256_storeu_ps(&out[r][8 * c], acc[r][c]);
 }
 
 TVLM_INLINE __m256i load256(const unsigned char *p)
@@ -115,11 +119,11 @@ TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
         /* byte g of each high word, then its bit i to bit 4 */
         __m256i high = load256(block + layout->high_at + 32 * half);
         high = _mm256_srl_epi32(high, _mm_cvtsi32_si128((int)(8 * g)));
-        high = i < 4 ? _mm256_slli_epi32(high, (int)(4 - i)) : _mm256_srli_epi32(high, (int)(i - 4));
+        high =
+            i < 4 ? _mm256_slli_epi32(high, (int)(4 - i)) : _mm256_srli_epi32(high, (int)(i - 4));
         q = _mm256_or_si256(q, _mm256_and_si256(high, _mm256_set1_epi32(16)));
     }
-    if (layout->offset)
-        q = _mm256_sub_epi32(q, _mm256_set1_epi32(layout->offset));
+    if (layout->offset) q = _mm256_sub_epi32(q, _mm256_set1_epi32(layout->offset));
     return _mm256_cvtepi32_ps(q);
 }
 
@@ -148,42 +152,40 @@ TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_t
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++)
         TVLM_UNROLL
-        for (size_t c = 0; c < 2 * panels; c++)
-            _mm256_storeu_ps(&out[r][8 * c], _mm256_setzero_ps());
+    for (size_t c = 0; c < 2 * panels; c++)
+        _mm256_storeu_ps(&out[r][8 * c], _mm256_setzero_ps());
     for (size_t b = 0; b < n_blocks; b++, w += layout.bytes, x += TVLM_BLOCK) {
         __m256 sum[MAX_ROWS][2 * MAX_PANELS];
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++)
             TVLM_UNROLL
-            for (size_t c = 0; c < 2 * panels; c++)
-                sum[r][c] = _mm256_setzero_ps();
+        for (size_t c = 0; c < 2 * panels; c++)
+            sum[r][c] = _mm256_setzero_ps();
         for (size_t g = 0; g < 4; g++)
             TVLM_UNROLL
-            for (size_t p = 0; p < panels; p++)
-                TVLM_UNROLL
-                for (size_t i = 0; i < 8; i++) {
-                    const unsigned char *at = w + p * stride;
-                    __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
-                    __m256 q1 = load_code8(kind, &layout, at, g, i, 1);
-                    TVLM_UNROLL
-                    for (size_t r = 0; r < rows; r++) {
-                        __m256 value = _mm256_broadcast_ss(x + r * ldx + 8 * g + i);
-                        sum[r][2 * p] = _mm256_fmadd_ps(q0, value, sum[r][2 * p]);
-                        sum[r][2 * p + 1] = _mm256_fmadd_ps(q1, value, sum[r][2 * p + 1]);
-                    }
-                }
+        for (size_t p = 0; p < panels; p++)
+            TVLM_UNROLL
+        for (size_t i = 0; i < 8; i++) {
+            const unsigned char *at = w + p * stride;
+            __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
+            __m256 q1 = load_code8(kind, &layout, at, g, i, 1);
+            TVLM_UNROLL
+            for (size_t r = 0; r < rows; r++) {
+                __m256 value = _mm256_broadcast_ss(x + r * ldx + 8 * g + i);
+                sum[r][2 * p] = _mm256_fmadd_ps(q0, value, sum[r][2 * p]);
+                sum[r][2 * p + 1] = _mm256_fmadd_ps(q1, value, sum[r][2 * p + 1]);
+            }
+        }
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++) {
             __m256 total = _mm256_setzero_ps();
-            if (layout.m_at)
-                total = _mm256_set1_ps(block_x_sum(x + r * ldx));
+            if (layout.m_at) total = _mm256_set1_ps(block_x_sum(x + r * ldx));
             TVLM_UNROLL
             for (size_t c = 0; c < 2 * panels; c++) {
                 const unsigned char *at = w + c / 2 * stride + (c & 1) * 16;
                 __m256 acc = _mm256_loadu_ps(&out[r][8 * c]);
                 acc = _mm256_fmadd_ps(load_half8(at), sum[r][c], acc);
-                if (layout.m_at)
-                    acc = _mm256_fmadd_ps(load_half8(at + layout.m_at), total, acc);
+                if (layout.m_at) acc = _mm256_fmadd_ps(load_half8(at + layout.m_at), total, acc);
                 _mm256_storeu_ps(&out[r][8 * c], acc);
             }
         }
@@ -241,8 +243,7 @@ static void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n
     size_t few = m1 - m0;
     for (size_t n = n0; n < n1;) {
         size_t panels = few == 1 ? 4 : few == 2 ? 2 : 1;
-        if (n1 - n < panels * TVLM_GEMM_NR)
-            panels = 1;
+        if (n1 - n < panels * TVLM_GEMM_NR) panels = 1;
         size_t end = n1 - n < panels * TVLM_GEMM_NR ? n1 : n + panels * TVLM_GEMM_NR;
         for (size_t m = m0; m < m1;) {
             size_t rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
@@ -259,11 +260,16 @@ static void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n
 #define TILE_F32(rows, panels)  tile_float(args, W_F32, rows, panels, m, panel, out)
 #define TILE_F16(rows, panels)  tile_float(args, W_F16, rows, panels, m, panel, out)
 #define TILE_BF16(rows, panels) tile_float(args, W_BF16, rows, panels, m, panel, out)
-#define TILE_Q8_0(rows, panels) tile_block(args, W_Q8_0, TVLM_TYPE_Q8_0, rows, panels, m, panel, out)
-#define TILE_Q4_0(rows, panels) tile_block(args, W_Q4_0, TVLM_TYPE_Q4_0, rows, panels, m, panel, out)
-#define TILE_Q4_1(rows, panels) tile_block(args, W_Q4_1, TVLM_TYPE_Q4_1, rows, panels, m, panel, out)
-#define TILE_Q5_0(rows, panels) tile_block(args, W_Q5_0, TVLM_TYPE_Q5_0, rows, panels, m, panel, out)
-#define TILE_Q5_1(rows, panels) tile_block(args, W_Q5_1, TVLM_TYPE_Q5_1, rows, panels, m, panel, out)
+#define TILE_Q8_0(rows, panels)                                                                    \
+    tile_block(args, W_Q8_0, TVLM_TYPE_Q8_0, rows, panels, m, panel, out)
+#define TILE_Q4_0(rows, panels)                                                                    \
+    tile_block(args, W_Q4_0, TVLM_TYPE_Q4_0, rows, panels, m, panel, out)
+#define TILE_Q4_1(rows, panels)                                                                    \
+    tile_block(args, W_Q4_1, TVLM_TYPE_Q4_1, rows, panels, m, panel, out)
+#define TILE_Q5_0(rows, panels)                                                                    \
+    tile_block(args, W_Q5_0, TVLM_TYPE_Q5_0, rows, panels, m, panel, out)
+#define TILE_Q5_1(rows, panels)                                                                    \
+    tile_block(args, W_Q5_1, TVLM_TYPE_Q5_1, rows, panels, m, panel, out)
 
 DEFINE_RUN(gemm_f32, TILE_F32)
 DEFINE_RUN(gemm_f16, TILE_F16)

@@ -76,8 +76,7 @@ TVLM_INLINE void qgemm_tile(const tvlm_qgemm_args *args, const size_t rows, size
         uint8_t *y = args->y + (m + r) * args->ldy;
         q.residual = args->residual ? args->residual + (m + r) * args->ldr : NULL;
         requant8(&q, n, n1 - n, acc[r][0], y);
-        if (n + 8 < n1)
-            requant8(&q, n + 8, n1 - n - 8, acc[r][1], y);
+        if (n + 8 < n1) requant8(&q, n + 8, n1 - n - 8, acc[r][1], y);
     }
 }
 
@@ -97,8 +96,7 @@ static void qgemm_avx2(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_t
 /* Sixteen bytes, of which n (<= 16) are there; the rest 0. */
 TVLM_INLINE __m128i load_bytes(const void *p, size_t n)
 {
-    if (n == 16)
-        return _mm_loadu_si128((const __m128i *)p);
+    if (n == 16) return _mm_loadu_si128((const __m128i *)p);
     unsigned char bytes[16] = {0};
     memcpy(bytes, p, n);
     return _mm_loadu_si128((const __m128i *)(const void *)bytes);
@@ -115,8 +113,7 @@ TVLM_INLINE __m256i load_tap(const qconv_tile *t, size_t p, size_t i, size_t j, 
     const tvlm_qdwconv_args *args = t->args;
     size_t iy = t->oy * args->stride + i - args->pad_top; /* wraps above 0: then >= h or w */
     size_t ix = (t->ox + p) * args->stride + j - args->pad_left;
-    if (border && (iy >= args->h || ix >= args->w))
-        return _mm256_set1_epi16((short)args->zx);
+    if (border && (iy >= args->h || ix >= args->w)) return _mm256_set1_epi16((short)args->zx);
     return _mm256_cvtepu8_epi16(load_bytes(args->x + (iy * args->w + ix) * args->c + t->c, t->n));
 }
 

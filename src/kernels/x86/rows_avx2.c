@@ -28,8 +28,7 @@ static void axpy_avx2(float *y, float a, const float *x, size_t n)
 {
     __m256 factor = _mm256_set1_ps(a);
     for (size_t i = 0; i < n; i += 8)
-        store_n(y + i, n - i,
-                _mm256_fmadd_ps(factor, load_n(x + i, n - i), load_n(y + i, n - i)));
+        store_n(y + i, n - i, _mm256_fmadd_ps(factor, load_n(x + i, n - i), load_n(y + i, n - i)));
 }
 
 static void silu_mul_avx2(float *y, const float *gate, const float *up, size_t n)
@@ -51,8 +50,7 @@ static float sum_squares(const float *x, size_t n, float mean)
     __m256 centre = _mm256_set1_ps(mean), lane = _mm256_setzero_ps();
     for (size_t i = 0; i < n; i += 8) {
         __m256 d = _mm256_sub_ps(load_n(x + i, n - i), centre);
-        if (n - i < 8)
-            d = _mm256_and_ps(d, _mm256_castsi256_ps(tvlm_mask8(n - i)));
+        if (n - i < 8) d = _mm256_and_ps(d, _mm256_castsi256_ps(tvlm_mask8(n - i)));
         lane = _mm256_fmadd_ps(d, d, lane);
     }
     return tvlm_hsum8(lane);
@@ -77,10 +75,8 @@ static void layernorm_avx2(float *y, const float *x, const float *w, const float
     __m256 centre = _mm256_set1_ps(mean);
     for (size_t i = 0; i < n; i += 8) {
         __m256 v = _mm256_mul_ps(_mm256_sub_ps(load_n(x + i, n - i), centre), inv);
-        if (w)
-            v = _mm256_mul_ps(v, load_n(w + i, n - i));
-        if (b)
-            v = _mm256_add_ps(v, load_n(b + i, n - i));
+        if (w) v = _mm256_mul_ps(v, load_n(w + i, n - i));
+        if (b) v = _mm256_add_ps(v, load_n(b + i, n - i));
         store_n(y + i, n - i, v);
     }
 }
@@ -105,7 +101,8 @@ static void rope_pairs(float *x, size_t half, const float *cs)
         size_t n = half - i < 4 ? half - i : 4;
         __m256 v = load_n(x + 2 * i, 2 * n);
         __m256 c = _mm256_permutevar8x32_ps(_mm256_maskload_ps(cs + i, tvlm_mask8(n)), twice);
-        __m256 s = _mm256_permutevar8x32_ps(_mm256_maskload_ps(cs + half + i, tvlm_mask8(n)), twice);
+        __m256 s =
+            _mm256_permutevar8x32_ps(_mm256_maskload_ps(cs + half + i, tvlm_mask8(n)), twice);
         __m256 swapped = _mm256_permute_ps(v, 0xB1);
         store_n(x + 2 * i, 2 * n, _mm256_fmaddsub_ps(v, c, _mm256_mul_ps(swapped, s)));
     }
