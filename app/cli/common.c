@@ -162,8 +162,7 @@ static bool take_common(cli_options *o, int value, const char *text)
 static bool is_own(const cli_own *own, int value)
 {
     for (const struct option *name = own ? own->names : NULL; name && name->name; name++)
-        if (name->val == value)
-            return true;
+        if (name->val == value) return true;
     return false;
 }
 

@@ -89,8 +89,8 @@ typedef struct tvlm_dwconv_args {
  *   yq = clamp(rint(acc * mult[n] + beta[n]), lo, hi)    one int->float conversion, one float
  *        multiply, one float add (never fused), round half to even: bit-equal on every tier.
  * mult = sx*sw[n]/sy, beta = b[n]/sy + zy; lo/hi carry the activation (ReLU6 -> q(0)..q(6)).
- * With residual rq (u8, zero point zr): yq = clamp(rint((acc*mult + beta) + (rq - zr)*rmult), lo,
- * hi).*/
+ * With residual rq (u8, zero point zr):
+ *   yq = clamp(rint((acc*mult + beta) + (rq - zr)*rmult), lo, hi) */
 typedef struct tvlm_qgemm_args {
     const uint8_t *x;
     size_t ldx;
@@ -107,8 +107,8 @@ typedef struct tvlm_qgemm_args {
     uint8_t lo, hi;
     size_t n, k;
 } tvlm_qgemm_args;
-/* Packed int8 [n][k]: panels of NR rows, k padded to a multiple of 4 with zeros: panel[k/4][NR][4].
- */
+/* Packed int8 [n][k]: panels of NR rows, k padded to a multiple of 4 with zeros, each
+ * panel[k/4][NR][4]. */
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out);
 void tvlm_qgemm_pack(int8_t *packed, const int8_t *src, size_t n0, size_t n_rows, size_t k);
 
@@ -125,8 +125,7 @@ typedef struct tvlm_qdwconv_args {
     uint8_t lo, hi;
 } tvlm_qdwconv_args;
 
-/* ---- the table ----------------------------------------------------------------------------------
- */
+/* ---- the table --------------------------------------------------------------------------------*/
 typedef struct tvlm_kernels {
 #define TVLM_KERNEL(name, ret, params) ret(*name) params;
 #include "kernels/kernels.def"

@@ -229,7 +229,8 @@ static void unfused_checkpoint(void **state)
     tensors_close(&golden);
 }
 
-/* Weights rounded, activations float32. The reference itself, all in bfloat16, is 4.2e-2 off. */
+/* Weights rounded, activations float32: bounds are about twice what random weights show. The
+ * reference itself, all in bfloat16, is 4.2e-2 off. */
 static void rounded_weights(void **state)
 {
     (void)state;
@@ -237,9 +238,9 @@ static void rounded_weights(void **state)
         tvlm_type type;
         double tolerance;
     } cases[] = {
-        {TVLM_TYPE_F16,  2e-3  },
-        {TVLM_TYPE_BF16, 1.5e-2},
-        {TVLM_TYPE_Q8_0, 3e-2  }
+        {TVLM_TYPE_F16,  2e-3},
+        {TVLM_TYPE_BF16, 5e-3},
+        {TVLM_TYPE_Q8_0, 6e-2}
     };
     tensor_file golden = tensors_open(GOLDEN "golden_tiny_128.safetensors");
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {

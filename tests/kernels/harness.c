@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,8 +16,28 @@ enum { CANARY = 0xA5, CANARY_BYTES = 256, MAX_PRINTED = 20 };
 static const char *const fill_names[TK_N_FILLS] = {"random",   "min",     "max",
                                                    "denormal", "one-hot", "zeros"};
 
+static const tk *running; /* for the handler alone */
+
+/* A guard page was touched: say by whom, and stop. */
+static void on_fault(int signal_number)
+{
+    char text[512];
+    int n =
+        snprintf(text, sizeof text,
+                 "FAIL %s tier %s, shape %s, fill %s, %s of the page: signal %d, an access "
+                 "outside a buffer\n     again: test-kernels --cpu %s --filter %s --seed %llu\n",
+                 running->kernel, running->tier_name, running->shape, fill_names[running->fill],
+                 running->at_end ? "end" : "start", signal_number, running->tier_name,
+                 running->kernel, (unsigned long long)running->seed);
+    if (n > 0) n = (int)write(STDERR_FILENO, text, (size_t)n);
+    _exit(n < 0 ? 2 : 1);
+}
+
 bool tk_open(tk *t)
 {
+    running = t;
+    signal(SIGSEGV, on_fault);
+    signal(SIGBUS, on_fault);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t i = 0; i < TK_N_SLOTS; i++) {
         unsigned char *map = mmap(NULL, SLOT_BYTES + 2 * page, PROT_NONE,

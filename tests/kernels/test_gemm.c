@@ -201,7 +201,7 @@ void test_gemm(tk *t)
 {
     static const size_t depths[] = {1, 2, 3, 7, 17, 32, 5};
     static const gemm_shape real[] = {
-  /* tower, decoder, projector; few rows: scalar is slow */
+        /* tower, decoder, projector; few rows: scalar is slow */
         {0, 7,  1536, 384 },
         {0, 13, 96,   384 },
         {0, 1,  4864, 896 },

@@ -164,7 +164,7 @@ static void run_dwconv_shapes(tk *t)
         {9, 20}
     };
     static const conv_shape real[] = {
-  /* stem, RepMixer, PatchEmbed, RepCPE, head */
+        /* stem, RepMixer, PatchEmbed, RepCPE, head */
         {32, 32, 96,   3, 2, 1, false},
         {24, 24, 96,   7, 1, 1, false},
         {24, 24, 96,   7, 2, 2, false},

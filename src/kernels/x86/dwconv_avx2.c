@@ -63,19 +63,21 @@ TVLM_INLINE void tile(const conv_row *row, size_t ox, size_t o, const unsigned m
             for (size_t r = 0; r < regs; r++)
                 weight[r] = _mm256_loadu_ps(w + 8 * r);
             TVLM_UNROLL
-            for (size_t p = 0; p < pixels; p++)
+            for (size_t p = 0; p < pixels; p++) {
                 TVLM_UNROLL
-            for (size_t r = 0; r < regs; r++)
-                acc[p][r] =
-                    _mm256_fmadd_ps(load_input8(x + p * step, mult, r), weight[r], acc[p][r]);
+                for (size_t r = 0; r < regs; r++)
+                    acc[p][r] =
+                        _mm256_fmadd_ps(load_input8(x + p * step, mult, r), weight[r], acc[p][r]);
+            }
         }
     }
     float *y = args->y + (row->oy * args->ow + ox) * channels + o;
     TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++)
+    for (size_t p = 0; p < pixels; p++) {
         TVLM_UNROLL
-    for (size_t r = 0; r < regs; r++)
-        _mm256_storeu_ps(y + p * channels + 8 * r, acc[p][r]);
+        for (size_t r = 0; r < regs; r++)
+            _mm256_storeu_ps(y + p * channels + 8 * r, acc[p][r]);
+    }
     if (args->act == TVLM_ACT_NONE) return;
     for (size_t p = 0; p < pixels; p++)
         for (size_t r = 0; r < regs; r++) {

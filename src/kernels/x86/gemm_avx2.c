@@ -70,10 +70,11 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
     const size_t ldx = args->ldx, depth = args->k;
     __m256 acc[MAX_ROWS][2 * MAX_PANELS];
     TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         TVLM_UNROLL
-    for (size_t c = 0; c < 2 * panels; c++)
-        acc[r][c] = _mm256_setzero_ps();
+        for (size_t c = 0; c < 2 * panels; c++)
+            acc[r][c] = _mm256_setzero_ps();
+    }
     for (size_t k = 0; k < depth; k++) {
         __m256 weight[2 * MAX_PANELS];
         TVLM_UNROLL
@@ -91,10 +92,11 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
         }
     }
     TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         TVLM_UNROLL
-    for (size_t c = 0; c < 2 * panels; c++)
-        _mm256_storeu_ps(&out[r][8 * c], acc[r][c]);
+        for (size_t c = 0; c < 2 * panels; c++)
+            _mm256_storeu_ps(&out[r][8 * c], acc[r][c]);
+    }
 }
 
 TVLM_INLINE __m256i load256(const unsigned char *p)
@@ -150,30 +152,34 @@ TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_t
     const unsigned char *w = (const unsigned char *)args->w + panel * stride;
     const float *x = args->x + m * ldx;
     TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         TVLM_UNROLL
-    for (size_t c = 0; c < 2 * panels; c++)
-        _mm256_storeu_ps(&out[r][8 * c], _mm256_setzero_ps());
+        for (size_t c = 0; c < 2 * panels; c++)
+            _mm256_storeu_ps(&out[r][8 * c], _mm256_setzero_ps());
+    }
     for (size_t b = 0; b < n_blocks; b++, w += layout.bytes, x += TVLM_BLOCK) {
         __m256 sum[MAX_ROWS][2 * MAX_PANELS];
         TVLM_UNROLL
-        for (size_t r = 0; r < rows; r++)
+        for (size_t r = 0; r < rows; r++) {
             TVLM_UNROLL
-        for (size_t c = 0; c < 2 * panels; c++)
-            sum[r][c] = _mm256_setzero_ps();
-        for (size_t g = 0; g < 4; g++)
+            for (size_t c = 0; c < 2 * panels; c++)
+                sum[r][c] = _mm256_setzero_ps();
+        }
+        for (size_t g = 0; g < 4; g++) {
             TVLM_UNROLL
-        for (size_t p = 0; p < panels; p++)
-            TVLM_UNROLL
-        for (size_t i = 0; i < 8; i++) {
-            const unsigned char *at = w + p * stride;
-            __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
-            __m256 q1 = load_code8(kind, &layout, at, g, i, 1);
-            TVLM_UNROLL
-            for (size_t r = 0; r < rows; r++) {
-                __m256 value = _mm256_broadcast_ss(x + r * ldx + 8 * g + i);
-                sum[r][2 * p] = _mm256_fmadd_ps(q0, value, sum[r][2 * p]);
-                sum[r][2 * p + 1] = _mm256_fmadd_ps(q1, value, sum[r][2 * p + 1]);
+            for (size_t p = 0; p < panels; p++) {
+                TVLM_UNROLL
+                for (size_t i = 0; i < 8; i++) {
+                    const unsigned char *at = w + p * stride;
+                    __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
+                    __m256 q1 = load_code8(kind, &layout, at, g, i, 1);
+                    TVLM_UNROLL
+                    for (size_t r = 0; r < rows; r++) {
+                        __m256 value = _mm256_broadcast_ss(x + r * ldx + 8 * g + i);
+                        sum[r][2 * p] = _mm256_fmadd_ps(q0, value, sum[r][2 * p]);
+                        sum[r][2 * p + 1] = _mm256_fmadd_ps(q1, value, sum[r][2 * p + 1]);
+                    }
+                }
             }
         }
         TVLM_UNROLL
