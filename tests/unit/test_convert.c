@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: MIT
+ * Conversion: names, configuration, tokenizer files, whole checkpoints. The numbers of the folds
+ * are checked by the golden runs of tests/cli. */
+#include "convert/checkpoint.h"
+#include "convert/convert.h"
+#include "convert/hf_config.h"
+#include "convert/tokenizer_files.h"
+
+#include "model/gguf.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#define GOLDEN TVLM_TEST_DATA "/golden/"
+#define OUT    TVLM_BUILD_DIR "/test_convert.gguf"
+
+static void expect_says(const char *text, const char *what)
+{
+    if (!strstr(text, what)) fail_msg("'%s' does not say '%s'", text, what);
+}
+
+/* ---- names ---- */
+
+static void test_names(void **state)
+{
+    (void)state;
+    // clang-format off
+#define APPLE "model.vision_tower.vision_tower.model."
+    static const char *const cases[][2] = {
+        {"model.layers.3.self_attn.q_proj.weight", "model.layers.3.self_attn.q_proj.weight"},
+        {"model.language_model.embed_tokens.weight", "model.embed_tokens.weight"},
+        {"model.multi_modal_projector.linear_2.bias", "model.mm_projector.2.bias"},
+        {APPLE "patch_embed.1.reparam_conv.bias", "v.stem.1.reparam_conv.bias"},
+        {APPLE "network.0.1.layer_scale", "v.stages.0.blocks.1.layer_scale.gamma"},
+        {APPLE "network.1.proj.0.lkb_reparam.weight", "v.stages.1.downsample.proj.0.reparam_conv.weight"},
+        {APPLE "network.2.0.convffn.fc1.weight", "v.stages.1.blocks.0.mlp.fc1.weight"},
+        {APPLE "network.4.0.token_mixer.norm.rbr_skip.weight", "v.stages.2.blocks.0.token_mixer.norm.identity.weight"},
+        {APPLE "network.6.pe.weight", "v.stages.3.pos_emb.pos_enc.weight"},
+        {APPLE "network.7.0.token_mixer.qkv.weight", "v.stages.3.blocks.0.token_mixer.qkv.weight"},
+        {APPLE "conv_exp.se.reduce.weight", "v.final_conv.se.fc1.weight"},
+        {APPLE "head.proj", "v.head.proj"},
+        {"model.vision_tower.timm_model.stages.3.pos_emb.reparam_conv.weight", "v.stages.3.pos_emb.reparam_conv.weight"},
+        {"model.vision_tower.timm_model.stages.0.blocks.0.layer_scale.gamma", "v.stages.0.blocks.0.layer_scale.gamma"},
+        {"lm_head.weight", "lm_head.weight"},
+    };
+    // clang-format on
+    tvlm_network network = {0};
+    char name[TVLM_KEY_MAX];
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++)
+        tvlm_network_scan(&network, cases[i][0]);
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        assert_true(tvlm_canonical_name(&network, cases[i][0], name));
+        assert_string_equal(name, cases[i][1]);
+    }
+    char longest[TVLM_KEY_MAX + 1];
+    memset(longest, 'x', TVLM_KEY_MAX);
+    longest[TVLM_KEY_MAX] = 0;
+    assert_false(tvlm_canonical_name(&network, longest, name));
+}
+
+/* ---- configuration ---- */
+
+#define TEXT                                                                                       \
+    "\"hidden_size\":64,\"intermediate_size\":160,\"num_hidden_layers\":3,"                        \
+    "\"num_attention_heads\":4,\"max_position_embeddings\":512"
+
+static tvlm_status parse(const char *text, const char *preprocessor, tvlm_hf_config *out,
+                         tvlm_error *err)
+{
+    json_t *config = json_loads(text, 0, NULL);
+    json_t *p = preprocessor ? json_loads(preprocessor, 0, NULL) : NULL;
+    assert_non_null(config);
+    tvlm_status status = tvlm_hf_config_parse(config, p, out, err);
+    json_decref(config);
+    json_decref(p);
+    return status;
+}
+
+static void test_config(void **state)
+{
+    (void)state;
+    tvlm_hf_config c;
+    assert_int_equal(parse("{\"model_type\":\"llava_qwen2\"," TEXT
+                           ",\"mm_vision_tower\":\"mobileclip_l_384\",\"rope_theta\":1000000.0,"
+                           "\"eos_token_id\":[7,8]}",
+                           NULL, &c, NULL),
+                     TVLM_OK);
+    assert_int_equal(c.image_size, 384);
+    assert_int_equal(c.n_kv_heads, 4);
+    assert_int_equal(c.head_dim, 16);
+    assert_int_equal(c.eos_id, 7);
+    assert_int_equal(c.bos_id, -1);
+    assert_true(c.rope_theta == 1e6 && c.pads);
+    /* a text_config without theta has the library's default, not Qwen2's usual one */
+    assert_int_equal(
+        parse("{\"model_type\":\"fast_vlm\",\"image_token_index\":9,\"text_config\":{" TEXT
+              ",\"model_type\":\"qwen2\"},\"vision_config\":{},\"image_seq_length\":16}",
+              "{\"crop_size\":{\"height\":256,\"width\":256},\"image_mean\":[0.5,0,0],"
+              "\"image_std\":[0.25,1,1]}",
+              &c, NULL),
+        TVLM_OK);
+    assert_true(c.rope_theta == 10000.0);
+    assert_int_equal(c.image_size, 256);
+    assert_int_equal(c.image_seq_length, 16);
+    assert_int_equal(c.image_token, 9);
+    assert_true(c.scale[0] == 1.0 / 255.0 / 0.25 && c.bias[0] == -2.0 && c.bias[1] == 0);
+    assert_int_equal(parse("{\"model_type\":\"qwen2\"," TEXT
+                           ",\"rope_parameters\":{\"rope_theta\":5e5,\"rope_type\":\"default\"}}",
+                           NULL, &c, NULL),
+                     TVLM_OK);
+    assert_true(c.rope_theta == 5e5);
+}
+
+static void test_refused_configs(void **state)
+{
+    (void)state;
+    // clang-format off
+    static const char *const cases[][2] = {
+        {"{}", "'model_type' is missing"},
+        {"{\"model_type\":\"gemma\"}", "'gemma' is not supported; supported: llava_qwen2"},
+        {"{\"model_type\":\"qwen2\"}", "'num_hidden_layers' is missing"},
+        {"{\"model_type\":\"qwen2\",\"num_hidden_layers\":\"3\"}", "expected an integer in 1..1024"},
+        {"{\"model_type\":\"qwen2\",\"num_hidden_layers\":100000}", "expected an integer in 1..1024"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "'rope_type': 'llama3'"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":{\"type\":\"linear\"}}", "'type': 'linear'"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"attention_bias\":true}", "'attention_bias'"},
+        {"{\"model_type\":\"qwen2\"," TEXT ",\"use_sliding_window\":true}", "'use_sliding_window'"},
+        {"{\"model_type\":\"qwen2\"," TEXT ",\"hidden_act\":\"gelu\"}", "'hidden_act': 'gelu'"},
+        {"{\"model_type\":\"qwen2\"," TEXT ",\"num_key_value_heads\":3}", "3 key heads"},
+        {"{\"model_type\":\"qwen2\"," TEXT ",\"partial_rotary_factor\":0.5}", "'partial_rotary_factor'"},
+        {"{\"model_type\":\"llava_qwen2\"," TEXT "}", "'mm_vision_tower' is missing"},
+        {"{\"model_type\":\"llava_qwen2\"," TEXT ",\"mm_vision_tower\":\"x_64\",\"mm_projector_type\":\"linear\"}", "'mm_projector_type': 'linear'"},
+        {"{\"model_type\":\"fast_vlm\"}", "'text_config' is missing"},
+        {"{\"model_type\":\"fast_vlm\",\"text_config\":{\"model_type\":\"qwen3\"}}", "'qwen3'"},
+    };
+    // clang-format on
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        tvlm_hf_config c;
+        tvlm_error err = {0};
+        assert_int_not_equal(parse(cases[i][0], NULL, &c, &err), TVLM_OK);
+        expect_says(err.message, cases[i][1]);
+    }
+}
+
+/* ---- tokenizer ---- */
+
+static void test_tokenizer_files(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {GOLDEN "tiny", GOLDEN "tiny/tokenizer.json",
+                                        GOLDEN "tiny/vocab.json"};
+    for (size_t i = 0; i < TVLM_COUNT(paths); i++) {
+        tvlm_tokenizer_files f;
+        tvlm_error err = {0};
+        if (tvlm_tokenizer_files_open(paths[i], &f, NULL, NULL, &err)) fail_msg("%s", err.message);
+        assert_int_equal(f.vocab.pre, TVLM_PRE_QWEN2);
+        assert_int_equal(f.vocab.n_tokens, 575);
+        assert_int_equal(f.vocab.n_merges, 316);
+        assert_int_equal(f.eos_id, 574);
+        assert_int_equal(f.bos_id, -1);
+        assert_int_equal(f.vocab.types[573], TVLM_TOKEN_CONTROL);
+        assert_int_equal(tvlm_tokenizer_files_id(&f, "<|im_start|>"), 573);
+        expect_says(f.chat_template, "messages");
+        tvlm_tokenizer_files_close(&f);
+    }
+}
+
+static void test_refused_tokenizers(void **state)
+{
+    (void)state;
+    // clang-format off
+#define BYTE_LEVEL "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+    static const char *const cases[][2] = {
+        {"{}", "tokenizer model 'none'"},
+        {"{\"model\":{\"type\":\"Unigram\"}}", "tokenizer model 'Unigram' is not supported"},
+        {"{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true}}", "'model.byte_fallback'"},
+        {"{\"model\":{\"type\":\"BPE\"},\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", "pre-tokenizer 'Metaspace'"},
+        {"{\"model\":{\"type\":\"BPE\"},\"normalizer\":{\"type\":\"NFKC\"}," BYTE_LEVEL "}", "normalizer 'NFKC'"},
+        {"{\"model\":{\"type\":\"BPE\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}", "not supported"},
+        {"{\"model\":{\"type\":\"BPE\"}," BYTE_LEVEL "}", "vocabulary is no JSON object"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}," BYTE_LEVEL "}", "tokens 'a' and 'b' have the same id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}," BYTE_LEVEL "}", "token 'a': its id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000000},\"merges\":[]}," BYTE_LEVEL "}", "token 'a': its id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":\"x\"},\"merges\":[]}," BYTE_LEVEL "}", "no integer"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}," BYTE_LEVEL "}", "'model.merges': entry 0"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}," BYTE_LEVEL "}", "vocabulary is empty"},
+    };
+    // clang-format on
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        tvlm_tokenizer_files f;
+        tvlm_error err = {0};
+        json_t *json = json_loads(cases[i][0], 0, NULL);
+        assert_non_null(json);
+        assert_int_not_equal(tvlm_tokenizer_json_parse(json, NULL, &f, NULL, NULL, &err), TVLM_OK);
+        assert_null(f.store);
+        expect_says(err.message, cases[i][1]);
+        json_decref(json);
+    }
+}
+
+/* ---- whole checkpoints ---- */
+
+typedef struct notes {
+    char text[8192];
+    size_t n;
+} notes;
+
+static void on_note(void *user, const char *line)
+{
+    notes *all = user;
+    size_t at = strlen(all->text);
+    snprintf(all->text + at, sizeof all->text - at, "%s\n", line);
+    all->n++;
+}
+
+typedef struct converted {
+    tvlm_mapfile map;
+    tvlm_gguf gguf;
+    notes notes;
+} converted;
+
+static tvlm_status convert(const char *dir, tvlm_type type, converted *out, tvlm_error *err)
+{
+    tvlm_convert_params params;
+    tvlm_convert_params_init(&params);
+    *out = (converted){0};
+    params.type = type;
+    params.tokenizer = GOLDEN "tiny";
+    params.on_note = on_note;
+    params.user = &out->notes;
+    return tvlm_convert(dir, OUT, &params, err);
+}
+
+static converted open_converted(const char *dir, tvlm_type type)
+{
+    converted c;
+    tvlm_error err = {0};
+    bool complete;
+    if (convert(dir, type, &c, &err)) fail_msg("%s: %s", dir, err.message);
+    assert_int_equal(tvlm_mapfile_open(OUT, &c.map, &err), TVLM_OK);
+    assert_int_equal(tvlm_gguf_parse(c.map.data, c.map.size, &c.gguf, &complete, &err), TVLM_OK);
+    assert_true(complete);
+    remove(OUT);
+    return c;
+}
+
+static void close_converted(converted *c)
+{
+    tvlm_gguf_free(&c->gguf);
+    tvlm_mapfile_close(&c->map);
+}
+
+static const tvlm_gguf_tensor *tensor(const converted *c, const char *name)
+{
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&c->gguf, name);
+    if (!t) fail_msg("no tensor '%s'", name);
+    return t;
+}
+
+static void test_layouts_agree(void **state)
+{
+    (void)state;
+    converted apple = open_converted(GOLDEN "tiny", TVLM_TYPE_F32);
+    converted hf = open_converted(GOLDEN "tiny_hf", TVLM_TYPE_F32);
+    assert_int_equal(apple.gguf.n_tensors, 145);
+    assert_int_equal(hf.gguf.n_tensors, 145);
+    for (size_t i = 0; i < apple.gguf.n_tensors; i++) {
+        const tvlm_gguf_tensor *a = &apple.gguf.tensors[i], *b = &hf.gguf.tensors[i];
+        assert_int_equal(a->name.len, b->name.len);
+        assert_memory_equal(a->name.data, b->name.data, a->name.len);
+        assert_int_equal(a->size, b->size);
+        assert_memory_equal(apple.map.data + a->offset, hf.map.data + b->offset, a->size);
+    }
+    uint32_t eos = 0, bos = 99;
+    assert_int_equal(tvlm_gguf_u32(&hf.gguf, "tokenizer.ggml.eos_token_id", true, &eos, NULL), 0);
+    assert_int_equal(tvlm_gguf_u32(&hf.gguf, "tokenizer.ggml.bos_token_id", false, &bos, NULL), 0);
+    assert_int_equal(eos, 574);
+    assert_int_equal(bos, 99); /* config.json's is no id of this tokenizer, and it names none */
+    expect_says(hf.notes.text, "eos_token_id 151645 is no id of the tokenizer (575 tokens): the "
+                               "tokenizer's is used");
+    assert_int_equal(apple.notes.n, 0);
+    close_converted(&apple);
+    close_converted(&hf);
+}
+
+static void test_order_and_types(void **state)
+{
+    (void)state;
+    converted c = open_converted(GOLDEN "tiny_unfused", TVLM_TYPE_Q4_0);
+    static const char *const first[] = {"v.stem.0.weight", "v.stem.0.bias", "v.stem.1.weight"};
+    for (size_t i = 0; i < TVLM_COUNT(first); i++)
+        assert_true(tvlm_str_eq(c.gguf.tensors[i].name, first[i]));
+    const tvlm_gguf_tensor *bridge = tensor(&c, "mm.0.weight"),
+                           *embd = tensor(&c, "token_embd.weight");
+    assert_true(tensor(&c, "v.exp.se_expand.bias")->offset < bridge->offset);
+    assert_true(bridge->offset < embd->offset);
+    assert_true(embd->offset < tensor(&c, "blk.0.attn_norm.weight")->offset);
+    assert_int_equal(embd->type, TVLM_TYPE_Q8_0);
+    assert_int_equal(tensor(&c, "output.weight")->type, TVLM_TYPE_Q8_0);
+    assert_int_equal(tensor(&c, "v.stage.4.blk.0.ffn_up.weight")->type, TVLM_TYPE_Q8_0);
+    assert_int_equal(tensor(&c, "blk.2.ffn_down.weight")->type, TVLM_TYPE_Q4_0);
+    assert_int_equal(bridge->type, TVLM_TYPE_Q4_0);
+    assert_int_equal(tensor(&c, "v.stem.2.weight")->type, TVLM_TYPE_F16);
+    assert_int_equal(tensor(&c, "v.stage.0.blk.0.mixer.weight")->type, TVLM_TYPE_F32);
+    assert_int_equal(tensor(&c, "v.stage.0.blk.0.mixer.weight")->n_dims, 3);
+    assert_int_equal(tensor(&c, "v.stem.0.weight")->n_dims, 4);
+    expect_says(c.notes.text, "v.stem.2 stays F16: rows of 8 are not whole blocks of Q8_0");
+    close_converted(&c);
+}
+
+/* ---- a llama checkpoint of our own: d 32, 2 heads of 16, 1 key head, ff 48, 1 layer ---- */
+
+enum { D = 32, FF = 48, HEAD = 16, VOCAB = 576 };
+#define LLAMA_DIR TVLM_BUILD_DIR "/test_convert_llama"
+
+typedef struct llama {
+    float embd[VOCAB * D], square[D * D], key[HEAD * D], value[HEAD * D], ff[FF * D], norm[D];
+    tvlm_st_tensor tensors[16];
+    size_t n;
+} llama;
+
+static void put(llama *m, const char *name, const float *data, uint64_t n, uint64_t k)
+{
+    tvlm_st_tensor t = {
+        .name = name, .dtype = TVLM_ST_F32, .n_dims = k ? 2 : 1, .shape = {n, k}
+    };
+    t.n = (size_t)(k ? n * k : n);
+    t.data = (const unsigned char *)data;
+    m->tensors[m->n++] = t;
+}
+
+static llama *make_llama(void)
+{
+    llama *m = calloc(1, sizeof *m);
+    assert_non_null(m);
+    for (size_t i = 0; i < VOCAB * D; i++)
+        m->embd[i] = (float)(i % 100) / 64;
+    for (size_t i = 0; i < D * D; i++)
+        m->square[i] = (float)(i / D); /* each row holds its number */
+    for (size_t i = 0; i < HEAD * D; i++)
+        m->key[i] = m->value[i] = (float)(i / D);
+#define L "model.layers.0."
+    put(m, "model.embed_tokens.weight", m->embd, VOCAB, D);
+    put(m, L "input_layernorm.weight", m->norm, D, 0);
+    put(m, L "self_attn.q_proj.weight", m->square, D, D);
+    put(m, L "self_attn.k_proj.weight", m->key, HEAD, D);
+    put(m, L "self_attn.v_proj.weight", m->value, HEAD, D);
+    put(m, L "self_attn.o_proj.weight", m->square, D, D);
+    put(m, L "post_attention_layernorm.weight", m->norm, D, 0);
+    put(m, L "mlp.gate_proj.weight", m->ff, FF, D);
+    put(m, L "mlp.up_proj.weight", m->ff, FF, D);
+    put(m, L "mlp.down_proj.weight", m->ff, D, FF);
+    put(m, "model.norm.weight", m->norm, D, 0);
+    return m;
+}
+
+static void save_llama(const llama *m)
+{
+    mkdir(LLAMA_DIR, 0777);
+    FILE *f = fopen(LLAMA_DIR "/config.json", "wb");
+    assert_non_null(f);
+    fputs("{\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":48,"
+          "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
+          "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}",
+          f);
+    fclose(f);
+    assert_int_equal(tvlm_st_write(LLAMA_DIR "/model.safetensors", m->tensors, m->n, NULL),
+                     TVLM_OK);
+}
+
+static void row_numbers(const converted *c, const char *name, size_t n, int *out)
+{
+    const tvlm_gguf_tensor *t = tensor(c, name);
+    assert_int_equal(t->type, TVLM_TYPE_F32);
+    for (size_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, c->map.data + t->offset + i * D * sizeof v, sizeof v);
+        out[i] = (int)v;
+    }
+}
+
+static void test_llama_rows(void **state)
+{
+    (void)state;
+    int rows[D];
+    llama *m = make_llama();
+    save_llama(m);
+    converted c = open_converted(LLAMA_DIR, TVLM_TYPE_F32);
+    /* halves (i, i + 8) of each head of 16 become neighbours */
+    static const int head[HEAD] = {0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15};
+    row_numbers(&c, "blk.0.attn_q.weight", D, rows);
+    for (int i = 0; i < D; i++)
+        assert_int_equal(rows[i], head[i % HEAD] + i / HEAD * HEAD);
+    row_numbers(&c, "blk.0.attn_k.weight", HEAD, rows);
+    for (int i = 0; i < HEAD; i++)
+        assert_int_equal(rows[i], head[i]);
+    row_numbers(&c, "blk.0.attn_v.weight", HEAD, rows);
+    for (int i = 0; i < HEAD; i++)
+        assert_int_equal(rows[i], i);
+    assert_null(tvlm_gguf_find_tensor(&c.gguf, "output.weight")); /* tied */
+    close_converted(&c);
+    free(m);
+}
+
+static void test_out_of_range(void **state)
+{
+    (void)state;
+    llama *m = make_llama();
+    m->ff[5] = 70000;
+    save_llama(m);
+    converted c = open_converted(LLAMA_DIR, TVLM_TYPE_F16);
+    assert_int_equal(tensor(&c, "blk.0.ffn_up.weight")->type, TVLM_TYPE_F32);
+    assert_int_equal(tensor(&c, "blk.0.attn_q.weight")->type, TVLM_TYPE_F16);
+    expect_says(c.notes.text, "blk.0.ffn_up.weight stays F32");
+    close_converted(&c);
+    m->ff[5] = NAN;
+    save_llama(m);
+    tvlm_error err = {0};
+    assert_int_equal(convert(LLAMA_DIR, TVLM_TYPE_F32, &c, &err), TVLM_ERR_FORMAT);
+    expect_says(err.message, "mlp.gate_proj.weight' holds values that are no numbers");
+    free(m);
+}
+
+static void expect_failure(tvlm_status status, const char *message)
+{
+    converted c;
+    tvlm_error err = {0};
+    struct stat file;
+    assert_int_equal(convert(LLAMA_DIR, TVLM_TYPE_F32, &c, &err), status);
+    expect_says(err.message, message);
+    assert_int_not_equal(stat(OUT, &file), 0); /* nothing half-done is left */
+    assert_int_not_equal(stat(OUT ".unchecked", &file), 0);
+    assert_int_not_equal(stat(OUT ".unchecked.part", &file), 0);
+}
+
+static void test_refused_checkpoints(void **state)
+{
+    (void)state;
+    llama *m = make_llama();
+    put(m, "model.layers.0.self_attn.q_norm.weight", m->norm, HEAD, 0);
+    save_llama(m);
+    expect_failure(TVLM_ERR_UNSUPPORTED, "'model.layers.0.self_attn.q_norm.weight' has no place");
+    m->n -= 2; /* and the last norm */
+    save_llama(m);
+    expect_failure(TVLM_ERR_FORMAT, "no tensor 'model.norm.weight'");
+    put(m, "model.norm.weight", m->norm, D - 1, 0);
+    save_llama(m);
+    expect_failure(TVLM_ERR_FORMAT, "31 values, expected 32");
+    m->n--;
+    put(m, "model.norm.weight", m->norm, D, 0);
+    m->tensors[7].shape[0] = FF - 8;
+    m->tensors[7].n = (FF - 8) * D;
+    save_llama(m);
+    expect_failure(TVLM_ERR_FORMAT, "shape [40][32]");
+    m->tensors[0].shape[0] = 100; /* fewer rows than tokens; mended: the 7th */
+    m->tensors[0].n = 100 * D;
+    m->tensors[7].shape[0] = FF;
+    m->tensors[7].n = FF * D;
+    save_llama(m);
+    expect_failure(TVLM_ERR_FORMAT, "575 tokens, the embeddings only 100 rows");
+    free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_refused_configs),
+        cmocka_unit_test(test_tokenizer_files),
+        cmocka_unit_test(test_refused_tokenizers),
+        cmocka_unit_test(test_layouts_agree),
+        cmocka_unit_test(test_order_and_types),
+        cmocka_unit_test(test_llama_rows),
+        cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_refused_checkpoints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT
+ * Picture files of every kind against what Pillow decoded (data/images/NAME.rgb: width and height
+ * as little-endian u16, then RGB), and files that must be refused. */
+#include "image/decode.h"
+
+#include "base/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define IMAGES   TVLM_TEST_DATA "/../fuzz/corpus/image/"
+#define EXPECTED TVLM_TEST_DATA "/images/"
+
+static uint8_t *read_expected(const char *name, uint32_t *width, uint32_t *height)
+{
+    char path[512];
+    uint8_t head[4];
+    snprintf(path, sizeof path, EXPECTED "%s.rgb", name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(head, 1, 4, f), 4);
+    *width = head[0] | (uint32_t)head[1] << 8;
+    *height = head[2] | (uint32_t)head[3] << 8;
+    size_t size = (size_t)*width * *height * 3;
+    uint8_t *rgb = malloc(size);
+    assert_non_null(rgb);
+    assert_int_equal(fread(rgb, 1, size, f), size);
+    fclose(f);
+    return rgb;
+}
+
+/* The largest difference between the file's pixels and Pillow's. */
+static int compare(const char *name)
+{
+    char path[512];
+    uint32_t width, height;
+    tvlm_decoded image;
+    tvlm_error err = {0};
+    const tvlm_decode_params params = {.apply_orientation = true};
+    snprintf(path, sizeof path, IMAGES "%s", name);
+    uint8_t *rgb = read_expected(name, &width, &height);
+    if (tvlm_decode_file(path, &params, &image, &err)) fail_msg("%s", err.message);
+    assert_int_equal(image.width, width);
+    assert_int_equal(image.height, height);
+    int most = 0;
+    for (size_t i = 0; i < (size_t)width * height; i++)
+        for (size_t c = 0; c < 3; c++) {
+            uint8_t have = image.channels == 1 ? image.data[i] : image.data[i * image.channels + c];
+            int d = abs(have - rgb[3 * i + c]);
+            most = d > most ? d : most;
+        }
+    tvlm_decoded_free(&image);
+    free(rgb);
+    return most;
+}
+
+static void expect_same(const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int most = compare(names[i]);
+        if (most) fail_msg("%s differs from Pillow's by %d", names[i], most);
+    }
+}
+
+static void test_pnm(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rgb.ppm", "grey.pgm", "rgb16.ppm", "maxval.ppm"};
+    expect_same(names, TVLM_COUNT(names));
+}
+
+#if TVLM_HAVE_PNG
+static void test_png(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rgb.png",     "one.png",   "grey.png",
+                                        "bilevel.png", "rgba.png",  "grey_alpha.png",
+                                        "palette.png", "rgb16.png", "grey16.png"};
+    expect_same(names, TVLM_COUNT(names));
+}
+#endif
+
+#if TVLM_HAVE_JPEG
+/* Pillow has its own copy of the same library; versions differ by a rounding at most. */
+static void test_jpeg(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rgb.jpg",   "grey.jpg",  "progressive.jpg", "stray.jpg",
+                                        "exif2.jpg", "exif3.jpg", "exif4.jpg",       "exif5.jpg",
+                                        "exif6.jpg", "exif7.jpg", "exif8.jpg"};
+    for (size_t i = 0; i < TVLM_COUNT(names); i++) {
+        int most = compare(names[i]);
+        if (most > 2) fail_msg("%s differs from Pillow's by %d", names[i], most);
+    }
+}
+
+static void test_orientation_ignored(void **state)
+{
+    (void)state;
+    tvlm_decoded image;
+    assert_int_equal(tvlm_decode_file(IMAGES "exif6.jpg", NULL, &image, NULL), TVLM_OK);
+    assert_int_equal(image.width, 38);
+    assert_int_equal(image.height, 26);
+    tvlm_decoded_free(&image);
+}
+#endif
+
+#if TVLM_HAVE_WEBP
+static void test_webp(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"lossless.webp", "alpha.webp"};
+    expect_same(names, TVLM_COUNT(names));
+    assert_true(compare("lossy.webp") <= 2);
+}
+#endif
+
+static void test_refused(void **state)
+{
+    (void)state;
+    // clang-format off
+    static const struct {
+        const char *name;
+        bool built;
+        tvlm_status status;
+        const char *message;
+    } cases[] = {
+        {"no-such-file", true, TVLM_ERR_IO, "cannot open: "},
+        {"", true, TVLM_ERR_IO, "cannot read: "},
+        {"bad_text", true, TVLM_ERR_FORMAT, "not a JPEG, PNG, WebP or PPM picture"},
+        {"bad_empty.ppm", true, TVLM_ERR_FORMAT, "an empty picture: 0x0"},
+        {"bad_cut.ppm", true, TVLM_ERR_FORMAT, "truncated: 3 of 243 bytes"},
+        {"bad_huge.ppm", true, TVLM_ERR_LIMIT, "a picture of 20000x20000, the limit is 100000000"},
+        {"bad_animated.gif", true, TVLM_ERR_UNSUPPORTED, "GIF"},
+        {"bad_empty.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
+        {"bad_cut.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
+        {"bad_huge.png", TVLM_HAVE_PNG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
+        {"bad_cut.jpg", TVLM_HAVE_JPEG, TVLM_ERR_FORMAT, "damaged JPEG: "},
+        {"bad_cmyk.jpg", TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "CMYK"},
+        {"bad_huge.jpg", TVLM_HAVE_JPEG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
+        {"bad_cut.webp", TVLM_HAVE_WEBP, TVLM_ERR_FORMAT, "damaged WebP"},
+        {"bad_animated.webp", TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "animated WebP"},
+        {"rgb.png", !TVLM_HAVE_PNG, TVLM_ERR_UNSUPPORTED, "built without PNG"},
+        {"rgb.jpg", !TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "built without JPEG"},
+        {"lossy.webp", !TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "built without WebP"},
+    };
+    // clang-format on
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        char path[512];
+        tvlm_decoded image;
+        tvlm_error err = {0};
+        if (!cases[i].built) continue;
+        snprintf(path, sizeof path, IMAGES "%s", cases[i].name);
+        tvlm_status status = tvlm_decode_file(path, NULL, &image, &err);
+        if (status != cases[i].status) fail_msg("%s: status %d", path, (int)status);
+        assert_null(image.data);
+        if (strncmp(err.message, path, strlen(path)) || !strstr(err.message, cases[i].message))
+            fail_msg("'%s' does not say '%s'", err.message, cases[i].message);
+    }
+}
+
+static void test_limit_is_a_parameter(void **state)
+{
+    (void)state;
+    tvlm_decoded image;
+    tvlm_decode_params params = {.max_pixels = 19 * 13};
+    assert_int_equal(tvlm_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_OK);
+    tvlm_decoded_free(&image);
+    params.max_pixels--;
+    assert_int_equal(tvlm_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_ERR_LIMIT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pnm),
+#if TVLM_HAVE_PNG
+        cmocka_unit_test(test_png),
+#endif
+#if TVLM_HAVE_JPEG
+        cmocka_unit_test(test_jpeg),    cmocka_unit_test(test_orientation_ignored),
+#endif
+#if TVLM_HAVE_WEBP
+        cmocka_unit_test(test_webp),
+#endif
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_limit_is_a_parameter),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
