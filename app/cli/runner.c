@@ -45,8 +45,16 @@ int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode
     tvlm_decoded picture;
     tvlm_decode_params decode = {.apply_orientation = true};
     tvlm_encode_params encode;
+    tvlm_model_info info;
     double begin = tvlm_now_ms();
     *out = NULL;
+    tvlm_model_get_info(r->model, &info);
+    if (!info.image_size)
+        return cli_fail(
+            tvlm_fail(&err, TVLM_ERR_UNSUPPORTED,
+                      "%s: a text model: it takes no picture; tinyvlm chat talks with it",
+                      r->options->model),
+            &err);
     tvlm_status status = tvlm_decode_file(path, &decode, &picture, &err);
     *decode_ms = tvlm_now_ms() - begin;
     if (status) return cli_fail(status, &err);

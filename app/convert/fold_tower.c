@@ -29,7 +29,7 @@ static void drop(kernel *a)
 
 static const char *join(char out[NAME], const char *prefix, const char *part)
 {
-    snprintf(out, NAME, "%s.%s", prefix, part);
+    if (snprintf(out, NAME, "%s.%s", prefix, part) >= NAME) out[0] = 0; /* names no tensor */
     return out;
 }
 

@@ -174,7 +174,7 @@ static tvlm_status parse_header(const char *label, const unsigned char *data, si
 static tvlm_status add_file(tvlm_st_set *set, struct tvlm_st_source *source, const char *label,
                             const unsigned char *data, size_t size, tvlm_error *err)
 {
-    size_t at, n = 0;
+    size_t at = 0, n = 0;
     TVLM_TRY(parse_header(label, data, size, &source->header, &at, err));
     size_t count = json_object_size(source->header);
     if (count > MAX_TENSORS || set->n + count > MAX_TENSORS)

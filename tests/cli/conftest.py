@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Runs the built program: TVLM_BIN, or build/tinyvlm."""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("TVLM_BIN", ROOT / "build" / "tinyvlm")).resolve()
+DATA = pathlib.Path(os.environ.get("TVLM_TEST_DATA", ROOT / "tests" / "data"))
+GOLDEN = DATA / "golden"
+IMAGES = ROOT / "tests" / "fuzz" / "corpus" / "image"
+PICTURE = GOLDEN / "image_100x150.png"
+LAYOUTS = ["tiny", "tiny_hf", "tiny_unfused"]
+
+
+class Run:
+    """A finished run: code, out (text), raw (bytes), err."""
+
+    def __init__(self, done):
+        self.code, self.raw, self.err = done.returncode, done.stdout, done.stderr.decode()
+        self.out = done.stdout.decode("utf-8", "replace")
+
+    def json(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def run(*args, stdin=b"", env=None, cwd=None):
+    environment = {k: v for k, v in os.environ.items() if k not in ("TINYVLM_MODEL", "TVLM_CPU")}
+    environment.update(env or {})
+    return Run(subprocess.run([str(BIN), *map(str, args)], input=stdin, capture_output=True,
+                              env=environment, cwd=cwd, timeout=300, check=False))
+
+
+def ok(*args, **options):
+    done = run(*args, **options)
+    assert done.code == 0, done.err
+    return done
+
+
+def refused(code, message, *args, **options):
+    """The run ends with this exit code and one line on standard error that says `message`."""
+    done = run(*args, **options)
+    assert done.code == code, (done.code, done.err)
+    assert done.err.startswith("tinyvlm: ") and message in done.err, done.err
+    assert done.err.count("\n") == 1, done.err
+    return done
+
+
+def convert(layout, out, *options):
+    return ok("convert", GOLDEN / layout, out, "--tokenizer", GOLDEN / "tiny", *options)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """{layout: f32 model} of the tiny checkpoints."""
+    folder = tmp_path_factory.mktemp("models")
+    for layout in LAYOUTS:
+        convert(layout, folder / f"{layout}.gguf", "--type", "f32")
+    return {layout: folder / f"{layout}.gguf" for layout in LAYOUTS}
+
+
+@pytest.fixture(scope="session")
+def model(models):
+    return models["tiny"]

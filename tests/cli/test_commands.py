@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""Every command as a user and as a program meets it: help, exit codes, JSON, streams."""
+import json
+import os
+import pty
+import shutil
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+from conftest import BIN, GOLDEN, IMAGES, PICTURE, ok, refused, run
+
+COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "tokenize", "dump"]
+TIMINGS = {"load", "decode", "preprocess", "tower", "bridge", "prefill", "first_token", "generate"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    for option in ("--help", "-h"):
+        done = ok(command, option)
+        assert done.out.startswith(f"Usage: tinyvlm {command} ")
+        assert f"Examples:\n  tinyvlm {command}" in done.out
+        assert "--help" in done.out and done.err == ""
+
+
+def test_program_help():
+    done = ok("--help")
+    assert all(f"  {c} " in done.out for c in COMMANDS)
+    assert ok("help").out == done.out
+    assert ok("--version").out.startswith("tinyvlm ")
+    nothing = run()
+    assert nothing.code == 2 and nothing.out == "" and "Usage:" in nothing.err
+    assert run("describe", "--help").out.count("Exit codes: 0 done") == 1
+
+
+@pytest.mark.parametrize("args,message", [
+    (["frobnicate"], "'frobnicate' is not a command"),
+    (["describe"], "name a picture"),
+    (["describe", "a.jpg", "--bogus"], "option '--bogus' is not known"),
+    (["describe", "-d", "a.jpg"], "option '-d' is not known"),
+    (["describe", "a.jpg", "--threads", "0"], "'0' is not a valid value for option '--threads'"),
+    (["describe", "a.jpg", "-t", "many"], "'many' is not a valid value for option '-t'"),
+    (["describe", "a.jpg", "--temperature", "-1"], "option '--temperature'"),
+    (["describe", "a.jpg", "--seed"], "option '--seed' is not known or lacks its value"),
+    (["ask", "a.jpg"], "a picture and a question"),
+    (["chat", "a.jpg"], "pictures come by --image"),
+    (["info", "a", "b"], "one model"),
+    (["convert", "a"], "a folder and an output file"),
+    (["quantize", "a", "b"], "--type"),
+    (["quantize", "a", "b", "--type", "int8"], "--calibrate DIR"),
+    (["dump", "-p", "x"], "--output"),
+    (["tokenize", "a", "b"], "one text"),
+])
+def test_wrong_usage(args, message):
+    done = run(*args)
+    assert done.code == 2 and done.out == ""
+    assert done.err.splitlines()[-1].startswith("tinyvlm: ") and message in done.err
+
+
+def test_model_lookup(tmp_path, model):
+    program = tmp_path / "bin" / "tinyvlm"
+    program.parent.mkdir()
+    shutil.copy(BIN, program)  # away from the project's own models/
+
+    def found():
+        return subprocess.run([program, "info", "--json"], capture_output=True, cwd=tmp_path)
+    missing = found()
+    assert missing.returncode == 3
+    assert b"no model: tinyvlm-25m.gguf" in missing.stderr and b"TINYVLM_MODEL" in missing.stderr
+    assert "fastvlm" in ok("info", env={"TINYVLM_MODEL": str(model)}).out
+    for place in ("models", "share/tinyvlm", "bin"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        copy = tmp_path / place / "tinyvlm-25m.gguf"
+        shutil.copy(model, copy)
+        name = json.loads(found().stdout)["file"]
+        assert os.path.samefile(tmp_path / name, copy)
+        copy.unlink()
+
+
+@pytest.mark.parametrize("content,message", [
+    (b"", "is empty"), (b"GGUF", "ends inside its header"), (b"PK\x03\x04 hello", "not a GGUF file"),
+])
+def test_bad_model(tmp_path, content, message):
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(content)
+    done = refused(3, message, "info", bad)
+    assert str(bad) in done.err
+    refused(3, "No such file", "describe", "-m", tmp_path / "none.gguf", PICTURE)
+
+
+def test_describe(model):
+    one = ok("describe", "-m", model, PICTURE, "-n", 6)
+    assert one.out.endswith("\n") and "ms" in one.err and "tokens/s" in one.err
+    assert "\033" not in one.out + one.err  # neither is a terminal
+    quiet = ok("describe", "-m", model, PICTURE, "-n", 6, "--quiet")
+    assert quiet.out == one.out and quiet.err == ""
+    two = ok("describe", "-m", model, PICTURE, IMAGES / "rgb.png", "-n", 6, "-q")
+    assert two.out.startswith(f"{PICTURE}: {one.out}")
+    assert f"{IMAGES / 'rgb.png'}: " in two.out
+
+
+def test_one_bad_picture_among_good_ones(model):
+    done = run("describe", "-m", model, "-q", "-n", 3, "--json", PICTURE, "/no/such.jpg", PICTURE)
+    assert done.code == 3 and len(done.json()) == 2
+    assert "tinyvlm: /no/such.jpg: cannot open" in done.err
+
+
+@pytest.mark.parametrize("args", [["describe", PICTURE], ["ask", PICTURE, "What is this?"]])
+def test_answers_as_json(model, args):
+    done = ok(args[0], "-m", model, "--json", "-n", 5, *args[1:])
+    (answer,) = done.json()
+    assert answer["image"] == str(PICTURE) and isinstance(answer["text"], str)
+    assert answer["prompt"] == ("What is this?" if args[0] == "ask" else "Describe the image.")
+    assert answer["tokens"] == 5 and answer["finish"] == "length"
+    assert set(answer["timings_ms"]) == TIMINGS
+    assert all(v >= 0 for v in answer["timings_ms"].values())
+    assert done.err == ""
+
+
+def test_picture_from_standard_input(model):
+    by_name = ok("describe", "-m", model, "-q", "-n", 8, PICTURE)
+    assert ok("describe", "-m", model, "-q", "-n", 8, "-", stdin=PICTURE.read_bytes()).out == by_name.out
+    refused(3, "standard input: the file is empty", "describe", "-m", model, "-")
+
+
+def test_a_users_text_never_becomes_special(model):
+    plain = ok("ask", "-m", model, "--json", "-n", 1, PICTURE, "x").json()[0]["prompt_tokens"]
+    marked = ok("ask", "-m", model, "--json", "-n", 1, PICTURE, "x<|im_end|>").json()[0]["prompt_tokens"]
+    assert marked > plain + 1  # as its characters, not as one id
+
+
+def test_sampling_options(model):
+    def text(*options):
+        return ok("ask", "-m", model, "-q", "-n", 24, PICTURE, "Go", *options).out
+    greedy = text()
+    assert text("--temperature", 0) == greedy == text("--temperature", 1, "--top-k", 1)
+    hot = ["--temperature", 5, "--seed"]
+    assert text(*hot, 1) == text(*hot, 1)
+    assert len({text(*hot, seed) for seed in range(6)}) > 1
+    stop = greedy.strip()[4:8]
+    assert stop not in text("--stop", stop)
+    assert text("--system", "Be brief.") != greedy
+
+
+def test_context_too_small(model):
+    refused(4, "needs 28 positions, the context has 20", "describe", "-m", model, "--ctx", 20, PICTURE)
+    refused(4, "the context is full after", "dump", "-m", model, "--ctx", 30, "--image", PICTURE, "-p",
+            "Describe the image.", "--new-tokens", 10, "-o", "/dev/null")
+
+
+def test_unknown_tier(model):
+    refused(3, "cpu tier 'zen'", "describe", "-m", model, "--cpu", "zen", PICTURE)
+    refused(3, "cpu tier 'zen'", "describe", "-m", model, PICTURE, env={"TVLM_CPU": "zen"})
+
+
+def test_chat(model):
+    turns = b"Hello\n/reset\nHello\n/what\n\n/quit\nnever read\n"
+    done = ok("chat", "-m", model, "--image", PICTURE, "-n", 5, "--json", stdin=turns)
+    first, second = done.json()
+    assert first["text"] == second["text"] and first["tokens"] == 5
+    assert "/what is not known" in done.err
+    text = ok("chat", "-m", model, "-n", 5, "-q", stdin=b"Hello\nAnd now?")
+    assert text.out.count("\n") >= 2 and text.err == ""
+    moved = run("chat", "-m", model, "-n", 3, "-q", "--json",
+                stdin=f"Hello\n/image /no/such.png\n/image {PICTURE}\nHello\n".encode())
+    assert len(moved.json()) == 2 and "/no/such.png: cannot open" in moved.err
+
+
+def test_text_models_take_no_pictures(tmp_path, model):
+    text = text_model(tmp_path)
+    for args in (["describe", PICTURE], ["ask", PICTURE, "What?"]):
+        done = run(args[0], "-m", text, *args[1:])
+        assert done.code == 3 and "tinyvlm chat" in done.err, done.err
+    assert ok("chat", "-m", text, "-n", 3, "-q", "--template", "qwen2", stdin=b"Hi\n").out
+    assert json.loads(ok("info", text, "--json").out)["image_size"] == 0
+    assert ok("bench", "-m", text, "--runs", 1, "--prompt-tokens", 8, "-n", 2, "--json").json()
+
+
+def text_model(tmp_path):
+    """The decoder of the tiny model as a Qwen2 checkpoint."""
+    source = (GOLDEN / "tiny" / "model.safetensors").read_bytes()
+    n = struct.unpack("<Q", source[:8])[0]
+    header, data = json.loads(source[8:8 + n]), b""
+    kept = {}
+    for name, entry in header.items():
+        if name.startswith(("model.layers.", "model.embed", "model.norm", "lm_head")):
+            begin, end = entry["data_offsets"]
+            kept[name] = {**entry, "data_offsets": [len(data), len(data) + end - begin]}
+            data += source[8 + n + begin:8 + n + end]
+    text = json.dumps(kept).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    config = json.loads((GOLDEN / "tiny" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
+    out = tmp_path / "text.gguf"
+    ok("convert", tmp_path, out, "--tokenizer", GOLDEN / "tiny", "--type", "f32")
+    return out
+
+
+def test_info(model):
+    (info,) = ok("info", model, "--json", "--ctx", 100).json()
+    memory = info["memory"]
+    assert info["architecture"] == "fastvlm" and info["image_size"] == 128 and info["layers"] == 3
+    assert info["vision_dim"] == 256 and info["image_tokens"] == 4 and info["vocabulary"] == 576
+    assert info["file_bytes"] == model.stat().st_size
+    assert memory["total"] == sum(memory[k] for k in ("model", "engine", "session", "image"))
+    larger = ok("info", model, "--json", "--ctx", 200).json()[0]["memory"]
+    assert larger["session"] > memory["session"] and larger["model"] == memory["model"]
+    table = ok("info", model).out
+    assert "fastvlm" in table and "memory" in table
+
+
+def test_quantize(tmp_path, model):
+    small = tmp_path / "small.gguf"
+    done = ok("quantize", model, small, "--type", "q8_0")
+    assert small.stat().st_size < 0.5 * model.stat().st_size or "stays" in done.err
+    assert ok("describe", "-m", small, "-q", "-n", 4, PICTURE).out
+    refused(3, "int8", "quantize", model, tmp_path / "x.gguf", "--type", "int8", "--calibrate", IMAGES)
+    refused(3, "no pictures", "quantize", model, tmp_path / "x.gguf", "--type", "int8", "--calibrate",
+            tmp_path)
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_bench(model):
+    (result,) = ok("bench", "-m", model, "--runs", 3, "-n", 4, "--json").json()
+    assert set(result["stages_ms"]) == {"preprocess", "tower", "bridge", "prefill", "first_token",
+                                        "decode_per_token"}
+    assert all(0 <= s["min"] <= s["median"] for s in result["stages_ms"].values())
+    assert result["runs"] == 3 and result["peak_rss_mb"] > 0 and result["estimate_mb"] > 0
+    assert "tokens/s" in ok("bench", "-m", model, "--runs", 1, "-n", 2, PICTURE).out
+
+
+def test_terminal(model):
+    """On a terminal timings are dim, unless NO_COLOR is set."""
+    def stderr_of(env):
+        ours, theirs = pty.openpty()
+        subprocess.run([BIN, "describe", "-m", model, "-n", "2", PICTURE], stdout=subprocess.DEVNULL,
+                       stderr=theirs, env={**os.environ, **env}, check=True)
+        os.close(theirs)
+        text = os.read(ours, 65536).decode()
+        os.close(ours)
+        return text
+    assert "\033[2m" in stderr_of({"NO_COLOR": ""})
+    assert "\033" not in stderr_of({"NO_COLOR": "1"})
+
+
+def test_interrupt(model):
+    """Ctrl-C ends a long answer with 130, and quickly."""
+    process = subprocess.Popen([BIN, "bench", "-m", model, "--runs", "1000", "-n", "2000", "-c", "4096"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1)
+    begin = time.time()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert time.time() - begin < 5

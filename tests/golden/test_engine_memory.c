@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ * The estimate against what the engine really takes, and no allocation while answering. Linked with
+ * --wrap: every call of the library to the allocator goes through here. */
+#include "tinyvlm.h"
+
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define TINYVLM TVLM_TEST_DATA "/../../models/tinyvlm-25m.gguf"
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t align, size_t size);
+int __real_posix_memalign(void **out, size_t align, size_t size);
+void __real_free(void *block);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+int __wrap_posix_memalign(void **out, size_t align, size_t size);
+void __wrap_free(void *block);
+
+/* Live blocks with the sizes asked for. */
+static struct {
+    void *block;
+    size_t size;
+} live[4096];
+static size_t n_live, bytes, calls;
+
+static void *note(void *block, size_t size)
+{
+    assert_true(n_live < sizeof live / sizeof *live);
+    calls++;
+    if (!block) return NULL;
+    live[n_live].block = block;
+    live[n_live++].size = size;
+    bytes += size;
+    return block;
+}
+
+static void forget(const void *block)
+{
+    for (size_t i = n_live; i-- > 0;)
+        if (live[i].block == block) {
+            bytes -= live[i].size;
+            live[i] = live[--n_live];
+            return;
+        }
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return note(__real_malloc(size), size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return note(__real_calloc(n, size), n * size);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    forget(block);
+    return note(__real_realloc(block, size), size);
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+    return note(__real_aligned_alloc(align, size), size);
+}
+
+int __wrap_posix_memalign(void **out, size_t align, size_t size)
+{
+    int code = __real_posix_memalign(out, align, size);
+    if (!code) note(*out, size);
+    return code;
+}
+
+void __wrap_free(void *block)
+{
+    if (block) forget(block);
+    __real_free(block);
+}
+
+static tvlm_error err;
+
+#define OK(expr)                                                                                   \
+    do {                                                                                           \
+        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
+    } while (0)
+
+static void estimate_is_what_is_taken(void **state)
+{
+    (void)state;
+    static uint8_t grey[32 * 32];
+    tvlm_pixels pixels = {grey, 32, 32, 1, 0};
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        tvlm_model *model, *header;
+        tvlm_engine *engine;
+        tvlm_session *session;
+        tvlm_image *image;
+        tvlm_memory want, early;
+        tvlm_model_params m;
+        tvlm_engine_params e;
+        tvlm_session_params s;
+        tvlm_model_params_init(&m);
+        m.header_only = true;
+        tvlm_engine_params_init(&e);
+        e.n_threads = threads;
+        tvlm_session_params_init(&s);
+        s.n_ctx = 100 * threads;
+        OK(tvlm_model_open(TINYVLM, &m, &header, &err));
+        OK(tvlm_memory_estimate(header, &e, &s, &early, &err));
+        tvlm_model_free(header);
+
+        size_t before = bytes;
+        OK(tvlm_model_open(TINYVLM, NULL, &model, &err));
+        size_t at_model = bytes;
+        OK(tvlm_engine_new(model, &e, &engine, &err));
+        size_t at_engine = bytes;
+        OK(tvlm_session_new(model, &s, &session, &err));
+        size_t at_session = bytes;
+        OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
+        size_t at_image = bytes;
+        OK(tvlm_memory_estimate(model, &e, &s, &want, &err));
+        assert_memory_equal(&want, &early, sizeof want);
+        assert_int_equal(at_model - before, want.model_bytes);
+        assert_int_equal(at_engine - at_model, want.engine_bytes);
+        assert_int_equal(at_session - at_engine, want.session_bytes);
+        assert_int_equal(at_image - at_session, want.image_bytes);
+        tvlm_image_free(image);
+        tvlm_session_free(session);
+        tvlm_engine_free(engine);
+        tvlm_model_free(model);
+        assert_int_equal(bytes, before); /* and nothing is left */
+    }
+}
+
+static void answering_allocates_nothing(void **state)
+{
+    (void)state;
+    static uint8_t grey[32 * 32];
+    tvlm_pixels pixels = {grey, 32, 32, 1, 0};
+    tvlm_model *model;
+    tvlm_engine *engine;
+    tvlm_session *session;
+    tvlm_image *image;
+    tvlm_prompt *prompt;
+    tvlm_result result;
+    tvlm_generate_params p;
+    OK(tvlm_model_open(TINYVLM, NULL, &model, &err));
+    OK(tvlm_engine_new(model, NULL, &engine, &err));
+    OK(tvlm_session_new(model, NULL, &session, &err));
+    OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
+    OK(tvlm_prompt_new(model, &prompt, &err));
+    tvlm_message m = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
+    OK(tvlm_prompt_chat(prompt, &m, 1, &err));
+    tvlm_generate_params_init(&p);
+    p.max_tokens = 40;
+    p.ignore_eos = true;
+    static const tvlm_sampling ways[] = {
+        {0},
+        {.temperature = 1, .seed = 1},
+        {.temperature = 1, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f, .repeat_penalty = 1.1f},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        size_t before = calls;
+        p.sampling = ways[i];
+        OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
+        assert_int_equal(result.n_ids, 40);
+        assert_int_equal(calls, before);
+    }
+    tvlm_prompt_free(prompt);
+    tvlm_image_free(image);
+    tvlm_session_free(session);
+    tvlm_engine_free(engine);
+    tvlm_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(estimate_is_what_is_taken),
+        cmocka_unit_test(answering_allocates_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
