@@ -19,7 +19,7 @@ test:
 	@scripts/test.sh
 
 test-long:
-	@scripts/deps.sh test
+	@scripts/deps.sh long
 	@scripts/test.sh long
 
 format:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/deps.sh demo|test
+# Usage: scripts/deps.sh demo|test|long
 # Installs what `make demo` or `make test` needs and this machine lacks: on Debian and Ubuntu with
 # apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
-# is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt.
+# is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt;
+# `long` adds the reference implementations of tests/requirements-long.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,7 +41,7 @@ missing() {
     local set check apt dnf pacman brew columns
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
-        [ "$set" = demo ] || [ "$goal" = test ] || continue
+        [ "$set" = demo ] || [ "$goal" != demo ] || continue
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"
@@ -81,11 +82,14 @@ install_system() {
 }
 
 install_python() {
-    local wanted=tests/requirements.txt done=build/venv/requirements.txt
-    cmp -s "$wanted" "$done" && return 0
+    local wanted=tests/requirements.txt data=tests/requirements-data.txt
+    local done=build/venv/requirements.txt
+    cat "$wanted" "$data" | cmp -s - "$done" && return 0
     python3 -m venv build/venv
-    build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" "$done"
+    local pip=(build/venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" -r "$wanted"
+    "${pip[@]}" --no-deps -r "$data"
+    cat "$wanted" "$data" >"$done"
 }
 
 goal=${1:-}
@@ -95,8 +99,14 @@ test)
     install_system
     install_python
     ;;
+long)
+    install_system
+    install_python
+    build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        -r tests/requirements-long.txt
+    ;;
 *)
-    sed -n '3,6s/^# //p' "$0"
+    sed -n '3,7s/^# //p' "$0"
     exit 2
     ;;
 esac

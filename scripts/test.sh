@@ -64,7 +64,9 @@ fuzz() {
     done
 }
 
-build build all -DCMAKE_BUILD_TYPE=Release && check build -L 'fast|medium'
+labels='fast|medium'
+[ "${1:-}" != long ] || labels='fast|medium|long'
+build build all -DCMAKE_BUILD_TYPE=Release && check build -L "$labels"
 build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
     -DTVLM_SANITIZE=address,undefined &&
     check build/asan-ubsan -L sanitized

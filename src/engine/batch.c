@@ -2,9 +2,9 @@
  * Dynamic batching: calls on many threads share decoder passes.
  *
  * There is no thread of its own. A call queues its rows; the first to find no leader becomes it,
- * waits up to timeout_ms for others (or until max_batch_size calls are queued), runs one pass for
- * all and wakes them. A row's result does not depend on its company, so answers are those of
- * running alone. */
+ * waits up to timeout_ms for others (until max_batch_size calls are queued, or every call there
+ * is), runs one pass for all and wakes them. A row's result does not depend on its company, so
+ * answers are those of running alone. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ struct tvlm_batcher {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a ticket came, or some are done */
     ticket *first, *last;
-    unsigned n_queued;
+    unsigned n_queued, n_calls; /* tickets waiting; calls between join and leave */
     bool leading;
     tvlm_row *rows; /* [max_batch_rows] of the pass */
     float *logits;  /* [max_batch_size][n_vocab] */
@@ -44,8 +44,9 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
                              tvlm_batcher **out, tvlm_error *err)
 {
     tvlm_batcher_params p;
+    TVLM_NEED(out);
     *out = NULL;
-    if (!engine) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
+    TVLM_NEED(engine);
     tvlm_batcher_params_init(&p);
     TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_batcher_params", err));
     p.max_batch_size = p.max_batch_size ? p.max_batch_size : 8;
@@ -77,6 +78,24 @@ void tvlm_batcher_free(tvlm_batcher *batcher)
     free(batcher->rows);
     free(batcher->logits);
     free(batcher);
+}
+
+tvlm_status tvlm_batcher_join(tvlm_batcher *b, const tvlm_engine *engine, tvlm_error *err)
+{
+    if (b->engine != engine)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the batcher is of another engine");
+    pthread_mutex_lock(&b->lock);
+    b->n_calls++;
+    pthread_mutex_unlock(&b->lock);
+    return TVLM_OK;
+}
+
+void tvlm_batcher_leave(tvlm_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->n_calls--;
+    pthread_cond_broadcast(&b->changed); /* who waits for this call need not */
+    pthread_mutex_unlock(&b->lock);
 }
 
 static struct timespec after_ms(unsigned ms)
@@ -139,7 +158,7 @@ static void lead(tvlm_batcher *b)
 {
     struct timespec until = after_ms(b->params.timeout_ms);
     size_t n_rows;
-    while (b->n_queued < b->params.max_batch_size)
+    while (b->n_queued < b->params.max_batch_size && b->n_queued < b->n_calls)
         if (pthread_cond_timedwait(&b->changed, &b->lock, &until) == ETIMEDOUT) break;
     ticket *batch = take_batch(b, &n_rows);
     pthread_mutex_unlock(&b->lock);

@@ -2,6 +2,10 @@
  * The engine: threads, kernels and one scratch arena whose size is measured, not guessed. */
 #include "engine/internal.h"
 
+#include "cpu/cpu.h"
+
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,8 +89,9 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
 {
     tvlm_engine_params p;
     size_t scratch;
+    TVLM_NEED(out);
     *out = NULL;
-    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    TVLM_NEED(model);
     if (!model->block)
         return tvlm_fail(err, TVLM_ERR_STATE, "the model was opened with header_only");
     TVLM_TRY(tvlm_engine_params_read(params, &p, err));
@@ -108,6 +113,8 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
         return status;
     }
     tvlm_arena_init(&e->arena, e->scratch, scratch);
+    tvlm_engine_log(e, "engine: %u threads, %s kernels, %zu bytes of scratch", p.n_threads,
+                    tvlm_cpu_tier_name(model->cpu_mask), scratch);
     *out = e;
     return TVLM_OK;
 }
@@ -120,6 +127,17 @@ void tvlm_engine_free(tvlm_engine *engine)
     free(engine->rows);
     pthread_mutex_destroy(&engine->lock);
     free(engine);
+}
+
+void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+    if (!engine->params.on_log) return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    engine->params.on_log(engine->params.user, line);
 }
 
 tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel)
@@ -145,7 +163,8 @@ static tvlm_status check_row(const tvlm_engine *engine, const tvlm_row *row, siz
                              tvlm_error *err)
 {
     const tvlm_session *s = row->session;
-    if (!s || s->model != engine->model)
+    if (!s) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: session is NULL", i);
+    if (s->model != engine->model)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: its session is of another model", i);
     if (s->kv.f16 != f16)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
@@ -207,9 +226,9 @@ static void advance(const tvlm_row *rows, size_t n)
 tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_rows,
                          const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
 {
-    if (!engine || (!rows && n_rows))
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", engine ? "rows" : "engine");
+    TVLM_NEED(engine);
     if (!n_rows) return TVLM_OK;
+    TVLM_NEED(rows);
     if (n_rows > engine->params.max_batch_rows)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_rows,
                          engine->params.max_batch_rows);

@@ -121,29 +121,23 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     if (!out->stop && out->n_stop) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
     for (size_t i = 0; i < out->n_stop; i++)
         if (!out->stop[i]) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is NULL", i);
-    return TVLM_OK;
+    return tvlm_sampling_check(&out->sampling, err);
 }
 
-tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
-                          const tvlm_generate_params *params, tvlm_result *result, tvlm_error *err)
+/* Between joining and leaving the batcher, if any. */
+static tvlm_status answer(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
+                          const tvlm_generate_params *p, tvlm_result *r, tvlm_error *err)
 {
-    tvlm_generate_params p;
-    tvlm_result unused, *r = result ? result : &unused;
-    *r = (tvlm_result){0};
-    if (!engine || !session || !prompt || session->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                         "engine, session or prompt is NULL or of another model");
-    TVLM_TRY(read_params(params, &p, err));
     double begin = tvlm_now_ms();
-    TVLM_TRY(tvlm_session_prefill(engine, session, prompt, p.cancel, p.batcher, NULL, 0,
+    TVLM_TRY(tvlm_session_prefill(engine, session, prompt, p->cancel, p->batcher, NULL, 0,
                                   &r->n_reused_rows, err));
     r->n_prompt_rows = tvlm_prompt_rows(prompt);
     r->prefill_ms = tvlm_now_ms() - begin;
     stream out = {
-        .params = &p, .session = session, .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
-    tvlm_status status = decode(engine, session, &out, &p, begin, r, err);
-    out.len = tvlm_utf8_whole(session->text,
-                              out.len); /* an answer cut inside a character ends before it */
+        .params = p, .session = session, .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
+    tvlm_status status = decode(engine, session, &out, p, begin, r, err);
+    /* an answer cut inside a character ends before it */
+    out.len = tvlm_utf8_whole(session->text, out.len);
     if (!status && r->finish != TVLM_FINISH_CALLBACK && out.len > out.sent && !send(&out, out.len))
         r->finish = TVLM_FINISH_CALLBACK;
     r->text = session->text;
@@ -153,13 +147,31 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
     return status;
 }
 
+tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
+                          const tvlm_generate_params *params, tvlm_result *result, tvlm_error *err)
+{
+    tvlm_generate_params p;
+    tvlm_result unused, *r = result ? result : &unused;
+    *r = (tvlm_result){0};
+    TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
+    TVLM_TRY(read_params(params, &p, err));
+    if (p.batcher) TVLM_TRY(tvlm_batcher_join(p.batcher, engine, err));
+    tvlm_status status = answer(engine, session, prompt, &p, r, err);
+    if (p.batcher) tvlm_batcher_leave(p.batcher);
+    return status;
+}
+
 tvlm_status tvlm_sample(const tvlm_model *model, const float *logits, const tvlm_sampling *sampling,
                         const int32_t *recent, size_t n_recent, uint64_t *state, int32_t *id,
                         tvlm_error *err)
 {
     static const tvlm_sampling greedy;
-    if (!model || !logits || !id || !state || (!recent && n_recent))
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model, logits, state or id is NULL");
+    TVLM_NEED(model);
+    TVLM_NEED(logits);
+    TVLM_NEED(state);
+    TVLM_NEED(id);
+    if (n_recent) TVLM_NEED(recent);
+    if (sampling) TVLM_TRY(tvlm_sampling_check(sampling, err));
     uint32_t n = model->config.lm.n_vocab;
     tvlm_candidate *scratch = tvlm_aligned_alloc(n * sizeof *scratch);
     if (!scratch) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");

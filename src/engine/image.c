@@ -14,7 +14,7 @@ void tvlm_encode_params_init(tvlm_encode_params *params)
 
 static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
 {
-    if (!p || !p->data) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no pixels");
+    if (!p || !p->data) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "pixels or their data is NULL");
     if (!p->width || !p->height)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty picture: %ux%u", (unsigned)p->width,
                          (unsigned)p->height);
@@ -27,8 +27,8 @@ static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_
 tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_fit fit,
                             float *out, size_t cap, tvlm_error *err)
 {
-    if (!model || !out)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", model ? "out" : "model");
+    TVLM_NEED(model);
+    TVLM_NEED(out);
     if (!tvlm_model_has_vision(model))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     TVLM_TRY(check_pixels(pixels, 0, err));
@@ -112,14 +112,17 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     float *input = tvlm_nn_fmap(&cx, size, size, 3).data;
     float *vision = tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim).data;
     if (image->vision) vision = image->vision;
-    tvlm_status status =
-        tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, input, err);
+    tvlm_status status = TVLM_OK;
+    if (tvlm_nn_ok(&cx))
+        status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
         tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);
+        begin = tvlm_now_ms();
         if (image->cross_kv)
             tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
                                   model->n_image_tokens, image->cross_kv);
+        image->timings.bridge_ms += tvlm_now_ms() - begin;
         if (!tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     }
     tvlm_engine_end(engine);
@@ -130,8 +133,9 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
                               const tvlm_encode_params *params, tvlm_image **out, tvlm_error *err)
 {
     tvlm_encode_params p;
+    TVLM_NEED(out);
     *out = NULL;
-    if (!engine) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "engine is NULL");
+    TVLM_NEED(engine);
     const tvlm_model *model = engine->model;
     tvlm_encode_params_init(&p);
     TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_encode_params", err));
@@ -145,6 +149,7 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     tvlm_image *image = calloc(1, sizeof *image);
     if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     image->model = model;
+    atomic_init(&image->holders, 1);
     image->tokens = malloc(token_floats(model) * sizeof(float));
     if (cross_floats(model)) image->cross_kv = malloc(cross_floats(model) * sizeof(float));
     if (p.keep_vision_tokens) image->vision = malloc(vision_floats(model) * sizeof(float));
@@ -158,13 +163,24 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         return status;
     }
     image->hash = hash_tokens(image->tokens, token_floats(model));
+    tvlm_engine_log(engine, "image: %ux%u, preprocess %.1f ms, tower %.1f ms, bridge %.1f ms",
+                    (unsigned)pixels->width, (unsigned)pixels->height, image->timings.preprocess_ms,
+                    image->timings.tower_ms, image->timings.bridge_ms);
     *out = image;
     return TVLM_OK;
 }
 
+tvlm_image *tvlm_image_hold(const tvlm_image *image)
+{
+    tvlm_image *held = (tvlm_image *)(uintptr_t)image; /* the count alone changes */
+    atomic_fetch_add_explicit(&held->holders, 1, memory_order_relaxed);
+    return held;
+}
+
+/* Acquire and release: whatever a holder read happened before the memory goes. */
 void tvlm_image_free(tvlm_image *image)
 {
-    if (!image) return;
+    if (!image || atomic_fetch_sub_explicit(&image->holders, 1, memory_order_acq_rel) != 1) return;
     free(image->tokens);
     free(image->vision);
     free(image->cross_kv);

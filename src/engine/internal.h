@@ -10,6 +10,12 @@
 
 #include <pthread.h>
 
+/* `return` unless the argument is there. */
+#define TVLM_NEED(arg)                                                                             \
+    do {                                                                                           \
+        if (!(arg)) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", #arg);                  \
+    } while (0)
+
 struct tvlm_engine {
     const tvlm_model *model;
     tvlm_engine_params params; /* defaults filled in */
@@ -20,8 +26,10 @@ struct tvlm_engine {
     pthread_mutex_t lock;   /* one computation at a time */
 };
 
+/* Its maker, prompts and sessions hold a picture; the last to let go frees it. */
 struct tvlm_image {
     const tvlm_model *model;
+    atomic_uint holders;
     float *tokens;   /* [n_image_tokens][n_embd] */
     float *vision;   /* [n_vision_tokens][vision_dim], NULL unless kept */
     float *cross_kv; /* Tiny-VLM; see tvlm_cross_kv_floats */
@@ -33,12 +41,12 @@ struct tvlm_prompt {
     const tvlm_model *model;
     int32_t *ids;
     size_t n_ids, cap_ids;
-    const tvlm_image **images; /* in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
+    tvlm_image **images; /* held, in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
     size_t n_images, cap_images;
     size_t text_bytes;
 };
 
-/* What a position of the cache was made of: a token, or row `row` of the picture `hash`. */
+/* What a position of the cache was made of: the token `id`, or row `id` of the picture `hash`. */
 typedef struct tvlm_history {
     uint64_t hash; /* 0: a token */
     int32_t id;
@@ -50,7 +58,7 @@ struct tvlm_session {
     tvlm_kv kv;
     tvlm_history *history; /* [n_ctx] */
     uint32_t position;
-    const tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to */
+    tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to, held */
     uint64_t image_hash;
     float *logits;              /* [n_vocab] of the last row */
     tvlm_candidate *candidates; /* [n_vocab] */
@@ -81,6 +89,12 @@ size_t tvlm_session_text_cap(const tvlm_model *model, uint32_t n_ctx);
 void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
                         float *tokens, tvlm_image_timings *timings);
 
+/* tvlm_image_free lets go. */
+tvlm_image *tvlm_image_hold(const tvlm_image *image);
+
+/* A line for the caller's log. */
+void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...) TVLM_PRINTF(2, 3);
+
 /* One pass under the engine's lock. */
 tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel);
 void tvlm_engine_end(tvlm_engine *engine);
@@ -88,13 +102,21 @@ void tvlm_engine_end(tvlm_engine *engine);
 /* The first `n` positions of the session stay. */
 void tvlm_session_truncate(tvlm_session *session, uint32_t n);
 
+/* None is NULL, engine and session are of one model. */
+tvlm_status tvlm_feed_check(const tvlm_engine *engine, const tvlm_session *session,
+                            const tvlm_prompt *prompt, tvlm_error *err);
 /* tvlm_session_feed, alone or through a batcher; *reused: rows kept from before. */
 tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *session,
                                  const tvlm_prompt *prompt, const tvlm_cancel *cancel,
                                  tvlm_batcher *batcher, float *logits, size_t cap, size_t *reused,
                                  tvlm_error *err);
 
-/* A decoder pass shared with other sessions; see batch.c. */
+/* A call that will share passes says so first, and when it ends: a pass then need not wait for
+ * calls that do not exist. */
+tvlm_status tvlm_batcher_join(tvlm_batcher *batcher, const tvlm_engine *engine, tvlm_error *err);
+void tvlm_batcher_leave(tvlm_batcher *batcher);
+
+/* A decoder pass shared with other sessions, between join and leave; see batch.c. */
 tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_row *rows, size_t n_rows,
                                  const tvlm_cancel *cancel, float *logits, size_t cap,
                                  tvlm_error *err);

@@ -9,8 +9,8 @@ tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_para
     tvlm_engine_params e;
     tvlm_session_params s;
     size_t scratch, session_bytes;
-    if (!model || !out)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", model ? "out" : "model");
+    TVLM_NEED(model);
+    TVLM_NEED(out);
     TVLM_TRY(tvlm_engine_params_read(engine, &e, err));
     TVLM_TRY(tvlm_session_params_read(model, session, &s, err));
     TVLM_TRY(tvlm_engine_scratch(model, &e, &scratch, err));

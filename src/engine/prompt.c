@@ -10,8 +10,9 @@
 
 tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_error *err)
 {
+    TVLM_NEED(out);
     *out = NULL;
-    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    TVLM_NEED(model);
     tvlm_prompt *p = calloc(1, sizeof *p);
     if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     p->model = model;
@@ -19,9 +20,19 @@ tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_err
     return TVLM_OK;
 }
 
+/* Back to the first n_ids ids and n_images pictures. */
+static void truncate_to(tvlm_prompt *p, size_t n_ids, size_t n_images, size_t text_bytes)
+{
+    while (p->n_images > n_images)
+        tvlm_image_free(p->images[--p->n_images]);
+    p->n_ids = n_ids;
+    p->text_bytes = text_bytes;
+}
+
 void tvlm_prompt_free(tvlm_prompt *prompt)
 {
     if (!prompt) return;
+    truncate_to(prompt, 0, 0, 0);
     free(prompt->ids);
     free(prompt->images);
     free(prompt);
@@ -76,21 +87,29 @@ static tvlm_status add_spans(tvlm_prompt *p, const tvlm_span *spans, size_t n, t
     return TVLM_OK;
 }
 
-tvlm_status tvlm_prompt_add_ids(tvlm_prompt *p, const int32_t *ids, size_t n, tvlm_error *err)
+tvlm_status tvlm_prompt_add_ids(tvlm_prompt *prompt, const int32_t *ids, size_t n, tvlm_error *err)
 {
+    tvlm_prompt *p = prompt;
+    TVLM_NEED(prompt);
+    if (!n) return TVLM_OK;
+    TVLM_NEED(ids);
+    if (n > MAX_PROMPT_BYTES)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has over %zu ids", MAX_PROMPT_BYTES);
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= p->model->config.lm.n_vocab)
             return tvlm_fail(err, TVLM_ERR_ARGUMENT, "id %d is not in the vocabulary", (int)ids[i]);
     TVLM_TRY(reserve_ids(p, n, err));
-    if (n) memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
+    memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
     p->n_ids += n;
     return TVLM_OK;
 }
 
-tvlm_status tvlm_prompt_add_text(tvlm_prompt *p, const char *text, size_t len, bool parse_special,
-                                 tvlm_error *err)
+tvlm_status tvlm_prompt_add_text(tvlm_prompt *prompt, const char *text, size_t len,
+                                 bool parse_special, tvlm_error *err)
 {
-    if (!text && len) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "text is NULL");
+    tvlm_prompt *p = prompt;
+    TVLM_NEED(prompt);
+    if (len) TVLM_NEED(text);
     if (!p->n_ids && p->model->config.add_bos && p->model->config.bos_id >= 0)
         TVLM_TRY(tvlm_prompt_add_ids(p, &p->model->config.bos_id, 1, err));
     tvlm_span span = {
@@ -100,10 +119,13 @@ tvlm_status tvlm_prompt_add_text(tvlm_prompt *p, const char *text, size_t len, b
     return add_spans(p, &span, 1, err);
 }
 
-tvlm_status tvlm_prompt_add_image(tvlm_prompt *p, const tvlm_image *image, tvlm_error *err)
+tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, tvlm_error *err)
 {
+    tvlm_prompt *p = prompt;
+    TVLM_NEED(prompt);
+    TVLM_NEED(image);
     const tvlm_model *m = p->model;
-    if (!image || image->model != m)
+    if (image->model != m)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture was encoded by another model");
     bool cross = m->config.lm.cross_attention;
     if (cross && p->n_images)
@@ -113,12 +135,12 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *p, const tvlm_image *image, tvlm_
     TVLM_TRY(reserve_ids(p, 1, err));
     if (p->n_images == p->cap_images) {
         size_t cap = 2 * p->cap_images + 4;
-        const tvlm_image **grown = realloc(p->images, cap * sizeof *grown);
+        tvlm_image **grown = realloc(p->images, cap * sizeof *grown);
         if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
         p->images = grown;
         p->cap_images = cap;
     }
-    p->images[p->n_images++] = image;
+    p->images[p->n_images++] = tvlm_image_hold(image);
     if (!cross) p->ids[p->n_ids++] = TVLM_IMAGE_ID;
     return TVLM_OK;
 }
@@ -159,13 +181,16 @@ static tvlm_status take_piece(void *ctx, const tvlm_piece *piece, tvlm_error *er
 tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, size_t n,
                              tvlm_error *err)
 {
+    TVLM_NEED(prompt);
     if (prompt->model->config.chat == TVLM_CHAT_NONE)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "the model's chat template is not recognised: name one");
+    size_t n_ids = prompt->n_ids, n_images = prompt->n_images, bytes = prompt->text_bytes;
     renderer r = {.prompt = prompt};
     tvlm_status status =
         tvlm_chat_render(prompt->model->config.chat, messages, n, take_piece, &r, err);
     if (!status) status = flush(&r, err);
+    if (status) truncate_to(prompt, n_ids, n_images, bytes); /* all of it or nothing */
     free(r.spans);
     return status;
 }

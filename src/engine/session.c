@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most */
+enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most: they lie on the stack */
 
 void tvlm_session_params_init(tvlm_session_params *params)
 {
@@ -67,8 +67,9 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
 {
     tvlm_session_params p;
     size_t bytes;
+    TVLM_NEED(out);
     *out = NULL;
-    if (!model) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "model is NULL");
+    TVLM_NEED(model);
     TVLM_TRY(tvlm_session_params_read(model, params, &p, err));
     TVLM_TRY(tvlm_session_bytes(model, &p, &bytes, err));
     tvlm_session *s = calloc(1, sizeof *s);
@@ -98,6 +99,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
 void tvlm_session_free(tvlm_session *session)
 {
     if (!session) return;
+    tvlm_image_free(session->image);
     tvlm_aligned_free(session->kv.data);
     free(session->history);
     free(session->ids);
@@ -115,6 +117,7 @@ void tvlm_session_truncate(tvlm_session *session, uint32_t n)
 void tvlm_session_reset(tvlm_session *session)
 {
     tvlm_session_truncate(session, 0);
+    tvlm_image_free(session->image);
     session->image = NULL;
     session->image_hash = 0;
 }
@@ -168,6 +171,17 @@ static uint32_t common_prefix(const tvlm_session *s, const tvlm_prompt *prompt, 
     return n;
 }
 
+tvlm_status tvlm_feed_check(const tvlm_engine *engine, const tvlm_session *session,
+                            const tvlm_prompt *prompt, tvlm_error *err)
+{
+    TVLM_NEED(engine);
+    TVLM_NEED(session);
+    TVLM_NEED(prompt);
+    if (session->model != engine->model)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the session is of another model");
+    return TVLM_OK;
+}
+
 static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, size_t *rows,
                                 tvlm_error *err)
 {
@@ -188,14 +202,16 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
     return TVLM_OK;
 }
 
-/* Tiny-VLM: another picture makes every cached row another row. */
+/* Tiny-VLM: another picture makes every cached row another row. An equal one is as good as the one
+ * that is held. */
 static void attach_image(tvlm_session *s, const tvlm_prompt *p)
 {
     if (!s->model->config.lm.cross_attention) return;
     const tvlm_image *image = p->n_images ? p->images[0] : NULL;
     uint64_t hash = image ? image->hash : 0;
-    if (hash != s->image_hash) tvlm_session_reset(s);
-    s->image = image;
+    if (hash == s->image_hash) return;
+    tvlm_session_reset(s);
+    s->image = image ? tvlm_image_hold(image) : NULL;
     s->image_hash = hash;
 }
 
@@ -244,8 +260,6 @@ tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session, const 
                               const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
 {
     size_t reused;
-    if (!engine || !session || !prompt || session->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                         "engine, session or prompt is NULL or of another model");
+    TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     return tvlm_session_prefill(engine, session, prompt, cancel, NULL, logits, cap, &reused, err);
 }

@@ -2,10 +2,11 @@
  * Qwen2, Llama and Tiny-VLM decoder layers over a batch of rows (M rows, d features):
  *
  *   h = embedding
- *   per layer:  h += Wo attention(rope(Wq n), rope(Wk n), Wv n),      n = rms(h; attn_norm)
- *               h += tanh(g) Wo' attention(Wq' n', K_image, V_image), n' = rms(h; cross_norm)
- * [Tiny-VLM] h += Wdown (silu(Wgate n") * Wup n"),                 n" = rms(h; ffn_norm) logits =
- * rms(h; output_norm) Wout^T
+ *   per layer:
+ *     h += Wo attention(rope(Wq n), rope(Wk n), Wv n)         n = rms(h; attn_norm)
+ *     h += tanh(g) Wo' attention(Wq' n, K_image, V_image)     n = rms(h; cross_norm), Tiny-VLM
+ *     h += Wdown (silu(Wgate n) * Wup n)                      n = rms(h; ffn_norm)
+ *   logits = Wout rms(h; output_norm)
  *
  * References: transformers modeling_qwen2.py, modeling_llama.py; Flamingo (arXiv:2204.14198) for
  * the gated cross-attention. Linears run over all rows at once; attention takes each row's own
@@ -151,6 +152,15 @@ static void cross_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer
     tvlm_nn_linear(cx, &l->cross_o, TVLM_ACT_NONE, p->a, p->m, l->cross_gate, p->h, p->h);
 }
 
+/* Rows of gate and up, so that long prompts use every thread. */
+static void silu_row(void *ctx, size_t row, unsigned thread)
+{
+    (void)thread;
+    const pass *p = ctx;
+    float *gate = p->gate + row * p->c->n_ff;
+    p->cx->kernels->silu_mul(gate, gate, p->up + row * p->c->n_ff, p->c->n_ff);
+}
+
 /* SwiGLU (arXiv:2002.05202) */
 static void feed_forward(pass *p, const tvlm_decoder_layer *l)
 {
@@ -159,7 +169,7 @@ static void feed_forward(pass *p, const tvlm_decoder_layer *l)
     tvlm_nn_rmsnorm(cx, &l->ffn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linear(cx, &l->gate, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->gate);
     tvlm_nn_linear(cx, &l->up, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->up);
-    if (tvlm_nn_live(cx)) cx->kernels->silu_mul(p->gate, p->gate, p->up, p->m * c->n_ff);
+    tvlm_nn_run(cx, p->m, silu_row, p);
     tvlm_nn_linear(cx, &l->down, TVLM_ACT_NONE, p->gate, p->m, 1.0f, p->h, p->h);
 }
 

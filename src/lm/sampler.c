@@ -1,7 +1,23 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ * Filters keep a prefix of the candidates. Those that need an order take it from a heap, best
+ * first, as far as they need it: a vocabulary has 150,000 ids and the choice falls on a few. */
 #include "lm/sampler.h"
 
-#include <math.h>
+#include "kernels/math.h"
+
+static tvlm_status check(const char *name, float value, float most, tvlm_error *err)
+{
+    if (value >= 0 && value <= most) return TVLM_OK; /* false for what is not a number */
+    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "sampling.%s is %g", name, (double)value);
+}
+
+tvlm_status tvlm_sampling_check(const tvlm_sampling *s, tvlm_error *err)
+{
+    TVLM_TRY(check("temperature", s->temperature, 1e6f, err));
+    TVLM_TRY(check("top_p", s->top_p, 1.0f, err));
+    TVLM_TRY(check("min_p", s->min_p, 1.0f, err));
+    return check("repeat_penalty", s->repeat_penalty, 1e6f, err);
+}
 
 /* splitmix64 (Steele, Lea, Flood 2014) -> [0, 1) */
 static double draw(uint64_t *state)
@@ -12,66 +28,116 @@ static double draw(uint64_t *state)
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-/* Ties go to the lower id, on every platform. */
-static bool before(const tvlm_candidate *x, const tvlm_candidate *y)
+static bool better(const tvlm_candidate *x, const tvlm_candidate *y)
 {
     return x->logit != y->logit ? x->logit > y->logit : x->id < y->id;
 }
 
+static void swap(tvlm_candidate *x, tvlm_candidate *y)
+{
+    tvlm_candidate t = *x;
+    *x = *y;
+    *y = t;
+}
+
+/* ---- the heap: best at c[0] ---- */
+
 static void sift_down(tvlm_candidate *c, size_t n, size_t i)
 {
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(&c[child], &c[child + 1])) /* the last of all at the root */
-            child++;
-        if (!before(&c[i], &c[child])) return;
-        tvlm_candidate swap = c[i];
-        c[i] = c[child];
-        c[child] = swap;
+        if (child + 1 < n && better(&c[child + 1], &c[child])) child++;
+        if (!better(&c[child], &c[i])) return;
+        swap(&c[i], &c[child]);
     }
 }
 
-/* Heap sort, best first: qsort may allocate. */
-static void sort(tvlm_candidate *c, size_t n)
+static void heapify(tvlm_candidate *c, size_t n)
 {
     for (size_t i = n / 2; i-- > 0;)
         sift_down(c, n, i);
-    for (size_t end = n; end-- > 1;) {
-        tvlm_candidate worst = c[0];
-        c[0] = c[end];
-        c[end] = worst;
-        sift_down(c, end, 0);
-    }
 }
 
-static bool was_recent(const int32_t *recent, size_t n, int32_t id)
+/* Moves the best to the front, best first, until `most` are there or their p sum to `enough`; says
+ * how many. */
+static size_t best_first(tvlm_candidate *c, size_t n, size_t most, double enough)
 {
-    for (size_t i = 0; i < n; i++)
-        if (recent[i] == id) return true;
-    return false;
+    double sum = 0;
+    size_t k = 0;
+    heapify(c, n);
+    while (k < most && sum < enough) {
+        sum += (double)c[0].p;
+        k++;
+        swap(&c[0], &c[n - k]);
+        sift_down(c, n - k, 0);
+    }
+    for (size_t i = 0; i < n / 2; i++)
+        swap(&c[i], &c[n - 1 - i]);
+    return k;
 }
 
-/* The choosable ids with their penalised logits. */
+/* ---- candidates ---- */
+
+/* Clamped, so that differences of logits are numbers. */
+static float clamp(float v)
+{
+    return v > 3.0e38f ? 3.0e38f : v < -3.0e38f ? -3.0e38f : v;
+}
+
+/* The choosable ids in rising order; those whose logit is not a number only if `all`. */
 static size_t collect(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
-                      float penalty, const int32_t *recent, size_t n_recent, tvlm_candidate *out)
+                      bool all, tvlm_candidate *out)
 {
     uint32_t known = tvlm_tokenizer_count(tokenizer);
     size_t n = 0;
     for (uint32_t i = 0; i < n_vocab && i < known; i++) {
-        float v = logits[i];
-        if (!(v >= -3.0e38f) || !tvlm_tokenizer_choosable(tokenizer, (int32_t)i)) /* NaN fails */
-            continue;
-        if (penalty != 1.0f && was_recent(recent, n_recent, (int32_t)i))
-            v = v > 0 ? v / penalty : v * penalty;
-        out[n++] = (tvlm_candidate){v, 0, (int32_t)i};
+        bool number = logits[i] >= -3.0e38f; /* false for NaN and minus infinity */
+        if ((number || all) && tvlm_tokenizer_choosable(tokenizer, (int32_t)i))
+            out[n++] = (tvlm_candidate){number ? clamp(logits[i]) : 0, 0, (int32_t)i};
     }
     return n;
 }
 
+static tvlm_candidate *find(tvlm_candidate *c, size_t n, int32_t id)
+{
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (c[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < n && c[lo].id == id ? &c[lo] : NULL;
+}
+
+/* Once for an id however often it came (CTRL, arXiv:1909.05858); p marks those done. */
+static void penalise(tvlm_candidate *c, size_t n, float penalty, const int32_t *recent,
+                     size_t n_recent)
+{
+    for (size_t i = 0; i < n_recent; i++) {
+        tvlm_candidate *at = find(c, n, recent[i]);
+        if (!at || at->p > 0) continue;
+        at->logit = clamp(at->logit > 0 ? at->logit / penalty : at->logit * penalty);
+        at->p = 1;
+    }
+}
+
+static size_t best_of(const tvlm_candidate *c, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (better(&c[i], &c[best])) best = i;
+    return best;
+}
+
+/* ---- filters ---- */
+
 static void softmax(tvlm_candidate *c, size_t n, float temperature)
 {
+    float most = c[best_of(c, n)].logit;
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        c[i].p = expf((c[i].logit - c[0].logit) / temperature);
+        c[i].p = tvlm_exp1((c[i].logit - most) / temperature);
         sum += (double)c[i].p;
     }
     for (size_t i = 0; i < n; i++)
@@ -80,21 +146,17 @@ static void softmax(tvlm_candidate *c, size_t n, float temperature)
 
 static size_t keep_top_p(tvlm_candidate *c, size_t n, float top_p)
 {
-    double sum = 0;
     softmax(c, n, 1.0f);
-    for (size_t i = 0; i < n; i++) {
-        sum += (double)c[i].p;
-        if (sum >= (double)top_p) return i + 1;
-    }
-    return n;
+    return best_first(c, n, n, (double)top_p);
 }
 
 static size_t keep_min_p(tvlm_candidate *c, size_t n, float min_p)
 {
+    size_t kept = 0;
     softmax(c, n, 1.0f);
-    size_t kept = 1;
-    while (kept < n && c[kept].p >= min_p * c[0].p)
-        kept++;
+    float least = min_p * c[best_of(c, n)].p;
+    for (size_t i = 0; i < n; i++)
+        if (c[i].p >= least) c[kept++] = c[i];
     return kept;
 }
 
@@ -102,22 +164,16 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
                             const tvlm_sampling *s, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *c, uint64_t *state)
 {
-    float penalty = s->repeat_penalty > 0 ? s->repeat_penalty : 1.0f;
     size_t last = s->repeat_last_n ? s->repeat_last_n : 64;
-    if (n_recent > last) {
-        recent += n_recent - last;
-        n_recent = last;
+    size_t n = collect(tokenizer, logits, n_vocab, false, c);
+    if (!n) n = collect(tokenizer, logits, n_vocab, true, c);
+    if (!n) return 0; /* a vocabulary of unused tokens */
+    if (s->repeat_penalty > 0 && s->repeat_penalty != 1.0f) {
+        size_t skip = n_recent > last ? n_recent - last : 0;
+        penalise(c, n, s->repeat_penalty, recent + skip, n_recent - skip);
     }
-    size_t n = collect(tokenizer, logits, n_vocab, penalty, recent, n_recent, c);
-    if (!n) return 0; /* no logit is a number */
-    if (!(s->temperature > 0)) {
-        size_t best = 0;
-        for (size_t i = 1; i < n; i++)
-            if (c[i].logit > c[best].logit) best = i;
-        return c[best].id;
-    }
-    sort(c, n);
-    if (s->top_k && s->top_k < n) n = s->top_k;
+    if (!(s->temperature > 0)) return c[best_of(c, n)].id;
+    if (s->top_k && s->top_k < n) n = best_first(c, n, s->top_k, INFINITY);
     if (s->top_p > 0 && s->top_p < 1) n = keep_top_p(c, n, s->top_p);
     if (s->min_p > 0) n = keep_min_p(c, n, s->min_p);
     softmax(c, n, s->temperature);

@@ -12,9 +12,14 @@ typedef struct tvlm_candidate {
     int32_t id;
 } tvlm_candidate;
 
+/* ARGUMENT, naming the field, for a value that makes no sense: negative, not a number, a
+ * probability above 1. */
+tvlm_status tvlm_sampling_check(const tvlm_sampling *sampling, tvlm_error *err);
+
 /* logits [n_vocab]; ids that the tokenizer does not know (or marks unused) are never chosen, nor
- * are logits that are not numbers unless nothing else is left. recent: the last ids, for the
- * penalty. scratch: n_vocab candidates. state: splitmix64, advanced by a draw. */
+ * are logits that are not numbers unless nothing else is left. Ties go to the lower id. recent: the
+ * last ids, for the penalty. scratch: n_vocab candidates. state: splitmix64, advanced by a draw;
+ * greedy choices (temperature 0) draw nothing. */
 int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
                             const tvlm_sampling *sampling, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *scratch, uint64_t *state);

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("TVLM_BIN", ROOT / "build" / "tinyvlm")).resolve()
 DATA = pathlib.Path(os.environ.get("TVLM_TEST_DATA", ROOT / "tests" / "data"))
 GOLDEN = DATA / "golden"
-IMAGES = ROOT / "tests" / "fuzz" / "corpus" / "image"
+IMAGES = DATA / "images"
 PICTURE = GOLDEN / "image_100x150.png"
 LAYOUTS = ["tiny", "tiny_hf", "tiny_unfused"]
 

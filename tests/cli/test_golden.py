@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Converted checkpoints against the reference's tensors (tests/data/golden/README.md)."""
+"""Converted checkpoints, run by dump, against the tensors of the reference implementation."""
 import json
 import struct
 
@@ -42,6 +42,19 @@ def test_golden(tmp_path, models, golden, layout, cpu):
     assert error(have["logits"], golden["logits"]) < 2e-5
     assert have["input_ids"].tolist() == golden["input_ids"].tolist()
     assert have["generated_ids"].tolist() == golden["generated_ids"].tolist()
+
+
+def test_other_sizes(tmp_path):
+    """Other widths, depths, ratios, heads and picture size than the tiny model's, made by
+    tools/oracle/make_fastvlm.py --layout apple --image 192 --layers 1,2,1,1,2 --dims 4,8,16,32,64
+    --mlp 3 --hidden 48 --heads 6 --kv-heads 3 --ff 72 --lm-layers 2 --vocab 600"""
+    want, model = load_file(GOLDEN / "golden_other.safetensors"), tmp_path / "other.gguf"
+    convert("other", model, "--type", "f32")
+    have = dump(tmp_path, model)
+    for name, most in (("vision_tokens", 1e-5), ("bridge_out", 1e-5), ("logits", 2e-5)):
+        assert error(have[name], want[name]) < most, name
+    for name in ("input_ids", "generated_ids"):
+        assert have[name].tolist() == want[name].tolist()
 
 
 def test_training_form_tower(tmp_path, models):

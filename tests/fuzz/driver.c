@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MUTATIONS = 200 };
+enum { MUTATIONS = 1000 };
 
 static size_t runs;
 

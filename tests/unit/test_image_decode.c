@@ -13,14 +13,13 @@
 
 #include <cmocka.h>
 
-#define IMAGES   TVLM_TEST_DATA "/../fuzz/corpus/image/"
-#define EXPECTED TVLM_TEST_DATA "/images/"
+#define IMAGES TVLM_TEST_DATA "/images/"
 
 static uint8_t *read_expected(const char *name, uint32_t *width, uint32_t *height)
 {
     char path[512];
     uint8_t head[4];
-    snprintf(path, sizeof path, EXPECTED "%s.rgb", name);
+    snprintf(path, sizeof path, IMAGES "%s.rgb", name);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     assert_int_equal(fread(head, 1, 4, f), 4);

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/fuzz/corpus/image: small pictures of every kind that the decoders meet, and beside
-each that must decode NAME.rgb, what Pillow makes of it (convert("RGB"), EXIF applied).
+"""Writes tests/data/images: small pictures of every kind that the decoders meet, and beside each
+that must decode NAME.rgb, what Pillow makes of it (convert("RGB"), EXIF applied): width and height
+as little-endian u16, then the bytes. Names that begin with bad_ must be refused.
 
     python3 tools/oracle/make_images.py [OUT]        (needs numpy, pillow)
-
-The pictures are the fuzzer's seeds as well as the fixtures of tests/unit/test_image_decode.c.
 """
 import os
 import struct
@@ -32,11 +31,7 @@ def save(out, name, image, **options):
 
 
 def keep(out, name, rgb):
-    """NAME.rgb: width and height as u16, then the bytes."""
-    folder = os.path.join(out, "..", "..", "..", "data", "images")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, name + ".rgb"), "wb") as f:
-        f.write(struct.pack("<HH", rgb.shape[1], rgb.shape[0]) + rgb.tobytes())
+    write(out, name + ".rgb", struct.pack("<HH", rgb.shape[1], rgb.shape[0]) + rgb.tobytes())
 
 
 def chunk(kind, data):
@@ -125,7 +120,7 @@ def make_others(out):
 
 
 def main():
-    out = sys.argv[1] if len(sys.argv) > 1 else "tests/fuzz/corpus/image"
+    out = sys.argv[1] if len(sys.argv) > 1 else "tests/data/images"
     os.makedirs(out, exist_ok=True)
     make_png(out)
     make_jpeg(out)

@@ -1,0 +1,147 @@
+"""Small valid files from which the fuzz targets start: tests/fuzz/corpus/{gguf,image,safetensors,tokenizer_json}.
+
+  python tools/oracle/make_fuzz_seeds.py        (needs pillow, gguf, numpy, safetensors)
+
+Seeded: the same files every time with the same versions of the packages."""
+
+import io
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+RANDOM = np.random.default_rng(1)
+
+
+def pictures():
+    rgb = RANDOM.integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    picture = Image.fromarray(rgb)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save = {
+        "rgb.jpg": lambda f: picture.save(f, "JPEG", exif=exif),
+        "progressive.jpg": lambda f: picture.save(f, "JPEG", progressive=True),
+        "grey.jpg": lambda f: picture.convert("L").save(f, "JPEG"),
+        "cmyk.jpg": lambda f: picture.convert("CMYK").save(f, "JPEG"),
+        "rgb.png": lambda f: picture.save(f, "PNG"),
+        "palette.png": lambda f: picture.convert("P").save(f, "PNG", transparency=3),
+        "grey-alpha.png": lambda f: picture.convert("LA").save(f, "PNG"),
+        "rgba.png": lambda f: picture.convert("RGBA").save(f, "PNG"),
+        "grey16.png": lambda f: Image.fromarray(RANDOM.integers(0, 65536, (5, 7), dtype=np.uint16)).save(f, "PNG"),
+        "rgb.webp": lambda f: picture.save(f, "WEBP"),
+        "lossless.webp": lambda f: picture.save(f, "WEBP", lossless=True),
+        "animated.webp": lambda f: picture.save(f, "WEBP", save_all=True, append_images=[picture.rotate(90)]),
+        "rgb.ppm": lambda f: picture.save(f, "PPM"),
+        "grey.pgm": lambda f: picture.convert("L").save(f, "PPM"),
+    }
+    for name, write in save.items():
+        out = io.BytesIO()
+        write(out)
+        (CORPUS / "image" / name).write_bytes(out.getvalue())
+
+
+def byte_tokens():
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [b for b in range(256) if b not in kept]
+    return [chr(b) if b in kept else chr(256 + moved.index(b)) for b in range(256)]
+
+
+def vocabulary(w):
+    tokens = byte_tokens() + ["th", "the", "<|im_start|>", "<|im_end|>"]
+    w.add_string("tokenizer.ggml.model", "gpt2")
+    w.add_string("tokenizer.ggml.pre", "smollm")
+    w.add_token_list(tokens)
+    w.add_token_types([1] * 258 + [3, 3])
+    w.add_token_merges(["t h", "th e"])
+    w.add_uint32("tokenizer.ggml.eos_token_id", 259)
+    return len(tokens)
+
+
+def weights(*shape):
+    return (RANDOM.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+
+def decoder(w, arch, n_vocab, d, ff, cross):
+    for key, value in {"block_count": 1, "context_length": 16, "embedding_length": d,
+                       "feed_forward_length": ff, "attention.head_count": 2,
+                       "attention.head_count_kv": 1}.items():
+        w.add_uint32(f"{arch}.{key}", value)
+    w.add_float32(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5)
+    q8 = gguf.quants.quantize(weights(n_vocab, d), gguf.GGMLQuantizationType.Q8_0)
+    tensors = [("token_embd.weight", q8, gguf.GGMLQuantizationType.Q8_0)]
+    sets = [("attn", True), ("cross", cross)]
+    for name, there in sets:
+        if there:
+            tensors += [(f"blk.0.{name}_norm.weight", weights(d), None), (f"blk.0.{name}_q.weight", weights(d, d), None),
+                        (f"blk.0.{name}_k.weight", weights(d // 2, d), None),
+                        (f"blk.0.{name}_v.weight", weights(d // 2, d), None),
+                        (f"blk.0.{name}_output.weight", weights(d, d), None)]
+    if cross:
+        tensors.append(("blk.0.cross_gate", weights(1), None))
+    tensors += [("blk.0.ffn_norm.weight", weights(d), None), ("blk.0.ffn_gate.weight", weights(ff, d), None),
+                ("blk.0.ffn_up.weight", weights(ff, d), None), ("blk.0.ffn_down.weight", weights(d, ff), None),
+                ("output_norm.weight", weights(d), None)]
+    return tensors
+
+
+def pair(name, *shape):
+    return [(name + ".weight", weights(*shape), None), (name + ".bias", weights(shape[0]), None)]
+
+
+def tower_and_pooling(w, d):
+    """An EfficientNet of two blocks at 32x32, pooled to three tokens."""
+    for key, value in {"vision.tower": "efficientnet_lite", "vision.preprocess.mode": "squash"}.items():
+        w.add_string(key, value)
+    w.add_uint32("vision.image_size", 32)
+    for key in ("scale", "bias"):
+        w.add_key_value(f"vision.preprocess.{key}", [0.01] * 3, gguf.GGUFValueType.ARRAY,
+                        sub_type=gguf.GGUFValueType.FLOAT64)
+    w.add_array("vision.efficientnet.strides", [2, 2, 2, 2])
+    w.add_array("vision.efficientnet.taps", [2])
+    w.add_uint32("tinyvlm.pool.head_count", 2)
+    w.add_string("tinyvlm.chat_template", "tinyvlm")
+    t = pair("v.stem", 8, 3, 3, 3)
+    for i in range(4):
+        t += pair(f"v.blk.{i}.expand", 16, 8) + pair(f"v.blk.{i}.dw", 16, 3, 3) + pair(f"v.blk.{i}.project", 8, 16)
+    t += pair("v.head", 24, 8) + pair("mm.pool.hi", d, 24) + pair("mm.pool.lo", d, 8)
+    t += [("mm.pool.pos", weights(5, d), None), ("mm.pool.query", weights(3, d), None)]
+    for name in ("norm", "ffn_norm", "out_norm"):
+        t += pair(f"mm.pool.{name}", d)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        t += pair(f"mm.pool.{name}", d, d)
+    return t + pair("mm.pool.ffn_up", 2 * d, d) + pair("mm.pool.ffn_down", d, 2 * d)
+
+
+def models():
+    for arch in ("llama", "tinyvlm"):
+        w = gguf.GGUFWriter(str(CORPUS / "gguf" / f"{arch}.gguf"), arch)
+        n_vocab = vocabulary(w)
+        tensors = tower_and_pooling(w, 32) if arch == "tinyvlm" else []
+        tensors += decoder(w, arch, n_vocab, 32, 32, arch == "tinyvlm")
+        for name, data, kind in tensors:
+            w.add_tensor(name, data, raw_dtype=kind)
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
+
+
+def main():
+    for name in ("gguf", "image", "safetensors", "tokenizer_json"):
+        (CORPUS / name).mkdir(parents=True, exist_ok=True)
+    pictures()
+    models()
+    save_file({"a": weights(3, 4), "b": np.arange(5, dtype=np.int64), "c": weights(2).astype(np.float16)},
+              str(CORPUS / "safetensors" / "three.safetensors"))
+    tiny = ROOT / "tests" / "data" / "golden" / "tiny" / "tokenizer.json"
+    text = json.loads(tiny.read_text(encoding="utf-8"))
+    (CORPUS / "tokenizer_json" / "tiny.json").write_text(json.dumps(text, ensure_ascii=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
