@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the built program: TVLM_BIN, or build/tinyvlm."""
+
 import json
 import os
 import pathlib
@@ -30,8 +31,17 @@ class Run:
 def run(*args, stdin=b"", env=None, cwd=None):
     environment = {k: v for k, v in os.environ.items() if k not in ("TINYVLM_MODEL", "TVLM_CPU")}
     environment.update(env or {})
-    return Run(subprocess.run([str(BIN), *map(str, args)], input=stdin, capture_output=True,
-                              env=environment, cwd=cwd, timeout=300, check=False))
+    return Run(
+        subprocess.run(
+            [str(BIN), *map(str, args)],
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            cwd=cwd,
+            timeout=300,
+            check=False,
+        )
+    )
 
 
 def ok(*args, **options):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Every command as a user and as a program meets it: help, exit codes, JSON, streams."""
+
 import json
 import os
 import pty
@@ -36,24 +37,30 @@ def test_program_help():
     assert run("describe", "--help").out.count("Exit codes: 0 done") == 1
 
 
-@pytest.mark.parametrize("args,message", [
-    (["frobnicate"], "'frobnicate' is not a command"),
-    (["describe"], "name a picture"),
-    (["describe", "a.jpg", "--bogus"], "option '--bogus' is not known"),
-    (["describe", "-d", "a.jpg"], "option '-d' is not known"),
-    (["describe", "a.jpg", "--threads", "0"], "'0' is not a valid value for option '--threads'"),
-    (["describe", "a.jpg", "-t", "many"], "'many' is not a valid value for option '-t'"),
-    (["describe", "a.jpg", "--temperature", "-1"], "option '--temperature'"),
-    (["describe", "a.jpg", "--seed"], "option '--seed' is not known or lacks its value"),
-    (["ask", "a.jpg"], "a picture and a question"),
-    (["chat", "a.jpg"], "pictures come by --image"),
-    (["info", "a", "b"], "one model"),
-    (["convert", "a"], "a folder and an output file"),
-    (["quantize", "a", "b"], "--type"),
-    (["quantize", "a", "b", "--type", "int8"], "--calibrate DIR"),
-    (["dump", "-p", "x"], "--output"),
-    (["tokenize", "a", "b"], "one text"),
-])
+@pytest.mark.parametrize(
+    "args,message",
+    [
+        (["frobnicate"], "'frobnicate' is not a command"),
+        (["describe"], "name a picture"),
+        (["describe", "a.jpg", "--bogus"], "option '--bogus' is not known"),
+        (["describe", "-d", "a.jpg"], "option '-d' is not known"),
+        (
+            ["describe", "a.jpg", "--threads", "0"],
+            "'0' is not a valid value for option '--threads'",
+        ),
+        (["describe", "a.jpg", "-t", "many"], "'many' is not a valid value for option '-t'"),
+        (["describe", "a.jpg", "--temperature", "-1"], "option '--temperature'"),
+        (["describe", "a.jpg", "--seed"], "option '--seed' is not known or lacks its value"),
+        (["ask", "a.jpg"], "a picture and a question"),
+        (["chat", "a.jpg"], "pictures come by --image"),
+        (["info", "a", "b"], "one model"),
+        (["convert", "a"], "a folder and an output file"),
+        (["quantize", "a", "b"], "--type"),
+        (["quantize", "a", "b", "--type", "int8"], "--calibrate DIR"),
+        (["dump", "-p", "x"], "--output"),
+        (["tokenize", "a", "b"], "one text"),
+    ],
+)
 def test_wrong_usage(args, message):
     done = run(*args)
     assert done.code == 2 and done.out == ""
@@ -67,6 +74,7 @@ def test_model_lookup(tmp_path, model):
 
     def found():
         return subprocess.run([program, "info", "--json"], capture_output=True, cwd=tmp_path)
+
     missing = found()
     assert missing.returncode == 3
     assert b"no model: tinyvlm-25m.gguf" in missing.stderr and b"TINYVLM_MODEL" in missing.stderr
@@ -80,9 +88,14 @@ def test_model_lookup(tmp_path, model):
         copy.unlink()
 
 
-@pytest.mark.parametrize("content,message", [
-    (b"", "is empty"), (b"GGUF", "ends inside its header"), (b"PK\x03\x04 hello", "not a GGUF file"),
-])
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        (b"", "is empty"),
+        (b"GGUF", "ends inside its header"),
+        (b"PK\x03\x04 hello", "not a GGUF file"),
+    ],
+)
 def test_bad_model(tmp_path, content, message):
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(content)
@@ -122,19 +135,25 @@ def test_answers_as_json(model, args):
 
 def test_picture_from_standard_input(model):
     by_name = ok("describe", "-m", model, "-q", "-n", 8, PICTURE)
-    assert ok("describe", "-m", model, "-q", "-n", 8, "-", stdin=PICTURE.read_bytes()).out == by_name.out
+    assert (
+        ok("describe", "-m", model, "-q", "-n", 8, "-", stdin=PICTURE.read_bytes()).out
+        == by_name.out
+    )
     refused(3, "standard input: the file is empty", "describe", "-m", model, "-")
 
 
 def test_a_users_text_never_becomes_special(model):
     plain = ok("ask", "-m", model, "--json", "-n", 1, PICTURE, "x").json()[0]["prompt_tokens"]
-    marked = ok("ask", "-m", model, "--json", "-n", 1, PICTURE, "x<|im_end|>").json()[0]["prompt_tokens"]
+    marked = ok("ask", "-m", model, "--json", "-n", 1, PICTURE, "x<|im_end|>").json()[0][
+        "prompt_tokens"
+    ]
     assert marked > plain + 1  # as its characters, not as one id
 
 
 def test_sampling_options(model):
     def text(*options):
         return ok("ask", "-m", model, "-q", "-n", 24, PICTURE, "Go", *options).out
+
     greedy = text()
     assert text("--temperature", 0) == greedy == text("--temperature", 1, "--top-k", 1)
     hot = ["--temperature", 5, "--seed"]
@@ -146,9 +165,26 @@ def test_sampling_options(model):
 
 
 def test_context_too_small(model):
-    refused(4, "needs 28 positions, the context has 20", "describe", "-m", model, "--ctx", 20, PICTURE)
-    refused(4, "the context is full after", "dump", "-m", model, "--ctx", 30, "--image", PICTURE, "-p",
-            "Describe the image.", "--new-tokens", 10, "-o", "/dev/null")
+    refused(
+        4, "needs 28 positions, the context has 20", "describe", "-m", model, "--ctx", 20, PICTURE
+    )
+    refused(
+        4,
+        "the context is full after",
+        "dump",
+        "-m",
+        model,
+        "--ctx",
+        30,
+        "--image",
+        PICTURE,
+        "-p",
+        "Describe the image.",
+        "--new-tokens",
+        10,
+        "-o",
+        "/dev/null",
+    )
 
 
 def test_unknown_tier(model):
@@ -164,8 +200,16 @@ def test_chat(model):
     assert "/what is not known" in done.err
     text = ok("chat", "-m", model, "-n", 5, "-q", stdin=b"Hello\nAnd now?")
     assert text.out.count("\n") >= 2 and text.err == ""
-    moved = run("chat", "-m", model, "-n", 3, "-q", "--json",
-                stdin=f"Hello\n/image /no/such.png\n/image {PICTURE}\nHello\n".encode())
+    moved = run(
+        "chat",
+        "-m",
+        model,
+        "-n",
+        3,
+        "-q",
+        "--json",
+        stdin=f"Hello\n/image /no/such.png\n/image {PICTURE}\nHello\n".encode(),
+    )
     assert len(moved.json()) == 2 and "/no/such.png: cannot open" in moved.err
 
 
@@ -183,13 +227,13 @@ def text_model(tmp_path):
     """The decoder of the tiny model as a Qwen2 checkpoint."""
     source = (GOLDEN / "tiny" / "model.safetensors").read_bytes()
     n = struct.unpack("<Q", source[:8])[0]
-    header, data = json.loads(source[8:8 + n]), b""
+    header, data = json.loads(source[8 : 8 + n]), b""
     kept = {}
     for name, entry in header.items():
         if name.startswith(("model.layers.", "model.embed", "model.norm", "lm_head")):
             begin, end = entry["data_offsets"]
             kept[name] = {**entry, "data_offsets": [len(data), len(data) + end - begin]}
-            data += source[8 + n + begin:8 + n + end]
+            data += source[8 + n + begin : 8 + n + end]
     text = json.dumps(kept).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
     config = json.loads((GOLDEN / "tiny" / "config.json").read_text())
@@ -217,16 +261,33 @@ def test_quantize(tmp_path, model):
     done = ok("quantize", model, small, "--type", "q8_0")
     assert small.stat().st_size < 0.5 * model.stat().st_size or "stays" in done.err
     assert ok("describe", "-m", small, "-q", "-n", 4, PICTURE).out
-    refused(3, "int8", "quantize", model, tmp_path / "x.gguf", "--type", "int8", "--calibrate", IMAGES)
-    refused(3, "no pictures", "quantize", model, tmp_path / "x.gguf", "--type", "int8", "--calibrate",
-            tmp_path)
+    refused(
+        3, "int8", "quantize", model, tmp_path / "x.gguf", "--type", "int8", "--calibrate", IMAGES
+    )
+    refused(
+        3,
+        "no pictures",
+        "quantize",
+        model,
+        tmp_path / "x.gguf",
+        "--type",
+        "int8",
+        "--calibrate",
+        tmp_path,
+    )
     assert not (tmp_path / "x.gguf").exists()
 
 
 def test_bench(model):
     (result,) = ok("bench", "-m", model, "--runs", 3, "-n", 4, "--json").json()
-    assert set(result["stages_ms"]) == {"preprocess", "tower", "bridge", "prefill", "first_token",
-                                        "decode_per_token"}
+    assert set(result["stages_ms"]) == {
+        "preprocess",
+        "tower",
+        "bridge",
+        "prefill",
+        "first_token",
+        "decode_per_token",
+    }
     assert all(0 <= s["min"] <= s["median"] for s in result["stages_ms"].values())
     assert result["runs"] == 3 and result["peak_rss_mb"] > 0 and result["estimate_mb"] > 0
     assert "tokens/s" in ok("bench", "-m", model, "--runs", 1, "-n", 2, PICTURE).out
@@ -234,22 +295,32 @@ def test_bench(model):
 
 def test_terminal(model):
     """On a terminal timings are dim, unless NO_COLOR is set."""
+
     def stderr_of(env):
         ours, theirs = pty.openpty()
-        subprocess.run([BIN, "describe", "-m", model, "-n", "2", PICTURE], stdout=subprocess.DEVNULL,
-                       stderr=theirs, env={**os.environ, **env}, check=True)
+        subprocess.run(
+            [BIN, "describe", "-m", model, "-n", "2", PICTURE],
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**os.environ, **env},
+            check=True,
+        )
         os.close(theirs)
         text = os.read(ours, 65536).decode()
         os.close(ours)
         return text
+
     assert "\033[2m" in stderr_of({"NO_COLOR": ""})
     assert "\033" not in stderr_of({"NO_COLOR": "1"})
 
 
 def test_interrupt(model):
     """Ctrl-C ends a long answer with 130, and quickly."""
-    process = subprocess.Popen([BIN, "bench", "-m", model, "--runs", "1000", "-n", "2000", "-c", "4096"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [BIN, "bench", "-m", model, "--runs", "1000", "-n", "2000", "-c", "4096"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     time.sleep(1)
     begin = time.time()
     process.send_signal(signal.SIGINT)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Converted checkpoints, run by dump, against the tensors of the reference implementation."""
+
 import json
 import struct
 
@@ -46,7 +47,7 @@ def test_golden(tmp_path, models, golden, layout, cpu):
 
 def test_other_sizes(tmp_path):
     """Other widths, depths, ratios, heads and picture size than the tiny model's, made by
-    tools/oracle/make_fastvlm.py --layout apple --image 192 --layers 1,2,1,1,2 --dims 4,8,16,32,64
+    tools/oracle/make_checkpoint.py --layout apple --image 192 --layers 1,2,1,1,2 --dims 4,8,16,32,64
     --mlp 3 --hidden 48 --heads 6 --kv-heads 3 --ff 72 --lm-layers 2 --vocab 600"""
     want, model = load_file(GOLDEN / "golden_other.safetensors"), tmp_path / "other.gguf"
     convert("other", model, "--type", "f32")
@@ -59,7 +60,9 @@ def test_other_sizes(tmp_path):
 
 def test_training_form_tower(tmp_path, models):
     want = load_file(GOLDEN / "golden_tiny_unfused.safetensors")
-    assert error(dump(tmp_path, models["tiny_unfused"])["vision_tokens"], want["vision_tokens"]) < 1e-5
+    assert (
+        error(dump(tmp_path, models["tiny_unfused"])["vision_tokens"], want["vision_tokens"]) < 1e-5
+    )
 
 
 def test_threads_do_not_change_bits(tmp_path, model):
@@ -70,8 +73,10 @@ def test_threads_do_not_change_bits(tmp_path, model):
 
 
 # Rounding alone, on weights of this size; f32 is exact to 2e-6. Q4_0 on random weights is coarse.
-@pytest.mark.parametrize("kind,most,ratio", [("f16", 1e-3, 0.55), ("bf16", 1e-2, 0.55),
-                                             ("q8_0", 0.08, 0.34), ("q4_0", 0.6, 0.31)])
+@pytest.mark.parametrize(
+    "kind,most,ratio",
+    [("f16", 1e-3, 0.55), ("bf16", 1e-2, 0.55), ("q8_0", 0.08, 0.34), ("q4_0", 0.6, 0.31)],
+)
 def test_smaller_types(tmp_path, model, golden, kind, most, ratio):
     small = tmp_path / "small.gguf"
     convert("tiny", small, "--type", kind, "--quiet")
@@ -82,8 +87,10 @@ def test_smaller_types(tmp_path, model, golden, kind, most, ratio):
 
 
 def test_raw_prompt_equals_template(tmp_path, model):
-    text = ("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\n"
-            f"{PROMPT}<|im_end|>\n<|im_start|>assistant\n")
+    text = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\n"
+        f"{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    )
     out = tmp_path / "raw.safetensors"
     ok("dump", "-m", model, "--image", PICTURE, "--prompt-raw", "-p", text, "-o", out)
     raw, chat = load_file(out), dump(tmp_path, model)
@@ -116,7 +123,7 @@ def test_other_gguf_tools_open_it(models, layout):
 def load_file_bf16(path, name):
     raw = path.read_bytes()
     n = struct.unpack("<Q", raw[:8])[0]
-    entry = json.loads(raw[8:8 + n])[name]
+    entry = json.loads(raw[8 : 8 + n])[name]
     begin, end = (8 + n + x for x in entry["data_offsets"])
     wide = np.frombuffer(raw[begin:end], "<u2").astype(np.uint32) << 16
     return wide.view(np.float32).reshape(entry["shape"])
@@ -130,13 +137,18 @@ def test_a_flipped_weight_is_caught(tmp_path, model):
     refused(3, "output.weight", "describe", "-m", bad, PICTURE)
 
 
-@pytest.mark.parametrize("damage,message", [
-    (lambda h: h[: len(h) // 2], "not within the file's"),
-    (lambda h: b"\xff" * 8 + h[8:], "header does not end within"),
-    (lambda h: h + b"more", "4 bytes at its end belong to no tensor"),
-    (lambda h: h.replace(b'"model.norm.weight"', b'"model.morn.weight"', 1),
-     "no tensor 'model.norm.weight'"),
-])
+@pytest.mark.parametrize(
+    "damage,message",
+    [
+        (lambda h: h[: len(h) // 2], "not within the file's"),
+        (lambda h: b"\xff" * 8 + h[8:], "header does not end within"),
+        (lambda h: h + b"more", "4 bytes at its end belong to no tensor"),
+        (
+            lambda h: h.replace(b'"model.norm.weight"', b'"model.morn.weight"', 1),
+            "no tensor 'model.norm.weight'",
+        ),
+    ],
+)
 def test_damaged_checkpoint(tmp_path, damage, message):
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((GOLDEN / "tiny" / name).read_bytes())
@@ -144,16 +156,27 @@ def test_damaged_checkpoint(tmp_path, damage, message):
     (tmp_path / "model.safetensors").write_bytes(damage(raw))
     out = tmp_path / "out.gguf"
     refused(3, message, "convert", tmp_path, out)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors",
-                                                          "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
 
 
 def test_convert_errors(tmp_path):
     out = tmp_path / "x.gguf"
     refused(3, "not a checkpoint folder", "convert", tmp_path, out)
     refused(3, "/nonexistent/x.gguf", "convert", GOLDEN / "tiny", "/nonexistent/x.gguf")
-    refused(2, "'q3_x' is not a valid value for option '--type'", "convert", GOLDEN / "tiny", out,
-            "--type", "q3_x")
+    refused(
+        2,
+        "'q3_x' is not a valid value for option '--type'",
+        "convert",
+        GOLDEN / "tiny",
+        out,
+        "--type",
+        "q3_x",
+    )
     refused(2, "a folder and an output file", "convert", GOLDEN / "tiny")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     refused(3, "'bert' is not supported; supported: llava_qwen2", "convert", tmp_path, out)

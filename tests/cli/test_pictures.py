@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Picture files through the program: what is read and what is refused (their pixels are compared by
 tests/unit/test_image_decode.c)."""
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -54,7 +55,20 @@ def test_dump_ignores_orientation(tmp_path, model):
 
 def test_fit(tmp_path, model):
     out = tmp_path / "out.safetensors"
-    ok("dump", "-m", model, "--image", IMAGES / "rgb.png", "-p", "x", "-o", out, "--new-tokens", 0,
-       "--fit", "crop")
+    ok(
+        "dump",
+        "-m",
+        model,
+        "--image",
+        IMAGES / "rgb.png",
+        "-p",
+        "x",
+        "-o",
+        out,
+        "--new-tokens",
+        0,
+        "--fit",
+        "crop",
+    )
     cropped, padded = load_file(out)["pixel_values"], pixels(tmp_path, model, "rgb.png")
     assert padded[:, 0].max() == 0 and cropped[:, 0].max() > 0  # 19x13: black above and below

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """tokenize against the reference's vectors, from a model, a tokenizer.json and a vocabulary folder."""
+
 import json
 import random
 import unicodedata
@@ -25,8 +26,11 @@ def test_tiny_vectors(model, tmp_path, source):
     if source == "folder":
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
             (tmp_path / name).write_bytes((GOLDEN / "tiny" / name).read_bytes())
-    options = {"gguf": ["--model", model], "json": ["--tokenizer", GOLDEN / "tiny" / "tokenizer.json"],
-               "folder": ["--tokenizer", tmp_path]}[source]
+    options = {
+        "gguf": ["--model", model],
+        "json": ["--tokenizer", GOLDEN / "tiny" / "tokenizer.json"],
+        "folder": ["--tokenizer", tmp_path],
+    }[source]
     for v in vectors("tokenizer_tiny.json"):
         assert ids_of(options, v["text"]) == v["ids"], v["text"]
         decoded = ok("tokenize", *options, "--decode", " ".join(map(str, v["ids"])))

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT
+ * The decoder against its equations in double precision, on random Llama and Qwen2 models of every
+ * weight type; its position tables; and the same bits however rows are grouped. */
+#include "lm/decoder.h"
+#include "lm/rope.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include "tiny_model.h"
+
+#define PATH TVLM_BUILD_DIR "/lm-test.gguf"
+
+enum { ROWS = 70 }; /* more than a tile of a linear layer */
+
+static tvlm_error err;
+
+#define OK(expr)                                                                                   \
+    do {                                                                                           \
+        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
+    } while (0)
+
+static tiny llama(tvlm_type type)
+{
+    return (tiny){.arch = "llama",
+                  .layers = 2,
+                  .d = 64,
+                  .ff = 96,
+                  .heads = 4,
+                  .kv_heads = 2,
+                  .head_dim = 16,
+                  .ctx = 128,
+                  .vocab = TINY_TOKENS,
+                  .theta = 10000,
+                  .eps = 1e-5f,
+                  .interleaved = true,
+                  .tied = true,
+                  .type = type,
+                  .random = 1};
+}
+
+/* Three query heads a key head, heads wider than d / heads, more rows of logits than tokens. */
+static tiny qwen2(tvlm_type type)
+{
+    return (tiny){.arch = "qwen2",
+                  .layers = 3,
+                  .d = 96,
+                  .ff = 160,
+                  .heads = 3,
+                  .kv_heads = 1,
+                  .head_dim = 64,
+                  .ctx = 128,
+                  .vocab = TINY_TOKENS + 31,
+                  .theta = 1000000,
+                  .eps = 1e-6f,
+                  .bias = true,
+                  .type = type,
+                  .random = 2};
+}
+
+typedef struct rig {
+    tvlm_model *model;
+    tvlm_engine *engine;
+} rig;
+
+static rig open_rig(const char *cpu, unsigned threads)
+{
+    rig r;
+    tvlm_model_params m;
+    tvlm_engine_params e;
+    tvlm_model_params_init(&m);
+    m.cpu = cpu;
+    OK(tvlm_model_open(PATH, &m, &r.model, &err));
+    tvlm_engine_params_init(&e);
+    e.n_threads = threads;
+    OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
+    return r;
+}
+
+static void close_rig(rig *r)
+{
+    tvlm_engine_free(r->engine);
+    tvlm_model_free(r->model);
+}
+
+static tvlm_session *new_session(const rig *r, tvlm_kv_type type)
+{
+    tvlm_session_params s;
+    tvlm_session *session;
+    tvlm_session_params_init(&s);
+    s.kv_type = type;
+    OK(tvlm_session_new(r->model, &s, &session, &err));
+    return session;
+}
+
+static void fill_ids(int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((i * 97 + i * i * 13 + 5) % 256);
+}
+
+/* Logits of all ids, `chunk` rows a pass. */
+static float *forward(const rig *r, tvlm_session *session, const int32_t *ids, size_t n,
+                      size_t chunk, uint32_t vocab)
+{
+    float *logits = malloc(n * vocab * sizeof *logits);
+    assert_non_null(logits);
+    for (size_t at = 0; at < n; at += chunk) {
+        tvlm_row rows[ROWS];
+        size_t m = n - at < chunk ? n - at : chunk;
+        for (size_t i = 0; i < m; i++)
+            rows[i] = (tvlm_row){session, ids[at + i], NULL, true};
+        OK(tvlm_forward(r->engine, rows, m, NULL, logits + at * vocab, m * vocab, &err));
+    }
+    return logits;
+}
+
+static double decoder_error(const tiny *t, const char *cpu, tvlm_kv_type kv)
+{
+    int32_t ids[ROWS];
+    fill_ids(ids, ROWS);
+    double *want = tiny_forward(t, ids, ROWS, NULL, 0);
+    rig r = open_rig(cpu, 2);
+    tvlm_session *session = new_session(&r, kv);
+    float *got = forward(&r, session, ids, ROWS, ROWS, t->vocab);
+    double error = tiny_error(got, want, (size_t)ROWS * t->vocab);
+    tvlm_session_free(session);
+    close_rig(&r);
+    free(got);
+    free(want);
+    return error;
+}
+
+static void equals_its_equations(void **state)
+{
+    (void)state;
+    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
+                                      TVLM_TYPE_Q4_0};
+    for (size_t i = 0; i < TVLM_COUNT(types); i++)
+        for (int arch = 0; arch < 2; arch++) {
+            tiny t = arch ? qwen2(types[i]) : llama(types[i]);
+            tiny_decoder(&t);
+            tiny_write(&t, PATH, NULL);
+            double best = decoder_error(&t, NULL, TVLM_KV_F32);
+            double scalar = decoder_error(&t, "scalar", TVLM_KV_F32);
+            double half = decoder_error(&t, NULL, TVLM_KV_F16);
+            print_message("%s %s: %.1e, scalar %.1e, half precision cache %.1e\n", t.arch,
+                          tvlm_type_name(types[i]), best, scalar, half);
+            assert_true(best < 3e-6);
+            assert_true(scalar < 3e-6);
+            assert_true(half < 3e-3);
+            tiny_free(&t);
+        }
+}
+
+/* A wrong pairing of the rotated features must be far outside the bound above. */
+static void bound_tells_rotations_apart(void **state)
+{
+    (void)state;
+    tiny t = llama(TVLM_TYPE_F32);
+    tiny_decoder(&t);
+    tiny_write(&t, PATH, NULL);
+    t.interleaved = false;
+    assert_true(decoder_error(&t, NULL, TVLM_KV_F32) > 1e-2);
+    tiny_free(&t);
+}
+
+static void any_chunk_is_the_same(void **state)
+{
+    (void)state;
+    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
+    int32_t ids[ROWS];
+    fill_ids(ids, ROWS);
+    for (size_t i = 0; i < TVLM_COUNT(types); i++) {
+        tiny t = qwen2(types[i]);
+        tiny_decoder(&t);
+        tiny_write(&t, PATH, NULL);
+        rig r = open_rig(NULL, 2), other = open_rig(NULL, 3);
+        tvlm_session *session = new_session(&r, TVLM_KV_F16);
+        float *want = forward(&r, session, ids, ROWS, ROWS, t.vocab);
+        for (size_t chunk = 1; chunk <= 17; chunk++) {
+            tvlm_session *s = new_session(&other, TVLM_KV_F16);
+            float *got = forward(&other, s, ids, ROWS, chunk, t.vocab);
+            assert_memory_equal(got, want, (size_t)ROWS * t.vocab * sizeof *want);
+            tvlm_session_free(s);
+            free(got);
+        }
+        tvlm_session_free(session);
+        close_rig(&r);
+        close_rig(&other);
+        free(want);
+        tiny_free(&t);
+    }
+}
+
+/* A row may bring its embedding; one that equals a token's is that token. */
+static void embeddings_are_rows_too(void **state)
+{
+    (void)state;
+    tiny t = qwen2(TVLM_TYPE_F16);
+    tiny_decoder(&t);
+    tiny_write(&t, PATH, NULL);
+    rig r = open_rig(NULL, 1);
+    const float *table = tiny_find(&t, "token_embd.weight");
+    int32_t ids[9];
+    tvlm_row rows[9];
+    fill_ids(ids, 9);
+    tvlm_session *session = new_session(&r, TVLM_KV_F32), *other = new_session(&r, TVLM_KV_F32);
+    float *want = forward(&r, session, ids, 9, 9, t.vocab);
+    float *got = malloc(t.vocab * sizeof *got);
+    for (size_t i = 0; i < 9; i++) {
+        const float *own = i % 2 ? table + (size_t)ids[i] * t.d : NULL;
+        rows[i] = (tvlm_row){other, own ? -1 : ids[i], own, i == 8};
+    }
+    OK(tvlm_forward(r.engine, rows, 9, NULL, got, t.vocab, &err));
+    assert_memory_equal(got, want + 8 * t.vocab, t.vocab * sizeof *got);
+    tvlm_session_free(session);
+    tvlm_session_free(other);
+    close_rig(&r);
+    free(want);
+    free(got);
+    tiny_free(&t);
+}
+
+/* ---- position tables ---- */
+
+static void frequencies_are_powers(void **state)
+{
+    (void)state;
+    static const double thetas[] = {1, 2, 1e4, 1e5, 1e6, 5e5, 1e12};
+    static const size_t sizes[] = {8, 64, 128, 1024};
+    double f[512];
+    for (size_t i = 0; i < TVLM_COUNT(thetas); i++)
+        for (size_t j = 0; j < TVLM_COUNT(sizes); j++) {
+            tvlm_rope_frequencies(f, sizes[j], thetas[i]);
+            for (size_t k = 0; k < sizes[j] / 2; k++) {
+                double want = pow(thetas[i], -2.0 * (double)k / (double)sizes[j]);
+                assert_true(fabs(f[k] - want) <= 2e-14 * want);
+            }
+        }
+}
+
+/* Near zeros of sine and cosine a float resolves what it cannot near one: there the error of the
+ * double arithmetic shows. */
+static void sines_are_right_up_to_the_last_position(void **state)
+{
+    (void)state;
+    size_t small = 0;
+    for (uint32_t k = 1; k < 667544; k = k + 1 + k / 3) { /* k pi/2 up to 2^20 */
+        for (int side = -2; side <= 2; side++) {
+            double angle = k * 1.57079632679489661923 + side * 1e-7, inv_freq[1] = {angle};
+            float cs[2];
+            tvlm_rope_table(cs, inv_freq, 2, 1);
+            double c = cos(angle), s = sin(angle);
+            assert_true(fabs((double)cs[0] - c) <= 1e-12 + 6.1e-8 * fabs(c));
+            assert_true(fabs((double)cs[1] - s) <= 1e-12 + 6.1e-8 * fabs(s));
+            small += fabs(c) < 1e-6 || fabs(s) < 1e-6;
+        }
+    }
+    assert_true(small > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_its_equations),
+        cmocka_unit_test(bound_tells_rotations_apart),
+        cmocka_unit_test(any_chunk_is_the_same),
+        cmocka_unit_test(embeddings_are_rows_too),
+        cmocka_unit_test(frequencies_are_powers),
+        cmocka_unit_test(sines_are_right_up_to_the_last_position),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
