@@ -179,7 +179,8 @@ typedef struct tvlm_engine tvlm_engine;
 typedef struct tvlm_engine_params {
     size_t size;             /* sizeof(tvlm_engine_params) */
     unsigned n_threads;      /* default: the machine's cores, at most 64; 1 uses no other thread */
-    unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it */
+    unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it,
+                              * or of 256 where it is more */
     size_t max_memory;       /* bytes of scratch; default: no limit */
     uint64_t max_pixels;     /* of an input picture; default 100,000,000 */
     void (*on_log)(void *user, const char *line); /* default: silent */
@@ -226,8 +227,9 @@ typedef struct tvlm_encode_params {
 } tvlm_encode_params;
 TVLM_API void tvlm_encode_params_init(tvlm_encode_params *params);
 
-/* Picture -> visual tokens: preprocess, vision tower, bridge. The result is immutable, belongs to
- * the caller and may be used by any number of prompts, sessions and threads. */
+/* Picture -> visual tokens: preprocess, vision tower, bridge. The result is immutable and may be
+ * used by any number of prompts, sessions and threads. Prompts and sessions hold the pictures that
+ * they use: tvlm_image_free lets go of the caller's hold, at any time after. */
 TVLM_API tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
                                        const tvlm_encode_params *params, tvlm_image **out,
                                        tvlm_error *err);

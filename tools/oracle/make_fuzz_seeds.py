@@ -1,17 +1,15 @@
-"""Small valid files from which the fuzz targets start: tests/fuzz/corpus/{gguf,image,safetensors,tokenizer_json}.
+"""Small valid files from which the fuzz targets gguf and image start (make_corpus.py has the others').
 
-  python tools/oracle/make_fuzz_seeds.py        (needs pillow, gguf, numpy, safetensors)
+  python tools/oracle/make_fuzz_seeds.py        (needs pillow, gguf, numpy)
 
 Seeded: the same files every time with the same versions of the packages."""
 
 import io
-import json
 from pathlib import Path
 
 import gguf
 import numpy as np
 from PIL import Image
-from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -132,15 +130,10 @@ def models():
 
 
 def main():
-    for name in ("gguf", "image", "safetensors", "tokenizer_json"):
+    for name in ("gguf", "image"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     pictures()
     models()
-    save_file({"a": weights(3, 4), "b": np.arange(5, dtype=np.int64), "c": weights(2).astype(np.float16)},
-              str(CORPUS / "safetensors" / "three.safetensors"))
-    tiny = ROOT / "tests" / "data" / "golden" / "tiny" / "tokenizer.json"
-    text = json.loads(tiny.read_text(encoding="utf-8"))
-    (CORPUS / "tokenizer_json" / "tiny.json").write_text(json.dumps(text, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

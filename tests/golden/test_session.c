@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT
+ * Sessions: several on one engine at once, cancelled in every stage, while weights still arrive;
+ * one picture asked twice; arguments that are refused. */
+#include "convert/convert.h"
+#include "tensors.h"
+#include "tinyvlm.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define GOLDEN TVLM_TEST_DATA "/golden/"
+#define PATH   TVLM_BUILD_DIR "/session-tiny.gguf"
+
+enum { LONG = 230, ANSWER = 8 };
+
+static tvlm_error err;
+static tvlm_model *model;
+static tvlm_engine *engine;
+static tvlm_image *image;
+static atomic_uint encoded;
+
+#define OK(expr)                                                                                   \
+    do {                                                                                           \
+        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
+    } while (0)
+#define IS(code, expr) assert_int_equal(expr, TVLM_ERR_##code)
+#define SAYS(text)     assert_non_null(strstr(err.message, text))
+
+static tvlm_pixels picture(void)
+{
+    static uint8_t data[90 * 70 * 3];
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i / 270 * 3 + i % 270);
+    return (tvlm_pixels){data, 90, 70, 3, 0};
+}
+
+static tvlm_status encode(const tvlm_cancel *cancel, tvlm_image **out)
+{
+    tvlm_pixels pixels = picture();
+    tvlm_encode_params p;
+    tvlm_encode_params_init(&p);
+    p.cancel = cancel;
+    return tvlm_image_encode(engine, &pixels, &p, out, &err);
+}
+
+static tvlm_prompt *ask(const char *question)
+{
+    tvlm_prompt *prompt;
+    tvlm_message m = {TVLM_ROLE_USER, question, strlen(question), &image, 1};
+    OK(tvlm_prompt_new(model, &prompt, &err));
+    OK(tvlm_prompt_chat(prompt, &m, 1, &err));
+    return prompt;
+}
+
+static tvlm_session *new_session(void)
+{
+    tvlm_session *session;
+    tvlm_session_params s;
+    tvlm_session_params_init(&s);
+    s.n_ctx = 256;
+    OK(tvlm_session_new(model, &s, &session, &err));
+    return session;
+}
+
+static void count_images(void *user, const char *line)
+{
+    (void)user;
+    if (!strncmp(line, "image:", 6)) atomic_fetch_add(&encoded, 1);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    tvlm_convert_params c;
+    tvlm_convert_params_init(&c);
+    c.type = TVLM_TYPE_F32;
+    OK(tvlm_convert(GOLDEN "tiny", PATH, &c, &err));
+    OK(tvlm_model_open(PATH, NULL, &model, &err));
+    tvlm_engine_params e;
+    tvlm_engine_params_init(&e);
+    e.n_threads = 2;
+    e.on_log = count_images;
+    OK(tvlm_engine_new(model, &e, &engine, &err));
+    OK(encode(NULL, &image));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tvlm_image_free(image);
+    tvlm_engine_free(engine);
+    tvlm_model_free(model);
+    return 0;
+}
+
+/* ---- several at once ---- */
+
+typedef struct talk {
+    tvlm_session *session;
+    tvlm_prompt *prompt;
+    tvlm_batcher *batcher;
+    int32_t ids[3][ANSWER];
+    tvlm_status status;
+} talk;
+
+static void *converse(void *user)
+{
+    talk *t = user;
+    tvlm_generate_params p;
+    tvlm_result result;
+    tvlm_generate_params_init(&p);
+    p.max_tokens = ANSWER;
+    p.ignore_eos = true;
+    p.batcher = t->batcher;
+    for (int i = 0; i < 3 && !t->status; i++) {
+        p.sampling = (tvlm_sampling){.temperature = (float)i, .seed = 5};
+        t->status = tvlm_generate(engine, t->session, t->prompt, &p, &result, NULL);
+        if (!t->status) memcpy(t->ids[i], result.ids, sizeof t->ids[i]);
+    }
+    return NULL;
+}
+
+/* Three threads, two of them sharing passes, against each by itself. */
+static void threads_do_not_meet(void **state)
+{
+    (void)state;
+    static const char *const questions[3] = {"One?", "Two two?", "Three three three?"};
+    tvlm_batcher *batcher;
+    OK(tvlm_batcher_new(engine, NULL, &batcher, &err));
+    talk alone[3], together[3];
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        alone[i] = (talk){.session = new_session(), .prompt = ask(questions[i])};
+        converse(&alone[i]);
+        assert_int_equal(alone[i].status, TVLM_OK);
+        tvlm_session_reset(alone[i].session);
+        together[i] = (talk){
+            .session = alone[i].session, .prompt = alone[i].prompt, .batcher = i ? batcher : NULL};
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, converse, &together[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(together[i].status, TVLM_OK);
+        assert_memory_equal(together[i].ids, alone[i].ids, sizeof alone[i].ids);
+        tvlm_session_free(alone[i].session);
+        tvlm_prompt_free(alone[i].prompt);
+    }
+    tvlm_batcher_free(batcher);
+}
+
+/* Threads that encode, ask and let go of pictures of their own. */
+static void *look(void *user)
+{
+    talk *t = user;
+    tvlm_image *own;
+    tvlm_error error;
+    tvlm_pixels pixels = picture();
+    for (int i = 0; i < 4 && !t->status; i++) {
+        t->status = tvlm_image_encode(engine, &pixels, NULL, &own, &error);
+        if (t->status) break;
+        tvlm_prompt *prompt;
+        t->status = tvlm_prompt_new(model, &prompt, &error);
+        if (t->status) break;
+        tvlm_message m = {TVLM_ROLE_USER, "A?", 2, &own, 1};
+        t->status = tvlm_prompt_chat(prompt, &m, 1, &error);
+        tvlm_image_free(own); /* the prompt holds it */
+        if (!t->status)
+            t->status = tvlm_session_feed(engine, t->session, prompt, NULL, NULL, 0, &error);
+        tvlm_prompt_free(prompt);
+    }
+    return NULL;
+}
+
+static void pictures_on_threads(void **state)
+{
+    (void)state;
+    talk talks[2] = {{.session = new_session()}, {.session = new_session()}};
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, look, &talks[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(talks[i].status, TVLM_OK);
+        tvlm_session_free(talks[i].session);
+    }
+}
+
+static void asking_again_does_not_look_again(void **state)
+{
+    (void)state;
+    unsigned before = atomic_load(&encoded);
+    tvlm_image *own;
+    OK(encode(NULL, &own));
+    tvlm_image_free(own);
+    assert_int_equal(atomic_load(&encoded), before + 1); /* the log tells */
+    talk t = {.session = new_session()};
+    for (int i = 0; i < 3; i++) {
+        t.prompt = ask(i % 2 ? "One?" : "Two?");
+        converse(&t);
+        assert_int_equal(t.status, TVLM_OK);
+        tvlm_prompt_free(t.prompt);
+    }
+    assert_int_equal(atomic_load(&encoded), before + 1);
+    tvlm_session_free(t.session);
+}
+
+/* ---- cancel ---- */
+
+static void *request(void *cancel)
+{
+    tvlm_cancel_request(cancel);
+    return NULL;
+}
+
+static void cancel_while_encoding(void **state)
+{
+    (void)state;
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_image *own = NULL;
+    pthread_t thread;
+    size_t n, dim;
+    assert_int_equal(pthread_create(&thread, NULL, request, cancel), 0);
+    while (encode(cancel, &own) == TVLM_OK) /* until the request comes, wherever it meets this */
+        tvlm_image_free(own);
+    IS(CANCELLED, encode(cancel, &own));
+    assert_null(own);
+    pthread_join(thread, NULL);
+    tvlm_cancel_reset(cancel);
+    OK(encode(cancel, &own));
+    const float *want = tvlm_image_tokens(image, &n, &dim);
+    assert_memory_equal(tvlm_image_tokens(own, &n, &dim), want, n * dim * sizeof *want);
+    tvlm_image_free(own);
+    tvlm_cancel_free(cancel);
+}
+
+static void cancel_while_reading_the_prompt(void **state)
+{
+    (void)state;
+    static int32_t ids[LONG];
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt;
+    pthread_t thread;
+    tvlm_model_info info;
+    tvlm_model_get_info(model, &info);
+    for (int i = 0; i < LONG; i++)
+        ids[i] = i * 7 % 500;
+    OK(tvlm_prompt_new(model, &prompt, &err));
+    OK(tvlm_prompt_add_ids(prompt, ids, LONG, &err));
+    assert_int_equal(pthread_create(&thread, NULL, request, cancel), 0);
+    tvlm_status status = TVLM_OK;
+    while (!status) {
+        tvlm_session_reset(session);
+        status = tvlm_session_feed(engine, session, prompt, cancel, NULL, 0, &err);
+    }
+    assert_int_equal(status, TVLM_ERR_CANCELLED);
+    pthread_join(thread, NULL);
+    tvlm_cancel_reset(cancel);
+
+    /* the session goes on where it was, and as if nothing had happened */
+    float *want = malloc(info.n_vocab * sizeof *want), *got = malloc(info.n_vocab * sizeof *got);
+    tvlm_session *fresh = new_session();
+    tvlm_row row = {session, 1, NULL, true};
+    OK(tvlm_session_feed(engine, session, prompt, cancel, NULL, 0, &err));
+    assert_int_equal(tvlm_session_position(session), LONG);
+    OK(tvlm_forward(engine, &row, 1, cancel, got, info.n_vocab, &err));
+    OK(tvlm_session_feed(engine, fresh, prompt, NULL, NULL, 0, &err));
+    row.session = fresh;
+    OK(tvlm_forward(engine, &row, 1, NULL, want, info.n_vocab, &err));
+    assert_memory_equal(got, want, info.n_vocab * sizeof *want);
+    free(want);
+    free(got);
+    tvlm_session_free(session);
+    tvlm_session_free(fresh);
+    tvlm_prompt_free(prompt);
+    tvlm_cancel_free(cancel);
+}
+
+typedef struct interrupter {
+    tvlm_cancel *cancel;
+    unsigned heard;
+} interrupter;
+
+static bool cancel_at_the_third(void *user, const char *text, size_t len)
+{
+    interrupter *i = user;
+    pthread_t thread;
+    (void)text;
+    (void)len;
+    if (++i->heard == 3) {
+        assert_int_equal(pthread_create(&thread, NULL, request, i->cancel), 0);
+        pthread_join(thread, NULL);
+    }
+    return true;
+}
+
+static void cancel_while_answering(void **state)
+{
+    (void)state;
+    interrupter i = {tvlm_cancel_new(), 0};
+    talk t = {.session = new_session(), .prompt = ask("One?")}, again = t;
+    tvlm_generate_params p;
+    tvlm_result result;
+    tvlm_generate_params_init(&p);
+    p.max_tokens = 200;
+    p.ignore_eos = true;
+    p.on_text = cancel_at_the_third;
+    p.user = &i;
+    p.cancel = i.cancel;
+    IS(CANCELLED, tvlm_generate(engine, t.session, t.prompt, &p, &result, &err));
+    assert_int_equal(i.heard, 3); /* not a token more */
+    assert_true(result.n_ids >= 3 && result.n_ids < 200);
+    tvlm_cancel_free(i.cancel);
+    converse(&again); /* the same session */
+    t.session = new_session();
+    converse(&t);
+    assert_int_equal(again.status, TVLM_OK);
+    assert_memory_equal(again.ids, t.ids, sizeof t.ids);
+    tvlm_session_free(again.session);
+    tvlm_session_free(t.session);
+    tvlm_prompt_free(t.prompt);
+}
+
+/* ---- weights still arriving ---- */
+
+static void each_stage_when_it_is_there(void **state)
+{
+    (void)state;
+    size_t size, at = 0;
+    unsigned char *file = read_whole_file(PATH, &size);
+    tvlm_loader *loader;
+    tvlm_engine *early = NULL;
+    tvlm_image *own = NULL;
+    tvlm_session *session = NULL;
+    tvlm_pixels pixels = picture();
+    bool saw_tower = false, saw_bridge = false;
+    float logits[1024];
+    OK(tvlm_loader_new(NULL, &loader, &err));
+    while (at < size) {
+        size_t n = size - at < 4096 ? size - at : 4096;
+        OK(tvlm_loader_feed(loader, file + at, n, &err));
+        at += n;
+        tvlm_model *m = tvlm_loader_model(loader);
+        if (!m) continue;
+        if (!early) OK(tvlm_engine_new(m, NULL, &early, &err));
+        tvlm_stage stage = tvlm_model_stage(m);
+        if (stage < TVLM_STAGE_BRIDGE && !saw_tower) {
+            saw_tower = true;
+            IS(STATE, tvlm_image_encode(early, &pixels, NULL, &own, &err));
+        }
+        if (stage == TVLM_STAGE_BRIDGE && !saw_bridge) {
+            saw_bridge = true;
+            OK(tvlm_image_encode(early, &pixels, NULL, &own, &err));
+            OK(tvlm_session_new(m, NULL, &session, &err));
+            tvlm_row row = {session, 1, NULL, true};
+            IS(STATE, tvlm_forward(early, &row, 1, NULL, logits, 1024, &err));
+        }
+    }
+    tvlm_model *whole;
+    size_t n, dim;
+    OK(tvlm_loader_finish(loader, &whole, &err));
+    tvlm_loader_free(loader);
+    assert_true(saw_tower && saw_bridge);
+    const float *want = tvlm_image_tokens(image, &n, &dim);
+    assert_memory_equal(tvlm_image_tokens(own, &n, &dim), want, n * dim * sizeof *want);
+    tvlm_row row = {session, 1, NULL, true};
+    OK(tvlm_forward(early, &row, 1, NULL, logits, 1024, &err));
+    tvlm_session_free(session);
+    tvlm_image_free(own);
+    tvlm_engine_free(early);
+    tvlm_model_free(whole);
+    free(file);
+}
+
+static void header_alone_does_not_run(void **state)
+{
+    (void)state;
+    tvlm_model_params p;
+    tvlm_model *header;
+    tvlm_engine *none;
+    tvlm_model_params_init(&p);
+    p.header_only = true;
+    OK(tvlm_model_open(PATH, &p, &header, &err));
+    IS(STATE, tvlm_engine_new(header, NULL, &none, &err));
+    assert_null(none);
+    tvlm_model_free(header);
+}
+
+/* ---- arguments ---- */
+
+static void arguments_are_named(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session(), *no_session;
+    tvlm_prompt *prompt = ask("One?"), *empty, *no_prompt;
+    tvlm_engine *other, *no_engine;
+    tvlm_batcher *batcher;
+    tvlm_generate_params p;
+    tvlm_result result;
+    float logits[1024];
+    IS(ARGUMENT, tvlm_engine_new(NULL, NULL, &no_engine, &err));
+    SAYS("model is NULL");
+    IS(ARGUMENT, tvlm_session_new(model, NULL, NULL, &err));
+    SAYS("out is NULL");
+    IS(ARGUMENT, tvlm_session_new(model, &(tvlm_session_params){0}, &no_session, &err));
+    SAYS("tvlm_session_params.size");
+    IS(ARGUMENT, tvlm_prompt_new(NULL, &no_prompt, &err));
+    IS(ARGUMENT, tvlm_prompt_add_ids(prompt, (int32_t[]){1, -1}, 2, &err));
+    SAYS("id -1");
+    IS(ARGUMENT, tvlm_prompt_add_text(prompt, NULL, 3, false, &err));
+    SAYS("text is NULL");
+    IS(ARGUMENT, tvlm_prompt_add_image(prompt, NULL, &err));
+    tvlm_row row = {NULL, 1, NULL, true};
+    IS(ARGUMENT, tvlm_forward(engine, &row, 1, NULL, logits, 1024, &err));
+    SAYS("row 0: session is NULL");
+    IS(ARGUMENT, tvlm_generate(engine, NULL, prompt, NULL, &result, &err));
+    SAYS("session is NULL");
+    OK(tvlm_prompt_new(model, &empty, &err));
+    IS(ARGUMENT, tvlm_generate(engine, session, empty, NULL, &result, &err));
+    SAYS("empty");
+    tvlm_generate_params_init(&p);
+    p.sampling.top_p = 2;
+    IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
+    SAYS("sampling.top_p");
+    OK(tvlm_engine_new(model, NULL, &other, &err));
+    OK(tvlm_batcher_new(other, NULL, &batcher, &err));
+    tvlm_generate_params_init(&p);
+    p.batcher = batcher;
+    IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
+    SAYS("another engine");
+    /* a caller built against a shorter struct */
+    tvlm_generate_params_init(&p);
+    p.max_tokens = 2;
+    p.ignore_eos = true;
+    p.n_stop = 7; /* beyond the size: not read */
+    p.size = offsetof(tvlm_generate_params, sampling);
+    OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
+    assert_int_equal(result.n_ids, 2);
+    tvlm_batcher_free(batcher);
+    tvlm_engine_free(other);
+    tvlm_session_free(session);
+    tvlm_prompt_free(prompt);
+    tvlm_prompt_free(empty);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_do_not_meet),
+        cmocka_unit_test(pictures_on_threads),
+        cmocka_unit_test(asking_again_does_not_look_again),
+        cmocka_unit_test(cancel_while_encoding),
+        cmocka_unit_test(cancel_while_reading_the_prompt),
+        cmocka_unit_test(cancel_while_answering),
+        cmocka_unit_test(each_stage_when_it_is_there),
+        cmocka_unit_test(header_alone_does_not_run),
+        cmocka_unit_test(arguments_are_named),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
