@@ -126,7 +126,8 @@ TVLM_API void tvlm_model_free(tvlm_model *model);
 /* The primitive below both: a loader that is fed the file's bytes in order, in pieces of any size.
  * Once tvlm_loader_feed has reached TVLM_STAGE_HEADER, tvlm_loader_model gives the model, whose
  * later stages appear as bytes arrive (tvlm_model_stage, readable from any thread). The loader
- * owns the model until tvlm_loader_finish hands it over; _free without _finish drops both. */
+ * owns the model until tvlm_loader_finish hands it over and frees the loader; when that fails, or
+ * instead of it, tvlm_loader_free drops both. */
 TVLM_API tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out,
                                      tvlm_error *err);
 TVLM_API tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
