@@ -60,13 +60,16 @@ bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *sh
     if (same) return true;
     char have[96], want[96];
     uint64_t wanted[TVLM_MAX_DIMS] = {0};
-    for (uint32_t i = 0; i < n; i++)
+    bool any = false;
+    for (uint32_t i = 0; i < n; i++) {
         wanted[i] = shape[i];
+        any = any || !shape[i];
+    }
     print_shape(have, t->shape, t->n_dims);
     print_shape(want, wanted, n);
-    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
-                                "tensor '%.*s': shape [%s], expected [%s]%s", (int)t->name.len,
-                                t->name.data, have, want, strchr(want, '0') ? " (0: any)" : ""));
+    tvlm_bind_fail(b,
+                   tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%.*s': shape [%s], expected [%s]%s",
+                             (int)t->name.len, t->name.data, have, want, any ? " (0: any)" : ""));
     return false;
 }
 
@@ -115,7 +118,14 @@ tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_k
                      0,
                      TVLM_GEMM_NR};
     if (kind == TVLM_SLOT_VECTOR) s->unit_rows = 1024;
-    tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes); /* the parser checked that it fits */
+    /* the parser checked the size in 64 bits; where size_t is narrower it may not fit */
+    if (!tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes) || !s->row_bytes ||
+        s->row_bytes > SIZE_MAX / 2 / s->unit_rows || t->size / s->row_bytes != n ||
+        t->size % s->row_bytes) {
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%.*s' overflows memory",
+                                    (int)t->name.len, t->name.data));
+        return NULL;
+    }
     if (s->row_bytes * s->unit_rows > p->unit_bytes) p->unit_bytes = s->row_bytes * s->unit_rows;
     p->slot_of[s->tensor] = (int32_t)p->n_slots++;
     p->remaining[b->stage]++;

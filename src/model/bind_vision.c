@@ -139,6 +139,8 @@ static void bind_efficientnet(tvlm_binder *b)
 /* ---- EfficientNet-Lite, int8 ----
  * mult and beta hold the file's scale and bias until tvlm_bind_finish_int8. */
 
+#define MAX_INT8_K 65536 /* sums of k products of 127 and -128 stay inside int32 */
+
 static const char *part_name(char out[160], const char *name, const char *part)
 {
     snprintf(out, 160, "%s.%s", name, part);
@@ -185,6 +187,12 @@ static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size
     }
     out->n = (size_t)t->shape[0];
     out->k = depthwise ? k : c * taps;
+    if (!depthwise && out->k > MAX_INT8_K) {
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT,
+                                    "tensor '%s': int8 rows of %zu, at most %d", full, out->k,
+                                    MAX_INT8_K));
+        return;
+    }
     if (!depthwise && !tvlm_qgemm_packed_size(out->n, out->k, &bytes))
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
     tvlm_slot *s = tvlm_bind_slot(b, t, depthwise ? TVLM_SLOT_QDWCONV : TVLM_SLOT_QLINEAR, out->n,
@@ -290,6 +298,10 @@ tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm
                               false, err));
         q = m->project.out;
         m->residual_mult = block_in.scale / q.scale;
+        if (m->residual && !(m->residual_mult < 1e10f))
+            return tvlm_fail(
+                err, TVLM_ERR_FORMAT,
+                "tensor '%s.out_q': its scale is out of range beside the block's input", name);
     }
     return finish_layer(model, plan, &w->head, "v.head", q, true, err);
 }

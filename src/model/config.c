@@ -54,9 +54,12 @@ static tvlm_str get_string(reader *r, const char *key, bool required, const char
     return v;
 }
 
-static void refuse(reader *r, const char *key, const char *why)
+/* A number that must be one of these two, which change nothing, where it is there at all. */
+static void refuse_unless(reader *r, const char *key, double a, double b, const char *why)
 {
-    if (!r->status && tvlm_gguf_find(r->gguf, key))
+    double v = a;
+    if (!r->status) fail(r, tvlm_gguf_f64(r->gguf, key, false, &v, r->err));
+    if (!r->status && v != a && v != b)
         fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", key, why));
 }
 
@@ -71,6 +74,23 @@ static unsigned get_name(reader *r, const char *key, const char *const *names, u
                       : tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': '%.*s' is not supported",
                                   key, v.len > 64 ? 64 : (int)v.len, v.data));
     return 0;
+}
+
+/* What would change the decoder's arithmetic in ways that are not run here. */
+static void read_refused(reader *r)
+{
+    static const char scaled[] = "rope scaling is not supported";
+    char key[128];
+    tvlm_str type = get_string(r, arch_key(r, "rope.scaling.type", key), false, "none");
+    if (!r->status && !tvlm_str_eq(type, "none"))
+        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", key, scaled));
+    /* older files scale by a factor without naming a type; 0 and 1 scale nothing */
+    refuse_unless(r, arch_key(r, "rope.scaling.factor", key), 0, 1, scaled);
+    refuse_unless(r, arch_key(r, "rope.scale_linear", key), 0, 1, scaled);
+    refuse_unless(r, arch_key(r, "attention.sliding_window", key), 0, 0,
+                  "sliding windows are not supported");
+    refuse_unless(r, arch_key(r, "expert_count", key), 0, 0,
+                  "mixtures of experts are not supported");
 }
 
 static void read_decoder(reader *r, tvlm_decoder_config *c)
@@ -99,11 +119,7 @@ static void read_decoder(reader *r, tvlm_decoder_config *c)
                           "head sizes: keys %u, values %u, rotated %u; only equal multiples of 8 "
                           "are supported",
                           (unsigned)c->head_dim, (unsigned)v_dim, (unsigned)rope_dim));
-    tvlm_str scaling = get_string(r, arch_key(r, "rope.scaling.type", key), false, "none");
-    if (!r->status && !tvlm_str_eq(scaling, "none"))
-        refuse(r, key, "rope scaling is not supported");
-    refuse(r, arch_key(r, "attention.sliding_window", key), "sliding windows are not supported");
-    refuse(r, arch_key(r, "expert_count", key), "mixtures of experts are not supported");
+    read_refused(r);
 }
 
 static void read_vocabulary(reader *r, tvlm_config *c)
@@ -133,7 +149,10 @@ static void read_vocabulary(reader *r, tvlm_config *c)
     fail(r, r->status ? r->status
                       : tvlm_gguf_bool(r->gguf, "tokenizer.ggml.add_bos_token", false, &c->add_bos,
                                        r->err));
-    c->lm.n_vocab = get_u32(r, arch_key(r, "vocab_size", key), n, 1, 1u << 20);
+    const tvlm_gguf_tensor *table = tvlm_gguf_find_tensor(r->gguf, "token_embd.weight");
+    uint32_t rows =
+        table && table->n_dims && table->shape[0] <= UINT32_MAX ? (uint32_t)table->shape[0] : n;
+    c->lm.n_vocab = get_u32(r, arch_key(r, "vocab_size", key), rows, 1, 1u << 20);
 }
 
 static void read_chat(reader *r, tvlm_config *c)
@@ -164,8 +183,11 @@ static void read_preprocess(reader *r, tvlm_preprocess_config *p)
     if (!r->status)
         fail(r, tvlm_gguf_u32_list(r->gguf, "vision.preprocess.pad_color", false, color, 3, &n,
                                    r->err));
+    if (!r->status && n && (n != 3 || color[0] > 255 || color[1] > 255 || color[2] > 255))
+        fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,
+                          "key 'vision.preprocess.pad_color': expected 3 values in 0..255"));
     for (int i = 0; i < 3; i++)
-        p->pad_color[i] = color[i] > 255 ? 255 : (uint8_t)color[i];
+        p->pad_color[i] = (uint8_t)color[i];
     if (!r->status)
         fail(r, tvlm_gguf_f64_array(r->gguf, "vision.preprocess.scale", true, p->scale, 3, r->err));
     if (!r->status)

@@ -104,8 +104,12 @@ tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_
         tvlm_gguf_writer_abort(w);
         return status;
     }
-    *out = w;
-    return tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
+    tvlm_status status = tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
+    if (status)
+        tvlm_gguf_writer_abort(w);
+    else
+        *out = w;
+    return status;
 }
 
 static void free_writer(tvlm_gguf_writer *w)

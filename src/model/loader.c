@@ -363,7 +363,7 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
     if (!loader->model)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "the file ends inside its header (%zu bytes)",
                          loader->head_size);
-    if (!loader->params.header_only && tvlm_model_stage(loader->model) != TVLM_STAGE_DECODER)
+    if (!loader->params.header_only && loader->at < loader->model->gguf.file_size)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          "the file is truncated: it ends at byte %llu, its header declares %llu",
                          (unsigned long long)loader->at,
@@ -402,6 +402,7 @@ static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfi
 tvlm_status tvlm_model_open_memory(const void *data, size_t size, const tvlm_model_params *params,
                                    tvlm_model **out, tvlm_error *err)
 {
+    *out = NULL;
     if (!data || !size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
     return load(data, size, NULL, params, out, err);
 }

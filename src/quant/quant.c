@@ -239,10 +239,18 @@ void tvlm_dequantize(tvlm_type type, const void *src, float *dst, size_t n)
     }
 }
 
-static int round_clamp(float v, int lo, int hi)
+static int round_clamp(float v, int lo, int hi) /* lo for NaN */
 {
     float r = rintf(v);
-    return r < (float)lo ? lo : r > (float)hi ? hi : (int)r;
+    return !(r > (float)lo) ? lo : r > (float)hi ? hi : (int)r;
+}
+
+/* A block's d as a half: the largest finite one instead of infinity, so that what is beyond its
+ * range saturates and no block becomes NaN. */
+static uint16_t finite_half(float d)
+{
+    uint16_t half = tvlm_f32_to_f16(d);
+    return (half & 0x7fffu) == 0x7c00u ? (uint16_t)(half - 1) : half;
 }
 
 /* d is the largest magnitude over 127, as stored (half): codes fit whatever its rounding. */
@@ -251,7 +259,7 @@ static void quantize_q8_0(const float *x, unsigned char *p)
     float most = 0;
     for (size_t i = 0; i < 32; i++)
         most = fmaxf(most, fabsf(x[i]));
-    uint16_t half = tvlm_f32_to_f16(most / 127.0f);
+    uint16_t half = finite_half(most / 127.0f);
     float d = tvlm_f16_to_f32(half), inverse = d > 0 ? 1.0f / d : 0.0f;
     put_u16(p, half);
     for (size_t i = 0; i < 32; i++)
@@ -264,7 +272,7 @@ static void quantize_q4_0(const float *x, unsigned char *p)
     float most = 0;
     for (size_t i = 0; i < 32; i++)
         if (fabsf(x[i]) > fabsf(most)) most = x[i];
-    uint16_t half = tvlm_f32_to_f16(most != 0 ? most / -8.0f : 0.0f);
+    uint16_t half = finite_half(most != 0 ? most / -8.0f : 0.0f);
     float d = tvlm_f16_to_f32(half), inverse = d != 0 ? 1.0f / d : 0.0f;
     put_u16(p, half);
     for (size_t i = 0; i < 16; i++) {

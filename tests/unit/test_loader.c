@@ -11,7 +11,10 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define PATH TVLM_BUILD_DIR "/loader-test.gguf"
+#include "tiny_model.h"
+
+#define PATH        TVLM_BUILD_DIR "/loader-test.gguf"
+#define UNUSED_PATH TVLM_BUILD_DIR "/loader-unused.gguf"
 
 enum { D = 32, FF = 64, VOCAB = 260 };
 
@@ -238,7 +241,8 @@ static void lies_are_named(void **state)
     lie("llama.block_count", 4, 0, 4, "llama.block_count");
     lie("llama.block_count", 4, 2, 4, "blk.1.attn_norm.weight");
     lie("llama.attention.head_count", 4, 3, 4, "head");
-    lie("llama.embedding_length", 4, 64, 4, "token_embd.weight");
+    lie("llama.embedding_length", 4, 64, 4,
+        "tensor 'token_embd.weight': shape [260,32], expected [260,64]");
     lie("llama.attention.layer_norm_rms_epsilon", 4, 0x7fc00000, 4, "epsilon");
     lie("tokenizer.ggml.tokens", 8, UINT64_MAX, 8, "tokenizer.ggml.tokens");
     lie("blk.0.attn_q.weight", 0, 9, 4, "dimensions");
@@ -249,6 +253,49 @@ static void lies_are_named(void **state)
     lie("blk.0.attn_q.weight", 24, 0, 8, "overlaps");
     lie("blk.0.attn_q.weight", 24, 1, 8, "offset");
     lie("blk.0.attn_q.weight", 24, UINT64_MAX, 8, "offset");
+}
+
+/* A cut inside a tensor that the model does not use is a cut all the same. */
+static void unused_tensors_are_read_too(void **state)
+{
+    (void)state;
+    static tiny t = {.arch = "llama",
+                     .layers = 1,
+                     .d = 32,
+                     .ff = 32,
+                     .heads = 2,
+                     .kv_heads = 2,
+                     .head_dim = 16,
+                     .ctx = 16,
+                     .vocab = TINY_TOKENS,
+                     .theta = 1e4,
+                     .eps = 1e-5f,
+                     .tied = true,
+                     .random = 1};
+    tvlm_gguf g;
+    tvlm_model *m;
+    bool complete;
+    unsigned char data[200000];
+    tiny_decoder(&t);
+    tiny_vector(&t, "unused", 64, 0.0f);
+    tiny_write(&t, UNUSED_PATH, NULL);
+    tiny_free(&t);
+    FILE *f = fopen(UNUSED_PATH, "rb");
+    assert_non_null(f);
+    size_t size = fread(data, 1, sizeof data, f);
+    fclose(f);
+    remove(UNUSED_PATH);
+    OK(tvlm_gguf_parse(data, size, &g, &complete, &err));
+    size_t end = (size_t)g.file_size;
+    assert_true(end <= size && tvlm_str_eq(g.tensors[g.n_tensors - 1].name, "unused"));
+    tvlm_gguf_free(&g);
+    OK(tvlm_model_open_memory(data, end, NULL, &m, &err));
+    tvlm_model_free(m);
+    assert_int_equal(tvlm_model_open_memory(data, end - 1, NULL, &m, &err), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "truncated"));
+    assert_null(m);
+    data[end - 1] ^= 1;
+    assert_int_equal(tvlm_model_open_memory(data, end, NULL, &m, &err), TVLM_ERR_CHECKSUM);
 }
 
 static void limits(void **state)
@@ -269,6 +316,9 @@ static void limits(void **state)
     tvlm_engine *engine;
     assert_int_equal(tvlm_engine_new(m, NULL, &engine, &err), TVLM_ERR_STATE);
     tvlm_model_free(m);
+    m = (tvlm_model *)&p; /* not left as it was */
+    assert_int_equal(tvlm_model_open_memory(NULL, 0, NULL, &m, &err), TVLM_ERR_ARGUMENT);
+    assert_null(m);
     p.header_only = false;
     p.cpu = "quantum";
     assert_int_equal(tvlm_model_open(PATH, &p, &m, &err), TVLM_ERR_UNSUPPORTED);
@@ -284,6 +334,7 @@ int main(void)
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(damage_is_caught),
         cmocka_unit_test(lies_are_named),
+        cmocka_unit_test(unused_tensors_are_read_too),
         cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, write_model, forget_model);

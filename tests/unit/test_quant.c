@@ -108,6 +108,32 @@ static void error_bounds(void **state)
     }
 }
 
+/* What no block can hold saturates: never NaN, and nothing beyond the codes. */
+static void extremes_saturate(void **state)
+{
+    (void)state;
+    static const tvlm_type types[] = {TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
+    static const float values[] = {3e38f, -3e38f, INFINITY, -INFINITY, NAN};
+    for (size_t t = 0; t < 2; t++)
+        for (size_t v = 0; v < TVLM_COUNT(values); v++) {
+            float x[32], y[32];
+            unsigned char b[34];
+            for (size_t i = 0; i < 32; i++)
+                x[i] = i == 5 ? values[v] : 0.5f;
+            assert_true(tvlm_quantize(types[t], x, b, 32));
+            tvlm_dequantize(types[t], b, y, 32);
+            for (size_t i = 0; i < 32; i++)
+                assert_true(isfinite(y[i]));
+            if (v < 4) {
+                float most = 65504.0f * (types[t] == TVLM_TYPE_Q8_0 ? 127.0f : 8.0f);
+                assert_float_equal(y[5], values[v] > 0 ? most : -most, 0);
+                assert_true(y[4] == 0);
+            } else {
+                assert_true(fabsf(y[4] - 0.5f) <= 0.5f / 127);
+            }
+        }
+}
+
 static void zeros_and_unwritable_types(void **state)
 {
     (void)state;
@@ -136,11 +162,9 @@ static void zeros_and_unwritable_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(half_round_trip),
-        cmocka_unit_test(half_rounds_to_nearest_even),
-        cmocka_unit_test(blocks_by_hand),
-        cmocka_unit_test(error_bounds),
-        cmocka_unit_test(zeros_and_unwritable_types),
+        cmocka_unit_test(half_round_trip),   cmocka_unit_test(half_rounds_to_nearest_even),
+        cmocka_unit_test(blocks_by_hand),    cmocka_unit_test(error_bounds),
+        cmocka_unit_test(extremes_saturate), cmocka_unit_test(zeros_and_unwritable_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT
+ * Binding the int8 tower: what is derived from a file's scales, by hand, and values that make no
+ * sense. The model is the smallest of its kind: 8 channels everywhere, a decoder of one layer. */
+#include "model/model.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tiny_model.h"
+
+#define PATH TVLM_BUILD_DIR "/bind-test.gguf"
+
+enum { C = 8, D = 32, BLOCKS = 5, MOST = 65536 };
+
+static tvlm_error err;
+
+#define OK(expr)                                                                                   \
+    do {                                                                                           \
+        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
+    } while (0)
+
+/* One value that every other test leaves alone. */
+typedef struct change {
+    const char *name;
+    float v[2];
+} change;
+
+typedef struct writing {
+    tvlm_gguf_writer *w;
+    const change *change; /* nullable */
+    bool data;            /* the second walk writes what the first declared */
+} writing;
+
+/* A tensor whose elements are all v[0], or v[0] and v[1]. */
+static void tensor(writing *o, const char *name, tvlm_type type, const uint64_t shape[4],
+                   uint32_t n_dims, float v0, float v1)
+{
+    size_t n = 1;
+    for (uint32_t i = 0; i < n_dims; i++)
+        n *= (size_t)shape[i];
+    if (!o->data) {
+        OK(tvlm_gguf_declare(o->w, name, type, shape, n_dims, &err));
+        return;
+    }
+    if (o->change && !strcmp(o->change->name, name)) v0 = o->change->v[0], v1 = o->change->v[1];
+    size_t size = n * tvlm_type_block_bytes(type);
+    unsigned char *bytes = malloc(size);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < n; i++) {
+        float v = i % 2 ? v1 : v0;
+        if (type == TVLM_TYPE_I8)
+            bytes[i] = (unsigned char)(int8_t)v;
+        else
+            tvlm_quantize(TVLM_TYPE_F32, &v, bytes + 4 * i, 1);
+    }
+    OK(tvlm_gguf_write_tensor(o->w, bytes, size, &err));
+    free(bytes);
+}
+
+static void vector(writing *o, const char *name, size_t n, float v)
+{
+    tensor(o, name, TVLM_TYPE_F32, (uint64_t[4]){n}, 1, v, v);
+}
+
+static void matrix(writing *o, const char *name, size_t n, size_t k)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    tensor(o, full, TVLM_TYPE_F32, (uint64_t[4]){n, k}, 2, 0.0f, 0.0f);
+    snprintf(full, sizeof full, "%s.bias", name);
+    if (!strncmp(name, "mm.", 3)) vector(o, full, n, 0.0f);
+}
+
+/* Weights 3 and -2 in turn, scale 0.5, bias 2, output scale 0.25 and zero point 5. */
+static void layer(writing *o, const char *name, const uint64_t shape[4], uint32_t n_dims)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    tensor(o, full, TVLM_TYPE_I8, shape, n_dims, 3.0f, -2.0f);
+    snprintf(full, sizeof full, "%s.scale", name);
+    vector(o, full, (size_t)shape[0], 0.5f);
+    snprintf(full, sizeof full, "%s.bias", name);
+    vector(o, full, (size_t)shape[0], 2.0f);
+    snprintf(full, sizeof full, "%s.out_q", name);
+    tensor(o, full, TVLM_TYPE_F32, (uint64_t[4]){2}, 1, 0.25f, 5.0f);
+}
+
+/* wide: channels inside the last block, which then expands. */
+static void all_tensors(writing *o, size_t wide)
+{
+    char name[64];
+    tensor(o, "v.input_q", TVLM_TYPE_F32, (uint64_t[4]){2}, 1, 0.125f, 64.0f);
+    layer(o, "v.stem", (uint64_t[4]){C, 3, 3, 3}, 4);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        size_t mid = i == BLOCKS - 1 && wide ? wide : C;
+        snprintf(name, sizeof name, "v.blk.%u.expand", i);
+        if (mid != C) layer(o, name, (uint64_t[4]){mid, C}, 2);
+        snprintf(name, sizeof name, "v.blk.%u.dw", i);
+        layer(o, name, (uint64_t[4]){mid, 3, 3}, 3);
+        snprintf(name, sizeof name, "v.blk.%u.project", i);
+        layer(o, name, (uint64_t[4]){C, mid}, 2);
+    }
+    layer(o, "v.head", (uint64_t[4]){C, C}, 2);
+    matrix(o, "mm.pool.hi", D, C);
+    matrix(o, "mm.pool.lo", D, C);
+    tensor(o, "mm.pool.pos", TVLM_TYPE_F32, (uint64_t[4]){5, D}, 2, 0, 0);
+    tensor(o, "mm.pool.query", TVLM_TYPE_F32, (uint64_t[4]){3, D}, 2, 0, 0);
+    static const char *const norms[] = {"norm", "ffn_norm", "out_norm"};
+    static const char *const squares[] = {"attn_q",      "attn_k", "attn_v",
+                                          "attn_output", "ffn_up", "ffn_down"};
+    for (size_t i = 0; i < TVLM_COUNT(norms); i++) {
+        snprintf(name, sizeof name, "mm.pool.%s.weight", norms[i]);
+        vector(o, name, D, 1.0f);
+        snprintf(name, sizeof name, "mm.pool.%s.bias", norms[i]);
+        vector(o, name, D, 0.0f);
+    }
+    for (size_t i = 0; i < TVLM_COUNT(squares); i++) {
+        snprintf(name, sizeof name, "mm.pool.%s", squares[i]);
+        matrix(o, name, D, D);
+    }
+    matrix(o, "token_embd", TINY_TOKENS, D);
+    static const char *const parts[] = {"attn_q",   "attn_k",  "attn_v",  "attn_output",
+                                        "cross_q",  "cross_k", "cross_v", "cross_output",
+                                        "ffn_gate", "ffn_up",  "ffn_down"};
+    for (size_t i = 0; i < TVLM_COUNT(parts); i++) {
+        snprintf(name, sizeof name, "blk.0.%s", parts[i]);
+        matrix(o, name, D, D);
+    }
+    vector(o, "blk.0.attn_norm.weight", D, 1.0f);
+    vector(o, "blk.0.cross_norm.weight", D, 1.0f);
+    vector(o, "blk.0.ffn_norm.weight", D, 1.0f);
+    vector(o, "blk.0.cross_gate", 1, 0.5f);
+    vector(o, "output_norm.weight", D, 1.0f);
+}
+
+static void put_keys(tvlm_gguf_writer *w)
+{
+    static const struct {
+        const char *key;
+        uint32_t v;
+    } numbers[] = {
+        {"tinyvlm.block_count",          1 },
+        {"tinyvlm.embedding_length",     D },
+        {"tinyvlm.feed_forward_length",  D },
+        {"tinyvlm.attention.head_count", 2 },
+        {"tinyvlm.context_length",       16},
+        {"tinyvlm.pool.head_count",      4 },
+        {"vision.image_size",            32},
+    };
+    const double ones[3] = {1, 1, 1};
+    OK(tvlm_gguf_put_string(w, "general.architecture", (tvlm_str){"tinyvlm", 7}, &err));
+    for (size_t i = 0; i < TVLM_COUNT(numbers); i++)
+        OK(tvlm_gguf_put_u32(w, numbers[i].key, numbers[i].v, &err));
+    OK(tvlm_gguf_put_f32(w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, &err));
+    OK(tvlm_gguf_put_f32(w, "tinyvlm.rope.freq_base", 1e4f, &err));
+    OK(tvlm_gguf_put_string(w, "vision.tower", (tvlm_str){"efficientnet_lite", 17}, &err));
+    OK(tvlm_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, &err));
+    OK(tvlm_gguf_put_string(w, "vision.preprocess.mode", (tvlm_str){"crop", 4}, &err));
+    OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.scale", ones, 3, &err));
+    OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.bias", ones, 3, &err));
+    OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.strides", (int32_t[]){2, 2, 2, 2, 1}, BLOCKS,
+                               &err));
+    OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.taps", (int32_t[]){2}, 1, &err));
+    tiny_put_vocabulary(w);
+}
+
+static tvlm_status open_changed(const change *c, size_t wide, tvlm_model **out)
+{
+    writing o = {NULL, c, false};
+    OK(tvlm_gguf_writer_new(PATH, &o.w, &err));
+    put_keys(o.w);
+    all_tensors(&o, wide);
+    o.data = true;
+    all_tensors(&o, wide);
+    OK(tvlm_gguf_writer_finish(o.w, &err));
+    tvlm_status status = tvlm_model_open(PATH, NULL, out, &err);
+    remove(PATH);
+    return status;
+}
+
+/* mult = sx * sw / sy, beta = b / sy + zy; every number here is exact in float32. */
+static void int8_layers_by_hand(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    OK(open_changed(NULL, 0, &m));
+    const tvlm_qefficientnet *w = &m->weights.qefficientnet;
+    assert_true(w->input.scale == 0.125f && w->input.zero == 64);
+    for (size_t i = 0; i < C; i++) {
+        assert_true(w->stem.mult[i] == 0.125f * 0.5f / 0.25f);
+        assert_true(w->stem.beta[i] == 2.0f / 0.25f + 5.0f);
+        /* rows of 27, the signs in turn: 14 of 3 and 13 of -2, or 13 and 14 */
+        assert_int_equal(w->stem.wsum[i], i % 2 ? 13 * 3 - 14 * 2 : 14 * 3 - 13 * 2);
+        assert_int_equal(w->blocks[0].dw.wsum[i], i % 2 ? 4 * 3 - 5 * 2 : 5 * 3 - 4 * 2);
+        assert_int_equal(w->blocks[0].project.wsum[i], 4 * 3 - 4 * 2);
+    }
+    assert_int_equal(w->stem.lo, 5);      /* ReLU6: q(0) .. q(6) */
+    assert_int_equal(w->stem.hi, 24 + 5); /* 6 / 0.25 + 5 */
+    assert_int_equal(w->blocks[0].project.lo, 0);
+    assert_int_equal(w->blocks[0].project.hi, 127);
+    assert_int_equal(w->head.hi, 24 + 5);
+    assert_true(w->blocks[1].dw.in.scale == 0.25f && w->blocks[1].dw.in.zero == 5);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        assert_int_equal(w->blocks[i].residual, i == BLOCKS - 1);
+    assert_true(w->blocks[BLOCKS - 1].residual_mult == 1.0f);
+    assert_true(m->weights.decoder.layers[0].cross_gate == (float)tanh(0.5));
+    assert_true(m->weights.decoder.output.weight == m->weights.decoder.token_embd.weight);
+    assert_int_equal(m->n_vision_tokens, 5);
+    assert_int_equal(m->n_image_tokens, 3);
+    tvlm_model_free(m);
+}
+
+/* A wide scale leaves the range of codes: hi stays 127. */
+static void six_beyond_the_codes(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    const change c = {
+        "v.stem.out_q", {0.01f, 0.0f}
+    };
+    OK(open_changed(&c, 0, &m));
+    assert_int_equal(m->weights.qefficientnet.stem.lo, 0);
+    assert_int_equal(m->weights.qefficientnet.stem.hi, 127);
+    tvlm_model_free(m);
+}
+
+static void senseless_values_are_named(void **state)
+{
+    (void)state;
+    static const change changes[] = {
+        {"v.input_q",        {0.0f, 0.0f}        },
+        {"v.stem.out_q",     {-1.0f, 0.0f}       },
+        {"v.stem.out_q",     {INFINITY, 0.0f}    },
+        {"v.stem.out_q",     {NAN, 0.0f}         },
+        {"v.stem.out_q",     {0.1f, 0.5f}        },
+        {"v.stem.out_q",     {0.1f, 128.0f}      },
+        {"v.stem.out_q",     {0.1f, NAN}         },
+        {"v.blk.1.dw.scale", {NAN, NAN}          },
+        {"v.blk.1.dw.scale", {3e38f, 3e38f}      },
+        {"v.head.bias",      {INFINITY, INFINITY}},
+    };
+    tvlm_model *m;
+    for (size_t i = 0; i < TVLM_COUNT(changes); i++) {
+        assert_int_equal(open_changed(&changes[i], 0, &m), TVLM_ERR_FORMAT);
+        if (!strstr(err.message, changes[i].name) && !strstr(err.message, ".scale' or '.bias'"))
+            fail_msg("'%s' does not name %s", err.message, changes[i].name);
+        assert_null(m);
+    }
+    /* the last block would add 3e9 / 0.25 of its input */
+    const change wide = {
+        "v.blk.3.project.out_q", {3e9f, 0.0f}
+    };
+    assert_int_equal(open_changed(&wide, 0, &m), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "v.blk.4.project.out_q"));
+}
+
+/* Longer int8 rows could overflow their int32 sums. */
+static void rows_are_limited(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    OK(open_changed(NULL, MOST, &m));
+    tvlm_model_free(m);
+    assert_int_equal(open_changed(NULL, MOST + 1, &m), TVLM_ERR_LIMIT);
+    assert_non_null(strstr(err.message, "v.blk.4.project.weight"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(int8_layers_by_hand),
+        cmocka_unit_test(six_beyond_the_codes),
+        cmocka_unit_test(senseless_values_are_named),
+        cmocka_unit_test(rows_are_limited),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
