@@ -183,7 +183,7 @@ typedef struct tvlm_engine_params {
     unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it,
                               * or of 256 where it is more */
     size_t max_memory;       /* bytes of scratch; default: no limit */
-    uint64_t max_pixels;     /* of an input picture; default 100,000,000 */
+    uint64_t max_pixels;     /* of a picture; default 100,000,000; a side may have 65,535 */
     void (*on_log)(void *user, const char *line); /* default: silent */
     void *user;
 } tvlm_engine_params;
@@ -413,8 +413,9 @@ typedef struct tvlm_memory {
 } tvlm_memory;
 
 /* What model, one engine, one session and one image allocate, before anything is allocated. It is
- * the plan that the constructors themselves follow, so the two cannot differ. Works on a model
- * opened with header_only. */
+ * the plan that the constructors themselves follow, so the two cannot differ, and at once the peak:
+ * encoding and answering take nothing more. (Loading holds the header and one group of rows besides
+ * model_bytes.) Works on a model opened with header_only. */
 TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_params *engine,
                                           const tvlm_session_params *session, tvlm_memory *out,
                                           tvlm_error *err);

@@ -3,7 +3,6 @@
  * ranges round coarsely, narrow ones cut off. */
 #include "convert/calibrate.h"
 
-#include "image/preprocess.h"
 #include "vision/vision.h"
 
 #include <math.h>
@@ -118,13 +117,14 @@ typedef struct tower_run {
 
 static tvlm_status run_pictures(tower_run *run, tvlm_error *err)
 {
-    const tvlm_preprocess_config *config = &run->model->config.preprocess;
+    size_t side = run->model->config.preprocess.image_size;
     for (size_t i = 0; i < run->params->n_pictures; i++) {
         tvlm_pixels picture;
         TVLM_TRY(run->params->picture(run->params->user, i, &picture, err));
-        TVLM_TRY(tvlm_preprocess_run(config, &picture, TVLM_FIT_MODEL, run->pixels, err));
-        tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet, run->pixels,
-                                  config->image_size, run->lo, run->hi);
+        TVLM_TRY(tvlm_preprocess(run->model, &picture, TVLM_FIT_MODEL, run->pixels, side * side * 3,
+                                 err));
+        tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet, run->pixels, side,
+                                  run->lo, run->hi);
     }
     return TVLM_OK;
 }

@@ -3,6 +3,7 @@
 #include "engine/internal.h"
 
 #include "cpu/cpu.h"
+#include "image/preprocess.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -66,6 +67,10 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
         size_t size = model->config.preprocess.image_size;
         tvlm_nn_fmap(&cx, size, size, 3);
         tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim);
+        size_t mark = tvlm_arena_mark(&arena);
+        tvlm_arena_alloc(&arena, tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE),
+                         1);
+        tvlm_arena_release(&arena, mark);
         tvlm_image_forward(&cx, model, NULL, NULL, NULL, NULL);
     }
     if (arena.peak > SIZE_MAX / 2)

@@ -36,7 +36,19 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, 
     if (cap < size * size * 3)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "out has room for %zu floats, %zu are needed", cap,
                          size * size * 3);
-    return tvlm_preprocess_run(&model->config.preprocess, pixels, fit, out, err);
+    tvlm_arena arena;
+    uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
+    size_t bytes = tvlm_preprocess_bytes(&model->config.preprocess,
+                                         side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE);
+    void *scratch = tvlm_aligned_alloc(bytes);
+    if (!scratch)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %ux%u",
+                         (unsigned)pixels->width, (unsigned)pixels->height);
+    tvlm_arena_init(&arena, scratch, bytes);
+    tvlm_status status =
+        tvlm_preprocess_run(&model->config.preprocess, pixels, fit, &arena, NULL, out, err);
+    tvlm_aligned_free(scratch);
+    return status;
 }
 
 /* FastVLM: FastViTHD -> projector. Tiny-VLM: EfficientNet-Lite -> attention pooling. */
@@ -114,7 +126,8 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     if (image->vision) vision = image->vision;
     tvlm_status status = TVLM_OK;
     if (tvlm_nn_ok(&cx))
-        status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, input, err);
+        status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, &engine->arena,
+                                     params->cancel, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
         tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);

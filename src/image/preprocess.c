@@ -38,7 +38,6 @@ typedef struct resizer {
     uint8_t *ring;    /* [y.max_taps][S][3], canvas row r at r % y.max_taps */
     uint8_t *pad_row; /* [S][3] what any row of padding becomes */
     uint8_t *row;     /* [S][3] output */
-    unsigned char *block;
 } resizer;
 
 /* Keys' cubic with a = -0.5; support 2. */
@@ -163,9 +162,9 @@ static void vertical(const resizer *r, size_t lo, size_t count)
 
 /* ---- geometry ---- */
 
-static void set_geometry(resizer *r, tvlm_fit fit)
+static void set_geometry(resizer *r, size_t w, size_t h, tvlm_fit fit)
 {
-    size_t w = r->pixels->width, h = r->pixels->height, s = r->out_size;
+    size_t s = r->out_size;
     r->x = (axis){.size = w, .in = w, .out = s};
     r->y = (axis){.size = h, .in = h, .out = s};
     if (fit == TVLM_FIT_PAD) {
@@ -182,41 +181,36 @@ static void set_geometry(resizer *r, tvlm_fit fit)
     }
 }
 
-/* ---- memory: every buffer of a call in one block ---- */
-
-typedef struct layout {
-    unsigned char *base; /* NULL: only adds up */
-    size_t used;
-    bool overflow;
-} layout;
-
-static void *place(layout *l, size_t count, size_t each, size_t size)
+/* A resizer for pictures of w x h, its buffers from the arena. */
+static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tvlm_fit fit,
+                    tvlm_arena *arena)
 {
-    size_t n, bytes, end;
-    if (l->overflow || !tvlm_mul_size(count, each, &n) || !tvlm_mul_size(n, size, &bytes) ||
-        bytes > SIZE_MAX - (TVLM_ALIGN - 1) ||
-        !tvlm_add_size(l->used, tvlm_align_up(bytes), &end)) {
-        l->overflow = true;
-        return NULL;
-    }
-    void *at = l->base ? l->base + l->used : NULL;
-    l->used = end;
-    return at;
+    bool linear = config->filter == TVLM_FILTER_BILINEAR;
+    resizer r = {.out_size = config->image_size, .filter = linear ? bilinear : bicubic};
+    set_geometry(&r, w, h, fit == TVLM_FIT_MODEL ? config->fit : fit);
+    set_scale(&r.x, linear ? 1.0 : 2.0);
+    set_scale(&r.y, linear ? 1.0 : 2.0);
+    size_t s = r.out_size, tx = r.x.max_taps, ty = r.y.max_taps, rgb = s * CHANNELS;
+    r.starts = tvlm_arena_alloc(arena, s, sizeof *r.starts);
+    r.counts = tvlm_arena_alloc(arena, s, sizeof *r.counts);
+    r.table = tvlm_arena_alloc(arena, s, tx * sizeof *r.table);
+    r.taps = tvlm_arena_alloc(arena, ty, sizeof *r.taps);
+    r.weights = tvlm_arena_alloc(arena, tx > ty ? tx : ty, sizeof *r.weights);
+    r.sums = tvlm_arena_alloc(arena, rgb, sizeof *r.sums);
+    r.line = tvlm_arena_alloc(arena, r.x.in, CHANNELS);
+    r.ring = tvlm_arena_alloc(arena, ty, rgb);
+    r.pad_row = tvlm_arena_alloc(arena, rgb, 1);
+    r.row = tvlm_arena_alloc(arena, rgb, 1);
+    return r;
 }
 
-static void place_all(resizer *r, layout *l)
+/* Every buffer grows with the side, and no fit takes more than squashing the largest square. */
+size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side)
 {
-    size_t s = r->out_size, tx = r->x.max_taps, ty = r->y.max_taps;
-    r->starts = place(l, s, 1, sizeof *r->starts);
-    r->counts = place(l, s, 1, sizeof *r->counts);
-    r->table = place(l, s, tx, sizeof *r->table);
-    r->taps = place(l, ty, 1, sizeof *r->taps);
-    r->weights = place(l, tx > ty ? tx : ty, 1, sizeof *r->weights);
-    r->sums = place(l, s, CHANNELS, sizeof *r->sums);
-    r->line = place(l, r->x.in, CHANNELS, 1);
-    r->ring = place(l, ty, s * CHANNELS, 1);
-    r->pad_row = place(l, s, CHANNELS, 1);
-    r->row = place(l, s, CHANNELS, 1);
+    tvlm_arena arena;
+    tvlm_arena_init_measure(&arena);
+    plan(config, side, side, TVLM_FIT_SQUASH, &arena);
+    return arena.peak;
 }
 
 static tvlm_status check_pixels(const tvlm_pixels *p, tvlm_error *err)
@@ -247,69 +241,41 @@ static void prepare(resizer *r, const uint8_t pad[CHANNELS])
     horizontal(r, r->pad_row);
 }
 
-/* Sets r up for the picture; the caller frees r->block. */
-static tvlm_status resizer_init(resizer *r, const tvlm_preprocess_config *config,
-                                const tvlm_pixels *pixels, tvlm_fit fit, tvlm_error *err)
-{
-    TVLM_TRY(check_pixels(pixels, err));
-    *r = (resizer){.pixels = pixels, .out_size = config->image_size};
-    r->stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
-    r->filter = config->filter == TVLM_FILTER_BILINEAR ? bilinear : bicubic;
-    set_geometry(r, fit == TVLM_FIT_MODEL ? config->fit : fit);
-    double support = config->filter == TVLM_FILTER_BILINEAR ? 1.0 : 2.0;
-    set_scale(&r->x, support);
-    set_scale(&r->y, support);
-    layout l = {0};
-    place_all(r, &l);
-    r->block = l.overflow ? NULL : tvlm_aligned_alloc(l.used);
-    if (!r->block)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %u x %u",
-                         (unsigned)pixels->width, (unsigned)pixels->height);
-    l = (layout){.base = r->block};
-    place_all(r, &l);
-    prepare(r, config->pad_color);
-    return TVLM_OK;
-}
-
-/* Output rows in order: leaves row i in r->row. *filled: canvas rows done so far. */
-static void next_row(resizer *r, size_t i, size_t *filled)
+/* Output rows in order: leaves row i in r->row. *filled: canvas rows done so far. False when
+ * cancelled. */
+static bool next_row(resizer *r, size_t i, size_t *filled, const tvlm_cancel *cancel)
 {
     size_t lo, count = coefficients(&r->y, r->filter, r->y.first + i, r->weights, r->taps, &lo);
-    for (size_t y = *filled > lo ? *filled : lo; y < lo + count; y++)
+    for (size_t y = *filled > lo ? *filled : lo; y < lo + count; y++) {
+        if (tvlm_cancelled(cancel)) return false;
         fill_ring_row(r, y);
+    }
     *filled = lo + count;
     vertical(r, lo, count);
-}
-
-tvlm_status tvlm_preprocess_u8(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                               tvlm_fit fit, uint8_t *out, tvlm_error *err)
-{
-    resizer r;
-    TVLM_TRY(resizer_init(&r, config, pixels, fit, err));
-    size_t n = r.out_size * CHANNELS, filled = 0;
-    for (size_t i = 0; i < r.out_size; i++) {
-        next_row(&r, i, &filled);
-        memcpy(out + i * n, r.row, n);
-    }
-    tvlm_aligned_free(r.block);
-    return TVLM_OK;
+    return true;
 }
 
 tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                                tvlm_fit fit, float *out, tvlm_error *err)
+                                tvlm_fit fit, tvlm_arena *arena, const tvlm_cancel *cancel,
+                                float *out, tvlm_error *err)
 {
-    resizer r;
-    TVLM_TRY(resizer_init(&r, config, pixels, fit, err));
+    TVLM_TRY(check_pixels(pixels, err));
+    size_t mark = tvlm_arena_mark(arena), filled = 0;
+    resizer r = plan(config, pixels->width, pixels->height, fit, arena);
+    r.pixels = pixels;
+    r.stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
+    prepare(&r, config->pad_color);
     float value[256][CHANNELS];
     for (unsigned u = 0; u < 256; u++)
         for (unsigned c = 0; c < CHANNELS; c++)
             value[u][c] = (float)(u * config->scale[c] + config->bias[c]);
-    size_t n = r.out_size * CHANNELS, filled = 0;
-    for (size_t i = 0; i < r.out_size; i++) {
-        next_row(&r, i, &filled);
+    size_t n = r.out_size * CHANNELS;
+    bool live = true;
+    for (size_t i = 0; live && i < r.out_size; i++) {
+        live = next_row(&r, i, &filled, cancel);
         for (size_t j = 0; j < n; j++)
             out[i * n + j] = value[r.row[j]][j % CHANNELS];
     }
-    tvlm_aligned_free(r.block);
-    return TVLM_OK;
+    tvlm_arena_release(arena, mark);
+    return live ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
 }

@@ -8,17 +8,18 @@
 #include "base/base.h"
 #include "model/config.h"
 
-/* Longest side of a picture: the filter's table takes 16 bytes a column. */
-#define TVLM_MAX_SIDE 1000000u
+/* Longest side of a picture, what a JPEG can have: it bounds the memory. */
+#define TVLM_MAX_SIDE 65535u
 
-/* out: [S][S][3] float32. Works row by row: padding is virtual and memory, one block per call, is a
- * source row, the filter's table and a ring of horizontally resized rows, whatever the picture's
- * size. fit: TVLM_FIT_MODEL takes the configuration's. Errors: ARGUMENT for an empty or ill-formed
- * picture, LIMIT for a side beyond TVLM_MAX_SIDE, MEMORY. */
+/* What tvlm_preprocess_run takes from its arena for any picture up to side x side, at most. */
+size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side);
+
+/* out: [S][S][3] float32. Works row by row: padding is virtual and memory is a source row, the
+ * filter's table and a ring of horizontally resized rows, about 31 bytes a pixel of the longest
+ * side, given back to the arena. fit: TVLM_FIT_MODEL takes the configuration's. Errors: ARGUMENT
+ * for an empty or ill-formed picture, LIMIT for a side beyond TVLM_MAX_SIDE, CANCELLED. */
 tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                                tvlm_fit fit, float *out, tvlm_error *err);
-/* The resized, padded or cropped picture itself, [S][S][3] u8, before scale and bias. */
-tvlm_status tvlm_preprocess_u8(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                               tvlm_fit fit, uint8_t *out, tvlm_error *err);
+                                tvlm_fit fit, tvlm_arena *arena, const tvlm_cancel *cancel,
+                                float *out, tvlm_error *err);
 
 #endif

@@ -376,7 +376,7 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
 
 /* ---- sources ---- */
 
-#define PIECE ((size_t)4 << 20)
+#define PIECE ((size_t)256 << 10) /* the header's last piece is held twice for a moment */
 
 /* map: NULL for memory; its pages are released behind the reader. */
 static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfile *map,

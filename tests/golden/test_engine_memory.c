@@ -30,7 +30,7 @@ static struct {
     void *block;
     size_t size;
 } live[4096];
-static size_t n_live, bytes, calls;
+static size_t n_live, bytes, peak, calls;
 
 static void *note(void *block, size_t size)
 {
@@ -40,6 +40,7 @@ static void *note(void *block, size_t size)
     live[n_live].block = block;
     live[n_live++].size = size;
     bytes += size;
+    peak = bytes > peak ? bytes : peak;
     return block;
 }
 
@@ -94,11 +95,18 @@ static tvlm_error err;
         if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
     } while (0)
 
+/* What is held after a step, having never held more within it. */
+static size_t settled(void)
+{
+    assert_int_equal(peak, bytes);
+    return bytes;
+}
+
 static void estimate_is_what_is_taken(void **state)
 {
     (void)state;
-    static uint8_t grey[32 * 32];
-    tvlm_pixels pixels = {grey, 32, 32, 1, 0};
+    static uint8_t grey[65535 * 2]; /* the widest picture */
+    tvlm_pixels pixels = {grey, 65535, 2, 1, 0};
     for (unsigned threads = 1; threads <= 3; threads++) {
         tvlm_model *model, *header;
         tvlm_engine *engine;
@@ -118,21 +126,25 @@ static void estimate_is_what_is_taken(void **state)
         OK(tvlm_memory_estimate(header, &e, &s, &early, &err));
         tvlm_model_free(header);
 
-        size_t before = bytes;
+        size_t before = peak = bytes;
         OK(tvlm_model_open(TINYVLM, NULL, &model, &err));
         size_t at_model = bytes;
+        size_t loading = peak - before;
+        peak = bytes;
         OK(tvlm_engine_new(model, &e, &engine, &err));
-        size_t at_engine = bytes;
+        size_t at_engine = settled();
         OK(tvlm_session_new(model, &s, &session, &err));
-        size_t at_session = bytes;
+        size_t at_session = settled();
         OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
-        size_t at_image = bytes;
+        size_t at_image = settled();
         OK(tvlm_memory_estimate(model, &e, &s, &want, &err));
         assert_memory_equal(&want, &early, sizeof want);
         assert_int_equal(at_model - before, want.model_bytes);
         assert_int_equal(at_engine - at_model, want.engine_bytes);
         assert_int_equal(at_session - at_engine, want.session_bytes);
         assert_int_equal(at_image - at_session, want.image_bytes);
+        assert_int_equal(peak - before, want.total_bytes);
+        assert_true(loading <= want.total_bytes); /* what only loading takes is gone by then */
         tvlm_image_free(image);
         tvlm_session_free(session);
         tvlm_engine_free(engine);

@@ -22,6 +22,32 @@ static tvlm_pixels pixels_of(tensor t)
                          .channels = (uint32_t)t.shape[2]};
 }
 
+/* The resized picture itself, [S][S][3] u8: pixels as they are, before scale and bias. The arena is
+ * exactly as large as the plan says. */
+static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixels *p, tvlm_fit fit,
+                          uint8_t *out, tvlm_error *err)
+{
+    tvlm_preprocess_config identity = *config;
+    size_t n = (size_t)config->image_size * config->image_size * 3;
+    uint32_t side = p->width > p->height ? p->width : p->height;
+    size_t bytes = tvlm_preprocess_bytes(config, side);
+    void *block = tvlm_aligned_alloc(bytes);
+    float *values = test_malloc(n * sizeof *values);
+    tvlm_arena arena;
+    tvlm_arena_init(&arena, block, bytes);
+    for (size_t c = 0; c < 3; c++) {
+        identity.scale[c] = 1;
+        identity.bias[c] = 0;
+    }
+    tvlm_status status = tvlm_preprocess_run(&identity, p, fit, &arena, NULL, values, err);
+    assert_int_equal(arena.used, 0);
+    for (size_t i = 0; !status && i < n; i++)
+        out[i] = (uint8_t)values[i];
+    test_free(values);
+    tvlm_aligned_free(block);
+    return status;
+}
+
 static void check_u8(const tvlm_preprocess_config *config, const tvlm_pixels *p, tvlm_fit fit,
                      tensor want)
 {
@@ -30,7 +56,7 @@ static void check_u8(const tvlm_preprocess_config *config, const tvlm_pixels *p,
     assert_int_equal(want.n, n);
     uint8_t *got = test_malloc(n);
     tvlm_error err;
-    assert_int_equal(tvlm_preprocess_u8(config, p, fit, got, &err), TVLM_OK);
+    assert_int_equal(resize(config, p, fit, got, &err), TVLM_OK);
     assert_memory_equal(got, want.data, n);
     test_free(got);
 }
@@ -93,7 +119,12 @@ static void pixel_values_match(void **state)
         .data = ppm + picture - 100 * 150 * 3, .width = 150, .height = 100, .channels = 3};
     static float got[128][128][3];
     tvlm_error err;
-    assert_int_equal(tvlm_preprocess_run(&base, &p, TVLM_FIT_MODEL, &got[0][0][0], &err), TVLM_OK);
+    size_t bytes = tvlm_preprocess_bytes(&base, p.width);
+    tvlm_arena arena;
+    tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
+    assert_int_equal(
+        tvlm_preprocess_run(&base, &p, TVLM_FIT_MODEL, &arena, NULL, &got[0][0][0], &err), TVLM_OK);
+    tvlm_aligned_free(arena.base);
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < 128 * 128; i++)
             assert_true((&got[0][0][0])[i * 3 + c] ==
@@ -125,13 +156,13 @@ static void stride_and_channels(void **state)
     tvlm_pixels plain = {.data = rgb[0][0], .width = W, .height = H, .channels = 3};
     tvlm_pixels strided = {
         .data = wide[0], .width = W, .height = H, .channels = 4, .stride = STRIDE};
-    assert_int_equal(tvlm_preprocess_u8(&config, &plain, TVLM_FIT_PAD, a, NULL), TVLM_OK);
-    assert_int_equal(tvlm_preprocess_u8(&config, &strided, TVLM_FIT_PAD, b, NULL), TVLM_OK);
+    assert_int_equal(resize(&config, &plain, TVLM_FIT_PAD, a, NULL), TVLM_OK);
+    assert_int_equal(resize(&config, &strided, TVLM_FIT_PAD, b, NULL), TVLM_OK);
     assert_memory_equal(a, b, sizeof a);
     plain.data = grey_rgb[0][0];
     tvlm_pixels one = {.data = grey[0], .width = W, .height = H, .channels = 1};
-    assert_int_equal(tvlm_preprocess_u8(&config, &plain, TVLM_FIT_CROP, a, NULL), TVLM_OK);
-    assert_int_equal(tvlm_preprocess_u8(&config, &one, TVLM_FIT_CROP, b, NULL), TVLM_OK);
+    assert_int_equal(resize(&config, &plain, TVLM_FIT_CROP, a, NULL), TVLM_OK);
+    assert_int_equal(resize(&config, &one, TVLM_FIT_CROP, b, NULL), TVLM_OK);
     assert_memory_equal(a, b, sizeof a);
 }
 
@@ -147,11 +178,11 @@ static void extreme_strips(void **state)
         tvlm_pixels p = {
             .data = strip, .width = tall ? 1 : LONG, .height = tall ? LONG : 1, .channels = 3};
         for (int fit = TVLM_FIT_CROP; fit <= TVLM_FIT_SQUASH; fit++) {
-            assert_int_equal(tvlm_preprocess_u8(&base, &p, (tvlm_fit)fit, out, NULL), TVLM_OK);
+            assert_int_equal(resize(&base, &p, (tvlm_fit)fit, out, NULL), TVLM_OK);
             for (size_t i = 0; i < sizeof out; i++)
                 assert_int_equal(out[i], 200);
         }
-        assert_int_equal(tvlm_preprocess_u8(&base, &p, TVLM_FIT_PAD, out, NULL), TVLM_OK);
+        assert_int_equal(resize(&base, &p, TVLM_FIT_PAD, out, NULL), TVLM_OK);
         assert_int_equal(out[0], 0); /* the strip is a 156th of an output pixel wide */
     }
     test_free(strip);
@@ -174,18 +205,36 @@ static void bad_pictures_are_refused(void **state)
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         tvlm_error err = {0};
-        assert_int_equal(tvlm_preprocess_u8(&base, &cases[i].pixels, TVLM_FIT_PAD, out, &err),
-                         cases[i].want);
+        assert_int_equal(resize(&base, &cases[i].pixels, TVLM_FIT_PAD, out, &err), cases[i].want);
         assert_true(err.message[0] != 0);
     }
+}
+
+static void cancelling_stops_it(void **state)
+{
+    (void)state;
+    static uint8_t grey[64];
+    static float out[128 * 128 * 3];
+    tvlm_pixels p = {.data = grey, .width = 8, .height = 8, .channels = 1};
+    size_t bytes = tvlm_preprocess_bytes(&base, 8);
+    tvlm_arena arena;
+    tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_cancel_request(cancel);
+    assert_int_equal(tvlm_preprocess_run(&base, &p, TVLM_FIT_PAD, &arena, cancel, out, NULL),
+                     TVLM_ERR_CANCELLED);
+    assert_int_equal(arena.used, 0);
+    tvlm_cancel_free(cancel);
+    tvlm_aligned_free(arena.base);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fixtures_match),     cmocka_unit_test(pillow_matches),
-        cmocka_unit_test(pixel_values_match), cmocka_unit_test(stride_and_channels),
-        cmocka_unit_test(extreme_strips),     cmocka_unit_test(bad_pictures_are_refused),
+        cmocka_unit_test(fixtures_match),      cmocka_unit_test(pillow_matches),
+        cmocka_unit_test(pixel_values_match),  cmocka_unit_test(stride_and_channels),
+        cmocka_unit_test(extreme_strips),      cmocka_unit_test(bad_pictures_are_refused),
+        cmocka_unit_test(cancelling_stops_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,6 @@
 #include "convert/calibrate.h"
 #include "convert/quantize.h"
 #include "cpu/cpu.h"
-#include "image/preprocess.h"
 #include "model/model.h"
 #include "vision/vision.h"
 
@@ -321,8 +320,8 @@ static void run_tower(const char *path, const char *cpu, unsigned threads, size_
     tvlm_model *model = open_model(path, cpu);
     tvlm_pixels p;
     lend_picture(NULL, picture, &p, NULL);
-    assert_int_equal(
-        tvlm_preprocess_run(&model->config.preprocess, &p, TVLM_FIT_MODEL, pixels, NULL), TVLM_OK);
+    assert_int_equal(tvlm_preprocess(model, &p, TVLM_FIT_MODEL, pixels, TVLM_COUNT(pixels), NULL),
+                     TVLM_OK);
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
     tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = threads};
