@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "base/base.h"
 #include "cli/cli.h"
 #include "image/decode.h"
 
 #include <getopt.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
@@ -20,15 +23,19 @@ static const char help[] =
     "  tinyvlm bench -m fastvlm.gguf -n 32 --runs 10 --json\n"
     "\n"
     "      --runs N            measured runs after one to warm up (default 5)\n"
-    "      --prompt-tokens N   ids of the prompt of a text model (default 128)\n";
+    "      --prompt-tokens N   ids of the prompt of a text model (default 128)\n"
+    "      --cancels N         then cancel N more runs, at instants spread over a run, and report\n"
+    "                          how long after the request the call returned\n";
 
-enum { STAGES = 6, MAX_RUNS = 1000, OPT_RUNS = CLI_OWN, OPT_PROMPT };
+enum { STAGES = 6, MAX_RUNS = 1000, OPT_RUNS = CLI_OWN, OPT_PROMPT, OPT_CANCELS };
 static const char *const stage_names[STAGES] = {"preprocess", "tower",       "bridge",
                                                 "prefill",    "first_token", "decode_per_token"};
 
 typedef struct bench {
-    unsigned long runs, prompt_tokens;
+    unsigned long runs, prompt_tokens, cancels;
     double ms[STAGES][MAX_RUNS];
+    double run_ms; /* a whole run, without what the caller does between its calls */
+    double cancel_ms[MAX_RUNS];
     size_t prompt_rows;
 } bench;
 
@@ -39,7 +46,7 @@ static int by_value(const void *a, const void *b)
 }
 
 static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, long run,
-                            tvlm_error *err)
+                            const tvlm_cancel *cancel, tvlm_error *err)
 {
     tvlm_prompt *prompt = NULL;
     tvlm_image *image = NULL;
@@ -52,9 +59,9 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     tvlm_generate_params_init(&p);
     p.max_tokens = r->options->max_tokens;
     p.ignore_eos = true;
-    p.cancel = cli_cancel();
+    p.cancel = cancel;
     tvlm_encode_params_init(&encode);
-    encode.cancel = cli_cancel();
+    encode.cancel = cancel;
     tvlm_session_reset(r->session);
     tvlm_status status = tvlm_prompt_new(r->model, &prompt, err);
     if (!status && pixels) status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
@@ -79,11 +86,62 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
         for (int s = 0; s < STAGES; s++)
             b->ms[s][run] = ms[s];
         b->prompt_rows = result.n_prompt_rows;
+        b->run_ms =
+            t.preprocess_ms + t.tower_ms + t.bridge_ms + result.prefill_ms + result.decode_ms;
     }
     tvlm_session_reset(r->session);
     tvlm_image_free(image);
     tvlm_prompt_free(prompt);
     return status;
+}
+
+typedef struct alarm_clock {
+    tvlm_cancel *cancel;
+    double after_ms, rang_at;
+} alarm_clock;
+
+static void *ring(void *arg)
+{
+    alarm_clock *a = arg;
+    long ns = (long)(a->after_ms * 1e6);
+    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
+    a->rang_at = tvlm_now_ms();
+    tvlm_cancel_request(a->cancel);
+    return NULL;
+}
+
+/* A run that a second thread cancels; latency < 0: it ended before the request. */
+static tvlm_status cancel_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, double after_ms,
+                               double *latency, tvlm_error *err)
+{
+    pthread_t thread;
+    alarm_clock clock = {.cancel = tvlm_cancel_new(), .after_ms = after_ms};
+    if (!clock.cancel || pthread_create(&thread, NULL, ring, &clock) != 0) {
+        tvlm_cancel_free(clock.cancel);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start a thread");
+    }
+    tvlm_status status = run_once(r, b, pixels, -1, clock.cancel, err);
+    double end = tvlm_now_ms();
+    pthread_join(thread, NULL);
+    tvlm_cancel_free(clock.cancel);
+    *latency = status == TVLM_ERR_CANCELLED ? end - clock.rang_at : -1;
+    return status == TVLM_ERR_CANCELLED ? TVLM_OK : status;
+}
+
+static tvlm_status measure_cancels(cli_runner *r, bench *b, const tvlm_pixels *pixels,
+                                   tvlm_error *err)
+{
+    unsigned long n = 0;
+    for (unsigned long i = 0; i < b->cancels; i++) {
+        double at = b->run_ms * (double)i / (double)b->cancels, latency;
+        TVLM_TRY(cancel_once(r, b, pixels, at, &latency, err));
+        if (tvlm_cancelled(cli_cancel())) return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+        if (latency >= 0) b->cancel_ms[n++] = latency;
+        if (!r->options->quiet) cli_progress("cancels", i + 1, b->cancels);
+    }
+    b->cancels = n;
+    qsort(b->cancel_ms, n, sizeof *b->cancel_ms, by_value);
+    return TVLM_OK;
 }
 
 static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
@@ -102,6 +160,15 @@ static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
                             json_pack("{s:f,s:f}", "min", least, "median", median));
         if (!r->options->json) printf("%-18s %10.2f %10.2f\n", stage_names[s], least, median);
     }
+    if (b->cancels) {
+        double median = b->cancel_ms[b->cancels / 2], most = b->cancel_ms[b->cancels - 1];
+        json_object_set_new(
+            stages, "cancel",
+            json_pack("{s:f,s:f,s:i}", "median", median, "max", most, "n", (int)b->cancels));
+        if (!r->options->json)
+            printf("%-18s %10.2f %10.2f   (median and maximum of %lu)\n", "cancel", median, most,
+                   b->cancels);
+    }
     double per = b->ms[STAGES - 1][b->runs / 2];
     if (!r->options->json)
         printf("%-18s %10.1f\n%-18s %10.1f   (estimated %.1f)\n", "tokens/s",
@@ -118,8 +185,9 @@ static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
 static bool take(void *user, int value, const char *text)
 {
     bench *b = user;
-    return value == OPT_RUNS ? cli_unsigned(text, 1, MAX_RUNS, &b->runs)
-                             : cli_unsigned(text, 1, 100000, &b->prompt_tokens);
+    if (value == OPT_RUNS) return cli_unsigned(text, 1, MAX_RUNS, &b->runs);
+    if (value == OPT_CANCELS) return cli_unsigned(text, 0, MAX_RUNS, &b->cancels);
+    return cli_unsigned(text, 1, 100000, &b->prompt_tokens);
 }
 
 int cmd_bench(int argc, char **argv)
@@ -128,6 +196,7 @@ int cmd_bench(int argc, char **argv)
     static const struct option names[] = {
         {"runs", required_argument, NULL, OPT_RUNS},
         {"prompt-tokens", required_argument, NULL, OPT_PROMPT},
+        {"cancels", required_argument, NULL, OPT_CANCELS},
         {0}
     };
     cli_own own = {names, take, &b};
@@ -154,10 +223,12 @@ int cmd_bench(int argc, char **argv)
     tvlm_status status =
         first < argc ? tvlm_decode_file(argv[first], NULL, &picture, &err) : TVLM_OK;
     if (!status && picture.data) pixels = tvlm_decoded_pixels(&picture);
+    const tvlm_pixels *source = info.image_size ? &pixels : NULL;
     for (long run = -1; run < (long)b.runs && !status; run++) {
-        status = run_once(&r, &b, info.image_size ? &pixels : NULL, run, &err);
+        status = run_once(&r, &b, source, run, cli_cancel(), &err);
         if (!o.quiet) cli_progress("runs", (uint64_t)(run + 1), b.runs);
     }
+    if (!status && b.cancels) status = measure_cancels(&r, &b, source, &err);
     tvlm_engine_params engine;
     tvlm_session_params session;
     tvlm_engine_params_init(&engine);
