@@ -25,12 +25,18 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
         if (try_status != TVLM_OK) return try_status;                                              \
     } while (0)
 
+/* A flag; work shared by several calls has a chain of links to theirs. */
 struct tvlm_cancel {
     atomic_bool requested;
+    const tvlm_cancel *link, *next; /* NULL in a flag */
 };
 static inline bool tvlm_cancelled(const tvlm_cancel *cancel)
 {
-    return cancel && atomic_load_explicit(&cancel->requested, memory_order_relaxed);
+    for (; cancel; cancel = cancel->next)
+        if (atomic_load_explicit(&cancel->requested, memory_order_relaxed) ||
+            (cancel->link && tvlm_cancelled(cancel->link)))
+            return true;
+    return false;
 }
 
 /* Checked size arithmetic: false on overflow, *out untouched then. */

@@ -96,7 +96,7 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
 
 tvlm_cancel *tvlm_cancel_new(void)
 {
-    tvlm_cancel *cancel = malloc(sizeof *cancel);
+    tvlm_cancel *cancel = calloc(1, sizeof *cancel);
     if (cancel) atomic_init(&cancel->requested, false);
     return cancel;
 }

@@ -7,19 +7,18 @@
  * answers are those of running alone. */
 #include "engine/internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct ticket {
     const tvlm_row *rows;
     size_t n_rows, n_wanted;
     const tvlm_cancel *cancel;
+    tvlm_cancel link; /* in the pass's chain */
     float *logits;
     tvlm_status status;
     tvlm_error error;
-    bool done;
+    bool taken, done;
     struct ticket *next;
 } ticket;
 
@@ -98,19 +97,6 @@ void tvlm_batcher_leave(tvlm_batcher *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-static struct timespec after_ms(unsigned ms)
-{
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 /* Takes tickets from the front while they fit one pass. */
 static ticket *take_batch(tvlm_batcher *b, size_t *n_rows)
 {
@@ -125,6 +111,7 @@ static ticket *take_batch(tvlm_batcher *b, size_t *n_rows)
         b->first = t->next;
         b->n_queued--;
         t->next = NULL;
+        t->taken = true;
         *tail = t;
         tail = &t->next;
         calls++;
@@ -133,14 +120,18 @@ static ticket *take_batch(tvlm_batcher *b, size_t *n_rows)
     return batch;
 }
 
-/* One pass for all. When it fails as a whole each call is run by itself, so that one call's bad row
- * is not another's error. A lone call keeps its cancel flag; calls in company are short. */
+/* One pass for all, stopped when any call is cancelled. When it fails as a whole each call is run
+ * by itself, so that one call's bad row or cancel is not another's error. */
 static void run_batch(tvlm_batcher *b, ticket *batch, size_t n_rows)
 {
     size_t n_vocab = b->engine->model->config.lm.n_vocab;
     size_t cap = (size_t)b->params.max_batch_size * n_vocab;
+    for (ticket *t = batch; t; t = t->next) {
+        t->link.link = t->cancel;
+        t->link.next = t->next ? &t->next->link : NULL;
+    }
     if (batch->next &&
-        tvlm_forward(b->engine, b->rows, n_rows, NULL, b->logits, cap, NULL) == TVLM_OK) {
+        tvlm_forward(b->engine, b->rows, n_rows, &batch->link, b->logits, cap, NULL) == TVLM_OK) {
         const float *from = b->logits;
         for (ticket *t = batch; t; t = t->next) {
             if (t->n_wanted) memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
@@ -156,10 +147,11 @@ static void run_batch(tvlm_batcher *b, ticket *batch, size_t n_rows)
 
 static void lead(tvlm_batcher *b)
 {
-    struct timespec until = after_ms(b->params.timeout_ms);
+    double until = tvlm_now_ms() + b->params.timeout_ms;
     size_t n_rows;
-    while (b->n_queued < b->params.max_batch_size && b->n_queued < b->n_calls)
-        if (pthread_cond_timedwait(&b->changed, &b->lock, &until) == ETIMEDOUT) break;
+    while (b->n_queued < b->params.max_batch_size && b->n_queued < b->n_calls &&
+           tvlm_now_ms() < until)
+        tvlm_wait_ms(&b->changed, &b->lock, b->params.timeout_ms);
     ticket *batch = take_batch(b, &n_rows);
     pthread_mutex_unlock(&b->lock);
     run_batch(b, batch, n_rows);
@@ -168,6 +160,17 @@ static void lead(tvlm_batcher *b)
         next = t->next; /* a done ticket may vanish */
         t->done = true;
     }
+}
+
+/* A ticket that nobody has taken leaves the queue. */
+static void withdraw(tvlm_batcher *b, const ticket *t)
+{
+    ticket **at = &b->first, *before = NULL;
+    for (; *at != t; at = &(*at)->next)
+        before = *at;
+    *at = t->next;
+    if (b->last == t) b->last = before;
+    b->n_queued--;
 }
 
 tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n_rows,
@@ -189,8 +192,16 @@ tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n
     b->n_queued++;
     pthread_cond_broadcast(&b->changed);
     while (!t.done) {
+        if (!t.taken && tvlm_cancelled(cancel)) {
+            withdraw(b, &t);
+            t.status = tvlm_fail(&t.error, TVLM_ERR_CANCELLED, "cancelled");
+            break;
+        }
         if (b->leading) {
-            pthread_cond_wait(&b->changed, &b->lock);
+            if (cancel && !t.taken)
+                tvlm_wait_ms(&b->changed, &b->lock, TVLM_GLANCE_MS);
+            else
+                pthread_cond_wait(&b->changed, &b->lock);
             continue;
         }
         b->leading = true;

@@ -5,10 +5,12 @@
 #include "cpu/cpu.h"
 #include "image/preprocess.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what,
                              tvlm_error *err)
@@ -106,6 +108,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     e->model = model;
     e->params = p;
     pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->idle, NULL);
     e->rows = malloc(p.max_batch_rows * sizeof *e->rows);
     e->scratch = tvlm_aligned_alloc(scratch);
     tvlm_status status = TVLM_OK;
@@ -130,6 +133,7 @@ void tvlm_engine_free(tvlm_engine *engine)
     tvlm_pool_free(engine->pool);
     tvlm_aligned_free(engine->scratch);
     free(engine->rows);
+    pthread_cond_destroy(&engine->idle);
     pthread_mutex_destroy(&engine->lock);
     free(engine);
 }
@@ -145,20 +149,47 @@ void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...)
     engine->params.on_log(engine->params.user, line);
 }
 
-tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel)
+bool tvlm_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
+{
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
+}
+
+tvlm_status tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel, tvlm_cx *cx,
+                              tvlm_error *err)
 {
     pthread_mutex_lock(&engine->lock);
-    return (tvlm_cx){.kernels = &engine->model->kernels,
-                     .pool = engine->pool,
-                     .arena = &engine->arena,
-                     .cancel = cancel,
-                     .stopped = tvlm_cancelled(cancel),
-                     .n_threads = engine->params.n_threads};
+    while (engine->busy && !tvlm_cancelled(cancel)) {
+        if (cancel)
+            tvlm_wait_ms(&engine->idle, &engine->lock, TVLM_GLANCE_MS);
+        else
+            pthread_cond_wait(&engine->idle, &engine->lock);
+    }
+    bool mine = !tvlm_cancelled(cancel);
+    if (mine) engine->busy = true;
+    pthread_mutex_unlock(&engine->lock);
+    if (!mine) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    *cx = (tvlm_cx){.kernels = &engine->model->kernels,
+                    .pool = engine->pool,
+                    .arena = &engine->arena,
+                    .cancel = cancel,
+                    .n_threads = engine->params.n_threads};
+    return TVLM_OK;
 }
 
 void tvlm_engine_end(tvlm_engine *engine)
 {
     tvlm_arena_release(&engine->arena, 0);
+    pthread_mutex_lock(&engine->lock);
+    engine->busy = false;
+    pthread_cond_signal(&engine->idle);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -241,7 +272,8 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
     if (tvlm_model_stage(model) != TVLM_STAGE_DECODER)
         return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
     size_t wanted, max_keys;
-    tvlm_cx cx = tvlm_engine_begin(engine, cancel);
+    tvlm_cx cx;
+    TVLM_TRY(tvlm_engine_begin(engine, cancel, &cx, err));
     tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, &max_keys, err);
     if (!status && wanted && (!logits || cap / model->config.lm.n_vocab < wanted))
         status = tvlm_fail(err, TVLM_ERR_ARGUMENT,

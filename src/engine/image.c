@@ -119,15 +119,14 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
 {
     const tvlm_model *model = engine->model;
     size_t size = model->config.preprocess.image_size;
-    tvlm_cx cx = tvlm_engine_begin(engine, params->cancel);
+    tvlm_cx cx;
+    TVLM_TRY(tvlm_engine_begin(engine, params->cancel, &cx, err));
     double begin = tvlm_now_ms();
     float *input = tvlm_nn_fmap(&cx, size, size, 3).data;
     float *vision = tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim).data;
     if (image->vision) vision = image->vision;
-    tvlm_status status = TVLM_OK;
-    if (tvlm_nn_ok(&cx))
-        status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit, &engine->arena,
-                                     params->cancel, input, err);
+    tvlm_status status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit,
+                                             &engine->arena, params->cancel, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
         tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);

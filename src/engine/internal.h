@@ -23,7 +23,9 @@ struct tvlm_engine {
     unsigned char *scratch;
     tvlm_arena arena;
     tvlm_decoder_row *rows; /* [max_batch_rows] of the pass at hand */
-    pthread_mutex_t lock;   /* one computation at a time */
+    pthread_mutex_t lock;   /* of busy */
+    pthread_cond_t idle;
+    bool busy; /* one computation at a time */
 };
 
 /* Its maker, prompts and sessions hold a picture; the last to let go frees it. */
@@ -95,9 +97,15 @@ tvlm_image *tvlm_image_hold(const tvlm_image *image);
 /* A line for the caller's log. */
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...) TVLM_PRINTF(2, 3);
 
-/* One pass under the engine's lock. */
-tvlm_cx tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel);
+/* One computation, alone on the engine. Waits for its turn, or fails when cancelled first. */
+tvlm_status tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel, tvlm_cx *cx,
+                              tvlm_error *err);
 void tvlm_engine_end(tvlm_engine *engine);
+
+/* pthread_cond_timedwait for ms from now; false when the time is over. A caller that may be
+ * cancelled waits TVLM_GLANCE_MS at a time, as a request wakes nobody. */
+enum { TVLM_GLANCE_MS = 5 };
+bool tvlm_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
 
 /* The first `n` positions of the session stay. */
 void tvlm_session_truncate(tvlm_session *session, uint32_t n);

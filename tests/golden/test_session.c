@@ -105,6 +105,7 @@ typedef struct talk {
     tvlm_session *session;
     tvlm_prompt *prompt;
     tvlm_batcher *batcher;
+    const tvlm_cancel *cancel;
     int32_t ids[3][ANSWER];
     tvlm_status status;
 } talk;
@@ -118,6 +119,7 @@ static void *converse(void *user)
     p.max_tokens = ANSWER;
     p.ignore_eos = true;
     p.batcher = t->batcher;
+    p.cancel = t->cancel;
     for (int i = 0; i < 3 && !t->status; i++) {
         p.sampling = (tvlm_sampling){.temperature = (float)i, .seed = 5};
         t->status = tvlm_generate(engine, t->session, t->prompt, &p, &result, NULL);
@@ -301,6 +303,55 @@ static bool cancel_at_the_third(void *user, const char *text, size_t len)
     return true;
 }
 
+/* One of three calls that share passes is cancelled, a little later each time: the others neither
+ * fail nor answer otherwise. */
+static void cancel_in_company(void **state)
+{
+    (void)state;
+    static const char *const questions[3] = {"One?", "Two two?", "Three three three?"};
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_batcher *batcher;
+    OK(tvlm_batcher_new(engine, NULL, &batcher, &err));
+    talk alone[3];
+    for (int i = 0; i < 3; i++) {
+        alone[i] = (talk){.session = new_session(), .prompt = ask(questions[i])};
+        converse(&alone[i]);
+        assert_int_equal(alone[i].status, TVLM_OK);
+    }
+    unsigned stopped = 0;
+    for (int round = 0; round < 24; round++) {
+        talk together[3];
+        pthread_t threads[3];
+        for (int i = 0; i < 3; i++) {
+            tvlm_session_reset(alone[i].session);
+            together[i] = (talk){.session = alone[i].session,
+                                 .prompt = alone[i].prompt,
+                                 .batcher = batcher,
+                                 .cancel = i ? NULL : cancel};
+            assert_int_equal(pthread_create(&threads[i], NULL, converse, &together[i]), 0);
+        }
+        for (int i = 0; i < round * round; i++) /* some time */
+            tvlm_session_free(new_session());
+        tvlm_cancel_request(cancel);
+        for (int i = 0; i < 3; i++)
+            pthread_join(threads[i], NULL);
+        tvlm_cancel_reset(cancel);
+        for (int i = 1; i < 3; i++) {
+            assert_int_equal(together[i].status, TVLM_OK);
+            assert_memory_equal(together[i].ids, alone[i].ids, sizeof alone[i].ids);
+        }
+        assert_true(!together[0].status || together[0].status == TVLM_ERR_CANCELLED);
+        stopped += together[0].status == TVLM_ERR_CANCELLED;
+    }
+    assert_true(stopped > 0);
+    for (int i = 0; i < 3; i++) {
+        tvlm_session_free(alone[i].session);
+        tvlm_prompt_free(alone[i].prompt);
+    }
+    tvlm_batcher_free(batcher);
+    tvlm_cancel_free(cancel);
+}
+
 static void cancel_while_answering(void **state)
 {
     (void)state;
@@ -458,6 +509,7 @@ int main(void)
         cmocka_unit_test(cancel_while_encoding),
         cmocka_unit_test(cancel_while_reading_the_prompt),
         cmocka_unit_test(cancel_while_answering),
+        cmocka_unit_test(cancel_in_company),
         cmocka_unit_test(each_stage_when_it_is_there),
         cmocka_unit_test(header_alone_does_not_run),
         cmocka_unit_test(arguments_are_named),
