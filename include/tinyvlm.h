@@ -330,6 +330,9 @@ TVLM_API tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, siz
 TVLM_API tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session,
                                        const tvlm_prompt *prompt, const tvlm_cancel *cancel,
                                        float *logits, size_t cap, tvlm_error *err);
+/* The logits [n_vocab] that the last tvlm_session_feed or step of tvlm_generate left; owned by the
+ * session. */
+TVLM_API const float *tvlm_session_logits(const tvlm_session *session);
 
 /* ---- generation ---------------------------------------------------------------------------- */
 

@@ -75,6 +75,7 @@ int cmd_convert(int argc, char **argv)
     j.params.on_note = note;
     j.params.on_progress = progress;
     j.params.user = &j;
+    j.params.cancel = cli_cancel();
     int first = cli_parse(argc, argv, &j.options, &own);
     if (first < 0) return EXIT_USAGE;
     if (j.options.help) {

@@ -59,6 +59,11 @@ static void note(void *user, const char *line)
     if (!((job *)user)->options.quiet) fprintf(stderr, "note: %s\n", line);
 }
 
+static void progress(void *user, uint64_t done, uint64_t total)
+{
+    if (!((job *)user)->options.quiet) cli_progress("quantizing", done, total);
+}
+
 static tvlm_status picture(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
 {
     job *j = user;
@@ -149,7 +154,9 @@ int cmd_quantize(int argc, char **argv)
     if (j.params.int8_tower) j.params.type = j.decoder;
     j.params.picture = picture;
     j.params.on_note = note;
+    j.params.on_progress = progress;
     j.params.user = &j;
+    j.params.cancel = cli_cancel();
     if (j.params.int8_tower) status = list_pictures(&j, &err);
     if (!status) status = tvlm_quantize_file(argv[first], argv[first + 1], &j.params, &err);
     tvlm_decoded_free(&j.picture);

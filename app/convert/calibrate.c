@@ -120,6 +120,8 @@ static tvlm_status run_pictures(tower_run *run, tvlm_error *err)
     size_t side = run->model->config.preprocess.image_size;
     for (size_t i = 0; i < run->params->n_pictures; i++) {
         tvlm_pixels picture;
+        if (tvlm_cancelled(run->params->cancel))
+            return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
         TVLM_TRY(run->params->picture(run->params->user, i, &picture, err));
         TVLM_TRY(tvlm_preprocess(run->model, &picture, TVLM_FIT_MODEL, run->pixels, side * side * 3,
                                  err));

@@ -207,6 +207,8 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
         total += count(&c->out[i]);
     for (size_t i = 0; i < c->n_out; i++) {
         tvlm_out_tensor *t = &c->out[i];
+        if (tvlm_cancelled(c->params->cancel))
+            return tvlm_fail(c->err, TVLM_ERR_CANCELLED, "interrupted");
         size_t k = (size_t)t->shape[t->n_dims - 1], row_bytes, size;
         if (!tvlm_type_row_bytes(t->type, k, &row_bytes) ||
             !tvlm_mul_size(row_bytes, count(t) / k, &size))

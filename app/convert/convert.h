@@ -18,6 +18,7 @@ typedef struct tvlm_convert_params {
     void (*on_note)(void *user, const char *line); /* nullable: what the user should know */
     void (*on_progress)(void *user, uint64_t done, uint64_t total); /* nullable: bytes written */
     void *user;
+    const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */
 } tvlm_convert_params;
 void tvlm_convert_params_init(tvlm_convert_params *params);
 

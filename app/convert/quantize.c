@@ -304,8 +304,12 @@ static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error
         const entry *e = &q->entries[i];
         TVLM_TRY(tvlm_gguf_declare(w, e->name, e->type, e->shape, e->n_dims, err));
     }
-    for (size_t i = 0; i < q->n_entries; i++)
+    for (size_t i = 0; i < q->n_entries; i++) {
+        if (tvlm_cancelled(q->params->cancel))
+            return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
         TVLM_TRY(write_entry(q, w, &q->entries[i], err));
+        if (q->params->on_progress) q->params->on_progress(q->params->user, i + 1, q->n_entries);
+    }
     return TVLM_OK;
 }
 

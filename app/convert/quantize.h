@@ -3,9 +3,8 @@
  *
  * Matrices (2-D weights of tower, bridge and decoder) take `type`; norms, biases, dense and
  * depthwise convolutions, positions and queries stay as they are. With Q4_0 the embeddings, the
- * output matrix and the tower take Q8_0: on Tiny-VLM 25M 4-bit embeddings alone doubled the
- * divergence from float32. Rows that a block does not divide become F16, matrices with values
- * beyond F16 stay F32; both are named through on_note. */
+ * output matrix and the tower take Q8_0. Rows that a block does not divide become F16, matrices
+ * with values beyond F16 stay F32; both are named through on_note. */
 #ifndef TVLM_APP_QUANTIZE_H
 #define TVLM_APP_QUANTIZE_H
 
@@ -20,8 +19,10 @@ typedef struct tvlm_quantize_params {
     size_t n_pictures;
     /* Lends picture `index` until the next call. A failure ends the work. */
     tvlm_status (*picture)(void *user, size_t index, tvlm_pixels *out, tvlm_error *err);
-    void (*on_note)(void *user, const char *line); /* nullable */
+    void (*on_note)(void *user, const char *line);                  /* nullable */
+    void (*on_progress)(void *user, uint64_t done, uint64_t total); /* nullable: tensors */
     void *user;
+    const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */
 } tvlm_quantize_params;
 
 /* out appears only when complete. in and out must differ. */

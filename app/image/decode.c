@@ -97,8 +97,7 @@ tvlm_status tvlm_decode_memory(const void *data, size_t size, const tvlm_decode_
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          size ? "not a JPEG, PNG, WebP or PPM picture" : "the file is empty");
     tvlm_status status = decode(p, size, limit, out, err);
-    if (!status && params->apply_orientation && decode == tvlm_decode_jpeg)
-        status = turn(out, tvlm_exif_orientation(p, size), err);
+    if (!status && params->apply_orientation) status = turn(out, out->orientation, err);
     if (status) tvlm_decoded_free(out);
     return status;
 }

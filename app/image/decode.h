@@ -15,6 +15,7 @@ typedef struct tvlm_decode_params {
 typedef struct tvlm_decoded {
     uint8_t *data;
     uint32_t width, height, channels;
+    int orientation; /* of the pixels as stored: 1..8 as EXIF numbers them, else unknown */
 } tvlm_decoded;
 
 /* path "-" reads standard input. Errors begin with the path. */
@@ -32,7 +33,7 @@ tvlm_decoder_fn tvlm_decode_jpeg, tvlm_decode_png, tvlm_decode_webp, tvlm_decode
 /* Checks the limit and allocates out->data. */
 tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels,
                                uint64_t max_pixels, tvlm_decoded *out, tvlm_error *err);
-/* 1..8 as EXIF numbers them; 1 when there is none. */
+/* data: a whole JPEG, or the EXIF block of another format. 1 when there is none. */
 int tvlm_exif_orientation(const uint8_t *data, size_t size);
 
 #endif

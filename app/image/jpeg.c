@@ -4,8 +4,9 @@
 
 #include "base/base.h"
 
-#if TVLM_HAVE_JPEG
 #include <string.h>
+
+#if TVLM_HAVE_JPEG
 #include <turbojpeg.h>
 
 /* Stray bytes between segments, which some cameras write, lose nothing; after any other warning
@@ -35,6 +36,7 @@ tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixe
                       TJFLAG_ACCURATEDCT) &&
         !harmless(tj))
         status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged JPEG: %s", tjGetErrorStr2(tj));
+    out->orientation = tvlm_exif_orientation(data, size);
     tjDestroy(tj);
     return status;
 }
@@ -49,10 +51,26 @@ tvlm_status tvlm_decode_jpeg(const uint8_t *data, size_t size, uint64_t max_pixe
 
 #if TVLM_HAVE_EXIF
 #include <libexif/exif-data.h>
+#include <stdlib.h>
+
+/* PNG and WebP hold the block without the mark by which JPEG and libexif know it. */
+static ExifData *parse_exif(const uint8_t *data, size_t size)
+{
+    static const char mark[6] = "Exif\0";
+    bool marked = size >= 6 && (data[0] == 0xff || !memcmp(data, mark, 6));
+    if (marked) return exif_data_new_from_data(data, (unsigned)size);
+    uint8_t *copy = size < 1u << 20 ? malloc(size + 6) : NULL;
+    if (!copy) return NULL;
+    memcpy(copy, mark, 6);
+    memcpy(copy + 6, data, size);
+    ExifData *exif = exif_data_new_from_data(copy, (unsigned)size + 6);
+    free(copy);
+    return exif;
+}
 
 int tvlm_exif_orientation(const uint8_t *data, size_t size)
 {
-    ExifData *exif = exif_data_new_from_data(data, (unsigned)size);
+    ExifData *exif = parse_exif(data, size);
     int orientation = 1;
     if (!exif) return 1;
     ExifEntry *entry = exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);

@@ -24,6 +24,9 @@ static tvlm_status decode(spng_ctx *ctx, const uint8_t *data, size_t size, uint6
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNG: its size is not what its header says");
     if (!code) code = spng_decode_image(ctx, out->data, bytes, SPNG_FMT_RGB8, 0);
     if (code) return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNG: %s", spng_strerror(code));
+    struct spng_exif exif;
+    if (!spng_get_exif(ctx, &exif))
+        out->orientation = tvlm_exif_orientation((const uint8_t *)exif.data, exif.length);
     return TVLM_OK;
 }
 

@@ -6,6 +6,20 @@
 
 #if TVLM_HAVE_WEBP
 #include <webp/decode.h>
+#include <webp/demux.h>
+
+static int orientation_of(const uint8_t *data, size_t size)
+{
+    WebPChunkIterator chunk;
+    int orientation = 1;
+    WebPDemuxer *demuxer = WebPDemux(&(WebPData){data, size});
+    if (demuxer && WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk)) {
+        orientation = tvlm_exif_orientation(chunk.chunk.bytes, chunk.chunk.size);
+        WebPDemuxReleaseChunkIterator(&chunk);
+    }
+    WebPDemuxDelete(demuxer);
+    return orientation;
+}
 
 tvlm_status tvlm_decode_webp(const uint8_t *data, size_t size, uint64_t max_pixels,
                              tvlm_decoded *out, tvlm_error *err)
@@ -20,6 +34,7 @@ tvlm_status tvlm_decode_webp(const uint8_t *data, size_t size, uint64_t max_pixe
     if (!WebPDecodeRGBInto(data, size, out->data, (size_t)f.width * (size_t)f.height * 3,
                            f.width * 3))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
+    out->orientation = orientation_of(data, size);
     return TVLM_OK;
 }
 #else

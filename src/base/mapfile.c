@@ -28,28 +28,27 @@ tvlm_status tvlm_mapfile_open(const char *path, tvlm_mapfile *out, tvlm_error *e
 {
     *out = (tvlm_mapfile){0};
     wchar_t *wide = wide_path(path);
-    if (!wide) return tvlm_fail(err, TVLM_ERR_IO, "cannot open '%s': not a UTF-8 path", path);
+    if (!wide) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: not a UTF-8 path", path);
     HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
                               FILE_ATTRIBUTE_NORMAL, NULL);
     free(wide);
     if (file == INVALID_HANDLE_VALUE)
-        return tvlm_fail(err, TVLM_ERR_IO, "cannot open '%s': error %lu", path, GetLastError());
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: error %lu", path, GetLastError());
     tvlm_status status = TVLM_OK;
     LARGE_INTEGER size;
     if (!GetFileSizeEx(file, &size)) {
-        status = tvlm_fail(err, TVLM_ERR_IO, "cannot size '%s': error %lu", path, GetLastError());
+        status = tvlm_fail(err, TVLM_ERR_IO, "%s: cannot size: error %lu", path, GetLastError());
     } else if (size.QuadPart == 0) {
-        status = tvlm_fail(err, TVLM_ERR_FORMAT, "'%s' is empty", path);
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: is empty", path);
     } else if ((uint64_t)size.QuadPart > SIZE_MAX) {
-        status = tvlm_fail(err, TVLM_ERR_LIMIT, "'%s' exceeds the address space", path);
+        status = tvlm_fail(err, TVLM_ERR_LIMIT, "%s: exceeds the address space", path);
     } else {
         HANDLE mapping = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
         out->data = mapping ? MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0) : NULL;
         if (out->data)
             out->size = (size_t)size.QuadPart;
         else
-            status =
-                tvlm_fail(err, TVLM_ERR_IO, "cannot map '%s': error %lu", path, GetLastError());
+            status = tvlm_fail(err, TVLM_ERR_IO, "%s: cannot map: error %lu", path, GetLastError());
         if (mapping) CloseHandle(mapping); /* the view keeps it alive */
     }
     CloseHandle(file);
@@ -81,19 +80,18 @@ static tvlm_status fail_errno(tvlm_error *err, const char *act, const char *path
     char reason[128];
     int code = errno;
     if (strerror_r(code, reason, sizeof reason) != 0)
-        return tvlm_fail(err, TVLM_ERR_IO, "cannot %s '%s': error %d", act, path, code);
-    return tvlm_fail(err, TVLM_ERR_IO, "cannot %s '%s': %s", act, path, reason);
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot %s: error %d", path, act, code);
+    return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot %s: %s", path, act, reason);
 }
 
 static tvlm_status map_fd(int fd, const char *path, tvlm_mapfile *out, tvlm_error *err)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) return fail_errno(err, "stat", path);
-    if (!S_ISREG(st.st_mode))
-        return tvlm_fail(err, TVLM_ERR_IO, "'%s' is not a regular file", path);
-    if (st.st_size == 0) return tvlm_fail(err, TVLM_ERR_FORMAT, "'%s' is empty", path);
+    if (!S_ISREG(st.st_mode)) return tvlm_fail(err, TVLM_ERR_IO, "%s: is not a regular file", path);
+    if (st.st_size == 0) return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: is empty", path);
     if ((uint64_t)st.st_size > SIZE_MAX)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "'%s' exceeds the address space", path);
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: exceeds the address space", path);
     void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED) return fail_errno(err, "map", path);
     *out = (tvlm_mapfile){.data = data, .size = (size_t)st.st_size};

@@ -127,6 +127,11 @@ size_t tvlm_session_position(const tvlm_session *session)
     return session->position;
 }
 
+const float *tvlm_session_logits(const tvlm_session *session)
+{
+    return session->logits;
+}
+
 /* ---- feeding a prompt ---- */
 
 /* Walks a prompt row by row. */

@@ -96,6 +96,8 @@ static void read_refused(reader *r)
 static void read_decoder(reader *r, tvlm_decoder_config *c)
 {
     char key[128];
+    /* the formats of others leave it out where it is 10000 */
+    bool own = !strcmp(r->arch, "fastvlm") || !strcmp(r->arch, "tinyvlm");
     c->n_layers = get_u32(r, arch_key(r, "block_count", key), 0, 1, 1024);
     c->n_embd = get_u32(r, arch_key(r, "embedding_length", key), 0, 8, 65536);
     c->n_ff = get_u32(r, arch_key(r, "feed_forward_length", key), 0, 1, 1u << 20);
@@ -104,7 +106,7 @@ static void read_decoder(reader *r, tvlm_decoder_config *c)
     c->n_ctx_train = get_u32(r, arch_key(r, "context_length", key), 0, 1, 1u << 20);
     c->rms_eps =
         (float)get_f64(r, arch_key(r, "attention.layer_norm_rms_epsilon", key), 0, 1e-12, 1.0);
-    c->rope_theta = get_f64(r, arch_key(r, "rope.freq_base", key), 10000.0, 1.0, 1e12);
+    c->rope_theta = get_f64(r, arch_key(r, "rope.freq_base", key), own ? 0 : 10000.0, 1.0, 1e12);
     if (r->status) return;
     c->head_dim =
         get_u32(r, arch_key(r, "attention.key_length", key), c->n_embd / c->n_heads, 8, 1024);

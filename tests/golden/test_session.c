@@ -274,6 +274,8 @@ static void cancel_while_reading_the_prompt(void **state)
     assert_int_equal(tvlm_session_position(session), LONG);
     OK(tvlm_forward(engine, &row, 1, cancel, got, info.n_vocab, &err));
     OK(tvlm_session_feed(engine, fresh, prompt, NULL, NULL, 0, &err));
+    assert_memory_equal(tvlm_session_logits(session), tvlm_session_logits(fresh),
+                        info.n_vocab * sizeof *want);
     row.session = fresh;
     OK(tvlm_forward(engine, &row, 1, NULL, want, info.n_vocab, &err));
     assert_memory_equal(got, want, info.n_vocab * sizeof *want);

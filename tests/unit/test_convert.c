@@ -440,6 +440,26 @@ static void expect_failure(tvlm_status status, const char *message)
     assert_int_not_equal(stat(OUT ".unchecked.part", &file), 0);
 }
 
+static void test_cancelled(void **state)
+{
+    (void)state;
+    llama *m = make_llama();
+    save_llama(m);
+    tvlm_convert_params p;
+    tvlm_convert_params_init(&p);
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_cancel_request(cancel);
+    p.tokenizer = GOLDEN "tiny";
+    p.cancel = cancel;
+    struct stat file;
+    remove(OUT);
+    assert_int_equal(tvlm_convert(LLAMA_DIR, OUT, &p, NULL), TVLM_ERR_CANCELLED);
+    assert_int_not_equal(stat(OUT, &file), 0);
+    assert_int_not_equal(stat(OUT ".unchecked.part", &file), 0);
+    tvlm_cancel_free(cancel);
+    free(m);
+}
+
 static void test_refused_checkpoints(void **state)
 {
     (void)state;
@@ -481,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_llama_rows),
         cmocka_unit_test(test_out_of_range),
         cmocka_unit_test(test_refused_checkpoints),
+        cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

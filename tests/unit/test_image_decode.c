@@ -77,9 +77,9 @@ static void test_pnm(void **state)
 static void test_png(void **state)
 {
     (void)state;
-    static const char *const names[] = {"rgb.png",     "one.png",   "grey.png",
-                                        "bilevel.png", "rgba.png",  "grey_alpha.png",
-                                        "palette.png", "rgb16.png", "grey16.png"};
+    static const char *const names[] = {
+        "rgb.png",        "one.png",     "grey.png",  "bilevel.png", "rgba.png",
+        "grey_alpha.png", "palette.png", "rgb16.png", "grey16.png",  "exif6.png"};
     expect_same(names, TVLM_COUNT(names));
 }
 #endif
@@ -113,7 +113,7 @@ static void test_orientation_ignored(void **state)
 static void test_webp(void **state)
 {
     (void)state;
-    static const char *const names[] = {"lossless.webp", "alpha.webp"};
+    static const char *const names[] = {"lossless.webp", "alpha.webp", "exif6.webp"};
     expect_same(names, TVLM_COUNT(names));
     assert_true(compare("lossy.webp") <= 2);
 }

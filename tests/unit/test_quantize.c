@@ -489,6 +489,13 @@ static void wrong_requests_are_refused(void **state)
     p.picture = fail_to_lend;
     expect(source, out, p, TVLM_ERR_IO);
     p.picture = lend_picture;
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_cancel_request(cancel);
+    p.cancel = good.cancel = cancel;
+    expect(source, out, p, TVLM_ERR_CANCELLED);
+    expect(source, out, good, TVLM_ERR_CANCELLED);
+    p.cancel = NULL;
+    tvlm_cancel_free(cancel);
     quantize(path_of("int8"), TVLM_TYPE_Q8_0, true);
     expect(path_of("int8"), out, p, TVLM_ERR_UNSUPPORTED); /* twice */
     FILE *f = fopen(out, "rb");

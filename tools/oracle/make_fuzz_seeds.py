@@ -1,10 +1,12 @@
 """Small valid files from which the fuzz targets gguf and image start (make_corpus.py has the others').
 
-  python tools/oracle/make_fuzz_seeds.py        (needs pillow, gguf, numpy)
+  python tools/oracle/make_fuzz_seeds.py build/tinyvlm        (needs pillow, gguf, numpy)
 
 Seeded: the same files every time with the same versions of the packages."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -70,6 +72,7 @@ def decoder(w, arch, n_vocab, d, ff, cross):
                        "attention.head_count_kv": 1}.items():
         w.add_uint32(f"{arch}.{key}", value)
     w.add_float32(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5)
+    w.add_float32(f"{arch}.rope.freq_base", 10000.0)
     q8 = gguf.quants.quantize(weights(n_vocab, d), gguf.GGMLQuantizationType.Q8_0)
     tensors = [("token_embd.weight", q8, gguf.GGMLQuantizationType.Q8_0)]
     sets = [("attn", True), ("cross", cross)]
@@ -134,6 +137,9 @@ def main():
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     pictures()
     models()
+    seed = CORPUS / "gguf" / "tinyvlm.gguf"
+    subprocess.run([sys.argv[1], "quantize", seed, seed.with_name("tinyvlm-int8.gguf"), "--type", "int8",
+                    "--calibrate", ROOT / "examples" / "photos", "--quiet"], check=True)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,9 @@ def make_jpeg(out):
         exif = Image.Exif()
         exif[0x0112] = orientation
         save(out, f"exif{orientation}.jpg", rgb, quality=85, exif=exif)
+    exif[0x0112] = 6
+    save(out, "exif6.png", rgb, exif=exif)
+    save(out, "exif6.webp", rgb, exif=exif, lossless=True)
     rgb.convert("CMYK").save(os.path.join(out, "bad_cmyk.jpg"), quality=85)
     with open(os.path.join(out, "rgb.jpg"), "rb") as f:
         data = f.read()
