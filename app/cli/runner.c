@@ -151,10 +151,40 @@ static int answer_about(cli_runner *r, const char *path, const char *question, s
     return code;
 }
 
+/* Refuses a question that cannot fit before the picture is encoded. The template may put a few ids
+ * around a picture: whether those fit too, the engine finds. */
+static tvlm_status check_length(const cli_runner *r, const char *question, size_t len,
+                                tvlm_error *err)
+{
+    tvlm_model_info info;
+    tvlm_prompt *prompt;
+    const char *system = r->options->system;
+    tvlm_message m[2] = {
+        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL, 0},
+        {TVLM_ROLE_USER,   question, len,                         NULL, 0}
+    };
+    tvlm_status status = tvlm_prompt_new(r->model, &prompt, err);
+    if (!status) status = tvlm_prompt_chat(prompt, system ? m : m + 1, system ? 2 : 1, err);
+    size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
+    tvlm_prompt_free(prompt);
+    if (status) return status;
+    tvlm_model_get_info(r->model, &info);
+    if (!strcmp(info.architecture, "fastvlm")) rows += info.n_image_tokens;
+    uint32_t context = r->options->ctx ? r->options->ctx : 4096;
+    context = context < info.n_ctx_train ? context : info.n_ctx_train;
+    if (rows <= context) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_CONTEXT,
+                     "the prompt needs at least %zu positions, the context has %u", rows,
+                     (unsigned)context);
+}
+
 int cli_answer(cli_runner *r, const char *path, const char *question, size_t len, bool heading)
 {
     tvlm_image *image;
+    tvlm_error err;
     double decode_ms;
+    tvlm_status status = check_length(r, question, len, &err);
+    if (status) return cli_fail(status, &err);
     int code = cli_encode(r, path, &image, &decode_ms);
     if (code) return code;
     if (heading && !r->options->json) {

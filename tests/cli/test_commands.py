@@ -165,9 +165,10 @@ def test_sampling_options(model):
 
 
 def test_context_too_small(model):
-    refused(
-        4, "needs 28 positions, the context has 20", "describe", "-m", model, "--ctx", 20, PICTURE
-    )
+    short = "needs at least 27 positions, the context has 20"  # before the picture is encoded
+    refused(4, short, "describe", "-m", model, "--ctx", 20, PICTURE)
+    exact = "needs 28 positions, the context has 27"
+    refused(4, exact, "describe", "-m", model, "--ctx", 27, PICTURE)
     refused(
         4,
         "the context is full after",
