@@ -86,6 +86,10 @@ TVLM_API tvlm_cancel *tvlm_cancel_new(void); /* NULL when out of memory */
 TVLM_API void tvlm_cancel_free(tvlm_cancel *cancel);
 TVLM_API void tvlm_cancel_request(tvlm_cancel *cancel);
 TVLM_API void tvlm_cancel_reset(tvlm_cancel *cancel);
+/* For hosts that cannot raise the flag from another thread (WebAssembly without shared memory):
+ * asked between tiles, from any thread of the engine, so it must be quick; true cancels. Set it
+ * while no call has the flag. */
+TVLM_API void tvlm_cancel_set_poll(tvlm_cancel *cancel, bool (*poll)(void *user), void *user);
 
 /* ---- model --------------------------------------------------------------------------------- */
 

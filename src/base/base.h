@@ -28,12 +28,15 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
 /* A flag; work shared by several calls has a chain of links to theirs. */
 struct tvlm_cancel {
     atomic_bool requested;
+    bool (*poll)(void *user); /* nullable */
+    void *user;
     const tvlm_cancel *link, *next; /* NULL in a flag */
 };
 static inline bool tvlm_cancelled(const tvlm_cancel *cancel)
 {
     for (; cancel; cancel = cancel->next)
         if (atomic_load_explicit(&cancel->requested, memory_order_relaxed) ||
+            (cancel->poll && cancel->poll(cancel->user)) ||
             (cancel->link && tvlm_cancelled(cancel->link)))
             return true;
     return false;

@@ -106,6 +106,12 @@ void tvlm_cancel_free(tvlm_cancel *cancel)
     free(cancel);
 }
 
+void tvlm_cancel_set_poll(tvlm_cancel *cancel, bool (*poll)(void *user), void *user)
+{
+    cancel->poll = poll;
+    cancel->user = user;
+}
+
 void tvlm_cancel_request(tvlm_cancel *cancel)
 {
     atomic_store_explicit(&cancel->requested, true, memory_order_relaxed);

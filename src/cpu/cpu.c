@@ -31,6 +31,20 @@ uint32_t tvlm_cpu_detect(void)
     return TVLM_CPU_AVX2;
 }
 
+#elif defined(__wasm_relaxed_simd__)
+
+uint32_t tvlm_cpu_detect(void)
+{
+    return TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED;
+}
+
+#elif defined(__wasm_simd128__)
+
+uint32_t tvlm_cpu_detect(void)
+{
+    return TVLM_CPU_SIMD128;
+}
+
 #else
 
 uint32_t tvlm_cpu_detect(void)
@@ -45,8 +59,10 @@ static const struct tier {
     char name[12];
     uint32_t mask;
 } tiers[] = {
-    {"scalar", 0            },
-    {"avx2",   TVLM_CPU_AVX2},
+    {"scalar",  0                                  },
+    {"avx2",    TVLM_CPU_AVX2                      },
+    {"simd128", TVLM_CPU_SIMD128                   },
+    {"relaxed", TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
 };
 
 tvlm_status tvlm_cpu_mask(const char *name, uint32_t *mask, tvlm_error *err)

@@ -140,6 +140,7 @@ const tvlm_gemm *tvlm_kernels_gemm(const tvlm_kernels *table, tvlm_type type);
 
 /* Installers, one per tier file. */
 void tvlm_kernels_install_scalar(tvlm_kernels *table);
-void tvlm_kernels_install_avx2(tvlm_kernels *table); /* does nothing on other architectures */
+void tvlm_kernels_install_avx2(tvlm_kernels *table);    /* does nothing on other architectures */
+void tvlm_kernels_install_simd128(tvlm_kernels *table); /* likewise */
 
 #endif

@@ -11,6 +11,22 @@
 #include <math.h>
 #include <string.h>
 
+/* a * b + c: one rounding, but for WebAssembly without relaxed SIMD, which has no such instruction:
+ * there all tiers round twice. */
+#if defined(__wasm__) && !defined(__wasm_relaxed_simd__)
+#define TVLM_UNFUSED 1
+#else
+#define TVLM_UNFUSED 0
+#endif
+static inline float tvlm_fma1(float a, float b, float c)
+{
+#if TVLM_UNFUSED
+    return a * b + c;
+#else
+    return fmaf(a, b, c);
+#endif
+}
+
 /* 1.5 * 2^23: adding it rounds a small float to an integer, half to even, in its low bits. */
 #define TVLM_ROUND_MAGIC 12582912.0f
 
@@ -44,7 +60,7 @@ static inline float tvlm_scale2_1(float p, float t)
 #define F            float
 #define FN(name)     name##1
 #define SET(c)       (c)
-#define FMA(a, b, c) fmaf(a, b, c)
+#define FMA(a, b, c) tvlm_fma1(a, b, c)
 #define ABS(x)       fabsf(x)
 #define MIN(b, x)    tvlm_min1(b, x)
 #define MAX(b, x)    tvlm_max1(b, x)

@@ -15,15 +15,20 @@ static inline F FN(tvlm_exp2_poly)(F r)
     return FMA(p, r, SET(1.0f));
 }
 
-/* e^x: below 2 eps relative where the result is normal (eps = 2^-24); 0 and infinity beyond.
- * log2(e) is split in two so that the reduced argument keeps its low bits. */
+/* e^x: below 2 eps (2.2 unfused) relative where the result is normal (eps = 2^-24); 0 and infinity
+ * beyond. log2(e) is split in two so that the reduced argument keeps its low bits. */
 static inline F FN(tvlm_exp)(F x)
 {
     x = MIN(SET(89.0f), MAX(SET(-105.0f), x));
     F t = FMA(x, SET(0x1.715476p+0f), SET(TVLM_ROUND_MAGIC));
     F n = t - SET(TVLM_ROUND_MAGIC);
+#if TVLM_UNFUSED /* x - n ln 2 in two exact-enough steps: n times the first part has no rounding   \
+                  */
+    F r = ((x - n * SET(0x1.62e4p-1f)) - n * SET(0x1.7f7d1cp-20f)) * SET(0x1.715476p+0f);
+#else
     F r = FMA(x, SET(0x1.715476p+0f), -n);
     r = FMA(x, SET(0x1.4ae0cp-26f), r);
+#endif
     return SCALE2(FN(tvlm_exp2_poly)(r), t);
 }
 

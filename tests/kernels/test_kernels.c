@@ -13,8 +13,10 @@ static const struct {
     const char *name;
     uint32_t mask;
 } tiers[] = {
-    {"scalar", 0            },
-    {"avx2",   TVLM_CPU_AVX2}
+    {"scalar",  0                                  },
+    {"avx2",    TVLM_CPU_AVX2                      },
+    {"simd128", TVLM_CPU_SIMD128                   },
+    {"relaxed", TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED}
 };
 
 /* Every entry of the table is set, whatever the mask. */

@@ -2,9 +2,8 @@
  * Linear layers, the reference: pack.h states the arithmetic, these functions spell it out. */
 #include "kernels/scalar/scalar.h"
 
+#include "kernels/math.h"
 #include "kernels/pack.h"
-
-#include <math.h>
 
 static void epilogue(const tvlm_gemm_args *args, size_t m, size_t n, float acc)
 {
@@ -38,7 +37,7 @@ static void gemm_float(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
             const float *x = args->x + m * args->ldx;
             float acc = 0;
             for (size_t k = 0; k < args->k; k++)
-                acc = fmaf(weight(args->w, first + k * TVLM_GEMM_NR), x[k], acc);
+                acc = tvlm_fma1(weight(args->w, first + k * TVLM_GEMM_NR), x[k], acc);
             epilogue(args, m, n, acc);
         }
     }
@@ -74,11 +73,11 @@ static float block_step(const tvlm_block_layout *layout, const unsigned char *bl
 {
     float sum = 0;
     for (size_t k = 0; k < TVLM_BLOCK; k++)
-        sum = fmaf(code[k], x[k], sum);
-    acc = fmaf(tvlm_f16_to_f32(((const uint16_t *)(const void *)block)[r]), sum, acc);
+        sum = tvlm_fma1(code[k], x[k], sum);
+    acc = tvlm_fma1(tvlm_f16_to_f32(((const uint16_t *)(const void *)block)[r]), sum, acc);
     if (layout->m_at) {
         const uint16_t *m = (const uint16_t *)(const void *)(block + layout->m_at);
-        acc = fmaf(tvlm_f16_to_f32(m[r]), block_x_sum(x), acc);
+        acc = tvlm_fma1(tvlm_f16_to_f32(m[r]), block_x_sum(x), acc);
     }
     return acc;
 }

@@ -31,7 +31,7 @@ static void act_scalar(tvlm_act act, float *y, const float *x, size_t n)
 static void axpy_scalar(float *y, float a, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = fmaf(a, x[i], y[i]);
+        y[i] = tvlm_fma1(a, x[i], y[i]);
 }
 
 static void silu_mul_scalar(float *y, const float *gate, const float *up, size_t n)
@@ -52,7 +52,7 @@ static float sum_squares(const float *x, size_t n, float mean)
     float lane[8] = {0};
     for (size_t i = 0; i < n; i++) {
         float d = x[i] - mean;
-        lane[i % 8] = fmaf(d, d, lane[i % 8]);
+        lane[i % 8] = tvlm_fma1(d, d, lane[i % 8]);
     }
     return tvlm_sum8(lane);
 }
@@ -87,8 +87,8 @@ static void rope_scalar(float *x, size_t n_heads, size_t d, const float *cs, boo
             float *first = interleaved ? x + 2 * i : x + i;
             float *second = interleaved ? x + 2 * i + 1 : x + half + i;
             float a = *first, b = *second, c = cs[i], s = cs[half + i];
-            *first = fmaf(a, c, -(b * s));
-            *second = fmaf(b, c, a * s);
+            *first = tvlm_fma1(a, c, -(b * s));
+            *second = tvlm_fma1(b, c, a * s);
         }
     }
 }

@@ -19,7 +19,7 @@ static void attention_scalar(const tvlm_attention_args *args)
         float lane[8] = {0};
         for (size_t i = 0; i < args->d; i++)
             lane[i % 8] =
-                fmaf(args->q[i], kv_at(args->k, args->kv_f16, j * args->ldk + i), lane[i % 8]);
+                tvlm_fma1(args->q[i], kv_at(args->k, args->kv_f16, j * args->ldk + i), lane[i % 8]);
         args->scores[j] = tvlm_sum8(lane) * args->scale;
         top = tvlm_max1(top, args->scores[j]);
     }
@@ -32,7 +32,7 @@ static void attention_scalar(const tvlm_attention_args *args)
     for (size_t i = 0; i < args->d; i++) {
         float acc = 0;
         for (size_t j = 0; j < args->n_keys; j++)
-            acc = fmaf(args->scores[j], kv_at(args->v, args->kv_f16, j * args->ldv + i), acc);
+            acc = tvlm_fma1(args->scores[j], kv_at(args->v, args->kv_f16, j * args->ldv + i), acc);
         args->out[i] = acc * inv;
     }
 }
@@ -50,8 +50,8 @@ static void dwconv_scalar(const tvlm_dwconv_args *args, size_t oy0, size_t oy1)
                         size_t iy = oy * args->stride + i - args->pad_top;  /* wraps above 0: */
                         size_t ix = ox * args->stride + j - args->pad_left; /* then >= h or w */
                         if (iy >= args->h || ix >= args->w) continue;
-                        acc = fmaf(args->x[(iy * args->w + ix) * args->c + o / args->mult],
-                                   args->weight[(i * args->k + j) * channels + o], acc);
+                        acc = tvlm_fma1(args->x[(iy * args->w + ix) * args->c + o / args->mult],
+                                        args->weight[(i * args->k + j) * channels + o], acc);
                     }
                 args->y[(oy * args->ow + ox) * channels + o] = tvlm_scalar_act(args->act, acc);
             }

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/wasm.sh [modules|tests]
+#   modules   js/dist/tinyvlm-NAME.wasm, five of them (default)
+#   tests     build/wasm/test-kernels-NAME.wasm: the kernel tests as WASI programs
+# clang and wasm-ld alone: the clang driver would run an old wasm-opt that breaks relaxed SIMD.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cc=${WASM_CC:-clang-19}
+ld=${WASM_LD:-wasm-ld-19}
+sysroot=/usr/lib/wasm32-wasi
+builtins=$("$cc" --target=wasm32-wasi -print-resource-dir)/lib/wasi/libclang_rt.builtins-wasm32.a
+common=(--target=wasm32-wasi -std=c11 -O3 -ffp-contract=off -fno-math-errno -fvisibility=hidden
+    -ffunction-sections -fdata-sections -mbulk-memory -msign-ext -mnontrapping-fptoint
+    -Wall -Wextra -Wshadow -Wundef -Wstrict-prototypes -Wmissing-prototypes -Werror -Iinclude -Isrc)
+simd128=(-msimd128)
+relaxed=(-msimd128 -mrelaxed-simd)
+threads=(-matomics -D_REENTRANT)
+
+# compile OUT-DIR FLAGS -- SOURCES: only what changed
+compile() {
+    local out=$1 flags=() source object
+    shift
+    while [ "$1" != -- ]; do flags+=("$1"); shift; done
+    shift
+    mkdir -p "$out"
+    for source in "$@"; do
+        object=$out/${source//\//_}.o
+        echo "$cc ${common[*]} ${flags[*]} -MMD -MF ${object%.o}.d -c $source -o $object"
+    done | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c '{}'
+}
+
+# The core but for what a browser has no use for: files, the thread tests' pthreads.
+core() { find src -name '*.c' ! -name mapfile.c | sort; }
+
+module() {
+    local name=$1 out=build/wasm/$1
+    shift
+    local link=(--no-entry --import-memory --max-memory=4294967296 --gc-sections --strip-all
+        -z stack-size=1048576 --export=__stack_pointer)
+    [[ $name != *threads ]] || link+=(--shared-memory --export=__wasm_init_tls --export=__tls_size
+        --export=__tls_align)
+    compile "$out" "$@" -DNDEBUG -Ijs/wasm -- $(core) js/wasm/glue.c js/wasm/pthread.c
+    mkdir -p js/dist
+    "$ld" "${link[@]}" -L"$sysroot" "$out"/*.o -lc "$builtins" -o "js/dist/tinyvlm-$name.wasm"
+}
+
+kernel_test() {
+    local name=$1 out=build/wasm/test-$1
+    shift
+    compile "$out" "$@" -D_GNU_SOURCE -- $(find src/kernels src/cpu src/quant -name '*.c') \
+        src/base/status.c src/base/memory.c tests/kernels/*.c
+    "$ld" --gc-sections -z stack-size=1048576 -L"$sysroot" "$sysroot/crt1-command.o" "$out"/*.o -lc -lm \
+        "$builtins" -o "build/wasm/test-kernels-$name.wasm"
+}
+
+case ${1:-modules} in
+modules)
+    module scalar
+    module simd128 "${simd128[@]}"
+    module simd128-threads "${simd128[@]}" "${threads[@]}"
+    module relaxed "${relaxed[@]}"
+    module relaxed-threads "${relaxed[@]}" "${threads[@]}"
+    ;;
+tests)
+    kernel_test scalar
+    kernel_test simd128 "${simd128[@]}"
+    kernel_test relaxed "${relaxed[@]}"
+    ;;
+*)
+    sed -n '3,6s/^# //p' "$0"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT
+ * Linear layers on WebAssembly SIMD. A tile is ROWS rows of x by eight columns, half a panel:
+ * 4 x 2 registers of sums leave room for weights and x among the 16 that x86 has.
+ *
+ * Block types: 32 x 16 codes become floats once for up to 16 rows, then the same tile runs over
+ * them. One row alone decodes straight into its products. */
+#include "kernels/wasm/simd128.h"
+
+#if defined(__wasm_simd128__)
+
+enum { MAX_ROWS = 4, GROUP = 16 };
+
+/* y = act(acc + bias) * scale + residual for n (<= 4) columns of one row. */
+TVLM_INLINE void epilogue4(const tvlm_gemm_args *args, size_t m, size_t col, size_t n, v128_t acc)
+{
+    if (args->bias) acc = wasm_f32x4_add(acc, tvlm_load4(args->bias + col, n));
+    acc = wasm_f32x4_mul(tvlm_act4(args->act, acc), wasm_f32x4_splat(args->scale));
+    if (args->residual)
+        acc = wasm_f32x4_add(acc, tvlm_load4(args->residual + m * args->ldr + col, n));
+    tvlm_store4(args->y + m * args->ldy + col, n, acc);
+}
+
+static void epilogue(const tvlm_gemm_args *args, size_t m, size_t col, size_t end, const float *acc)
+{
+    for (size_t c = col; c < end; c += 4)
+        epilogue4(args, m, c, end - c, wasm_v128_load(acc + (c - col)));
+}
+
+typedef enum weight_kind { W_F32, W_F16, W_BF16 } weight_kind;
+
+TVLM_INLINE v128_t load_weight4(weight_kind kind, const unsigned char *p)
+{
+    if (kind == W_F32) return wasm_v128_load(p);
+    if (kind == W_F16) return tvlm_load_half4(p);
+    return wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16);
+}
+
+/* sums[row][0..8] = sum over k of weights [k][16] (eight columns from w on) times x[row][k]. */
+TVLM_INLINE void tile(weight_kind kind, const size_t rows, const unsigned char *w, const float *x,
+                      size_t ldx, size_t depth, float *sums, size_t ld_sums)
+{
+    const size_t size = kind == W_F32 ? 4 : 2;
+    v128_t acc[MAX_ROWS][2];
+    TVLM_UNROLL
+    for (size_t r = 0; r < rows; r++)
+        acc[r][0] = acc[r][1] = wasm_f32x4_splat(0.0f);
+    for (size_t k = 0; k < depth; k++, w += TVLM_GEMM_NR * size) {
+        v128_t w0 = load_weight4(kind, w), w1 = load_weight4(kind, w + 4 * size);
+        TVLM_UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            v128_t value = wasm_v128_load32_splat(x + r * ldx + k);
+            acc[r][0] = TVLM_MADD(w0, value, acc[r][0]);
+            acc[r][1] = TVLM_MADD(w1, value, acc[r][1]);
+        }
+    }
+    TVLM_UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        wasm_v128_store(sums + r * ld_sums, acc[r][0]);
+        wasm_v128_store(sums + r * ld_sums + 4, acc[r][1]);
+    }
+}
+
+TVLM_INLINE void tile_rows(weight_kind kind, size_t rows, const unsigned char *w, const float *x,
+                           size_t ldx, size_t depth, float *sums, size_t ld_sums)
+{
+    switch (rows) {
+    case 4:
+        tile(kind, 4, w, x, ldx, depth, sums, ld_sums);
+        break;
+    case 3:
+        tile(kind, 3, w, x, ldx, depth, sums, ld_sums);
+        break;
+    case 2:
+        tile(kind, 2, w, x, ldx, depth, sums, ld_sums);
+        break;
+    default:
+        tile(kind, 1, w, x, ldx, depth, sums, ld_sums);
+        break;
+    }
+}
+
+TVLM_INLINE void run_float(const tvlm_gemm_args *args, weight_kind kind, size_t m0, size_t m1,
+                           size_t n0, size_t n1)
+{
+    const size_t size = kind == W_F32 ? 4 : 2;
+    float sums[MAX_ROWS * 8];
+    for (size_t n = n0; n < n1; n += 8) {
+        const unsigned char *w =
+            (const unsigned char *)args->w +
+            (n / TVLM_GEMM_NR * args->k * TVLM_GEMM_NR + n % TVLM_GEMM_NR) * size;
+        size_t end = n1 - n < 8 ? n1 : n + 8;
+        for (size_t m = m0; m < m1; m += MAX_ROWS) {
+            size_t rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
+            tile_rows(kind, rows, w, args->x + m * args->ldx, args->ldx, args->k, sums, 8);
+            for (size_t r = 0; r < rows; r++)
+                epilogue(args, m + r, n, end, sums + 8 * r);
+        }
+    }
+}
+
+#define FLOAT_RUN(name, kind)                                                                      \
+    static void name##_simd128(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0,        \
+                               size_t n1)                                                          \
+    {                                                                                              \
+        run_float(args, kind, m0, m1, n0, n1);                                                     \
+    }
+FLOAT_RUN(gemm_f32, W_F32)
+FLOAT_RUN(gemm_f16, W_F16)
+FLOAT_RUN(gemm_bf16, W_BF16)
+
+/* ---- block types ---- */
+
+/* Codes of weight k = 8g + i for four columns as floats; quarter: which four of the 16. */
+TVLM_INLINE v128_t load_code4(tvlm_type type, const tvlm_block_layout *layout,
+                              const unsigned char *block, size_t g, size_t i, size_t quarter)
+{
+    const unsigned char *code = block + layout->code_at;
+    v128_t q = wasm_v128_load(code + (g * TVLM_GEMM_NR + 4 * quarter) * 4);
+    q = wasm_u32x4_shr(q, (uint32_t)(4 * i));
+    q = i == 7 ? q : wasm_v128_and(q, wasm_i32x4_splat(15));
+    if (type == TVLM_TYPE_Q5_0 || type == TVLM_TYPE_Q5_1) {
+        /* bit 8g + i of the high word to bit 4 */
+        v128_t high = wasm_v128_load(block + layout->high_at + 16 * quarter);
+        high = wasm_i32x4_shl(wasm_u32x4_shr(high, (uint32_t)(8 * g + i)), 4);
+        q = wasm_v128_or(q, wasm_v128_and(high, wasm_i32x4_splat(16)));
+    }
+    if (layout->offset) q = wasm_i32x4_sub(q, wasm_i32x4_splat(layout->offset));
+    return wasm_f32x4_convert_i32x4(q);
+}
+
+/* Sixteen int8 -> four registers of floats. */
+TVLM_INLINE void load_codes16(const unsigned char *p, v128_t out[4])
+{
+    v128_t low = wasm_i16x8_load8x8(p), high = wasm_i16x8_load8x8(p + 8);
+    out[0] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(low));
+    out[1] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(low));
+    out[2] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(high));
+    out[3] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(high));
+}
+
+/* The weights of position k = 8g + i of a block: 16 columns. */
+TVLM_INLINE void load_weights16(tvlm_type type, const tvlm_block_layout *layout,
+                                const unsigned char *block, size_t g, size_t i, v128_t out[4])
+{
+    if (type == TVLM_TYPE_Q8_0) {
+        load_codes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, out);
+        return;
+    }
+    TVLM_UNROLL
+    for (size_t c = 0; c < 4; c++)
+        out[c] = load_code4(type, layout, block, g, i, c);
+}
+
+TVLM_INLINE float block_x_sum(const float *x)
+{
+    v128_t low = wasm_f32x4_add(wasm_v128_load(x), wasm_v128_load(x + 8));
+    v128_t high = wasm_f32x4_add(wasm_v128_load(x + 4), wasm_v128_load(x + 12));
+    low = wasm_f32x4_add(low, wasm_f32x4_add(wasm_v128_load(x + 16), wasm_v128_load(x + 24)));
+    high = wasm_f32x4_add(high, wasm_f32x4_add(wasm_v128_load(x + 20), wasm_v128_load(x + 28)));
+    return tvlm_hsum8(low, high);
+}
+
+/* acc += d * sum (+ m * xsum) for 16 columns. */
+TVLM_INLINE void add_block(const tvlm_block_layout *layout, const unsigned char *block,
+                           const float *x, const v128_t sum[4], float *acc)
+{
+    v128_t total = wasm_f32x4_splat(layout->m_at ? block_x_sum(x) : 0.0f);
+    TVLM_UNROLL
+    for (size_t c = 0; c < 4; c++) {
+        v128_t a = wasm_v128_load(acc + 4 * c);
+        a = TVLM_MADD(tvlm_load_half4(block + 8 * c), sum[c], a);
+        if (layout->m_at) a = TVLM_MADD(tvlm_load_half4(block + layout->m_at + 8 * c), total, a);
+        wasm_v128_store(acc + 4 * c, a);
+    }
+}
+
+TVLM_INLINE void block_row(tvlm_type type, const tvlm_block_layout *layout,
+                           const unsigned char *panel, const float *x, size_t n_blocks, float *acc)
+{
+    for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
+        v128_t sum[4], w[4];
+        TVLM_UNROLL
+        for (size_t c = 0; c < 4; c++)
+            sum[c] = wasm_f32x4_splat(0.0f);
+        for (size_t g = 0; g < 4; g++) {
+            TVLM_UNROLL
+            for (size_t i = 0; i < 8; i++) {
+                v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
+                load_weights16(type, layout, panel, g, i, w);
+                TVLM_UNROLL
+                for (size_t c = 0; c < 4; c++)
+                    sum[c] = TVLM_MADD(w[c], value, sum[c]);
+            }
+        }
+        add_block(layout, panel, x, sum, acc);
+    }
+}
+
+TVLM_INLINE void block_rows(tvlm_type type, const tvlm_block_layout *layout,
+                            const unsigned char *panel, const float *x, size_t ldx, size_t rows,
+                            size_t n_blocks, float acc[GROUP][16])
+{
+    float weights[TVLM_BLOCK][TVLM_GEMM_NR], sums[GROUP][16];
+    for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
+        v128_t w[4];
+        for (size_t g = 0; g < 4; g++) {
+            TVLM_UNROLL
+            for (size_t i = 0; i < 8; i++) {
+                load_weights16(type, layout, panel, g, i, w);
+                TVLM_UNROLL
+                for (size_t c = 0; c < 4; c++)
+                    wasm_v128_store(&weights[8 * g + i][4 * c], w[c]);
+            }
+        }
+        for (size_t half = 0; half < 2; half++)
+            for (size_t r = 0; r < rows; r += MAX_ROWS)
+                tile_rows(W_F32, rows - r < MAX_ROWS ? rows - r : MAX_ROWS,
+                          (const unsigned char *)&weights[0][8 * half], x + r * ldx, ldx,
+                          TVLM_BLOCK, &sums[r][8 * half], 16);
+        for (size_t r = 0; r < rows; r++) {
+            v128_t sum[4];
+            TVLM_UNROLL
+            for (size_t c = 0; c < 4; c++)
+                sum[c] = wasm_v128_load(&sums[r][4 * c]);
+            add_block(layout, panel, x + r * ldx, sum, acc[r]);
+        }
+    }
+}
+
+TVLM_INLINE void run_block(const tvlm_gemm_args *args, tvlm_type type, size_t m0, size_t m1,
+                           size_t n0, size_t n1)
+{
+    const tvlm_block_layout layout = tvlm_block_layout_of(type);
+    const size_t n_blocks = args->k / TVLM_BLOCK;
+    for (size_t n = n0; n < n1; n += TVLM_GEMM_NR) {
+        const unsigned char *panel =
+            (const unsigned char *)args->w + n / TVLM_GEMM_NR * n_blocks * layout.bytes;
+        size_t end = n1 - n < TVLM_GEMM_NR ? n1 : n + TVLM_GEMM_NR;
+        for (size_t m = m0; m < m1; m += GROUP) {
+            size_t rows = m1 - m < GROUP ? m1 - m : GROUP;
+            float acc[GROUP][16] = {{0}};
+            const float *x = args->x + m * args->ldx;
+            if (rows == 1)
+                block_row(type, &layout, panel, x, n_blocks, acc[0]);
+            else
+                block_rows(type, &layout, panel, x, args->ldx, rows, n_blocks, acc);
+            for (size_t r = 0; r < rows; r++)
+                epilogue(args, m + r, n, end, acc[r]);
+        }
+    }
+}
+
+#define BLOCK_RUN(name, type)                                                                      \
+    static void name##_simd128(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0,        \
+                               size_t n1)                                                          \
+    {                                                                                              \
+        run_block(args, type, m0, m1, n0, n1);                                                     \
+    }
+BLOCK_RUN(gemm_q8_0, TVLM_TYPE_Q8_0)
+BLOCK_RUN(gemm_q4_0, TVLM_TYPE_Q4_0)
+BLOCK_RUN(gemm_q4_1, TVLM_TYPE_Q4_1)
+BLOCK_RUN(gemm_q5_0, TVLM_TYPE_Q5_0)
+BLOCK_RUN(gemm_q5_1, TVLM_TYPE_Q5_1)
+
+void tvlm_simd128_install_gemm(tvlm_kernels *table)
+{
+    table->gemm_f32.run = gemm_f32_simd128;
+    table->gemm_f16.run = gemm_f16_simd128;
+    table->gemm_bf16.run = gemm_bf16_simd128;
+    table->gemm_q8_0.run = gemm_q8_0_simd128;
+    table->gemm_q4_0.run = gemm_q4_0_simd128;
+    table->gemm_q4_1.run = gemm_q4_1_simd128;
+    table->gemm_q5_0.run = gemm_q5_0_simd128;
+    table->gemm_q5_1.run = gemm_q5_1_simd128;
+}
+
+#endif

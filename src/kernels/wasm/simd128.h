@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ * WebAssembly SIMD, one source for two tiers: with simd128 alone a*b+c rounds twice, with relaxed
+ * SIMD once (engines that do otherwise are turned away by the loader's probe), as in the scalar
+ * tier of the same module. So a tier repeats its scalar twin bit for bit. Include it last. */
+#ifndef TVLM_KERNELS_SIMD128_H
+#define TVLM_KERNELS_SIMD128_H
+
+#include "kernels/kernels.h"
+#include "kernels/math.h"
+#include "kernels/pack.h"
+
+void tvlm_simd128_install_gemm(tvlm_kernels *table);
+void tvlm_simd128_install_rows(tvlm_kernels *table);
+void tvlm_simd128_install_attention(tvlm_kernels *table);
+void tvlm_simd128_install_dwconv(tvlm_kernels *table);
+void tvlm_simd128_install_int8(tvlm_kernels *table);
+
+#if defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+
+#define TVLM_INLINE static inline __attribute__((always_inline, unused))
+#define TVLM_UNROLL _Pragma("clang loop unroll(full)")
+
+#if defined(__wasm_relaxed_simd__)
+#define TVLM_MADD(a, b, c) wasm_f32x4_relaxed_madd(a, b, c)
+#else
+#define TVLM_MADD(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
+#endif
+
+/* The first n (<= 4) floats; lanes beyond are 0. */
+TVLM_INLINE v128_t tvlm_load4(const float *p, size_t n)
+{
+    if (n >= 4) return wasm_v128_load(p);
+    float some[4] = {0};
+    for (size_t i = 0; i < n; i++)
+        some[i] = p[i];
+    return wasm_v128_load(some);
+}
+
+TVLM_INLINE void tvlm_store4(float *p, size_t n, v128_t v)
+{
+    if (n >= 4) {
+        wasm_v128_store(p, v);
+        return;
+    }
+    float some[4];
+    wasm_v128_store(some, v);
+    for (size_t i = 0; i < n; i++)
+        p[i] = some[i];
+}
+
+/* tvlm_sum8 of the lanes 0-3 and 4-7. */
+TVLM_INLINE float tvlm_hsum8(v128_t low, v128_t high)
+{
+    float lane[8];
+    wasm_v128_store(lane, low);
+    wasm_v128_store(lane + 4, high);
+    return tvlm_sum8(lane);
+}
+
+/* 2^(t - magic) * p, as tvlm_scale2_1. */
+TVLM_INLINE v128_t tvlm_scale2_4(v128_t p, v128_t t)
+{
+    v128_t n = wasm_i32x4_sub(t, wasm_f32x4_splat(TVLM_ROUND_MAGIC)), bias = wasm_i32x4_splat(127);
+    v128_t half = wasm_i32x4_shr(n, 1), rest = wasm_i32x4_sub(n, half);
+    p = wasm_f32x4_mul(p, wasm_i32x4_shl(wasm_i32x4_add(half, bias), 23));
+    return wasm_f32x4_mul(p, wasm_i32x4_shl(wasm_i32x4_add(rest, bias), 23));
+}
+
+/* v128_t has integer operators: the algorithms want a type with those of floats.
+ * pmin(a, b) = b < a ? b : a, so that a NaN in the second place of MIN stays, as in tvlm_min1. */
+typedef float tvlm_f4 __attribute__((vector_size(16)));
+#define F            tvlm_f4
+#define FN(name)     name##_f4
+#define SET(c)       ((tvlm_f4)wasm_f32x4_splat(c))
+#define FMA(a, b, c) ((tvlm_f4)TVLM_MADD((v128_t)(a), (v128_t)(b), (v128_t)(c)))
+#define ABS(x)       ((tvlm_f4)wasm_f32x4_abs((v128_t)(x)))
+#define MIN(b, x)    ((tvlm_f4)wasm_f32x4_pmin((v128_t)(x), (v128_t)(b)))
+#define MAX(b, x)    ((tvlm_f4)wasm_f32x4_pmax((v128_t)(x), (v128_t)(b)))
+#define SCALE2(p, t) ((tvlm_f4)tvlm_scale2_4((v128_t)(p), (v128_t)(t)))
+#include "kernels/math_body.h"
+
+TVLM_INLINE v128_t tvlm_exp4(v128_t x)
+{
+    return (v128_t)tvlm_exp_f4((tvlm_f4)x);
+}
+TVLM_INLINE v128_t tvlm_silu4(v128_t x)
+{
+    return (v128_t)tvlm_silu_f4((tvlm_f4)x);
+}
+
+TVLM_INLINE v128_t tvlm_act4(tvlm_act act, v128_t x)
+{
+    switch (act) {
+    case TVLM_ACT_GELU:
+        return (v128_t)tvlm_gelu_f4((tvlm_f4)x);
+    case TVLM_ACT_RELU:
+        return wasm_f32x4_pmax(x, wasm_f32x4_splat(0.0f));
+    case TVLM_ACT_RELU6:
+        return wasm_f32x4_pmin(wasm_f32x4_pmax(x, wasm_f32x4_splat(0.0f)), wasm_f32x4_splat(6.0f));
+    case TVLM_ACT_SIGMOID:
+        return (v128_t)tvlm_sigmoid_f4((tvlm_f4)x);
+    default:
+        return x;
+    }
+}
+
+/* Four IEEE halves in the low half of each lane -> floats. */
+TVLM_INLINE v128_t tvlm_half_lanes(v128_t h)
+{
+    v128_t magnitude = wasm_v128_and(h, wasm_i32x4_splat(0x7fff));
+    v128_t sign = wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x8000)), 16);
+    /* 2^112 rebiases the exponent, subnormals included */
+    v128_t v = wasm_f32x4_mul(wasm_i32x4_shl(magnitude, 13), wasm_f32x4_splat(0x1p112f));
+    v128_t special = wasm_i32x4_gt(magnitude, wasm_i32x4_splat(0x7bff));
+    v = wasm_v128_or(v, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
+    return wasm_v128_or(v, sign);
+}
+
+TVLM_INLINE v128_t tvlm_load_half4(const void *p)
+{
+    return tvlm_half_lanes(wasm_u32x4_load16x4(p));
+}
+
+#endif
+#endif
