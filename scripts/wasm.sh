@@ -32,16 +32,16 @@ compile() {
 }
 
 # The core but for what a browser has no use for: files, the thread tests' pthreads.
-core() { find src -name '*.c' ! -name mapfile.c | sort; }
+core() { find src -name '*.c' ! -name mapfile.c ! -name clock.c | sort; }
 
 module() {
     local name=$1 out=build/wasm/$1
     shift
     local link=(--no-entry --import-memory --max-memory=4294967296 --gc-sections --strip-all
-        -z stack-size=1048576 --export=__stack_pointer)
-    [[ $name != *threads ]] || link+=(--shared-memory --export=__wasm_init_tls --export=__tls_size
+        -z stack-size=1048576 --initial-memory=4194304 --export=__stack_pointer)
+    [[ $name != *threads ]] || link+=(--shared-memory --no-check-features --export=__wasm_init_tls --export=__tls_size
         --export=__tls_align)
-    compile "$out" "$@" -DNDEBUG -Ijs/wasm -- $(core) js/wasm/glue.c js/wasm/pthread.c
+    compile "$out" "$@" -DNDEBUG -isystem js/wasm -- $(core) js/wasm/*.c
     mkdir -p js/dist
     "$ld" "${link[@]}" -L"$sysroot" "$out"/*.o -lc "$builtins" -o "js/dist/tinyvlm-$name.wasm"
 }

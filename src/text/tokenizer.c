@@ -182,7 +182,7 @@ tvlm_status tvlm_tokenizer_decode(const tvlm_tokenizer *tokenizer, const int32_t
         size_t fits = piece.len < room ? piece.len : room;
         if (fits) memcpy(text + total, piece.data, fits);
         if (!tvlm_add_size(total, piece.len, &total))
-            return tvlm_fail(err, TVLM_ERR_LIMIT, "text of more than %zu bytes", SIZE_MAX);
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "text of more than %zu bytes", (size_t)SIZE_MAX);
     }
     *n = total;
     return TVLM_OK;

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT
+// The engine's side: one model in one module, fed by the network and asked by the page. At most one
+// job runs at a time (the page sees to that); loading goes on between jobs.
+import { download, forget } from './download.js';
+import { makeMemory } from './memory.js';
+
+const STAGES = ['none', 'header', 'tower', 'bridge', 'decoder'];
+const CODES = ['ok', 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'cancelled', 'checksum', 'state'];
+const FITS = ['model', 'pad', 'crop', 'squash'];
+const ROLES = ['system', 'user', 'assistant'];
+const FINISHES = ['stop', 'length', 'context', 'callback'];
+const INFO_TEXTS = ['architecture', 'name', 'licence', 'description', 'chatTemplate', 'describePrompt'];
+const INFO_NUMBERS = ['parameters', 'fileBytes', 'weightBytes', 'vocabulary', 'context', 'imageSize', 'imageTokens', 'embedding'];
+const FEED_BYTES = 256 << 10;
+const STACK_BYTES = 256 << 10;
+
+class EngineError extends Error {
+    constructor(message, code) {
+        super(message);
+        this.code = code;
+    }
+}
+
+const utf8 = new TextEncoder();
+const fromUtf8 = new TextDecoder();
+
+/** A turn of the event loop: messages that wait are handled. */
+function turn() {
+    return new Promise((resolve) => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = () => {
+            port1.close();
+            resolve();
+        };
+        port2.postMessage(0);
+    });
+}
+
+class Engine {
+    /** module: compiled; memory: shared, or null to make one of `limit` bytes; flag: shared Int32Array or
+     *  null; host: now, openFile. */
+    constructor({ name, module, memory, limit, threads, context, flag }, post, host) {
+        memory ??= makeMemory(name, limit);
+        this.memory = memory;
+        this.threads = threads;
+        this.context = context;
+        this.flag = flag;
+        this.post = post;
+        this.host = host;
+        this.alive = null;
+        this.started = false;
+        const env = {
+            memory,
+            now: host.now,
+            text: (at, length) => this.#onText(at, length),
+            cancelled: () => this.#isCancelled(),
+        };
+        this.wasm = new WebAssembly.Instance(module, { env }).exports;
+        if (threads > 1) this.#makeStacks(threads - 1);
+    }
+
+    /** Where each helper's stack ends and its thread-local data lie. */
+    #makeStacks(count) {
+        const align = Math.max(16, this.wasm.__tls_align.value);
+        this.stacks = Array.from({ length: count }, (_, index) => {
+            const tls = this.#allocate(this.wasm.__tls_size.value + align);
+            const stack = this.#allocate(STACK_BYTES);
+            return { index, stack: (stack + STACK_BYTES) & ~15, tls: (tls + align - 1) & -align };
+        });
+    }
+
+    // ---- between JavaScript and the module ----
+
+    bytes(at, length) {
+        return new Uint8Array(this.memory.buffer, at, length);
+    }
+
+    #allocate(size) {
+        const at = this.wasm.allocate(Math.max(size, 1));
+        if (!at) throw new EngineError(`out of memory: ${size} bytes more do not fit ${this.memory.buffer.byteLength}`, 'memory');
+        return at;
+    }
+
+    #copyIn(bytes) {
+        const at = this.#allocate(bytes.length);
+        this.bytes(at, bytes.length).set(bytes);
+        return at;
+    }
+
+    /** Decoding wants bytes that are not shared. */
+    string(at, length) {
+        return fromUtf8.decode(this.bytes(at, length).slice());
+    }
+
+    #terminated(at) {
+        const all = new Uint8Array(this.memory.buffer);
+        return this.string(at, all.indexOf(0, at) - at);
+    }
+
+    fail(status) {
+        return new EngineError(this.#terminated(this.wasm.error_message()), CODES[status] ?? 'unknown');
+    }
+
+    check(status) {
+        if (status !== 0) throw this.fail(status);
+    }
+
+    count(n) {
+        if (n < 0) throw this.fail(-n);
+        return n;
+    }
+
+    #onText(at, length) {
+        this.post({ event: 'token', text: this.string(at, length) });
+        return 1;
+    }
+
+    /** Modules without shared memory ask: through shared memory if there is any beside them, else by a
+     *  blob that the page revokes, which a synchronous request notices. */
+    #isCancelled() {
+        if (this.flag) return Atomics.load(this.flag, 0);
+        if (!this.alive) return 0;
+        try {
+            const request = new XMLHttpRequest();
+            request.open('GET', this.alive, false);
+            request.send();
+            return 0;
+        } catch {
+            return 1;
+        }
+    }
+
+    // ---- loading ----
+
+    async *#source({ url, blob, bytes, cache }) {
+        if (bytes) yield { bytes, total: bytes.length, cached: false };
+        else if (blob) {
+            const reader = blob.stream().getReader();
+            for (let r; !(r = await reader.read()).done;) yield { bytes: r.value, total: blob.size, cached: false };
+        } else if (this.host.openFile && !/^https?:/.test(url)) yield* this.host.openFile(url);
+        else yield* download(url, { cache });
+    }
+
+    #feed(bytes, buffer) {
+        for (let at = 0; at < bytes.length; at += FEED_BYTES) {
+            const piece = bytes.subarray(at, at + FEED_BYTES);
+            this.bytes(buffer, piece.length).set(piece);
+            this.check(this.wasm.feed(buffer, piece.length));
+        }
+    }
+
+    #announce(progress) {
+        const stage = STAGES[this.wasm.stage()];
+        if (stage !== 'none' && !this.started) {
+            this.started = true;
+            this.check(this.wasm.start(this.threads, this.context));
+            this.post({ event: 'info', info: this.info(), cancelAddress: this.wasm.cancel_flag() });
+        }
+        this.post({ event: 'progress', progress: { ...progress, stage } });
+    }
+
+    async load(from) {
+        const progress = { loaded: 0, total: 0, cached: 0 };
+        const started = this.host.now();
+        let fresh = started;
+        this.check(this.wasm.open(from.memory));
+        const buffer = this.#allocate(FEED_BYTES);
+        try {
+            for await (const { bytes, total, cached } of this.#source(from)) {
+                this.#feed(bytes, buffer);
+                progress.loaded += bytes.length;
+                progress.total = total;
+                if (cached) progress.cached += bytes.length;
+                this.#announce(progress);
+                if (this.host.now() - fresh > 8) {
+                    await turn();
+                    fresh = this.host.now();
+                }
+            }
+            this.check(this.wasm.finish());
+            progress.total ||= progress.loaded;
+            this.#announce(progress);
+        } catch (error) {
+            const damaged = ['format', 'checksum', 'unsupported'].includes(error.code);
+            if (damaged && from.url && progress.cached) await forget(from.url);
+            throw error;
+        } finally {
+            this.wasm.release(buffer);
+        }
+    }
+
+    info() {
+        const info = {};
+        INFO_TEXTS.forEach((key, i) => { info[key] = this.#terminated(this.wasm.info_text(i)); });
+        INFO_NUMBERS.forEach((key, i) => { info[key] = this.wasm.info_number(i); });
+        return info;
+    }
+
+    plan() {
+        const at = this.#allocate(40);
+        try {
+            this.check(this.wasm.memory_plan(this.threads, this.context, at));
+            const [model, engine, session, image, total] = new Float64Array(this.memory.buffer.slice(at, at + 40));
+            return { model, engine, session, image, total };
+        } finally {
+            this.wasm.release(at);
+        }
+    }
+
+    // ---- jobs ----
+
+    #withBytes(bytes, use) {
+        const at = this.#copyIn(bytes);
+        try {
+            return use(at);
+        } finally {
+            this.wasm.release(at);
+        }
+    }
+
+    memoryNow() {
+        return { module: this.memory.buffer.byteLength, ...this.plan() };
+    }
+
+    tokenize({ text, special }) {
+        const bytes = utf8.encode(text);
+        const n = this.#withBytes(bytes, (at) => this.count(this.wasm.tokenize(at, bytes.length, special ? 1 : 0)));
+        return new Int32Array(this.memory.buffer, this.wasm.output(), n).slice();
+    }
+
+    detokenize({ ids, skipSpecial }) {
+        const n = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
+            this.count(this.wasm.detokenize(at, ids.length, skipSpecial ? 1 : 0)));
+        return this.string(this.wasm.output(), n);
+    }
+
+    preprocess({ pixels, fit }) {
+        this.#withBytes(pixels.data, (at) => this.check(
+            this.wasm.preprocess(at, pixels.width, pixels.height, pixels.channels, FITS.indexOf(fit))));
+        const size = this.wasm.info_number(5);
+        return { size, data: new Float32Array(this.memory.buffer, this.wasm.output(), size * size * 3).slice() };
+    }
+
+    encode({ pixels, fit }) {
+        const image = this.#withBytes(pixels.data, (at) =>
+            this.wasm.encode(at, pixels.width, pixels.height, pixels.channels, FITS.indexOf(fit)));
+        if (!image) throw this.fail(this.wasm.error_code());
+        const [preprocess, tower, bridge] = [0, 1, 2].map((i) => this.wasm.image_timing(image, i));
+        return { image, timings: { preprocess, tower, bridge } };
+    }
+
+    imageTokens({ image }) {
+        const n = this.wasm.info_number(6) * this.wasm.info_number(7);
+        return new Float32Array(this.memory.buffer, this.wasm.image_tokens(image), n).slice();
+    }
+
+    drop({ image }) {
+        this.wasm.drop_image(image);
+    }
+
+    #addMessage({ role, content }, image) {
+        const bytes = utf8.encode(content);
+        this.check(this.wasm.chat_add(ROLES.indexOf(role), this.#copyIn(bytes), bytes.length, image));
+    }
+
+    generate({ messages, image, options }) {
+        this.wasm.chat_clear();
+        try {
+            const first = messages.findIndex((m) => m.role === 'user');
+            messages.forEach((m, i) => this.#addMessage(m, i === first ? image : 0));
+            for (const stop of options.stop) this.check(this.wasm.stop_add(this.#copyIn(utf8.encode(`${stop}\0`))));
+            this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.temperature, options.topK,
+                options.topP, options.minP, options.repeatPenalty, options.seed));
+        } finally {
+            this.wasm.chat_clear();
+        }
+        const [n, finish, prefill, firstToken, decode] = [0, 1, 2, 3, 4].map((i) => this.wasm.result_number(i));
+        const ids = new Int32Array(this.memory.buffer, this.wasm.result_ids(), n).slice();
+        return { ids, finish: FINISHES[finish], timings: { prefill, firstToken, decode } };
+    }
+
+    forward({ ids, image }) {
+        const rows = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
+            this.count(this.wasm.forward(at, ids.length, image)));
+        const vocabulary = this.wasm.info_number(3);
+        const logits = new Float32Array(this.memory.buffer, this.wasm.output(), rows * vocabulary).slice();
+        return { logits, rows, vocabulary };
+    }
+
+    run({ op, args, alive }) {
+        this.alive = alive;
+        this.wasm.cancel_reset();
+        if (this.flag) Atomics.store(this.flag, 0, 0);
+        return this[op](args);
+    }
+}
+
+const JOBS = ['memoryNow', 'tokenize', 'detokenize', 'preprocess', 'encode', 'imageTokens', 'drop', 'generate', 'forward'];
+
+function plainError(error) {
+    return { message: String(error?.message ?? error), code: error?.code ?? (error instanceof RangeError ? 'memory' : 'state') };
+}
+
+function transferables(result) {
+    return Object.values(result ?? {}).concat(result).flatMap((v) => (ArrayBuffer.isView(v) ? [v.buffer] : []));
+}
+
+/** Answers the messages of a page. host: { now, openFile? } */
+export function serve(port, host) {
+    let engine;
+    const handlers = {
+        init(message) {
+            engine = new Engine(message, (m) => port.postMessage(m), host);
+            return { stacks: engine.stacks ?? [] };
+        },
+        async load(message) {
+            await engine.load(message);
+        },
+        job(message) {
+            if (!JOBS.includes(message.op)) throw new EngineError(`no job ${message.op}`, 'argument');
+            return engine.run(message);
+        },
+    };
+    port.onmessage = async ({ data }) => {
+        try {
+            const result = await handlers[data.kind](data);
+            port.postMessage({ id: data.id, result }, transferables(result));
+        } catch (error) {
+            port.postMessage({ id: data.id, error: plainError(error) });
+        }
+    };
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+// tinyvlm for pages and node. The engine runs in a worker; this side queues the calls, turns pictures
+// into pixels and passes on what arrives. See tinyvlm.d.ts for the contract.
+import { platform } from './platform.js';
+import { toPixels, fromBase64 } from './images.js';
+import { isThreaded, makeMemory } from './memory.js';
+import { chooseModule, setFolder } from './modules.js';
+
+const STAGES = ['none', 'header', 'tower', 'bridge', 'decoder'];
+const MOST_THREADS = 8;
+const FOUR_GIB = 2 ** 32;
+
+export class TinyVLMError extends Error {
+    constructor(message, code, options) {
+        super(message, options);
+        this.name = 'TinyVLMError';
+        this.code = code;
+    }
+}
+
+function abortReason(signal) {
+    return signal.reason ?? new DOMException('The operation was aborted.', 'AbortError');
+}
+
+function deferred() {
+    const d = {};
+    d.promise = new Promise((resolve, reject) => Object.assign(d, { resolve, reject }));
+    d.promise.catch(() => {}); // who waits hears of it
+    return d;
+}
+
+/** A promise that the signal can end; what it stands for goes on. */
+function orAbort(promise, signal) {
+    if (!signal) return promise;
+    if (signal.aborted) return Promise.reject(abortReason(signal));
+    return new Promise((resolve, reject) => {
+        const stop = () => reject(abortReason(signal));
+        signal.addEventListener('abort', stop, { once: true });
+        promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+    });
+}
+
+/** The worker, its helpers and the calls on their way. */
+class Connection {
+    constructor() {
+        this.calls = new Map();
+        this.nextId = 1;
+        this.queue = Promise.resolve();
+        this.workers = [];
+        this.onEvent = () => {};
+        this.dead = null;
+    }
+
+    async open({ threads, context, memory, module: wanted }) {
+        const { name, module } = await chooseModule(threads, wanted);
+        this.module = name;
+        this.threads = isThreaded(name) ? threads : 1;
+        const shared = isThreaded(name);
+        try {
+            this.memory = shared ? makeMemory(name, memory) : null;
+        } catch (cause) {
+            throw new TinyVLMError('this system grants no memory for the module', 'memory', { cause });
+        }
+        this.flag = !shared && platform.canShare() ? new Int32Array(new SharedArrayBuffer(4)) : null;
+        if (this.dead) throw this.dead;
+        this.worker = this.#start('worker.js');
+        this.worker.onmessage = ({ data }) => this.#receive(data);
+        const { stacks } = await this.send('init', {
+            name, module, memory: this.memory, limit: memory, threads: this.threads, context, flag: this.flag,
+        });
+        for (const place of stacks) this.#start('helper.js').postMessage({ module, memory: this.memory, ...place });
+    }
+
+    #start(file) {
+        const worker = platform.startWorker(file);
+        worker.onerror = (event) => {
+            event.preventDefault?.();
+            this.close(new TinyVLMError(`the engine's worker failed: ${event.message ?? 'it could not be started'}`, 'state'));
+        };
+        this.workers.push(worker);
+        return worker;
+    }
+
+    #receive(data) {
+        if (data.event) {
+            this.onEvent(data);
+            return;
+        }
+        const call = this.calls.get(data.id);
+        this.calls.delete(data.id);
+        if (data.error) call?.reject(new TinyVLMError(data.error.message, data.error.code));
+        else call?.resolve(data.result);
+    }
+
+    send(kind, message = {}, transfer = []) {
+        if (this.dead) return Promise.reject(this.dead);
+        const id = this.nextId++;
+        const call = deferred();
+        this.calls.set(id, call);
+        this.worker.postMessage({ ...message, kind, id }, transfer);
+        return call.promise;
+    }
+
+    /** One job after the other; a signal stops the one that runs or takes it out of the queue. */
+    job(op, args, { signal, transfer, onText, onLate } = {}) {
+        const before = this.queue;
+        const done = (async () => {
+            await before;
+            signal?.throwIfAborted();
+            return this.#run(op, args, signal, transfer, onText);
+        })();
+        this.queue = done.then((result) => { if (signal?.aborted) onLate?.(result); }, () => {});
+        return orAbort(done, signal);
+    }
+
+    async #run(op, args, signal, transfer, onText) {
+        const viaBlob = signal && !this.flag && !isThreaded(this.module);
+        const alive = viaBlob ? URL.createObjectURL(new Blob(['1'])) : null;
+        const stop = () => {
+            if (alive) URL.revokeObjectURL(alive);
+            else if (this.flag) Atomics.store(this.flag, 0, 1);
+            else Atomics.store(new Uint8Array(this.memory.buffer), this.cancelAddress, 1);
+        };
+        signal?.addEventListener('abort', stop, { once: true });
+        this.onText = onText;
+        try {
+            return await this.send('job', { op, args, alive }, transfer);
+        } finally {
+            this.onText = null;
+            signal?.removeEventListener('abort', stop);
+            if (alive) URL.revokeObjectURL(alive);
+        }
+    }
+
+    close(reason) {
+        if (this.dead) return;
+        this.dead = reason;
+        for (const worker of this.workers) worker.terminate();
+        for (const call of this.calls.values()) call.reject(reason);
+        this.calls.clear();
+        this.memory = null;
+    }
+}
+
+export class EncodedImage {
+    #model;
+    #handle;
+
+    /** @internal */
+    constructor(model, handle, timings) {
+        this.#model = model;
+        this.#handle = handle;
+        this.timings = timings;
+    }
+
+    /** @internal */
+    handleFor(model) {
+        if (this.#model !== model) throw new TinyVLMError('the picture was encoded by another model', 'argument');
+        if (!this.#handle) throw new TinyVLMError('the picture was disposed of', 'argument');
+        return this.#handle;
+    }
+
+    async dispose() {
+        const image = this.#handle;
+        this.#handle = 0;
+        if (image) await this.#model.dropImage(image);
+    }
+}
+
+export class Tokenizer {
+    #model;
+
+    constructor(model) {
+        this.#model = model;
+    }
+
+    encode(text, { special = true } = {}) {
+        return this.#model.job('header', 'tokenize', { text: String(text), special });
+    }
+
+    decode(ids, { skipSpecial = false } = {}) {
+        return this.#model.job('header', 'detokenize', { ids: Int32Array.from(ids), skipSpecial });
+    }
+}
+
+export class ImageProcessor {
+    #model;
+
+    constructor(model) {
+        this.#model = model;
+    }
+
+    async preprocess(image, { fit = 'model' } = {}) {
+        const pixels = await toPixels(image);
+        return this.#model.job('header', 'preprocess', { pixels, fit }, { transfer: [pixels.data.buffer] });
+    }
+}
+
+function asMessages(prompt, system) {
+    const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : [...prompt];
+    if (system) messages.unshift({ role: 'system', content: system });
+    const known = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role) && typeof m.content === 'string');
+    if (!known || !messages.some((m) => m.role === 'user'))
+        throw new TypeError('a prompt is a string or messages { role, content }, one at least by the user');
+    return messages;
+}
+
+const DEFAULTS = {
+    maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false,
+};
+
+function sampling(options) {
+    const out = {};
+    for (const [key, value] of Object.entries(DEFAULTS)) {
+        out[key] = options[key] ?? value;
+        if (typeof value === 'number' && !Number.isFinite(out[key]))
+            throw new TypeError(`${key}: ${out[key]} is no number`);
+    }
+    if (!Number.isInteger(out.maxTokens) || out.maxTokens < 1) throw new TypeError(`maxTokens: ${out.maxTokens}`);
+    return out;
+}
+
+function sourceOf(from) {
+    if (from instanceof ArrayBuffer) return { bytes: new Uint8Array(from) };
+    if (ArrayBuffer.isView(from)) return { bytes: new Uint8Array(from.buffer, from.byteOffset, from.byteLength) };
+    if (typeof Blob !== 'undefined' && from instanceof Blob) return { blob: from };
+    if (typeof from === 'string' || from instanceof URL) return { url: platform.absoluteUrl(from) };
+    throw new TypeError('a model is a URL, a Blob or bytes');
+}
+
+export class FastVLM {
+    #connection = new Connection();
+    #info = deferred();
+    #reached = new Map(STAGES.map((stage) => [stage, deferred()]));
+    #ready;
+
+    static open(from, options = {}) {
+        return new FastVLM(from, options);
+    }
+
+    static load(from, options = {}) {
+        return new FastVLM(from, options).ready;
+    }
+
+    /** @internal */
+    constructor(from, options) {
+        const source = sourceOf(from);
+        this.progress = { loaded: 0, total: 0, cached: 0, stage: 'none' };
+        this.tokenizer = new Tokenizer(this);
+        this.processor = new ImageProcessor(this);
+        this.#connection.onEvent = (event) => this.#onEvent(event, options.onProgress);
+        this.#ready = orAbort(this.#load(source, options), options.signal).then(() => this, (error) => {
+            this.#close(error);
+            throw error;
+        });
+        this.#ready.catch(() => {});
+    }
+
+    get ready() {
+        return this.#ready;
+    }
+
+    async #load(source, options) {
+        options.signal?.throwIfAborted();
+        const threads = Math.max(1, Math.min(options.threads ?? platform.threads(), options.threads ? 64 : MOST_THREADS));
+        const memory = Math.min(FOUR_GIB, options.memory ?? FOUR_GIB);
+        const context = options.context ?? 4096;
+        await this.#connection.open({ threads, context, memory, module: options.module });
+        await this.#connection.send('load', { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: options.cache ?? true });
+    }
+
+    #onEvent(event, onProgress) {
+        if (event.event === 'token') this.#connection.onText?.(event.text);
+        if (event.event === 'info') {
+            this.#connection.cancelAddress = event.cancelAddress;
+            this.#info.resolve({ ...event.info, module: this.#connection.module, threads: this.#connection.threads });
+        }
+        if (event.event === 'progress') {
+            this.progress = event.progress;
+            for (let i = 1; i <= STAGES.indexOf(event.progress.stage); i++) this.#reached.get(STAGES[i]).resolve();
+            onProgress?.(event.progress);
+        }
+    }
+
+    #close(reason) {
+        const error = reason ?? new TinyVLMError('the model was disposed of', 'state');
+        this.#connection.close(error);
+        this.#info.reject(error);
+        for (const stage of this.#reached.values()) stage.reject(error);
+    }
+
+    /** @internal Waits for the stage, then for its turn. */
+    async job(stage, op, args, options = {}) {
+        await orAbort(this.#reached.get(stage).promise, options.signal);
+        return this.#connection.job(op, args, options);
+    }
+
+    /** @internal */
+    async dropImage(image) {
+        if (!this.#connection.dead) await this.#connection.job('drop', { image }).catch(() => {});
+    }
+
+    info() {
+        return this.#info.promise;
+    }
+
+    memory() {
+        return this.job('header', 'memoryNow', {});
+    }
+
+    async encodeImage(image, { fit = 'model', signal } = {}) {
+        signal?.throwIfAborted();
+        const pixels = await toPixels(image);
+        const info = await orAbort(this.#info.promise, signal);
+        if (!info.imageSize) throw new TinyVLMError('this model reads text only', 'unsupported');
+        const stage = info.architecture === 'fastvlm' ? 'bridge' : 'decoder';
+        const encoding = this.job(stage, 'encode', { pixels, fit }, {
+            signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image),
+        });
+        const { image: handle, timings } = await encoding;
+        return new EncodedImage(this, handle, timings);
+    }
+
+    async generate(image, prompt, options = {}) {
+        const { signal, onToken, fit } = options;
+        const chosen = sampling(options);
+        const own = image !== null && !(image instanceof EncodedImage);
+        const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
+        try {
+            const messages = asMessages(prompt ?? (await this.info()).describePrompt, options.system);
+            const pieces = [];
+            const onText = (text) => {
+                pieces.push(text);
+                onToken?.(text);
+            };
+            const result = await this.job('decoder', 'generate',
+                { messages, image: encoded?.handleFor(this) ?? 0, options: chosen }, { signal, onText });
+            const seen = own ? encoded.timings : { preprocess: 0, tower: 0, bridge: 0 };
+            return { ...result, text: pieces.join(''), timings: { ...seen, ...result.timings } };
+        } finally {
+            if (own) encoded.dispose();
+        }
+    }
+
+    async infer(image, prompt, options) {
+        return (await this.generate(image, prompt, options)).text;
+    }
+
+    async *stream(image, prompt, options = {}) {
+        const pieces = [];
+        const control = new AbortController();
+        const signal = control.signal;
+        const stop = () => control.abort(options.signal.reason);
+        options.signal?.addEventListener('abort', stop, { once: true });
+        if (options.signal?.aborted) stop();
+        let wake = deferred();
+        let end = null;
+        const onToken = (text) => {
+            pieces.push(text);
+            options.onToken?.(text);
+            wake.resolve();
+        };
+        this.generate(image, prompt, { ...options, signal, onToken }).then(
+            () => { end = {}; }, (error) => { end = { error }; }).finally(() => wake.resolve());
+        try {
+            for (;;) {
+                while (pieces.length) yield pieces.shift();
+                if (end?.error) throw end.error;
+                if (end) return;
+                await wake.promise;
+                wake = deferred();
+            }
+        } finally {
+            options.signal?.removeEventListener('abort', stop);
+            control.abort(); // who leaves the loop wants no more
+        }
+    }
+
+    async forward(image, ids, { signal, fit } = {}) {
+        const own = image !== null && !(image instanceof EncodedImage);
+        const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
+        try {
+            const args = { ids: Int32Array.from(ids), image: encoded?.handleFor(this) ?? 0 };
+            return await this.job('decoder', 'forward', args, { signal });
+        } finally {
+            if (own) encoded.dispose();
+        }
+    }
+
+    async dispose() {
+        this.#close();
+    }
+}
+
+let defaultModelUrl = null;
+let defaultModel = null;
+
+export default async function init({ wasmUrl, modelUrl } = {}) {
+    if (wasmUrl) setFolder(wasmUrl);
+    if (modelUrl) {
+        defaultModelUrl = modelUrl;
+        defaultModel = null;
+    }
+    const { name } = await chooseModule(platform.canShare() ? platform.threads() : 1);
+    return { module: name };
+}
+
+export async function process_image(image, prompt, options) {
+    if (!defaultModelUrl) throw new TinyVLMError('process_image needs init({ modelUrl })', 'argument');
+    defaultModel ??= FastVLM.load(defaultModelUrl);
+    defaultModel.catch(() => { defaultModel = null; }); // the next call tries again
+    return (await defaultModel).infer(image, prompt, options);
+}
+
+if (typeof window !== 'undefined')
+    window.processImage = (base64, prompt) => process_image(fromBase64(base64), prompt);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// The same API in node: worker threads, files, and `sharp` for pictures in files where it is installed.
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+
+import { platform } from './platform.js';
+
+/** A worker thread with the manners of a page's worker. */
+class NodeWorker {
+    #worker;
+
+    constructor(file) {
+        this.#worker = new Worker(new URL(file, import.meta.url));
+        this.#worker.unref(); // waiting for calls does not keep a program alive; calls do, see below
+        this.#worker.on('message', (data) => {
+            if (!data.event && --this.pending === 0) this.#worker.unref();
+            this.onmessage?.({ data });
+        });
+        this.#worker.on('error', (error) => this.onerror?.(error));
+        this.pending = 0;
+    }
+
+    postMessage(message, transfer) {
+        if (message.kind && this.pending++ === 0) this.#worker.ref();
+        this.#worker.postMessage(message, transfer);
+    }
+
+    terminate() {
+        return this.#worker.terminate();
+    }
+}
+
+async function sharp() {
+    try {
+        return (await import('sharp')).default;
+    } catch (cause) {
+        throw new TypeError("decoding picture files in node needs the package 'sharp' (npm i sharp); "
+            + 'or give { data, width, height } with raw pixels', { cause });
+    }
+}
+
+Object.assign(platform, {
+    startWorker: (file) => new NodeWorker(`./node-${file}`),
+    compile: async (url) => WebAssembly.compile(url.protocol === 'file:' ? await readFile(url)
+        : await (await fetch(url)).arrayBuffer()),
+    canShare: () => true,
+    threads: () => availableParallelism(),
+    absoluteUrl(url) {
+        const text = String(url);
+        return /^[a-z][a-z0-9+.-]+:/i.test(text) ? text : pathToFileURL(text).href;
+    },
+    draw() {
+        throw new TypeError('there is nothing to draw in node');
+    },
+    async decode(blob) {
+        const decoder = (await sharp())(Buffer.from(await blob.arrayBuffer()));
+        const { data, info } = await decoder.rotate().removeAlpha().raw().toBuffer({ resolveWithObject: true });
+        return { data, width: info.width, height: info.height, channels: info.channels };
+    },
+    async fetchPicture(url) {
+        if (url.startsWith('file:')) return new Blob([await readFile(fileURLToPath(url))]);
+        return null;
+    },
+});
+
+export * from './index.js';
+export { default } from './index.js';

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// tinyvlm: vision-language models in the browser and in node, on the CPU, in WebAssembly.
+
+/** Anything with pixels. Raw pixels are RGB, RGBA or grey by `channels` (default: by data's length).
+ *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`. */
+export type ImageSource =
+    | ImageData | HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas
+    | ImageBitmap | VideoFrame | Blob | URL | string
+    | { data: Uint8Array | Uint8ClampedArray; width: number; height: number; channels?: 1 | 3 | 4 };
+
+/** How a picture becomes the model's square. Default: as the model was trained. */
+export type Fit = 'model' | 'pad' | 'crop' | 'squash';
+
+/** What has arrived: 'header' tokenizer and info; 'bridge' pictures of FastVLM can be encoded;
+ *  'decoder' everything. */
+export type Stage = 'none' | 'header' | 'tower' | 'bridge' | 'decoder';
+
+/** A module of `dist/`, best last: the first is used everywhere, threads need an isolated page. */
+export type ModuleName = 'scalar' | 'simd128' | 'simd128-threads' | 'relaxed' | 'relaxed-threads';
+
+export interface Progress {
+    loaded: number;
+    /** Bytes of the file, 0 while unknown. */
+    total: number;
+    stage: Stage;
+    /** Bytes that came from the cache rather than the network. */
+    cached: number;
+}
+
+export interface InitOptions {
+    /** Folder of the .wasm files; default: beside this module, in `dist/` or in the package. */
+    wasmUrl?: string | URL;
+    /** The model that `process_image` and `window.processImage` use. */
+    modelUrl?: string | URL;
+}
+
+export interface LoadOptions {
+    onProgress?: (progress: Progress) => void;
+    signal?: AbortSignal;
+    /** Default: navigator.hardwareConcurrency, at most 8; 1 where the page is not isolated. */
+    threads?: number;
+    /** Keep the file in the browser's cache and read it from there (default true). */
+    cache?: boolean;
+    /** Largest memory of the module in bytes, default 4 GiB; what does not fit is an error. */
+    memory?: number;
+    /** Positions of the context; default: the model's, at most 4096. */
+    context?: number;
+    /** Default: the best that the browser runs and computes rightly. */
+    module?: ModuleName;
+}
+
+export interface GenerateOptions {
+    onToken?: (text: string) => void;
+    signal?: AbortSignal;
+    /** Default 256. */
+    maxTokens?: number;
+    /** Default 0: greedy. */
+    temperature?: number;
+    topK?: number;
+    topP?: number;
+    minP?: number;
+    repeatPenalty?: number;
+    seed?: number;
+    stop?: string[];
+    system?: string;
+    fit?: Fit;
+    ignoreEos?: boolean;
+}
+
+export interface Message {
+    role: 'system' | 'user' | 'assistant';
+    content: string;
+}
+
+export interface Timings {
+    preprocess: number;
+    tower: number;
+    bridge: number;
+    prefill: number;
+    firstToken: number;
+    decode: number;
+}
+
+export interface Result {
+    text: string;
+    ids: Int32Array;
+    finish: 'stop' | 'length' | 'context' | 'callback';
+    /** Milliseconds; those of the picture are 0 where it was encoded before. */
+    timings: Timings;
+}
+
+export interface ModelInfo {
+    architecture: string;
+    name: string;
+    licence: string;
+    description: string;
+    chatTemplate: string;
+    describePrompt: string;
+    parameters: number;
+    fileBytes: number;
+    weightBytes: number;
+    vocabulary: number;
+    context: number;
+    /** Pixels a side, 0 for text models. */
+    imageSize: number;
+    imageTokens: number;
+    embedding: number;
+    module: ModuleName;
+    threads: number;
+}
+
+export interface Memory {
+    /** What the module's memory takes now; it shrinks only by dispose(). */
+    module: number;
+    /** The engine's exact plan. */
+    model: number;
+    engine: number;
+    session: number;
+    image: number;
+    total: number;
+}
+
+/** `code`: 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'checksum', 'state'.
+ *  What a signal stops rejects with its reason (by default a DOMException 'AbortError'). */
+export class TinyVLMError extends Error {
+    readonly code: string;
+}
+
+/** A picture's visual tokens, to ask many questions about. */
+export class EncodedImage {
+    readonly timings: Pick<Timings, 'preprocess' | 'tower' | 'bridge'>;
+    dispose(): Promise<void>;
+}
+
+export class Tokenizer {
+    encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
+    decode(ids: ArrayLike<number>, options?: { skipSpecial?: boolean }): Promise<string>;
+}
+
+export class ImageProcessor {
+    /** The model's input, [size][size][3] float32. */
+    preprocess(image: ImageSource, options?: { fit?: Fit }): Promise<{ data: Float32Array; size: number }>;
+}
+
+export class FastVLM {
+    /** Resolves when everything is there. */
+    static load(url: string | URL | Blob | ArrayBuffer | Uint8Array, options?: LoadOptions): Promise<FastVLM>;
+    /** Returns at once: each call waits for the stages that it needs. */
+    static open(url: string | URL | Blob | ArrayBuffer | Uint8Array, options?: LoadOptions): FastVLM;
+    /** Settles when everything is there. */
+    readonly ready: Promise<FastVLM>;
+    readonly tokenizer: Tokenizer;
+    readonly processor: ImageProcessor;
+    /** The last progress. */
+    readonly progress: Progress;
+    info(): Promise<ModelInfo>;
+    memory(): Promise<Memory>;
+    /** Calls are queued and run one after the other. prompt: a question or a conversation, whose
+     *  first user message gets the picture; default: the model's question of `describe`. image null: text alone. */
+    infer(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): Promise<string>;
+    /** infer with ids and timings. */
+    generate(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): Promise<Result>;
+    stream(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): AsyncIterable<string>;
+    encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
+    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for the picture. */
+    forward(image: ImageSource | EncodedImage | null, ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
+    /** Stops what runs and gives back all memory. */
+    dispose(): Promise<void>;
+}
+
+/** Optional: sets where the modules lie. Resolves when the best module is known. */
+export default function init(options?: InitOptions): Promise<{ module: ModuleName }>;
+
+/** One answer with the default model (InitOptions.modelUrl), loaded at the first call. In pages also
+ *  `window.processImage(base64, prompt)`, which takes a picture file as base64, with or without "data:". */
+export function process_image(image: ImageSource, prompt?: string, options?: GenerateOptions): Promise<string>;

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT
+ * The module's exports: one model, engine and session, driven by one worker (js/src/worker.js).
+ * Functions that return int give a tvlm_status, or a count, negative for -status; the message of
+ * the last failure is at error_message. Results that are arrays lie at output() until the next
+ * call that makes one. */
+#include "host.h"
+
+#include "base/base.h"
+#include "cpu/cpu.h"
+#include "kernels/kernels.h"
+#include "tinyvlm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    tvlm_error error;
+    tvlm_loader *loader;
+    tvlm_model *model;
+    tvlm_engine *engine;
+    tvlm_session *session;
+    tvlm_cancel *cancel;
+    tvlm_model_info info;
+    tvlm_message *messages;
+    size_t n_messages;
+    const char **stops;
+    size_t n_stops;
+    tvlm_result result;
+    void *output;
+} h;
+
+double tvlm_now_ms(void)
+{
+    return host_now();
+}
+
+EXPORT(error_message) const char *error_message(void);
+const char *error_message(void)
+{
+    return h.error.message;
+}
+
+EXPORT(allocate) void *allocate(size_t size);
+void *allocate(size_t size)
+{
+    return malloc(size);
+}
+
+EXPORT(release) void release(void *block);
+void release(void *block)
+{
+    free(block);
+}
+
+EXPORT(output) void *output(void);
+void *output(void)
+{
+    return h.output;
+}
+
+static int new_output(size_t count, size_t size)
+{
+    size_t bytes;
+    free(h.output);
+    h.output = tvlm_mul_size(count, size, &bytes) ? malloc(bytes ? bytes : 1) : NULL;
+    return h.output ? TVLM_OK
+                    : (int)tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for a result");
+}
+
+/* ---- is this module right here? ---- */
+
+/* Relaxed SIMD leaves room: the kernels need a fused multiply-add and an exact dot product. */
+EXPORT(probe) int probe(void);
+int probe(void)
+{
+    tvlm_kernels best, scalar;
+    float x[40], y[2][24];
+    float w[24 * 40];
+    tvlm_kernels_select(&best, tvlm_cpu_detect());
+    tvlm_kernels_select(&scalar, 0);
+    for (int i = 0; i < 40; i++)
+        x[i] = 1.0f + 0x1p-12f * (float)(i * 37 % 101);
+    for (int i = 0; i < 24 * 40; i++)
+        w[i] = (i & 1 ? -1.0f : 1.0f) * (1.0f + 0x1p-12f * (float)(i * 53 % 97));
+    tvlm_gemm_args args = {
+        .x = x, .ldx = 40, .w = w, .ldy = 24, .scale = 1, .n = 16, .k = 40};
+    args.y = y[0];
+    best.gemm_f32.run(&args, 0, 1, 0, 16);
+    args.y = y[1];
+    scalar.gemm_f32.run(&args, 0, 1, 0, 16);
+    if (memcmp(y[0], y[1], 16 * sizeof(float)) != 0) return 0;
+    uint8_t a[16], got[2][16];
+    int8_t b[16 * 16];
+    int32_t wsum[16] = {0};
+    float mult[16], beta[16];
+    for (int i = 0; i < 16; i++) {
+        a[i] = i & 2 ? 127 : 126;
+        mult[i] = 0x1p-15f;
+        beta[i] = 64;
+    }
+    for (int i = 0; i < 256; i++)
+        b[i] = (int8_t)(i % 7 < 4 ? -128 : 127);
+    tvlm_qgemm_args q = {.x = a,
+                         .ldx = 16,
+                         .w = b,
+                         .wsum = wsum,
+                         .mult = mult,
+                         .beta = beta,
+                         .ldy = 16,
+                         .hi = 127,
+                         .n = 16,
+                         .k = 16};
+    q.y = got[0];
+    best.qgemm(&q, 0, 1, 0, 16);
+    q.y = got[1];
+    scalar.qgemm(&q, 0, 1, 0, 16);
+    return memcmp(got[0], got[1], 16) == 0;
+}
+
+/* ---- loading ---- */
+
+#if !defined(__wasm_atomics__)
+/* Asking costs a round trip to the browser: a few dozen times a second is soon enough. */
+static bool poll(void *user)
+{
+    static double next;
+    (void)user;
+    double now = host_now();
+    if (now < next) return false;
+    bool cancelled = host_cancelled() != 0;
+    next = host_now() + 20;
+    return cancelled;
+}
+#endif
+
+EXPORT(open) int open_model(double max_memory);
+int open_model(double max_memory)
+{
+    tvlm_model_params params;
+    tvlm_model_params_init(&params);
+    params.max_memory = (size_t)max_memory;
+    h.cancel = tvlm_cancel_new();
+    if (!h.cancel) return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory");
+#if !defined(__wasm_atomics__)
+    tvlm_cancel_set_poll(h.cancel, poll, NULL);
+#endif
+    return (int)tvlm_loader_new(&params, &h.loader, &h.error);
+}
+
+EXPORT(feed) int feed(const void *data, size_t size);
+int feed(const void *data, size_t size)
+{
+    tvlm_status status = tvlm_loader_feed(h.loader, data, size, &h.error);
+    if (!status && !h.model && (h.model = tvlm_loader_model(h.loader)))
+        tvlm_model_get_info(h.model, &h.info);
+    return (int)status;
+}
+
+EXPORT(finish) int finish(void);
+int finish(void)
+{
+    tvlm_model *model;
+    tvlm_status status = tvlm_loader_finish(h.loader, &model, &h.error);
+    if (!status) h.loader = NULL;
+    return (int)status;
+}
+
+EXPORT(stage) int stage(void);
+int stage(void)
+{
+    return h.model ? (int)tvlm_model_stage(h.model) : 0;
+}
+
+static void params_of(unsigned threads, unsigned context, tvlm_engine_params *engine,
+                      tvlm_session_params *session)
+{
+    tvlm_engine_params_init(engine);
+    engine->n_threads = threads;
+    engine->max_batch_rows = 64; /* scratch is memory, and a page has one conversation */
+    tvlm_session_params_init(session);
+    session->n_ctx = context < h.info.n_ctx_train ? context : h.info.n_ctx_train;
+}
+
+/* Engine and session, from the header stage on. */
+EXPORT(start) int start(unsigned threads, unsigned context);
+int start(unsigned threads, unsigned context)
+{
+    tvlm_engine_params engine;
+    tvlm_session_params session;
+    params_of(threads, context, &engine, &session);
+    TVLM_TRY(tvlm_engine_new(h.model, &engine, &h.engine, &h.error));
+    return (int)tvlm_session_new(h.model, &session, &h.session, &h.error);
+}
+
+/* out: model, engine, session, image, total bytes. */
+EXPORT(memory_plan) int memory_plan(unsigned threads, unsigned context, double *out);
+int memory_plan(unsigned threads, unsigned context, double *out)
+{
+    tvlm_engine_params engine;
+    tvlm_session_params session;
+    tvlm_memory m;
+    params_of(threads, context, &engine, &session);
+    TVLM_TRY(tvlm_memory_estimate(h.model, &engine, &session, &m, &h.error));
+    out[0] = (double)m.model_bytes;
+    out[1] = (double)m.engine_bytes;
+    out[2] = (double)m.session_bytes;
+    out[3] = (double)m.image_bytes;
+    out[4] = (double)m.total_bytes;
+    return TVLM_OK;
+}
+
+EXPORT(info_text) const char *info_text(int which);
+const char *info_text(int which)
+{
+    const char *const all[] = {h.info.architecture, h.info.name,          h.info.licence,
+                               h.info.description,  h.info.chat_template, h.info.describe_prompt};
+    return all[which];
+}
+
+EXPORT(info_number) double info_number(int which);
+double info_number(int which)
+{
+    const double all[] = {(double)h.info.n_parameters, (double)h.info.file_bytes,
+                          (double)h.info.weight_bytes, h.info.n_vocab,
+                          h.info.n_ctx_train,          h.info.image_size,
+                          h.info.n_image_tokens,       h.info.n_embd};
+    return all[which];
+}
+
+/* ---- text ---- */
+
+EXPORT(tokenize) int tokenize(const char *text, size_t len, int special);
+int tokenize(const char *text, size_t len, int special)
+{
+    size_t n;
+    tvlm_status status =
+        tvlm_tokenize(h.model, text, len, special != 0, NULL, 0, &n, &h.error);
+    if (status || new_output(n, sizeof(int32_t))) return -(int)h.error.code;
+    status = tvlm_tokenize(h.model, text, len, special != 0, h.output, n, &n, &h.error);
+    return status ? -(int)status : (int)n;
+}
+
+EXPORT(detokenize) int detokenize(const int32_t *ids, size_t n_ids, int skip);
+int detokenize(const int32_t *ids, size_t n_ids, int skip)
+{
+    size_t n;
+    tvlm_status status = tvlm_detokenize(h.model, ids, n_ids, skip != 0, NULL, 0, &n, &h.error);
+    if (status || new_output(n, 1)) return -(int)h.error.code;
+    status = tvlm_detokenize(h.model, ids, n_ids, skip != 0, h.output, n, &n, &h.error);
+    return status ? -(int)status : (int)n;
+}
+
+/* ---- pictures ---- */
+
+EXPORT(preprocess) int preprocess(const uint8_t *data, unsigned width, unsigned height,
+                                  unsigned channels, int fit);
+int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit)
+{
+    tvlm_pixels pixels = {data, width, height, channels, 0};
+    size_t n = (size_t)h.info.image_size * h.info.image_size * 3;
+    if (new_output(n, sizeof(float))) return TVLM_ERR_MEMORY;
+    return (int)tvlm_preprocess(h.model, &pixels, (tvlm_fit)fit, h.output, n, &h.error);
+}
+
+EXPORT(encode) tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height,
+                                  unsigned channels, int fit);
+tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit)
+{
+    tvlm_pixels pixels = {data, width, height, channels, 0};
+    tvlm_encode_params params;
+    tvlm_image *image = NULL;
+    tvlm_encode_params_init(&params);
+    params.fit = (tvlm_fit)fit;
+    params.cancel = h.cancel;
+    tvlm_image_encode(h.engine, &pixels, &params, &image, &h.error);
+    return image;
+}
+
+EXPORT(error_code) int error_code(void);
+int error_code(void)
+{
+    return (int)h.error.code;
+}
+
+EXPORT(image_timing) double image_timing(const tvlm_image *image, int which);
+double image_timing(const tvlm_image *image, int which)
+{
+    tvlm_image_timings t;
+    tvlm_image_get_timings(image, &t);
+    return which == 0 ? t.preprocess_ms : which == 1 ? t.tower_ms : t.bridge_ms;
+}
+
+/* The bridge's output, [n_image_tokens][n_embd]. */
+EXPORT(image_tokens) const float *image_tokens(const tvlm_image *image);
+const float *image_tokens(const tvlm_image *image)
+{
+    size_t n, dim;
+    return tvlm_image_tokens(image, &n, &dim);
+}
+
+EXPORT(drop_image) void drop_image(tvlm_image *image);
+void drop_image(tvlm_image *image)
+{
+    tvlm_image_free(image);
+}
+
+/* ---- conversations ---- */
+
+EXPORT(chat_clear) void chat_clear(void);
+void chat_clear(void)
+{
+    for (size_t i = 0; i < h.n_messages; i++) {
+        free((void *)(uintptr_t)h.messages[i].text);
+        free((void *)(uintptr_t)h.messages[i].images);
+    }
+    free(h.messages);
+    h.messages = NULL;
+    h.n_messages = 0;
+    for (size_t i = 0; i < h.n_stops; i++)
+        free((void *)(uintptr_t)h.stops[i]);
+    free(h.stops);
+    h.stops = NULL;
+    h.n_stops = 0;
+}
+
+/* Takes over text, which came from allocate. image: nullable. */
+EXPORT(chat_add) int chat_add(int role, char *text, size_t len, tvlm_image *image);
+int chat_add(int role, char *text, size_t len, tvlm_image *image)
+{
+    tvlm_message *grown = realloc(h.messages, (h.n_messages + 1) * sizeof *grown);
+    tvlm_image **images = image ? malloc(sizeof *images) : NULL;
+    if (grown) h.messages = grown;
+    if (!grown || (image && !images)) {
+        free(text);
+        free(images);
+        return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
+    }
+    if (image) images[0] = image;
+    h.messages[h.n_messages++] =
+        (tvlm_message){(tvlm_role)role, text, len, images, image ? 1 : 0};
+    return TVLM_OK;
+}
+
+/* Takes over text, terminated by 0. */
+EXPORT(stop_add) int stop_add(char *text);
+int stop_add(char *text)
+{
+    const char **grown = realloc(h.stops, (h.n_stops + 1) * sizeof *grown);
+    if (!grown) {
+        free(text);
+        return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
+    }
+    h.stops = grown;
+    h.stops[h.n_stops++] = text;
+    return TVLM_OK;
+}
+
+EXPORT(cancel_flag) void *cancel_flag(void);
+void *cancel_flag(void)
+{
+    return &h.cancel->requested;
+}
+
+EXPORT(cancel_reset) void cancel_reset(void);
+void cancel_reset(void)
+{
+    tvlm_cancel_reset(h.cancel);
+}
+
+static bool on_text(void *user, const char *text, size_t len)
+{
+    (void)user;
+    return host_text(text, len) != 0;
+}
+
+EXPORT(generate)
+int generate(unsigned max_tokens, int ignore_eos, float temperature, unsigned top_k, float top_p,
+             float min_p, float repeat_penalty, double seed);
+int generate(unsigned max_tokens, int ignore_eos, float temperature, unsigned top_k, float top_p,
+             float min_p, float repeat_penalty, double seed)
+{
+    tvlm_prompt *prompt;
+    tvlm_generate_params p;
+    tvlm_generate_params_init(&p);
+    p.max_tokens = max_tokens;
+    p.ignore_eos = ignore_eos != 0;
+    p.sampling = (tvlm_sampling){.temperature = temperature,
+                                 .top_k = top_k,
+                                 .top_p = top_p,
+                                 .min_p = min_p,
+                                 .repeat_penalty = repeat_penalty,
+                                 .seed = (uint64_t)seed};
+    p.stop = h.stops;
+    p.n_stop = h.n_stops;
+    p.on_text = on_text;
+    p.cancel = h.cancel;
+    TVLM_TRY(tvlm_prompt_new(h.model, &prompt, &h.error));
+    tvlm_status status = tvlm_prompt_chat(prompt, h.messages, h.n_messages, &h.error);
+    if (!status)
+        status = tvlm_generate(h.engine, h.session, prompt, &p, &h.result, &h.error);
+    tvlm_prompt_free(prompt);
+    return (int)status;
+}
+
+EXPORT(result_ids) const int32_t *result_ids(void);
+const int32_t *result_ids(void)
+{
+    return h.result.ids;
+}
+
+EXPORT(result_number) double result_number(int which);
+double result_number(int which)
+{
+    const double all[] = {(double)h.result.n_ids, h.result.finish, h.result.prefill_ms,
+                          h.result.first_token_ms, h.result.decode_ms,
+                          (double)h.result.n_prompt_rows, (double)h.result.n_reused_rows};
+    return all[which];
+}
+
+/* Logits of every position, [rows][vocabulary]; ids hold -200 for the picture. Returns the rows. */
+EXPORT(forward) int forward(const int32_t *ids, size_t n, const tvlm_image *image);
+int forward(const int32_t *ids, size_t n, const tvlm_image *image)
+{
+    tvlm_prompt *prompt;
+    size_t begin = 0, floats = 0;
+    tvlm_status status = tvlm_prompt_new(h.model, &prompt, &h.error);
+    bool pending = image != NULL;
+    for (size_t i = 0; !status && i < n; i++) {
+        if (ids[i] != TVLM_IMAGE_ID) continue;
+        if (!pending)
+            status = tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is a picture that is not there", i);
+        if (!status && i > begin)
+            status = tvlm_prompt_add_ids(prompt, ids + begin, i - begin, &h.error);
+        if (!status) status = tvlm_prompt_add_image(prompt, image, &h.error);
+        begin = i + 1;
+        pending = false;
+    }
+    /* a model that cross-attends has no id for its picture */
+    if (!status && pending) status = tvlm_prompt_add_image(prompt, image, &h.error);
+    if (!status && n > begin) status = tvlm_prompt_add_ids(prompt, ids + begin, n - begin, &h.error);
+    size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
+    if (!status && !tvlm_mul_size(rows, h.info.n_vocab, &floats))
+        status = tvlm_fail(&h.error, TVLM_ERR_LIMIT, "%zu rows of logits", rows);
+    if (!status) status = (tvlm_status)new_output(floats, sizeof(float));
+    if (!status)
+        status = tvlm_session_feed(h.engine, h.session, prompt, h.cancel, h.output, floats, &h.error);
+    tvlm_prompt_free(prompt);
+    return status ? -(int)status : (int)rows;
+}
