@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test test-long format clean install
+.PHONY: all demo test test-long wasm web format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -21,6 +21,13 @@ test:
 test-long:
 	@scripts/deps.sh long
 	@scripts/test.sh long
+
+wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
+	@scripts/deps.sh wasm
+	@scripts/wasm.sh
+
+web: wasm # PORT=8001 and ISOLATION=no change the address and leave out the headers
+	node examples/web/serve.mjs --port $(or $(PORT),8000) $(if $(filter no,$(ISOLATION)),--no-isolation)
 
 format:
 	@scripts/deps.sh test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/deps.sh demo|test|long
-# Installs what `make demo` or `make test` needs and this machine lacks: on Debian and Ubuntu with
+# Usage: scripts/deps.sh demo|wasm|test|long
+# Installs what `make demo`, `make wasm` or `make test` needs and this machine lacks: on Debian and Ubuntu with
 # apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
 # is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt;
 # `long` adds the reference implementations of tests/requirements-long.txt.
@@ -15,6 +15,8 @@ clang_runtime() {
     echo 'int main(void) { return 0; }' |
         clang -x c - -fsanitize=address -o /dev/null 2>/dev/null
 }
+wasm_runtime() { [ -f "$(clang-19 --target=wasm32-wasi -print-resource-dir 2>/dev/null)/lib/wasi/libclang_rt.builtins-wasm32.a" ]; }
+wasm_libc() { [ -f /usr/lib/wasm32-wasi/libc.a ]; }
 python_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # set | check | apt | dnf | pacman | brew
@@ -28,6 +30,12 @@ demo|lib spng|libspng-dev|libspng-devel|libspng|libspng
 demo|lib libwebp libwebpdemux|libwebp-dev|libwebp-devel|libwebp|webp
 demo|lib libexif|libexif-dev|libexif-devel|libexif|libexif
 demo|lib jansson|libjansson-dev|jansson-devel|jansson|jansson
+wasm|have clang-19|clang-19|clang|clang|llvm
+wasm|have wasm-ld-19|lld-19|lld|lld|lld
+wasm|wasm_runtime|libclang-rt-19-dev-wasm32|wasi-compiler-rt|wasi-compiler-rt|wasi-runtimes
+wasm|wasm_libc|wasi-libc|wasi-libc-static|wasi-libc|wasi-libc
+wasm|have node|nodejs npm|nodejs|nodejs npm|node
+test|have chromium|chromium|chromium|chromium|chromium
 test|have g++|g++|gcc-c++|gcc|gcc
 test|have clang|clang|clang|clang|llvm
 test|clang_runtime|libclang-rt-dev|compiler-rt|compiler-rt|llvm
@@ -41,7 +49,7 @@ missing() {
     local set check apt dnf pacman brew columns
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
-        [ "$set" = demo ] || [ "$goal" != demo ] || continue
+        case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo) continue ;; esac
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"
@@ -92,16 +100,25 @@ install_python() {
     cat "$wanted" "$data" >"$done"
 }
 
+install_node() {
+    local folder=tests/js
+    cmp -s "$folder/package-lock.json" "$folder/node_modules/installed.json" && return 0
+    npm ci --prefix "$folder" --no-audit --no-fund --silent
+    cp "$folder/package-lock.json" "$folder/node_modules/installed.json"
+}
+
 goal=${1:-}
 case $goal in
-demo) install_system ;;
+demo | wasm) install_system ;;
 test)
     install_system
     install_python
+    install_node
     ;;
 long)
     install_system
     install_python
+    install_node
     build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -r tests/requirements-long.txt
     ;;

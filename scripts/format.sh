@@ -12,9 +12,9 @@ if ! "$tool" --version 2>/dev/null | grep -qF "version $pinned"; then
     exit 77
 fi
 roots=()
-for dir in include src app tests examples tools bench; do
+for dir in include src app js/wasm tests/{unit,golden,kernels,fuzz,text} examples; do
     [ ! -d "$dir" ] || roots+=("$dir")
 done
 mode=(-i)
 [ "${1:-}" != --check ] || mode=(--dry-run -Werror)
-find "${roots[@]}" \( -name '*.c' -o -name '*.h' \) -print0 | xargs -0 -r "$tool" "${mode[@]}"
+find "${roots[@]}" tests/*.h \( -name '*.c' -o -name '*.h' \) -print0 | xargs -0 -r "$tool" "${mode[@]}"

@@ -4,7 +4,8 @@
 #   1. GCC release build        every test
 #   2. clang, address and undefined behaviour sanitizers    C tests, fuzz corpora
 #   3. clang, thread sanitizer  tests that use threads
-#   4. `long` only: each libFuzzer target for FUZZ_SECONDS (60)
+#   4. WebAssembly              kernels, package and demo page, in node and Chromium
+#   5. `long` only: each libFuzzer target for FUZZ_SECONDS (60)
 # Closes with "N passed, N failed" over all; a build that fails counts as one failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -64,6 +65,28 @@ fuzz() {
     done
 }
 
+# Each file of tests/js runs by itself: node counts its tests.
+javascript() {
+    local file ok bad
+    echo "=== build/wasm"
+    if ! { scripts/wasm.sh modules && scripts/wasm.sh tests; } >"$log" 2>&1; then
+        cat "$log"
+        failed=$((failed + 1))
+        return
+    fi
+    for file in tests/js/*.test.mjs; do
+        node --test --test-reporter=spec "$file" | tee "$log"
+        ok=$(sed -n 's/^ℹ pass \([0-9]*\)$/\1/p' "$log")
+        bad=$(sed -n 's/^ℹ tests \([0-9]*\)$/\1/p' "$log")
+        if [ -z "$ok" ] || [ -z "$bad" ] || [ "$bad" = 0 ]; then
+            failed=$((failed + 1))
+            continue
+        fi
+        passed=$((passed + ok))
+        failed=$((failed + bad - ok))
+    done
+}
+
 labels='fast|medium'
 [ "${1:-}" != long ] || labels='fast|medium|long'
 build build all -DCMAKE_BUILD_TYPE=Release && check build -L "$labels"
@@ -73,6 +96,7 @@ build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPIL
 build build/tsan thread-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
     -DTVLM_SANITIZE=thread &&
     check build/tsan -L threads
+javascript
 if [ "${1:-}" = long ]; then
     build build/fuzz all -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang -DTVLM_FUZZ=ON \
         -DTVLM_SANITIZE=address,undefined && fuzz

@@ -18,7 +18,7 @@ simd128=(-msimd128)
 relaxed=(-msimd128 -mrelaxed-simd)
 threads=(-matomics -D_REENTRANT)
 
-# compile OUT-DIR FLAGS -- SOURCES: only what changed
+# compile OUT-DIR FLAGS -- SOURCES
 compile() {
     local out=$1 flags=() source object
     shift
@@ -27,7 +27,7 @@ compile() {
     mkdir -p "$out"
     for source in "$@"; do
         object=$out/${source//\//_}.o
-        echo "$cc ${common[*]} ${flags[*]} -MMD -MF ${object%.o}.d -c $source -o $object"
+        echo "$cc ${common[*]} ${flags[*]} -c $source -o $object"
     done | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c '{}'
 }
 

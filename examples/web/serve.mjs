@@ -12,13 +12,12 @@ import { parseArgs } from 'node:util';
 
 const PAGE = path.dirname(fileURLToPath(import.meta.url));
 const REPOSITORY = path.resolve(PAGE, '..', '..');
-const MODELS = '/models/';
 
 // The first prefix that fits wins, so '/' is last.
 const ROOTS = [
     ['/tinyvlm/src/', path.join(REPOSITORY, 'js', 'src')],
     ['/tinyvlm/dist/', path.join(REPOSITORY, 'js', 'dist')],
-    [MODELS, path.join(REPOSITORY, 'models')],
+    ['/models/', path.join(REPOSITORY, 'models')],
     ['/photos/', path.join(REPOSITORY, 'examples', 'photos')],
     ['/', PAGE],
 ];
@@ -74,8 +73,8 @@ function decodeTarget(target) {
 }
 
 /** Finds the file of a path. The real paths are compared, so a symbolic link cannot lead out of its root. */
-async function findFile(pathname) {
-    const [prefix, root] = ROOTS.find(([start]) => pathname.startsWith(start));
+async function findFile(pathname, roots) {
+    const [prefix, root] = roots.find(([start]) => pathname.startsWith(start));
     const name = pathname.slice(prefix.length) || 'index.html';
     let file, info, home;
     try {
@@ -165,7 +164,7 @@ async function answer(request, response, options) {
         throw new HttpError(405, 'Method not allowed', { Allow: 'GET, HEAD' });
     }
     const pathname = decodeTarget(request.url);
-    const found = await findFile(pathname);
+    const found = await findFile(pathname, options.roots);
     const tag = makeTag(found);
     response.setHeader('ETag', tag);
     response.setHeader('Last-Modified', found.modified.toUTCString());
@@ -192,7 +191,7 @@ async function answer(request, response, options) {
         return;
     }
 
-    const isModel = pathname.startsWith(MODELS);
+    const isModel = pathname.endsWith('.gguf');
     const cut = isModel && request.headers.range === undefined
         && options.truncate > 0 && options.truncate < length;
     await sendBytes(response, found.file, start, end, {
@@ -220,11 +219,13 @@ function refuse(request, response, error) {
 
 /**
  * Starts the server.
- * options: port (0: any free one), host, isolation; for tests throttle (bytes a second of /models/) and
- * truncate (a request for /models/ without Range loses its connection after that many bytes).
+ * options: port (0: any free one), host, isolation; for tests roots ([prefix, folder], before the usual
+ * ones), throttle (bytes a second of models) and truncate (a request for a model without Range loses its
+ * connection after that many bytes). Settings may change while it runs.
  */
 export async function serve(options = {}) {
     const settings = { port: 8000, host: '127.0.0.1', isolation: true, throttle: 0, truncate: 0, ...options };
+    settings.roots = [...(options.roots ?? []), ...ROOTS];
     const server = createServer((request, response) => {
         response.setHeader('X-Content-Type-Options', 'nosniff');
         if (settings.isolation) {
@@ -240,6 +241,7 @@ export async function serve(options = {}) {
     });
     const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
     return {
+        settings,
         url: `http://${host}:${server.address().port}/`,
         close() {
             return new Promise((resolve) => {

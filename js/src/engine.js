@@ -39,11 +39,12 @@ function turn() {
 class Engine {
     /** module: compiled; memory: shared, or null to make one of `limit` bytes; flag: shared Int32Array or
      *  null; host: now, openFile. */
-    constructor({ name, module, memory, limit, threads, context, flag }, post, host) {
+    constructor({ name, module, memory, limit, threads, context, kv, flag }, post, host) {
         memory ??= makeMemory(name, limit);
         this.memory = memory;
         this.threads = threads;
         this.context = context;
+        this.kvF32 = kv === 'f32' ? 1 : 0;
         this.flag = flag;
         this.post = post;
         this.host = host;
@@ -153,7 +154,7 @@ class Engine {
         const stage = STAGES[this.wasm.stage()];
         if (stage !== 'none' && !this.started) {
             this.started = true;
-            this.check(this.wasm.start(this.threads, this.context));
+            this.check(this.wasm.start(this.threads, this.context, this.kvF32));
             this.post({ event: 'info', info: this.info(), cancelAddress: this.wasm.cancel_flag() });
         }
         this.post({ event: 'progress', progress: { ...progress, stage } });
@@ -199,7 +200,7 @@ class Engine {
     plan() {
         const at = this.#allocate(40);
         try {
-            this.check(this.wasm.memory_plan(this.threads, this.context, at));
+            this.check(this.wasm.memory_plan(this.threads, this.context, this.kvF32, at));
             const [model, engine, session, image, total] = new Float64Array(this.memory.buffer.slice(at, at + 40));
             return { model, engine, session, image, total };
         } finally {

@@ -51,7 +51,7 @@ class Connection {
         this.dead = null;
     }
 
-    async open({ threads, context, memory, module: wanted }) {
+    async open({ threads, context, kv, memory, module: wanted }) {
         const { name, module } = await chooseModule(threads, wanted);
         this.module = name;
         this.threads = isThreaded(name) ? threads : 1;
@@ -66,7 +66,7 @@ class Connection {
         this.worker = this.#start('worker.js');
         this.worker.onmessage = ({ data }) => this.#receive(data);
         const { stacks } = await this.send('init', {
-            name, module, memory: this.memory, limit: memory, threads: this.threads, context, flag: this.flag,
+            name, module, memory: this.memory, limit: memory, threads: this.threads, context, kv, flag: this.flag,
         });
         for (const place of stacks) this.#start('helper.js').postMessage({ module, memory: this.memory, ...place });
     }
@@ -265,7 +265,7 @@ export class FastVLM {
         const threads = Math.max(1, Math.min(options.threads ?? platform.threads(), options.threads ? 64 : MOST_THREADS));
         const memory = Math.min(FOUR_GIB, options.memory ?? FOUR_GIB);
         const context = options.context ?? 4096;
-        await this.#connection.open({ threads, context, memory, module: options.module });
+        await this.#connection.open({ threads, context, kv: options.kv ?? 'f16', memory, module: options.module });
         await this.#connection.send('load', { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: options.cache ?? true });
     }
 

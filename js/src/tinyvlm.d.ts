@@ -45,6 +45,8 @@ export interface LoadOptions {
     memory?: number;
     /** Positions of the context; default: the model's, at most 4096. */
     context?: number;
+    /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
+    kv?: 'f16' | 'f32';
     /** Default: the best that the browser runs and computes rightly. */
     module?: ModuleName;
 }

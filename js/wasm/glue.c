@@ -82,8 +82,7 @@ int probe(void)
         x[i] = 1.0f + 0x1p-12f * (float)(i * 37 % 101);
     for (int i = 0; i < 24 * 40; i++)
         w[i] = (i & 1 ? -1.0f : 1.0f) * (1.0f + 0x1p-12f * (float)(i * 53 % 97));
-    tvlm_gemm_args args = {
-        .x = x, .ldx = 40, .w = w, .ldy = 24, .scale = 1, .n = 16, .k = 40};
+    tvlm_gemm_args args = {.x = x, .ldx = 40, .w = w, .ldy = 24, .scale = 1, .n = 16, .k = 40};
     args.y = y[0];
     best.gemm_f32.run(&args, 0, 1, 0, 16);
     args.y = y[1];
@@ -171,7 +170,7 @@ int stage(void)
     return h.model ? (int)tvlm_model_stage(h.model) : 0;
 }
 
-static void params_of(unsigned threads, unsigned context, tvlm_engine_params *engine,
+static void params_of(unsigned threads, unsigned context, int kv_f32, tvlm_engine_params *engine,
                       tvlm_session_params *session)
 {
     tvlm_engine_params_init(engine);
@@ -179,27 +178,28 @@ static void params_of(unsigned threads, unsigned context, tvlm_engine_params *en
     engine->max_batch_rows = 64; /* scratch is memory, and a page has one conversation */
     tvlm_session_params_init(session);
     session->n_ctx = context < h.info.n_ctx_train ? context : h.info.n_ctx_train;
+    session->kv_type = kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
 }
 
 /* Engine and session, from the header stage on. */
-EXPORT(start) int start(unsigned threads, unsigned context);
-int start(unsigned threads, unsigned context)
+EXPORT(start) int start(unsigned threads, unsigned context, int kv_f32);
+int start(unsigned threads, unsigned context, int kv_f32)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
-    params_of(threads, context, &engine, &session);
+    params_of(threads, context, kv_f32, &engine, &session);
     TVLM_TRY(tvlm_engine_new(h.model, &engine, &h.engine, &h.error));
     return (int)tvlm_session_new(h.model, &session, &h.session, &h.error);
 }
 
 /* out: model, engine, session, image, total bytes. */
-EXPORT(memory_plan) int memory_plan(unsigned threads, unsigned context, double *out);
-int memory_plan(unsigned threads, unsigned context, double *out)
+EXPORT(memory_plan) int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out);
+int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
     tvlm_memory m;
-    params_of(threads, context, &engine, &session);
+    params_of(threads, context, kv_f32, &engine, &session);
     TVLM_TRY(tvlm_memory_estimate(h.model, &engine, &session, &m, &h.error));
     out[0] = (double)m.model_bytes;
     out[1] = (double)m.engine_bytes;
@@ -233,8 +233,7 @@ EXPORT(tokenize) int tokenize(const char *text, size_t len, int special);
 int tokenize(const char *text, size_t len, int special)
 {
     size_t n;
-    tvlm_status status =
-        tvlm_tokenize(h.model, text, len, special != 0, NULL, 0, &n, &h.error);
+    tvlm_status status = tvlm_tokenize(h.model, text, len, special != 0, NULL, 0, &n, &h.error);
     if (status || new_output(n, sizeof(int32_t))) return -(int)h.error.code;
     status = tvlm_tokenize(h.model, text, len, special != 0, h.output, n, &n, &h.error);
     return status ? -(int)status : (int)n;
@@ -252,8 +251,8 @@ int detokenize(const int32_t *ids, size_t n_ids, int skip)
 
 /* ---- pictures ---- */
 
-EXPORT(preprocess) int preprocess(const uint8_t *data, unsigned width, unsigned height,
-                                  unsigned channels, int fit);
+EXPORT(preprocess)
+int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit);
 int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit)
 {
     tvlm_pixels pixels = {data, width, height, channels, 0};
@@ -262,8 +261,9 @@ int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned ch
     return (int)tvlm_preprocess(h.model, &pixels, (tvlm_fit)fit, h.output, n, &h.error);
 }
 
-EXPORT(encode) tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height,
-                                  unsigned channels, int fit);
+EXPORT(encode)
+tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height, unsigned channels,
+                   int fit);
 tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit)
 {
     tvlm_pixels pixels = {data, width, height, channels, 0};
@@ -336,8 +336,7 @@ int chat_add(int role, char *text, size_t len, tvlm_image *image)
         return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
     }
     if (image) images[0] = image;
-    h.messages[h.n_messages++] =
-        (tvlm_message){(tvlm_role)role, text, len, images, image ? 1 : 0};
+    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, image ? 1 : 0};
     return TVLM_OK;
 }
 
@@ -396,8 +395,7 @@ int generate(unsigned max_tokens, int ignore_eos, float temperature, unsigned to
     p.cancel = h.cancel;
     TVLM_TRY(tvlm_prompt_new(h.model, &prompt, &h.error));
     tvlm_status status = tvlm_prompt_chat(prompt, h.messages, h.n_messages, &h.error);
-    if (!status)
-        status = tvlm_generate(h.engine, h.session, prompt, &p, &h.result, &h.error);
+    if (!status) status = tvlm_generate(h.engine, h.session, prompt, &p, &h.result, &h.error);
     tvlm_prompt_free(prompt);
     return (int)status;
 }
@@ -411,9 +409,10 @@ const int32_t *result_ids(void)
 EXPORT(result_number) double result_number(int which);
 double result_number(int which)
 {
-    const double all[] = {(double)h.result.n_ids, h.result.finish, h.result.prefill_ms,
-                          h.result.first_token_ms, h.result.decode_ms,
-                          (double)h.result.n_prompt_rows, (double)h.result.n_reused_rows};
+    const double all[] = {
+        (double)h.result.n_ids,        h.result.finish,    h.result.prefill_ms,
+        h.result.first_token_ms,       h.result.decode_ms, (double)h.result.n_prompt_rows,
+        (double)h.result.n_reused_rows};
     return all[which];
 }
 
@@ -428,7 +427,8 @@ int forward(const int32_t *ids, size_t n, const tvlm_image *image)
     for (size_t i = 0; !status && i < n; i++) {
         if (ids[i] != TVLM_IMAGE_ID) continue;
         if (!pending)
-            status = tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is a picture that is not there", i);
+            status =
+                tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is a picture that is not there", i);
         if (!status && i > begin)
             status = tvlm_prompt_add_ids(prompt, ids + begin, i - begin, &h.error);
         if (!status) status = tvlm_prompt_add_image(prompt, image, &h.error);
@@ -437,13 +437,15 @@ int forward(const int32_t *ids, size_t n, const tvlm_image *image)
     }
     /* a model that cross-attends has no id for its picture */
     if (!status && pending) status = tvlm_prompt_add_image(prompt, image, &h.error);
-    if (!status && n > begin) status = tvlm_prompt_add_ids(prompt, ids + begin, n - begin, &h.error);
+    if (!status && n > begin)
+        status = tvlm_prompt_add_ids(prompt, ids + begin, n - begin, &h.error);
     size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
     if (!status && !tvlm_mul_size(rows, h.info.n_vocab, &floats))
         status = tvlm_fail(&h.error, TVLM_ERR_LIMIT, "%zu rows of logits", rows);
     if (!status) status = (tvlm_status)new_output(floats, sizeof(float));
     if (!status)
-        status = tvlm_session_feed(h.engine, h.session, prompt, h.cancel, h.output, floats, &h.error);
+        status =
+            tvlm_session_feed(h.engine, h.session, prompt, h.cancel, h.output, floats, &h.error);
     tvlm_prompt_free(prompt);
     return status ? -(int)status : (int)rows;
 }

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+// The package and the demo page in headless Chromium, with and without isolation headers.
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import test, { after, before } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { serve } from '../../examples/web/serve.mjs';
+import { MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump } from './common.mjs';
+
+const SHOTS = path.join(ROOT, 'build', 'wasm', 'screenshots');
+const TINY = '/models/tinyvlm-25m.gguf';
+const PHOTO = '/photos/astronaut.jpg';
+const PROMPT = 'Describe the image.';
+
+let browser;
+const servers = {};
+
+before(async () => {
+    mkdirSync(SHOTS, { recursive: true });
+    goldenModel();
+    const roots = [
+        ['/tests/', path.join(ROOT, 'tests', 'js')],
+        ['/work/', WORK],
+        ['/kernels/', path.join(ROOT, 'build', 'wasm')],
+        ['/golden/', path.join(ROOT, 'tests', 'data', 'golden')],
+    ];
+    servers.isolated = await serve({ port: 0, roots });
+    servers.plain = await serve({ port: 0, roots, isolation: false });
+    browser = await chromium.launch({
+        executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+        args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+            '--disable-component-update', '--disable-sync', '--use-fake-ui-for-media-stream',
+            '--use-fake-device-for-media-stream'],
+    });
+});
+
+after(async () => {
+    await browser?.close();
+    for (const server of Object.values(servers)) await server.close();
+});
+
+async function withPage(kind, where, use, options = {}) {
+    const context = await browser.newContext(options);
+    try {
+        const page = await context.newPage();
+        const problems = [];
+        page.on('pageerror', (error) => problems.push(String(error)));
+        await page.goto(servers[kind].url + where);
+        await use(page, context);
+        assert.deepEqual(problems, []);
+    } finally {
+        await context.close();
+    }
+}
+
+function onLibrary(kind, use, options) {
+    return withPage(kind, 'tests/page.html', async (page, context) => {
+        await page.waitForSelector('html[data-ready]');
+        await use(page, context);
+    }, options);
+}
+
+for (const name of ['scalar', 'simd128', 'relaxed']) {
+    test(`kernels of the ${name} module`, () => onLibrary('plain', async (page) => {
+        const { code, output } = await page.evaluate(async (url) => {
+            const module = await WebAssembly.compileStreaming(fetch(url));
+            return window.runWasi(module, ['test-kernels']);
+        }, `/kernels/test-kernels-${name}.wasm`);
+        assert.equal(code, 0, output);
+        assert.match(output, /[1-9]\d{4,} passed, 0 failed\n$/);
+    }));
+}
+
+for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['isolated', ['simd128-threads', 'relaxed-threads']]]) {
+    for (const module of modules) {
+        test(`the answers of the native engine, ${module}`, () => onLibrary(kind, async (page) => {
+            const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12');
+            const fast = golden();
+            const got = await page.evaluate(async ([name, prompt, ids]) => {
+                const raw = await window.readPpm('/golden/image_100x150.ppm');
+                const threads = name.endsWith('threads') ? 2 : 1;
+                const model = await window.FastVLM.load('/models/tinyvlm-25m.gguf', { module: name, threads });
+                const answer = await model.generate(raw, prompt, { maxTokens: 12, ignoreEos: true });
+                const memory = await model.memory();
+                await model.dispose();
+                const other = await window.FastVLM.load('/work/golden.gguf', { module: name, threads, context: 256, kv: 'f32' });
+                const { logits } = await other.forward(raw, ids);
+                await other.dispose();
+                return { ids: [...answer.ids], logits: [...logits], memory };
+            }, [module, PROMPT, asNumbers(fast.input_ids.data)]);
+            assert.deepEqual(got.ids, asNumbers(want.generated_ids.data));
+            assert.ok(got.memory.module < 100e6, `${got.memory.module} bytes`);
+            const wanted = fast.logits.data;
+            const norm = Math.hypot(...wanted);
+            const error = Math.hypot(...wanted.map((v, i) => v - got.logits[i])) / norm;
+            assert.equal(got.logits.length, wanted.length);
+            assert.ok(error < 2e-5, `logits differ by ${error}`);
+        }));
+    }
+}
+
+test('every kind of picture', () => onLibrary('isolated', async (page) => {
+    const texts = await page.evaluate(async ([model, photo]) => {
+        const vlm = await window.FastVLM.load(model);
+        const blob = await (await fetch(photo)).blob();
+        const image = Object.assign(new Image(), { src: photo });
+        await image.decode();
+        const canvas = Object.assign(document.createElement('canvas'), { width: image.width, height: image.height });
+        canvas.getContext('2d').drawImage(image, 0, 0);
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const sources = [blob, image, canvas, data, await createImageBitmap(blob), new URL(photo, location.href), photo];
+        const out = [];
+        for (const source of sources) out.push(await vlm.infer(source));
+        await vlm.dispose();
+        return out;
+    }, [TINY, PHOTO]);
+    assert.equal(new Set(texts).size, 1, texts.join(' | '));
+    assert.ok(texts[0].length > 10);
+}));
+
+for (const kind of ['isolated', 'plain']) {
+    test(`a signal stops an encoding and an answer, ${kind}`, () => onLibrary(kind, async (page) => {
+        const got = await page.evaluate(async ([tiny, fast]) => {
+            const model = await window.FastVLM.load(tiny);
+            const raw = await window.readPpm('/golden/image_100x150.ppm');
+            const whole = await model.infer(raw);
+            const control = new AbortController();
+            let heard = 0;
+            const onToken = () => { if (++heard === 2) control.abort(); };
+            const answer = await window.failure(model.infer(raw, 'x', { maxTokens: 3000, ignoreEos: true, onToken, signal: control.signal }));
+            const again = await model.infer(raw);
+            await model.dispose();
+            const slow = await window.FastVLM.load(fast, { module: 'scalar', context: 64 });
+            const times = [];
+            for (const wait of [-1, 3]) {
+                const stop = new AbortController();
+                const begin = performance.now();
+                if (wait >= 0) setTimeout(() => stop.abort(), wait);
+                const failure = await window.failure(slow.encodeImage(raw, { signal: stop.signal }));
+                await slow.tokenizer.encode('x'); // waits until the worker is free
+                times.push({ failure, ms: performance.now() - begin });
+            }
+            await slow.dispose();
+            return { whole, again, heard, answer, times };
+        }, [TINY, '/work/golden.gguf']);
+        assert.equal(got.answer?.name, 'AbortError');
+        assert.equal(got.again, got.whole);
+        assert.ok(got.heard < 500, `${got.heard} tokens`);
+        assert.equal(got.times[0].failure, null);
+        assert.equal(got.times[1].failure?.name, 'AbortError');
+    }));
+}
+
+test('a picture is encoded before the last byte of the model arrives', () => onLibrary('isolated', async (page) => {
+    servers.isolated.settings.throttle = 1_500_000;
+    try {
+        const events = await page.evaluate(async () => {
+            const seen = [];
+            const onProgress = ({ stage, loaded, total }) => {
+                const event = loaded === total ? 'last byte' : stage;
+                if (seen.at(-1) !== event && !seen.includes(event)) seen.push(event);
+            };
+            const model = window.FastVLM.open('/work/golden.gguf', { onProgress, cache: false, context: 128 });
+            const image = await model.encodeImage(await window.readPpm('/golden/image_100x150.ppm'));
+            seen.push('encoded');
+            const text = await model.infer(image, 'What?', { maxTokens: 4 });
+            seen.push('answered');
+            await model.dispose();
+            return { seen, text };
+        });
+        const order = ['header', 'bridge', 'encoded', 'last byte', 'answered'].map((e) => events.seen.indexOf(e));
+        assert.ok(order.every((at) => at >= 0), events.seen.join(', '));
+        assert.deepEqual(order, order.toSorted((a, b) => a - b), events.seen.join(', '));
+    } finally {
+        servers.isolated.settings.throttle = 0;
+    }
+}));
+
+test('a broken download goes on where it broke, then comes from the cache', () => onLibrary('isolated', async (page) => {
+    servers.isolated.settings.truncate = 9_000_000;
+    try {
+        const got = await page.evaluate(async (url) => {
+            const first = await window.FastVLM.load(url);
+            const text = await first.infer('/photos/motorcycle.jpg');
+            const before = first.progress;
+            await first.dispose();
+            const second = await window.FastVLM.load(url);
+            const again = await second.infer('/photos/motorcycle.jpg');
+            const after = second.progress;
+            await second.dispose();
+            return { text, again, before, after };
+        }, TINY);
+        assert.equal(got.before.cached, 0);
+        assert.equal(got.after.cached, got.after.total);
+        assert.equal(got.again, got.text);
+    } finally {
+        servers.isolated.settings.truncate = 0;
+    }
+}));
+
+test('what is wrong is said', () => onLibrary('isolated', async (page) => {
+    const got = await page.evaluate(async (url) => {
+        const { FastVLM, failure } = window;
+        const out = {};
+        out.photo = await failure(FastVLM.load('/photos/astronaut.jpg'));
+        out.absent = await failure(FastVLM.load('/models/none.gguf'));
+        const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+        out.truncated = await failure(FastVLM.load(bytes.slice(0, 20_000_000)));
+        bytes[bytes.length - 1000] ^= 1;
+        out.damaged = await failure(FastVLM.load(bytes));
+        out.memory = await failure(FastVLM.load(url, { memory: 33 << 20 }));
+        const model = await FastVLM.load(url);
+        out.picture = await failure(model.infer(new Blob(['no picture'])));
+        out.text = await model.infer('/photos/motorcycle.jpg'); // it still works
+        await model.dispose();
+        return out;
+    }, TINY);
+    assert.match(got.photo.message, /not a GGUF file/);
+    assert.match(got.absent.message, /none\.gguf: HTTP 404/);
+    assert.match(got.truncated.message, /truncated/);
+    assert.equal(got.damaged.code, 'checksum');
+    assert.equal(got.memory.code, 'memory');
+    assert.match(got.memory.message, /out of memory/);
+    assert.match(got.picture.message, /no picture/);
+    assert.ok(got.text.length > 10);
+}));
+
+test('window.processImage', () => onLibrary('plain', async (page) => {
+    const base64 = readFileSync(path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg')).toString('base64');
+    const [bare, asUrl] = await page.evaluate(async ([model, image]) => {
+        await window.init({ modelUrl: model });
+        return [await window.processImage(image, 'Is there a motorcycle?'),
+            await window.processImage(`data:image/jpeg;base64,${image}`, 'Is there a motorcycle?')];
+    }, [TINY, base64]);
+    assert.ok(bare.trim().length > 0);
+    assert.equal(asUrl, bare);
+}));
+
+// ---- the demo page ----
+
+const PHONE = { viewport: { width: 390, height: 844 }, permissions: ['camera'] };
+
+async function demoReady(page) {
+    await page.waitForSelector('html[data-state="ready"]', { timeout: 60_000 });
+}
+
+async function describePhoto(page, name) {
+    await page.click(`[data-photo*="${name}"]`);
+    await page.waitForFunction(() => document.documentElement.dataset.state === 'ready'
+        && document.querySelector('#answer').textContent.trim().length > 10, null, { timeout: 30_000 });
+    return (await page.textContent('#answer')).trim();
+}
+
+for (const kind of ['isolated', 'plain']) {
+    test(`the demo describes a photo, answers and works offline, ${kind}`, () => withPage(kind, '', async (page, context) => {
+        await demoReady(page);
+        const first = await describePhoto(page, 'motorcycle');
+        await page.fill('#question', 'Is there a motorcycle?');
+        await page.click('#ask');
+        await page.waitForFunction((old) => document.documentElement.dataset.state === 'ready'
+            && document.querySelector('#answer').textContent.trim() !== old, first, { timeout: 30_000 });
+        assert.match(await page.textContent('#answer'), /yes|no/i);
+        await page.screenshot({ path: path.join(SHOTS, `demo-${kind}.png`) });
+        await page.waitForSelector('html[data-offline="true"]', { timeout: 30_000 });
+        await context.setOffline(true);
+        await page.reload();
+        await demoReady(page);
+        assert.equal(await describePhoto(page, 'motorcycle'), first);
+        await page.screenshot({ path: path.join(SHOTS, `offline-${kind}.png`) });
+    }, PHONE));
+}
+
+test('the demo describes the camera, and skips a still', () => withPage('isolated', '', async (page) => {
+    await demoReady(page);
+    await page.click('#camera-start');
+    await page.waitForFunction(() => document.querySelector('#answer').textContent.trim().length > 5, null, { timeout: 30_000 });
+    await page.screenshot({ path: path.join(SHOTS, 'camera.png') });
+    await page.click('#camera-stop');
+    await demoReady(page);
+}, PHONE));
+
+test('the demo says what is wrong with a file', () => withPage('isolated', '', async (page) => {
+    await demoReady(page);
+    await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('not a picture') });
+    await page.waitForFunction(() => document.querySelector('#alert').textContent.trim().length > 0);
+    await page.screenshot({ path: path.join(SHOTS, 'wrong-file.png') });
+    await page.goto(`${servers.isolated.url}?model=/models/none.gguf`);
+    await page.waitForSelector('html[data-state="error"]');
+    assert.match(await page.textContent('#alert'), /model/i);
+}, PHONE));

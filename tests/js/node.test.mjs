@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// The package in node: the same answers as the native engine, and what goes wrong is said.
+import assert from 'node:assert/strict';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import test from 'node:test';
+
+import init, { FastVLM, TinyVLMError } from '../../js/src/node.js';
+import {
+    MODEL, PICTURE_FILE, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
+} from './common.mjs';
+
+const picture = readPpm(PICTURE_FILE);
+const MODULES = ['scalar', 'simd128', 'simd128-threads'];
+const PROMPT = 'Describe the image.';
+
+function load(file, module, options = {}) {
+    return FastVLM.load(file, { module, threads: module?.endsWith('threads') ? 2 : 1, ...options });
+}
+
+async function fails(promise, code, pattern) {
+    await assert.rejects(promise, (error) => {
+        assert.ok(error instanceof TinyVLMError, String(error));
+        assert.equal(error.code, code);
+        assert.match(error.message, pattern);
+        return true;
+    });
+}
+
+test('the best module is found by a probe', async () => {
+    const { module } = await init();
+    assert.match(module, /^(simd128|relaxed)-threads$/);
+});
+
+for (const module of MODULES) {
+    test(`the golden FastVLM, ${module}`, async () => {
+        const want = golden();
+        const model = await load(goldenModel(), module, { context: 256, kv: 'f32' });
+        const pixels = await model.processor.preprocess(picture);
+        const planes = want.pixel_values.data; // [3][S][S]
+        const area = pixels.size ** 2;
+        for (let i = 0; i < area * 3; i++)
+            assert.equal(pixels.data[i], planes[(i % 3) * area + Math.floor(i / 3)]);
+        const ids = asNumbers(want.input_ids.data);
+        const { logits, rows } = await model.forward(picture, ids);
+        assert.equal(rows, want.logits.data.length / (logits.length / rows));
+        const error = relativeError(logits, want.logits.data);
+        assert.ok(error < 2e-5, `logits differ by ${error}`);
+        await model.dispose();
+    });
+
+    test(`Tiny-VLM as natively, ${module}`, async () => {
+        const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12', '--threads', '1');
+        const model = await load(MODEL, module, { kv: 'f32' });
+        assert.deepEqual(asNumbers(await model.tokenizer.encode('a photo <|im_end|>')),
+            asNumbers(await model.tokenizer.encode('a photo ')).concat(asNumbers(await model.tokenizer.encode('<|im_end|>'))));
+        const ids = asNumbers(want.input_ids.data);
+        const { logits } = await model.forward(picture, ids);
+        const error = relativeError(logits, want.logits.data);
+        assert.ok(error < 2e-5, `logits differ by ${error}`);
+        const { ids: got, text } = await model.generate(picture, PROMPT, { maxTokens: 12, ignoreEos: true });
+        assert.deepEqual(asNumbers(got), asNumbers(want.generated_ids.data));
+        assert.equal(text.trim(), (await model.tokenizer.decode(got, { skipSpecial: true })).trim());
+        await model.dispose();
+    });
+}
+
+test('threads do not change a bit', async () => {
+    const one = await load(MODEL, 'simd128');
+    const two = await load(MODEL, 'simd128-threads', { threads: 3 });
+    const ids = await one.tokenizer.encode('<|im_start|>Describe the image.<|im_end|>');
+    const [a, b] = [await one.forward(picture, ids), await two.forward(picture, ids)];
+    assert.deepEqual(a.logits, b.logits);
+    await one.dispose();
+    await two.dispose();
+});
+
+test('one picture, many questions; streams; conversations', async () => {
+    const model = await load(MODEL);
+    const image = await model.encodeImage(picture);
+    const whole = await model.infer(image, PROMPT);
+    let streamed = '';
+    for await (const text of model.stream(image, PROMPT)) streamed += text;
+    assert.equal(streamed, whole);
+    const { timings } = await model.generate(image, 'Is there a dog in the picture?');
+    assert.equal(timings.tower, 0);
+    const turns = [{ role: 'user', content: 'Is it day?' }, { role: 'assistant', content: 'yes' },
+        { role: 'user', content: 'Is it night?' }];
+    assert.ok((await model.infer(image, turns)).length > 0);
+    await image.dispose();
+    await fails(model.infer(image, PROMPT), 'argument', /disposed/);
+    await model.dispose();
+    await fails(model.infer(picture), 'state', /disposed/);
+});
+
+test('a signal stops an answer, and the next one is whole', async () => {
+    for (const module of MODULES) {
+        const model = await load(MODEL, module);
+        const whole = await model.infer(picture);
+        const control = new AbortController();
+        let heard = 0;
+        const onToken = () => { if (++heard === 3) control.abort(); };
+        const long = model.infer(picture, PROMPT, { maxTokens: 2000, ignoreEos: true, onToken, signal: control.signal });
+        await assert.rejects(long, { name: 'AbortError' });
+        assert.equal(await model.infer(picture), whole);
+        assert.ok(heard < 2000, `${heard} tokens`); // it stopped, rather than only being ignored
+        await model.dispose();
+    }
+});
+
+test('leaving a stream early stops it', async () => {
+    const model = await load(MODEL);
+    for await (const text of model.stream(picture, PROMPT, { maxTokens: 2000, ignoreEos: true })) {
+        assert.ok(text.length > 0);
+        break;
+    }
+    assert.ok((await model.infer(picture)).length > 0);
+    await model.dispose();
+});
+
+test('files that are wrong', async () => {
+    const damaged = path.join(WORK, 'damaged.gguf');
+    writeFileSync(damaged, 'no model at all');
+    await fails(FastVLM.load(damaged), 'format', /not a GGUF file/);
+    writeFileSync(damaged, readFileSync(MODEL));
+    truncateSync(damaged, 20_000_000);
+    await fails(FastVLM.load(damaged), 'format', /truncated/);
+    const bytes = readFileSync(MODEL);
+    bytes[bytes.length - 1000] ^= 1;
+    await fails(FastVLM.load(new Uint8Array(bytes)), 'checksum', /tensor '.+': checksum/);
+    await fails(FastVLM.load('/nowhere/x.gguf'), 'io', /cannot open/);
+    await fails(FastVLM.load(MODEL, { memory: 16 << 20 }), 'limit', /the weights take \d+ bytes, the limit is/);
+    await fails(FastVLM.load(MODEL, { memory: 33 << 20 }), 'memory', /out of memory/);
+});
+
+test('arguments that are wrong', async () => {
+    const model = await load(MODEL);
+    await assert.rejects(model.infer({ data: new Uint8Array(10), width: 2, height: 2 }), /10 bytes are not 2 x 2/);
+    await assert.rejects(model.infer(picture, [{ role: 'nobody', content: 'x' }]), /a prompt is/);
+    await assert.rejects(model.infer(picture, 'x', { maxTokens: -1 }), /maxTokens/);
+    await fails(model.infer(picture, 'x', { temperature: -1 }), 'argument', /temperature/);
+    await fails(model.infer(picture, 'x '.repeat(9000)), 'context', /the context has/);
+    await fails(model.infer(null, [{ role: 'assistant', content: 'x' }, { role: 'user', content: 'y' }]), 'argument', /message/);
+    await model.dispose();
+});
+
+test('bytes, blobs and open() before everything is there', async () => {
+    const bytes = readFileSync(goldenModel());
+    const fromBlob = FastVLM.open(new Blob([bytes]), { threads: 1, context: 128 });
+    const fromBytes = FastVLM.open(new Uint8Array(bytes), { threads: 1, context: 128 });
+    const texts = await Promise.all([fromBlob, fromBytes].map((model) => model.infer(picture, 'What?', { maxTokens: 5 })));
+    assert.equal(texts[0], texts[1]);
+    const control = new AbortController();
+    const stopped = FastVLM.open(MODEL, { signal: control.signal });
+    control.abort();
+    await assert.rejects(stopped.ready, { name: 'AbortError' });
+    await assert.rejects(stopped.infer(picture), { name: 'AbortError' });
+    await fromBlob.dispose();
+    await fromBytes.dispose();
+});
+
+test('200 loads and answers leave nothing behind', async () => {
+    const bytes = new Uint8Array(readFileSync(goldenModel()));
+    const cycle = async () => {
+        const model = await FastVLM.load(bytes, { module: 'simd128', context: 64 });
+        await model.infer(picture, 'What?', { maxTokens: 3 });
+        await model.dispose();
+    };
+    for (let i = 0; i < 40; i++) await cycle(); // caches of node and the allocator fill
+    const before = process.memoryUsage().rss;
+    for (let i = 0; i < 160; i++) await cycle();
+    const growth = process.memoryUsage().rss - before;
+    assert.ok(growth < 64 << 20, `grew by ${growth} bytes`); // one leaked memory alone is 7 MB a cycle
+});
+
+test('200 answers of one model take no more memory', async () => {
+    const model = await load(goldenModel(), 'simd128', { context: 64 });
+    await model.infer(picture, 'What?', { maxTokens: 3 });
+    const before = (await model.memory()).module;
+    for (let i = 0; i < 200; i++) await model.infer(picture, `What ${i}?`, { maxTokens: 3 });
+    assert.equal((await model.memory()).module, before);
+    await model.dispose();
+});
