@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Usage: scripts/wasm.sh [modules|tests]
 #   modules   js/dist/tinyvlm-NAME.wasm, five of them (default)
-#   tests     build/wasm/test-kernels-NAME.wasm: the kernel tests as WASI programs
+#   tests     build/wasm/{test-kernels,tower}-NAME.wasm: the kernel tests, and checksums of the int8
+#             tower's output, as WASI programs
 # clang and wasm-ld alone: the clang driver would run an old wasm-opt that breaks relaxed SIMD.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,7 @@ compile() {
     shift
     while [ "$1" != -- ]; do flags+=("$1"); shift; done
     shift
+    rm -rf "$out" # objects of sources that are gone
     mkdir -p "$out"
     for source in "$@"; do
         object=$out/${source//\//_}.o
@@ -31,7 +33,7 @@ compile() {
     done | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c '{}'
 }
 
-# The core but for what a browser has no use for: files, the thread tests' pthreads.
+# The core but for what only an operating system has.
 core() { find src -name '*.c' ! -name mapfile.c ! -name clock.c | sort; }
 
 module() {
@@ -46,13 +48,23 @@ module() {
     "$ld" "${link[@]}" -L"$sysroot" "$out"/*.o -lc "$builtins" -o "js/dist/tinyvlm-$name.wasm"
 }
 
-kernel_test() {
-    local name=$1 out=build/wasm/test-$1
+# program NAME SOURCES -- FLAGS
+program() {
+    local name=$1 sources=() out=build/wasm/$1.o
     shift
-    compile "$out" "$@" -D_GNU_SOURCE -- $(find src/kernels src/cpu src/quant -name '*.c') \
-        src/base/status.c src/base/memory.c tests/kernels/*.c
+    while [ "$1" != -- ]; do sources+=("$1"); shift; done
+    shift
+    compile "$out" "$@" -D_GNU_SOURCE -- "${sources[@]}"
     "$ld" --gc-sections -z stack-size=1048576 -L"$sysroot" "$sysroot/crt1-command.o" "$out"/*.o -lc -lm \
-        "$builtins" -o "build/wasm/test-kernels-$name.wasm"
+        "$builtins" -o "build/wasm/$name.wasm"
+}
+
+programs() {
+    local name=$1
+    shift
+    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/memory.c \
+        tests/kernels/*.c -- "$@"
+    program "tower-$name" $(core) src/base/clock.c js/wasm/pthread.c tests/js/tower.c -- "$@" -isystem js/wasm
 }
 
 case ${1:-modules} in
@@ -64,12 +76,12 @@ modules)
     module relaxed-threads "${relaxed[@]}" "${threads[@]}"
     ;;
 tests)
-    kernel_test scalar
-    kernel_test simd128 "${simd128[@]}"
-    kernel_test relaxed "${relaxed[@]}"
+    programs scalar
+    programs simd128 "${simd128[@]}"
+    programs relaxed "${relaxed[@]}"
     ;;
 *)
-    sed -n '3,6s/^# //p' "$0"
+    sed -n '3,7s/^# //p' "$0"
     exit 2
     ;;
 esac

@@ -8,7 +8,7 @@ import test, { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
 
 import { serve } from '../../examples/web/serve.mjs';
-import { MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump } from './common.mjs';
+import { MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, nativeTower } from './common.mjs';
 
 const SHOTS = path.join(ROOT, 'build', 'wasm', 'screenshots');
 const TINY = '/models/tinyvlm-25m.gguf';
@@ -71,6 +71,15 @@ for (const name of ['scalar', 'simd128', 'relaxed']) {
         }, `/kernels/test-kernels-${name}.wasm`);
         assert.equal(code, 0, output);
         assert.match(output, /[1-9]\d{4,} passed, 0 failed\n$/);
+    }));
+
+    test(`the int8 tower of the ${name} module gives the native bits`, () => onLibrary('plain', async (page) => {
+        const { code, output } = await page.evaluate(async ([url, model]) => {
+            const module = await WebAssembly.compileStreaming(fetch(url));
+            return window.runWasi(module, ['tower'], new Uint8Array(await (await fetch(model)).arrayBuffer()));
+        }, [`/kernels/tower-${name}.wasm`, TINY]);
+        assert.equal(code, 0, output);
+        assert.equal(output, `scalar ${nativeTower()}\n${name} ${nativeTower()}\n`);
     }));
 }
 

@@ -49,6 +49,15 @@ export function nativeDump(model, image, prompt, ...options) {
     return readSafetensors(out);
 }
 
+/** The checksums of the int8 tower, which each native tier repeats. */
+export function nativeTower() {
+    const lines = execFileSync(path.join(ROOT, 'build', 'tests', 'tower'), { input: readFileSync(MODEL), encoding: 'utf8' });
+    const sums = lines.trim().split('\n').map((line) => line.replace(/^\w+ /, ''));
+    assert.match(sums[0], /^[0-9a-f]{8} [0-9a-f]{8}$/);
+    assert.deepEqual(sums, sums.map(() => sums[0]));
+    return sums[0];
+}
+
 export const PICTURE_FILE = path.join(GOLDEN, 'image_100x150.ppm');
 
 /** Binary PPM as raw pixels. */

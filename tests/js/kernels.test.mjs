@@ -6,14 +6,23 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
 
-import { ROOT } from './common.mjs';
+import { MODEL, ROOT, nativeTower } from './common.mjs';
 import { runWasi } from './wasi.mjs';
+
+function program(name) {
+    return WebAssembly.compile(readFileSync(path.join(ROOT, 'build', 'wasm', `${name}.wasm`)));
+}
 
 for (const name of ['scalar', 'simd128']) {
     test(`kernels of the ${name} module`, async () => {
-        const module = await WebAssembly.compile(readFileSync(path.join(ROOT, 'build', 'wasm', `test-kernels-${name}.wasm`)));
-        const { code, output } = runWasi(module, ['test-kernels']);
+        const { code, output } = runWasi(await program(`test-kernels-${name}`), ['test-kernels']);
         assert.equal(code, 0, output);
         assert.match(output, /[1-9]\d{4,} passed, 0 failed\n$/);
+    });
+
+    test(`the int8 tower of the ${name} module gives the native bits`, async () => {
+        const { code, output } = runWasi(await program(`tower-${name}`), ['tower'], readFileSync(MODEL));
+        assert.equal(code, 0, output);
+        assert.equal(output, `scalar ${nativeTower()}\n${name} ${nativeTower()}\n`);
     });
 }

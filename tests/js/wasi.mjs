@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// As much of WASI preview 1 as the kernel tests need, the same in node and in pages.
+// As much of WASI preview 1 as the test programs need, the same in node and in pages.
 
 class Exit extends Error {
     constructor(code) {
@@ -10,8 +10,8 @@ class Exit extends Error {
 
 const EBADF = 8;
 
-/** Runs a WASI command; { code, output } with standard output and error together. */
-export function runWasi(module, args) {
+/** Runs a WASI command on the bytes of its standard input; { code, output }, the latter with standard error. */
+export function runWasi(module, args, input = new Uint8Array(0)) {
     let memory;
     let output = '';
     const decoder = new TextDecoder();
@@ -42,6 +42,19 @@ export function runWasi(module, args) {
                 total += length;
             }
             view().setUint32(written, total, true);
+            return 0;
+        },
+        fd_read(fd, parts, count, read) {
+            if (fd !== 0) return EBADF;
+            let total = 0;
+            for (let i = 0; i < count; i++) {
+                const at = view().getUint32(parts + 8 * i, true);
+                const piece = input.subarray(0, view().getUint32(parts + 8 * i + 4, true));
+                new Uint8Array(memory.buffer).set(piece, at);
+                input = input.subarray(piece.length);
+                total += piece.length;
+            }
+            view().setUint32(read, total, true);
             return 0;
         },
         fd_fdstat_get(fd, at) {
