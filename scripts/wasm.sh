@@ -46,6 +46,7 @@ module() {
     compile "$out" "$@" -DNDEBUG -isystem js/wasm -- $(core) js/wasm/*.c
     mkdir -p js/dist
     "$ld" "${link[@]}" -L"$sysroot" "$out"/*.o -lc "$builtins" -o "js/dist/tinyvlm-$name.wasm"
+    chmod -x "js/dist/tinyvlm-$name.wasm"
 }
 
 # program NAME SOURCES -- FLAGS

@@ -56,8 +56,8 @@ async function ortTower({ url, threads, runs, size }) {
 }
 
 /** Tokens a second after the first one. */
-function rate(at) {
-    return ((at.length - 1) * 1000) / (at.at(-1) - at[0]);
+function rate(at, tokens) {
+    return ((tokens - 1) * 1000) / (at.at(-1) - at[0]); // a token may give no text, and then no call
 }
 
 async function oursDecode({ url, module, threads, runs, tokens, prompt }) {
@@ -66,7 +66,7 @@ async function oursDecode({ url, module, threads, runs, tokens, prompt }) {
     const rates = await repeat(runs, async () => {
         const at = [];
         await model.generate(null, prompt, { maxTokens: tokens, ignoreEos: true, onToken: () => at.push(performance.now()) });
-        return rate(at);
+        return rate(at, tokens);
     });
     const memory = (await model.memory()).module;
     await model.dispose();
@@ -84,7 +84,7 @@ async function wllamaDecode({ url, threads, runs, tokens, prompt }) {
             prompt, max_tokens: tokens, ignore_eos: true, temperature: 0, cache_prompt: false, stream: true,
             onData: () => at.push(performance.now()),
         });
-        return rate(at);
+        return rate(at, tokens);
     });
     await wllama.exit();
     return fastest(rates);

@@ -31,6 +31,7 @@ let offline = false; // page, module and model are all kept on the device
 let task = null; // {controller, done, label}: what runs now; at most one
 let picture = null; // {pixels, controller, encoded}: what questions are about
 let camera = null; // {stream, facing}: the live session
+let pictureChoices = 0; // counts choices of a picture, so that a slow file does not replace a later one
 let cameraStarts = 0; // counts starts and stops, so that a late answer of an old start is known as such
 
 // ---------------------------------------------------------------------------------------------------------
@@ -155,7 +156,8 @@ function showProgress({ loaded: bytes, total, stage, cached }) {
 function showTimings(image, result) {
     const encode = image.timings.preprocess + image.timings.tower + image.timings.bridge;
     const { firstToken, decode } = result.timings;
-    const speed = decode > 0 ? `${(result.ids.length / decode * 1000).toFixed(1)} tokens/s` : '–';
+    // the first token's time is that of the prompt
+    const speed = decode > 0 ? `${((result.ids.length - 1) / decode * 1000).toFixed(1)} tokens/s` : '–';
     byId('t-encode').textContent = milliseconds(encode);
     byId('t-first').textContent = milliseconds(firstToken);
     byId('t-speed').textContent = speed;
@@ -229,6 +231,7 @@ function runTask(label, work, { live = false } = {}) {
             await work(controller.signal);
             return true;
         } catch (error) {
+            if (error?.code === 'state') failed = true; // the engine is gone
             if (!isAbort(error, controller.signal)) showAlert(explain(error), { retry: failed });
             return false;
         } finally {
@@ -391,12 +394,14 @@ async function decodeFile(file) {
 
 /** Shows a picture file and describes it. */
 async function usePicture(file, name) {
+    const choice = ++pictureChoices;
     clearAlert();
     try {
         if (file.type && !file.type.startsWith('image/')) {
             throw new PlainError('That file is not a picture. Try a JPEG, PNG or WebP.');
         }
         const image = await decodeFile(file);
+        if (choice !== pictureChoices) return;
         stopCamera();
         stopTask();
         setPicture(image, image.naturalWidth || image.width, image.naturalHeight || image.height, name);
@@ -701,16 +706,10 @@ async function isKeptOffline(model) {
     if (!navigator.serviceWorker?.controller || !self.caches) return false;
     try {
         keepLoaded();
-        const { cached, total } = model.progress;
-        let hasModel = total > 0 && cached >= total;
-        let hasModule = false;
-        for (const name of await caches.keys()) {
-            for (const { url } of await (await caches.open(name)).keys()) {
-                hasModule ||= name.startsWith(PAGE_CACHE_PREFIX) && url.endsWith('.wasm');
-                hasModel ||= url.startsWith(modelUrl.href);
-            }
-        }
-        return hasModel && hasModule;
+        const { kept, total } = model.progress;
+        const wasm = `tinyvlm-${(await model.info()).module}.wasm`;
+        const module = await caches.match(new URL(`dist/${wasm}`, new URL(TINYVLM_BASE, location.href)).href);
+        return total > 0 && kept >= total && Boolean(module);
     } catch {
         return false;
     }

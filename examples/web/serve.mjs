@@ -220,14 +220,15 @@ function refuse(request, response, error) {
 /**
  * Starts the server.
  * options: port (0: any free one), host, isolation; for tests roots ([prefix, folder], before the usual
- * ones), throttle (bytes a second of models) and truncate (a request for a model without Range loses its
- * connection after that many bytes). Settings may change while it runs.
+ * ones), headers (sent with everything), throttle (bytes a second of models) and truncate (a request for a
+ * model without Range loses its connection after that many bytes). Settings may change while it runs.
  */
 export async function serve(options = {}) {
-    const settings = { port: 8000, host: '127.0.0.1', isolation: true, throttle: 0, truncate: 0, ...options };
+    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, ...options };
     settings.roots = [...(options.roots ?? []), ...ROOTS];
     const server = createServer((request, response) => {
         response.setHeader('X-Content-Type-Options', 'nosniff');
+        for (const [name, value] of Object.entries(settings.headers)) response.setHeader(name, value);
         if (settings.isolation) {
             response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
             response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');

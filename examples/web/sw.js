@@ -2,16 +2,15 @@
 // Service worker of the demo: keeps the page, the library, the modules and the example photos, so that the
 // page opens without a network. Models pass through: the library keeps those itself.
 
-// Change it with every release: everything is served from the cache first.
-const VERSION = '1';
 const PREFIX = 'tinyvlm-page-';
-const CACHE = PREFIX + VERSION;
+const CACHE = `${PREFIX}1`;
+const PATIENCE = 3000; // for the network, when there is a copy
 
 const at = (relative) => new URL(relative, self.location).href;
 
 const START = at('./');
 const SHELL = [START, at('style.css'), at('app.js'), at('icon.svg'), at('manifest.webmanifest')];
-const LIBRARY = ['index.js', 'platform.js', 'modules.js', 'memory.js', 'images.js', 'worker.js', 'engine.js', 'download.js',
+const LIBRARY = ['index.js', 'platform.js', 'modules.js', 'memory.js', 'names.js', 'images.js', 'worker.js', 'engine.js', 'download.js',
     'helper.js', 'thread.js']
     .map((name) => at(`/tinyvlm/src/${name}`));
 
@@ -41,15 +40,18 @@ async function activate() {
     await self.clients.claim();
 }
 
-/** The cached response unchanged, with the isolation headers that the server gave it, or the network's. */
-async function cacheFirst(request, key) {
+/** The network's answer, so that nobody is left with an old page; offline, or when it is slow, the copy. */
+async function networkFirst(request, key) {
     const cache = await caches.open(CACHE);
     const kept = await cache.match(key);
-    if (kept) return kept;
-    const response = await fetch(request);
-    // A full cache must not cost the page its answer.
-    if (response.status === 200) await cache.put(key, response.clone()).catch(() => {});
-    return response;
+    const fresh = fetch(request).then(async (response) => {
+        // A full cache must not cost the page its answer.
+        if (response.status === 200) await cache.put(key, response.clone()).catch(() => {});
+        return response;
+    });
+    if (!kept) return fresh;
+    const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE, kept); });
+    return Promise.race([fresh.then((response) => (response.ok ? response : kept), () => kept), late]);
 }
 
 /** What the page loaded before this worker had control. */
@@ -74,8 +76,8 @@ self.addEventListener('fetch', (event) => {
     if (request.mode === 'navigate') {
         // '?model=...' and the like are the same page.
         const page = url.origin + url.pathname;
-        if (page === START || page === `${START}index.html`) event.respondWith(cacheFirst(request, START));
+        if (page === START || page === `${START}index.html`) event.respondWith(networkFirst(request, START));
         return;
     }
-    if (isKept(url)) event.respondWith(cacheFirst(request, url.href));
+    if (isKept(url)) event.respondWith(networkFirst(request, url.href));
 });

@@ -5,13 +5,13 @@
 const CACHE = 'tinyvlm-1';
 const PART = 4 << 20;
 const ATTEMPTS = 5;
+const PATIENCE = 3000; // for a server to say what it has, while we have a copy
 
-export class DownloadError extends Error {
-    constructor(message, cause) {
-        super(message, { cause });
-        this.code = 'io';
-    }
+class DownloadError extends Error {
+    code = 'io';
 }
+
+class ChangedError extends DownloadError {}
 
 function partUrl(url, index) {
     const part = new URL(url);
@@ -40,18 +40,18 @@ class Parts {
         this.index = 0;
         this.pending = [];
         this.pendingBytes = 0;
+        this.kept = 0; // bytes that are surely there
     }
 
     /** Forgets what is kept when the server has another file now. */
     async check(fresh) {
-        if (!this.meta || !fresh) return;
-        const same = fresh.tag ? fresh.tag === this.meta.tag : fresh.total === this.meta.total;
-        if (!same) await this.drop();
+        if (this.meta && fresh && !isSame(this.meta, fresh)) await this.drop();
     }
 
     async drop() {
         const count = this.meta?.parts ?? this.index;
         this.meta = null;
+        this.kept = 0;
         for (let i = 0; i < count; i++) await this.cache?.delete(partUrl(this.url, i)).catch(() => {});
         await this.cache?.delete(partUrl(this.url, 'meta')).catch(() => {});
     }
@@ -60,7 +60,9 @@ class Parts {
         for (; this.meta && this.index < this.meta.parts; this.index++) {
             const response = await this.cache.match(partUrl(this.url, this.index)).catch(() => null);
             if (!response) break; // evicted: the network has the rest
-            yield new Uint8Array(await response.arrayBuffer());
+            const bytes = new Uint8Array(await response.arrayBuffer());
+            this.kept += bytes.length;
+            yield bytes;
         }
     }
 
@@ -73,11 +75,11 @@ class Parts {
     }
 
     async #flush(about) {
-        await this.#put(this.index++, new Blob(this.pending), 'application/octet-stream');
+        if (this.pendingBytes) await this.#put(this.index++, new Blob(this.pending), 'application/octet-stream');
+        if (this.cache) await this.#put('meta', JSON.stringify({ ...about, parts: this.index }), 'application/json');
+        if (this.cache) this.kept += this.pendingBytes;
         this.pending = [];
         this.pendingBytes = 0;
-        if (this.cache)
-            await this.#put('meta', JSON.stringify({ ...about, parts: this.index }), 'application/json');
     }
 
     async keep(bytes, about) {
@@ -90,46 +92,65 @@ class Parts {
         }
     }
 
+    /** Only now is the length known for sure. */
     async end(about) {
-        if (this.cache && this.pendingBytes) await this.#flush(about);
+        if (this.cache) await this.#flush(about);
     }
 }
 
+/** Which file a response is of: a tag, its length; '' and 0 where the server does not say. */
 function describe(response) {
-    const length = Number(response.headers.get('Content-Length'));
+    const { headers } = response;
+    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('Content-Range') ?? '');
     // a compressed transfer's length is not the file's
-    const total = response.headers.get('Content-Encoding') ? 0 : length || 0;
-    return { tag: response.headers.get('ETag') ?? '', total };
+    const length = response.status === 206 ? range?.[2] : !headers.get('Content-Encoding') && headers.get('Content-Length');
+    return { tag: headers.get('ETag') ?? headers.get('Last-Modified') ?? '', total: Number(length) || 0, start: Number(range?.[1]) || 0 };
+}
+
+/** Without what compression in transfer does to a tag. */
+const bare = (tag) => tag.replace(/^W\//, '').replace(/[-;]+(gzip|br|zstd|deflate)"$/, '"');
+
+function isSame(a, b) {
+    return !(a.tag && b.tag && bare(a.tag) !== bare(b.tag)) && !(a.total && b.total && a.total !== b.total);
 }
 
 /** What the server has now; null when it cannot be asked (offline). */
-async function askServer(url, signal) {
+async function askServer(url) {
+    const signal = AbortSignal.timeout(PATIENCE);
     try {
-        const response = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal });
+        let response = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal });
+        if (!response.ok) response = await fetch(url, { headers: { Range: 'bytes=0-0' }, cache: 'no-cache', signal });
+        response.body?.cancel().catch(() => {});
         return response.ok ? describe(response) : null;
     } catch {
-        signal?.throwIfAborted();
         return null;
     }
 }
 
-async function request(url, at, tag, signal) {
+const isPassing = (status) => status === 408 || status === 429 || status >= 500;
+
+async function request(url, at, tag) {
     const headers = at ? { Range: `bytes=${at}-`, ...(tag ? { 'If-Range': tag } : {}) } : {};
-    const response = await fetch(url, { headers, signal });
-    if (!response.ok) throw new DownloadError(`${url}: HTTP ${response.status}`);
+    const response = await fetch(url, { headers });
+    if (isPassing(response.status)) throw new Error(`HTTP ${response.status}`);
     return response;
 }
 
 /** Bytes from offset `at`, whatever the server makes of the range. */
-async function* readFrom(url, at, state, signal) {
-    const response = await request(url, at, state.tag, signal);
+async function* readFrom(url, at, state) {
+    const response = await request(url, at, state.tag);
+    const { headers, status } = response;
+    const changed = new ChangedError(`${url}: the file has changed on the server, load it again`);
+    if (at && status === 416) {
+        if (headers.get('Content-Range') !== `bytes */${at}`) throw changed;
+        return; // nothing is left
+    }
+    if (!response.ok) throw new DownloadError(`${url}: HTTP ${status}`);
     const about = describe(response);
-    let skip = response.status === 206 ? 0 : at;
-    if (skip && state.tag && about.tag && about.tag !== state.tag)
-        throw new DownloadError(`${url}: the file has changed on the server`);
+    if (at && (!isSame(state, about) || (status === 206 && about.start !== at))) throw changed;
     state.tag ||= about.tag;
-    if (response.status !== 206) state.total ||= about.total;
-    else state.total ||= Number(response.headers.get('Content-Range')?.split('/')[1]) || 0;
+    state.total ||= about.total;
+    let skip = status === 206 ? 0 : at;
     const reader = response.body.getReader();
     try {
         for (;;) {
@@ -146,38 +167,38 @@ async function* readFrom(url, at, state, signal) {
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-/** Yields { bytes, total, cached }. */
-export async function* download(url, { cache = true, signal } = {}) {
+/** Yields { bytes, total, cached, kept }, at the end once with no bytes. */
+export async function* download(url, { cache = true } = {}) {
     const parts = await Parts.open(url, cache);
-    if (parts.meta) await parts.check(await askServer(url, signal));
+    if (parts.meta) await parts.check(await askServer(url));
     const state = { tag: parts.meta?.tag ?? '', total: parts.meta?.total ?? 0 };
     let at = 0;
     for await (const bytes of parts.read()) {
         at += bytes.length;
-        yield { bytes, total: state.total, cached: true };
+        yield { bytes, total: state.total, cached: true, kept: parts.kept };
     }
     for (let attempt = 1; !state.total || at < state.total; attempt++) {
-        let failure;
+        let failure = '';
         try {
-            for await (const bytes of readFrom(url, at, state, signal)) {
+            for await (const bytes of readFrom(url, at, state)) {
                 at += bytes.length;
                 attempt = 1; // it moves
-                yield { bytes, total: state.total, cached: false };
+                yield { bytes, total: state.total, cached: false, kept: parts.kept };
                 await parts.keep(bytes, state);
             }
-            if (!state.total) break;
+            state.total ||= at;
         } catch (error) {
-            signal?.throwIfAborted();
+            if (error instanceof ChangedError) await parts.drop();
             if (error instanceof DownloadError) throw error;
-            failure = error;
+            failure = error.message;
         }
-        if (state.total && at >= state.total) break;
+        if (at >= state.total && !failure) break;
         if (attempt >= ATTEMPTS)
-            throw new DownloadError(`${url}: the download broke off at byte ${at} of ${state.total || 'unknown'}`, failure);
+            throw new DownloadError(`${url}: the download broke off at byte ${at} of ${state.total || 'unknown'}: ${failure || 'end of data'}`);
         await pause(Math.min(4000, 250 * 2 ** attempt));
-        signal?.throwIfAborted();
     }
     await parts.end(state);
+    yield { bytes: new Uint8Array(0), total: state.total, cached: false, kept: parts.kept };
 }
 
 /** A file that turned out damaged must not come from the cache again. */

@@ -2,13 +2,12 @@
 // The engine's side: one model in one module, fed by the network and asked by the page. At most one
 // job runs at a time (the page sees to that); loading goes on between jobs.
 import { download, forget } from './download.js';
-import { makeMemory } from './memory.js';
+import { isThreaded, makeMemory } from './memory.js';
+import { FITS, STAGES } from './names.js';
 
-const STAGES = ['none', 'header', 'tower', 'bridge', 'decoder'];
 const CODES = ['ok', 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'cancelled', 'checksum', 'state'];
-const FITS = ['model', 'pad', 'crop', 'squash'];
 const ROLES = ['system', 'user', 'assistant'];
-const FINISHES = ['stop', 'length', 'context', 'callback'];
+const FINISHES = ['stop', 'length', 'context'];
 const INFO_TEXTS = ['architecture', 'name', 'licence', 'description', 'chatTemplate', 'describePrompt'];
 const INFO_NUMBERS = ['parameters', 'fileBytes', 'weightBytes', 'vocabulary', 'context', 'imageSize', 'imageTokens', 'embedding'];
 const FEED_BYTES = 256 << 10;
@@ -19,6 +18,29 @@ class EngineError extends Error {
         super(message);
         this.code = code;
     }
+}
+
+/** Pointers come out of the module as signed numbers. */
+const place = (pointer) => pointer >>> 0;
+
+/** May this worker fetch a blob? A page's content security policy can forbid it. */
+function canAskBlobs() {
+    if (typeof XMLHttpRequest === 'undefined') return false;
+    const url = URL.createObjectURL(new Blob(['1']));
+    try {
+        return isThere(url);
+    } catch {
+        return false;
+    } finally {
+        URL.revokeObjectURL(url);
+    }
+}
+
+function isThere(url) {
+    const request = new XMLHttpRequest();
+    request.open('GET', url, false);
+    request.send();
+    return true; // else send() throws
 }
 
 const utf8 = new TextEncoder();
@@ -50,6 +72,8 @@ class Engine {
         this.host = host;
         this.alive = null;
         this.started = false;
+        this.shared = isThreaded(name);
+        this.canAsk = !this.shared && !flag && canAskBlobs();
         const env = {
             memory,
             now: host.now,
@@ -66,7 +90,7 @@ class Engine {
         this.stacks = Array.from({ length: count }, (_, index) => {
             const tls = this.#allocate(this.wasm.__tls_size.value + align);
             const stack = this.#allocate(STACK_BYTES);
-            return { index, stack: (stack + STACK_BYTES) & ~15, tls: (tls + align - 1) & -align };
+            return { index, stack: place((stack + STACK_BYTES) & ~15), tls: place((tls + align - 1) & -align) };
         });
     }
 
@@ -77,7 +101,7 @@ class Engine {
     }
 
     #allocate(size) {
-        const at = this.wasm.allocate(Math.max(size, 1));
+        const at = size < 2 ** 32 ? place(this.wasm.allocate(Math.max(size, 1))) : 0;
         if (!at) throw new EngineError(`out of memory: ${size} bytes more do not fit ${this.memory.buffer.byteLength}`, 'memory');
         return at;
     }
@@ -93,13 +117,14 @@ class Engine {
         return fromUtf8.decode(this.bytes(at, length).slice());
     }
 
-    #terminated(at) {
+    #terminated(pointer) {
+        const at = place(pointer);
         const all = new Uint8Array(this.memory.buffer);
         return this.string(at, all.indexOf(0, at) - at);
     }
 
     fail(status) {
-        return new EngineError(this.#terminated(this.wasm.error_message()), CODES[status] ?? 'unknown');
+        return new EngineError(this.#terminated(this.wasm.error_message()), CODES[status]);
     }
 
     check(status) {
@@ -112,20 +137,16 @@ class Engine {
     }
 
     #onText(at, length) {
-        this.post({ event: 'token', text: this.string(at, length) });
-        return 1;
+        this.post({ event: 'token', text: this.string(place(at), length) });
     }
 
     /** Modules without shared memory ask: through shared memory if there is any beside them, else by a
      *  blob that the page revokes, which a synchronous request notices. */
     #isCancelled() {
         if (this.flag) return Atomics.load(this.flag, 0);
-        if (!this.alive) return 0;
+        if (!this.alive || !this.canAsk) return 0;
         try {
-            const request = new XMLHttpRequest();
-            request.open('GET', this.alive, false);
-            request.send();
-            return 0;
+            return isThere(this.alive) ? 0 : 1;
         } catch {
             return 1;
         }
@@ -155,22 +176,22 @@ class Engine {
         if (stage !== 'none' && !this.started) {
             this.started = true;
             this.check(this.wasm.start(this.threads, this.context, this.kvF32));
-            this.post({ event: 'info', info: this.info(), cancelAddress: this.wasm.cancel_flag() });
+            this.post({ event: 'info', info: this.info(), cancelAddress: place(this.wasm.cancel_flag()) });
         }
         this.post({ event: 'progress', progress: { ...progress, stage } });
     }
 
     async load(from) {
-        const progress = { loaded: 0, total: 0, cached: 0 };
-        const started = this.host.now();
-        let fresh = started;
+        const progress = { loaded: 0, total: 0, cached: 0, kept: 0 };
+        let fresh = this.host.now();
         this.check(this.wasm.open(from.memory));
         const buffer = this.#allocate(FEED_BYTES);
         try {
-            for await (const { bytes, total, cached } of this.#source(from)) {
+            for await (const { bytes, total, cached, kept } of this.#source(from)) {
                 this.#feed(bytes, buffer);
                 progress.loaded += bytes.length;
                 progress.total = total;
+                progress.kept = kept ?? 0;
                 if (cached) progress.cached += bytes.length;
                 this.#announce(progress);
                 if (this.host.now() - fresh > 8) {
@@ -183,7 +204,7 @@ class Engine {
             this.#announce(progress);
         } catch (error) {
             const damaged = ['format', 'checksum', 'unsupported'].includes(error.code);
-            if (damaged && from.url && progress.cached) await forget(from.url);
+            if (damaged && from.url && from.cache) await forget(from.url);
             throw error;
         } finally {
             this.wasm.release(buffer);
@@ -226,20 +247,24 @@ class Engine {
     tokenize({ text, special }) {
         const bytes = utf8.encode(text);
         const n = this.#withBytes(bytes, (at) => this.count(this.wasm.tokenize(at, bytes.length, special ? 1 : 0)));
-        return new Int32Array(this.memory.buffer, this.wasm.output(), n).slice();
+        return new Int32Array(this.memory.buffer, place(this.wasm.output()), n).slice();
     }
 
     detokenize({ ids, skipSpecial }) {
         const n = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
             this.count(this.wasm.detokenize(at, ids.length, skipSpecial ? 1 : 0)));
-        return this.string(this.wasm.output(), n);
+        return this.string(place(this.wasm.output()), n);
     }
 
     preprocess({ pixels, fit }) {
         this.#withBytes(pixels.data, (at) => this.check(
             this.wasm.preprocess(at, pixels.width, pixels.height, pixels.channels, FITS.indexOf(fit))));
         const size = this.wasm.info_number(5);
-        return { size, data: new Float32Array(this.memory.buffer, this.wasm.output(), size * size * 3).slice() };
+        return { size, data: this.#floats(this.wasm.output(), size * size * 3) };
+    }
+
+    #floats(pointer, count) {
+        return new Float32Array(this.memory.buffer, place(pointer), count).slice();
     }
 
     encode({ pixels, fit }) {
@@ -251,8 +276,9 @@ class Engine {
     }
 
     imageTokens({ image }) {
-        const n = this.wasm.info_number(6) * this.wasm.info_number(7);
-        return new Float32Array(this.memory.buffer, this.wasm.image_tokens(image), n).slice();
+        const rows = this.wasm.info_number(6);
+        const embedding = this.wasm.info_number(7);
+        return { tokens: this.#floats(this.wasm.image_tokens(image), rows * embedding), rows, embedding };
     }
 
     drop({ image }) {
@@ -276,7 +302,7 @@ class Engine {
             this.wasm.chat_clear();
         }
         const [n, finish, prefill, firstToken, decode] = [0, 1, 2, 3, 4].map((i) => this.wasm.result_number(i));
-        const ids = new Int32Array(this.memory.buffer, this.wasm.result_ids(), n).slice();
+        const ids = new Int32Array(this.memory.buffer, place(this.wasm.result_ids()), n).slice();
         return { ids, finish: FINISHES[finish], timings: { prefill, firstToken, decode } };
     }
 
@@ -284,14 +310,12 @@ class Engine {
         const rows = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
             this.count(this.wasm.forward(at, ids.length, image)));
         const vocabulary = this.wasm.info_number(3);
-        const logits = new Float32Array(this.memory.buffer, this.wasm.output(), rows * vocabulary).slice();
-        return { logits, rows, vocabulary };
+        return { logits: this.#floats(this.wasm.output(), rows * vocabulary), rows, vocabulary };
     }
 
     run({ op, args, alive }) {
         this.alive = alive;
-        this.wasm.cancel_reset();
-        if (this.flag) Atomics.store(this.flag, 0, 0);
+        if (!this.shared) this.wasm.cancel_reset(); // else the page did: it may have cancelled since
         return this[op](args);
     }
 }
@@ -299,7 +323,9 @@ class Engine {
 const JOBS = ['memoryNow', 'tokenize', 'detokenize', 'preprocess', 'encode', 'imageTokens', 'drop', 'generate', 'forward'];
 
 function plainError(error) {
-    return { message: String(error?.message ?? error), code: error?.code ?? (error instanceof RangeError ? 'memory' : 'state') };
+    const message = String(error?.message ?? error);
+    const noRoom = error instanceof RangeError && /alloc|memory/i.test(message);
+    return { message, code: CODES.includes(error?.code) ? error.code : noRoom ? 'memory' : 'state' };
 }
 
 function transferables(result) {

@@ -15,6 +15,7 @@ function checkRaw(source) {
     const { data, width, height } = source;
     const whole = Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0;
     const channels = source.channels ?? (whole ? data.length / (width * height) : 0);
+    if (data.BYTES_PER_ELEMENT !== 1) throw new TypeError('pixels: data holds no bytes');
     if (!whole || ![1, 3, 4].includes(channels) || data.length !== width * height * channels)
         throw new TypeError(`pixels: ${data.length} bytes are not ${width} x ${height} of 1, 3 or 4 channels`);
     return { data: new Uint8Array(data), width, height, channels };

@@ -5,9 +5,10 @@ import { platform } from './platform.js';
 import { toPixels, fromBase64 } from './images.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { chooseModule, setFolder } from './modules.js';
+import { FITS, MODULES, STAGES } from './names.js';
 
-const STAGES = ['none', 'header', 'tower', 'bridge', 'decoder'];
-const MOST_THREADS = 8;
+const DEFAULT_THREADS = 8;
+const MOST_THREADS = 64;
 const FOUR_GIB = 2 ** 32;
 
 export class TinyVLMError extends Error {
@@ -32,7 +33,10 @@ function deferred() {
 /** A promise that the signal can end; what it stands for goes on. */
 function orAbort(promise, signal) {
     if (!signal) return promise;
-    if (signal.aborted) return Promise.reject(abortReason(signal));
+    if (signal.aborted) {
+        promise.catch(() => {}); // nobody else waits for it
+        return Promise.reject(abortReason(signal));
+    }
     return new Promise((resolve, reject) => {
         const stop = () => reject(abortReason(signal));
         signal.addEventListener('abort', stop, { once: true });
@@ -52,7 +56,9 @@ class Connection {
     }
 
     async open({ threads, context, kv, memory, module: wanted }) {
-        const { name, module } = await chooseModule(threads, wanted);
+        const { name, module } = await chooseModule(threads, wanted).catch((cause) => {
+            throw new TinyVLMError(cause.message, 'unsupported', { cause });
+        });
         this.module = name;
         this.threads = isThreaded(name) ? threads : 1;
         const shared = isThreaded(name);
@@ -96,8 +102,12 @@ class Connection {
         if (this.dead) return Promise.reject(this.dead);
         const id = this.nextId++;
         const call = deferred();
+        try {
+            this.worker.postMessage({ ...message, kind, id }, transfer);
+        } catch (error) { // not to be cloned
+            return Promise.reject(error);
+        }
         this.calls.set(id, call);
-        this.worker.postMessage({ ...message, kind, id }, transfer);
         return call.promise;
     }
 
@@ -113,18 +123,37 @@ class Connection {
         return orAbort(done, signal);
     }
 
+    /** Asks the engine to stop, or takes that back, through shared memory. */
+    #cancel(value) {
+        if (this.dead) return;
+        if (this.flag) Atomics.store(this.flag, 0, value);
+        else if (this.memory) Atomics.store(new Uint8Array(this.memory.buffer), this.cancelAddress, value);
+    }
+
     async #run(op, args, signal, transfer, onText) {
-        const viaBlob = signal && !this.flag && !isThreaded(this.module);
+        const viaBlob = signal && !this.flag && !this.memory;
         const alive = viaBlob ? URL.createObjectURL(new Blob(['1'])) : null;
+        let thrown = null;
         const stop = () => {
             if (alive) URL.revokeObjectURL(alive);
-            else if (this.flag) Atomics.store(this.flag, 0, 1);
-            else Atomics.store(new Uint8Array(this.memory.buffer), this.cancelAddress, 1);
+            else this.#cancel(1);
         };
+        this.#cancel(0);
         signal?.addEventListener('abort', stop, { once: true });
-        this.onText = onText;
+        this.onText = onText && ((text) => {
+            try {
+                if (!thrown) onText(text);
+            } catch (error) {
+                thrown = { error };
+                stop();
+            }
+        });
         try {
-            return await this.send('job', { op, args, alive }, transfer);
+            const result = await this.send('job', { op, args, alive }, transfer).catch((error) => {
+                throw thrown ? thrown.error : error;
+            });
+            if (thrown) throw thrown.error;
+            return result;
         } finally {
             this.onText = null;
             signal?.removeEventListener('abort', stop);
@@ -145,6 +174,8 @@ class Connection {
 export class EncodedImage {
     #model;
     #handle;
+    #uses = 0;
+    #dropped = null; // once disposed of: it goes when nobody uses it
 
     /** @internal */
     constructor(model, handle, timings) {
@@ -153,17 +184,33 @@ export class EncodedImage {
         this.timings = timings;
     }
 
-    /** @internal */
-    handleFor(model) {
+    /** @internal The picture stays until what call(handle) returns has settled. */
+    async use(model, call) {
         if (this.#model !== model) throw new TinyVLMError('the picture was encoded by another model', 'argument');
-        if (!this.#handle) throw new TinyVLMError('the picture was disposed of', 'argument');
-        return this.#handle;
+        if (this.#dropped) throw new TinyVLMError('the picture was disposed of', 'argument');
+        this.#uses++;
+        try {
+            return await call(this.#handle);
+        } finally {
+            this.#uses--;
+            this.#drop();
+        }
+    }
+
+    #drop() {
+        if (this.#dropped && this.#uses === 0) this.#dropped.resolve(this.#model.dropImage(this.#handle));
+    }
+
+    tokens() {
+        return this.use(this.#model, (image) => this.#model.job('header', 'imageTokens', { image }));
     }
 
     async dispose() {
-        const image = this.#handle;
-        this.#handle = 0;
-        if (image) await this.#model.dropImage(image);
+        if (!this.#dropped) {
+            this.#dropped = deferred();
+            this.#drop();
+        }
+        await this.#dropped.promise;
     }
 }
 
@@ -191,9 +238,14 @@ export class ImageProcessor {
     }
 
     async preprocess(image, { fit = 'model' } = {}) {
+        check('fit', fit, FITS.includes(fit));
         const pixels = await toPixels(image);
         return this.#model.job('header', 'preprocess', { pixels, fit }, { transfer: [pixels.data.buffer] });
     }
+}
+
+function check(name, value, isRight) {
+    if (!isRight) throw new TypeError(`${name}: ${typeof value === 'string' ? `'${value}'` : value}`);
 }
 
 function asMessages(prompt, system) {
@@ -213,10 +265,13 @@ function sampling(options) {
     const out = {};
     for (const [key, value] of Object.entries(DEFAULTS)) {
         out[key] = options[key] ?? value;
-        if (typeof value === 'number' && !Number.isFinite(out[key]))
-            throw new TypeError(`${key}: ${out[key]} is no number`);
+        if (typeof value === 'number') check(key, out[key], Number.isFinite(out[key]));
     }
-    if (!Number.isInteger(out.maxTokens) || out.maxTokens < 1) throw new TypeError(`maxTokens: ${out.maxTokens}`);
+    check('maxTokens', out.maxTokens, Number.isInteger(out.maxTokens) && out.maxTokens >= 1 && out.maxTokens < 2 ** 32);
+    check('topK', out.topK, Number.isInteger(out.topK) && out.topK >= 0 && out.topK < 2 ** 32);
+    check('seed', out.seed, Number.isSafeInteger(out.seed) && out.seed >= 0);
+    if (typeof out.stop === 'string') out.stop = [out.stop];
+    check('stop', out.stop, Array.isArray(out.stop) && out.stop.every((text) => typeof text === 'string' && !text.includes('\0')));
     return out;
 }
 
@@ -262,10 +317,14 @@ export class FastVLM {
 
     async #load(source, options) {
         options.signal?.throwIfAborted();
-        const threads = Math.max(1, Math.min(options.threads ?? platform.threads(), options.threads ? 64 : MOST_THREADS));
+        const { threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16' } = options;
+        check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
+        check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);
+        check('kv', kv, kv === 'f16' || kv === 'f32');
+        check('module', options.module, options.module === undefined || MODULES.includes(options.module));
+        check('memory', options.memory, options.memory === undefined || options.memory > 0);
         const memory = Math.min(FOUR_GIB, options.memory ?? FOUR_GIB);
-        const context = options.context ?? 4096;
-        await this.#connection.open({ threads, context, kv: options.kv ?? 'f16', memory, module: options.module });
+        await this.#connection.open({ threads, context, kv, memory, module: options.module });
         await this.#connection.send('load', { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: options.cache ?? true });
     }
 
@@ -278,7 +337,11 @@ export class FastVLM {
         if (event.event === 'progress') {
             this.progress = event.progress;
             for (let i = 1; i <= STAGES.indexOf(event.progress.stage); i++) this.#reached.get(STAGES[i]).resolve();
-            onProgress?.(event.progress);
+            try {
+                onProgress?.(event.progress);
+            } catch (error) {
+                this.#close(error); // which `ready` then says
+            }
         }
     }
 
@@ -310,6 +373,7 @@ export class FastVLM {
 
     async encodeImage(image, { fit = 'model', signal } = {}) {
         signal?.throwIfAborted();
+        check('fit', fit, FITS.includes(fit));
         const pixels = await toPixels(image);
         const info = await orAbort(this.#info.promise, signal);
         if (!info.imageSize) throw new TinyVLMError('this model reads text only', 'unsupported');
@@ -319,6 +383,10 @@ export class FastVLM {
         });
         const { image: handle, timings } = await encoding;
         return new EncodedImage(this, handle, timings);
+    }
+
+    #with(encoded, call) {
+        return encoded ? encoded.use(this, call) : call(0);
     }
 
     async generate(image, prompt, options = {}) {
@@ -333,8 +401,8 @@ export class FastVLM {
                 pieces.push(text);
                 onToken?.(text);
             };
-            const result = await this.job('decoder', 'generate',
-                { messages, image: encoded?.handleFor(this) ?? 0, options: chosen }, { signal, onText });
+            const result = await this.#with(encoded, (handle) =>
+                this.job('decoder', 'generate', { messages, image: handle, options: chosen }, { signal, onText }));
             const seen = own ? encoded.timings : { preprocess: 0, tower: 0, bridge: 0 };
             return { ...result, text: pieces.join(''), timings: { ...seen, ...result.timings } };
         } finally {
@@ -357,8 +425,8 @@ export class FastVLM {
         let end = null;
         const onToken = (text) => {
             pieces.push(text);
-            options.onToken?.(text);
             wake.resolve();
+            options.onToken?.(text);
         };
         this.generate(image, prompt, { ...options, signal, onToken }).then(
             () => { end = {}; }, (error) => { end = { error }; }).finally(() => wake.resolve());
@@ -380,8 +448,8 @@ export class FastVLM {
         const own = image !== null && !(image instanceof EncodedImage);
         const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
         try {
-            const args = { ids: Int32Array.from(ids), image: encoded?.handleFor(this) ?? 0 };
-            return await this.job('decoder', 'forward', args, { signal });
+            return await this.#with(encoded, (handle) =>
+                this.job('decoder', 'forward', { ids: Int32Array.from(ids), image: handle }, { signal }));
         } finally {
             if (own) encoded.dispose();
         }
@@ -398,6 +466,7 @@ let defaultModel = null;
 export default async function init({ wasmUrl, modelUrl } = {}) {
     if (wasmUrl) setFolder(wasmUrl);
     if (modelUrl) {
+        defaultModel?.then((model) => model.dispose(), () => {});
         defaultModelUrl = modelUrl;
         defaultModel = null;
     }
@@ -407,9 +476,9 @@ export default async function init({ wasmUrl, modelUrl } = {}) {
 
 export async function process_image(image, prompt, options) {
     if (!defaultModelUrl) throw new TinyVLMError('process_image needs init({ modelUrl })', 'argument');
-    defaultModel ??= FastVLM.load(defaultModelUrl);
-    defaultModel.catch(() => { defaultModel = null; }); // the next call tries again
-    return (await defaultModel).infer(image, prompt, options);
+    const mine = defaultModel ??= FastVLM.load(defaultModelUrl);
+    mine.catch(() => { if (defaultModel === mine) defaultModel = null; }); // the next call tries again
+    return (await mine).infer(image, prompt, options);
 }
 
 if (typeof window !== 'undefined')

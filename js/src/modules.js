@@ -5,17 +5,27 @@ import { platform } from './platform.js';
 
 const BEST_FIRST = ['relaxed', 'simd128', 'scalar'];
 
+/** Where the modules lie in the package; each written out, as bundlers look for this very form. */
+const packaged = () => ({
+    scalar: new URL('../dist/tinyvlm-scalar.wasm', import.meta.url),
+    simd128: new URL('../dist/tinyvlm-simd128.wasm', import.meta.url),
+    'simd128-threads': new URL('../dist/tinyvlm-simd128-threads.wasm', import.meta.url),
+    relaxed: new URL('../dist/tinyvlm-relaxed.wasm', import.meta.url),
+    'relaxed-threads': new URL('../dist/tinyvlm-relaxed-threads.wasm', import.meta.url),
+});
+
 let folder;
 const compiled = new Map();
 
 export function setFolder(url) {
     folder = new URL(String(url).replace(/\/?$/, '/'), platform.absoluteUrl('.'));
     compiled.clear();
+    choices.clear();
 }
 
 function compile(name) {
     if (!compiled.has(name)) {
-        const url = new URL(`tinyvlm-${name}.wasm`, folder ?? platform.defaultWasmUrl());
+        const url = folder ? new URL(`tinyvlm-${name}.wasm`, folder) : packaged()[name];
         compiled.set(name, platform.compile(url));
         compiled.get(name).catch(() => compiled.delete(name));
     }
@@ -25,7 +35,7 @@ function compile(name) {
 /** Some engines take relaxed SIMD and round otherwise: the module compares itself with plain code. */
 async function isRight(name, module) {
     const memory = makeMemory(name, 4 << 20);
-    const env = { memory, now: () => 0, text: () => 1, cancelled: () => 0 };
+    const env = { memory, now: () => 0, text: () => {}, cancelled: () => 0 };
     const { exports } = await WebAssembly.instantiate(module, { env });
     return exports.probe() === 1;
 }
@@ -33,9 +43,9 @@ async function isRight(name, module) {
 const choices = new Map();
 
 async function choose(threaded) {
+    const names = threaded ? ['relaxed-threads', 'simd128-threads', ...BEST_FIRST] : BEST_FIRST;
     let failure;
-    for (const kind of BEST_FIRST) {
-        const name = threaded && kind !== 'scalar' ? `${kind}-threads` : kind;
+    for (const name of names) {
         try {
             const module = await compile(name);
             if (await isRight(name, module)) return { name, module };

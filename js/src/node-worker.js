@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parentPort } from 'node:worker_threads';
 
@@ -8,13 +7,25 @@ import { serve } from './engine.js';
 
 async function* openFile(url) {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url;
-    let total;
+    const failure = (what, cause) => Object.assign(new Error(`${path}: cannot ${what}: ${cause.code ?? cause.message}`), { code: 'io' });
+    let file;
     try {
-        total = (await stat(path)).size;
+        file = await open(path);
     } catch (cause) {
-        throw Object.assign(new Error(`${path}: cannot open: ${cause.code ?? cause.message}`), { code: 'io' });
+        throw failure('open', cause);
     }
-    for await (const bytes of createReadStream(path, { highWaterMark: 1 << 20 })) yield { bytes, total, cached: false };
+    try {
+        const total = (await file.stat()).size;
+        for (;;) {
+            const { bytesRead, buffer } = await file.read({ buffer: new Uint8Array(1 << 20) }).catch((cause) => {
+                throw failure('read', cause);
+            });
+            if (!bytesRead) return;
+            yield { bytes: buffer.subarray(0, bytesRead), total, cached: false };
+        }
+    } finally {
+        await file.close();
+    }
 }
 
 const port = {

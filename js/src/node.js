@@ -11,20 +11,20 @@ import { platform } from './platform.js';
 class NodeWorker {
     #worker;
 
-    constructor(file) {
-        this.#worker = new Worker(new URL(file, import.meta.url));
-        this.#worker.unref(); // waiting for calls does not keep a program alive; calls do, see below
+    constructor(worker) {
+        this.#worker = worker;
         this.#worker.on('message', (data) => {
             if (!data.event && --this.pending === 0) this.#worker.unref();
             this.onmessage?.({ data });
         });
         this.#worker.on('error', (error) => this.onerror?.(error));
+        this.#worker.unref(); // last, as a listener keeps a program alive: only calls shall, see below
         this.pending = 0;
     }
 
     postMessage(message, transfer) {
-        if (message.kind && this.pending++ === 0) this.#worker.ref();
         this.#worker.postMessage(message, transfer);
+        if (message.kind && this.pending++ === 0) this.#worker.ref();
     }
 
     terminate() {
@@ -42,7 +42,10 @@ async function sharp() {
 }
 
 Object.assign(platform, {
-    startWorker: (file) => new NodeWorker(`./node-${file}`),
+    // Written out, as in platform.js: servers are bundled too.
+    startWorker: (file) => new NodeWorker(file === 'worker.js'
+        ? new Worker(new URL('./node-worker.js', import.meta.url))
+        : new Worker(new URL('./node-helper.js', import.meta.url))),
     compile: async (url) => WebAssembly.compile(url.protocol === 'file:' ? await readFile(url)
         : await (await fetch(url)).arrayBuffer()),
     canShare: () => true,

@@ -16,18 +16,16 @@ export const platform = {
     startWorker(file) {
         // Written out twice: bundlers look for this very form.
         return file === 'worker.js'
-            ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tinyvlm' })
+            ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tinyvlm-worker' })
             : new Worker(new URL('./helper.js', import.meta.url), { type: 'module', name: 'tinyvlm-thread' });
     },
 
     async compile(url) {
         const response = await fetch(url);
         if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
-        return WebAssembly.compile(await response.arrayBuffer());
-    },
-
-    defaultWasmUrl() {
-        return new URL('../dist/', import.meta.url);
+        return WebAssembly.compile(await response.arrayBuffer()).catch((cause) => {
+            throw new Error(`${url}: ${cause.message}`, { cause }); // a server may answer with a page
+        });
     },
 
     /** May memory be shared with workers? */
@@ -40,7 +38,7 @@ export const platform = {
     },
 
     absoluteUrl(url) {
-        return new URL(url, globalThis.location?.href ?? import.meta.url).href;
+        return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
     },
 
     /** A drawable picture as RGBA, its longer side at most `longest`. */

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // tinyvlm: vision-language models in the browser and in node, on the CPU, in WebAssembly.
 
+/** A type of the DOM; `never` where a program is checked without it, as for node. */
+type OfPages<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
+
 /** Anything with pixels. Raw pixels are RGB, RGBA or grey by `channels` (default: by data's length).
  *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`. */
 export type ImageSource =
-    | ImageData | HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas
-    | ImageBitmap | VideoFrame | Blob | URL | string
+    | OfPages<'ImageData'> | OfPages<'HTMLImageElement'> | OfPages<'HTMLVideoElement'> | OfPages<'HTMLCanvasElement'>
+    | OfPages<'OffscreenCanvas'> | OfPages<'ImageBitmap'> | OfPages<'VideoFrame'> | Blob | URL | string
     | { data: Uint8Array | Uint8ClampedArray; width: number; height: number; channels?: 1 | 3 | 4 };
 
 /** How a picture becomes the model's square. Default: as the model was trained. */
@@ -25,10 +28,12 @@ export interface Progress {
     stage: Stage;
     /** Bytes that came from the cache rather than the network. */
     cached: number;
+    /** Bytes that are in the cache now: all of them when the last progress says `total`. */
+    kept: number;
 }
 
 export interface InitOptions {
-    /** Folder of the .wasm files; default: beside this module, in `dist/` or in the package. */
+    /** Folder of the .wasm files; default: `dist/` of the package. */
     wasmUrl?: string | URL;
     /** The model that `process_image` and `window.processImage` use. */
     modelUrl?: string | URL;
@@ -43,7 +48,7 @@ export interface LoadOptions {
     cache?: boolean;
     /** Largest memory of the module in bytes, default 4 GiB; what does not fit is an error. */
     memory?: number;
-    /** Positions of the context; default: the model's, at most 4096. */
+    /** Positions of the context, at most the model's; default: those, at most 4096. */
     context?: number;
     /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
     kv?: 'f16' | 'f32';
@@ -58,12 +63,15 @@ export interface GenerateOptions {
     maxTokens?: number;
     /** Default 0: greedy. */
     temperature?: number;
+    /** 0: off. */
     topK?: number;
+    /** 0 and 1: off. */
     topP?: number;
     minP?: number;
     repeatPenalty?: number;
     seed?: number;
-    stop?: string[];
+    /** Texts that end the answer. */
+    stop?: string | string[];
     system?: string;
     fit?: Fit;
     ignoreEos?: boolean;
@@ -86,7 +94,7 @@ export interface Timings {
 export interface Result {
     text: string;
     ids: Int32Array;
-    finish: 'stop' | 'length' | 'context' | 'callback';
+    finish: 'stop' | 'length' | 'context';
     /** Milliseconds; those of the picture are 0 where it was encoded before. */
     timings: Timings;
 }
@@ -123,28 +131,37 @@ export interface Memory {
 }
 
 /** `code`: 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'checksum', 'state'.
- *  What a signal stops rejects with its reason (by default a DOMException 'AbortError'). */
+ *  Arguments of a wrong type or range are TypeErrors. What a signal stops rejects with its reason (by
+ *  default a DOMException 'AbortError'), what a callback throws with that. */
 export class TinyVLMError extends Error {
+    constructor(message: string, code: string);
     readonly code: string;
 }
 
 /** A picture's visual tokens, to ask many questions about. */
 export class EncodedImage {
+    private constructor();
     readonly timings: Pick<Timings, 'preprocess' | 'tower' | 'bridge'>;
+    /** What the decoder sees, [rows][embedding] float32. */
+    tokens(): Promise<{ tokens: Float32Array; rows: number; embedding: number }>;
+    /** No call may begin with it from now on; calls under way keep it until they end. */
     dispose(): Promise<void>;
 }
 
 export class Tokenizer {
+    private constructor();
     encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
     decode(ids: ArrayLike<number>, options?: { skipSpecial?: boolean }): Promise<string>;
 }
 
 export class ImageProcessor {
+    private constructor();
     /** The model's input, [size][size][3] float32. */
     preprocess(image: ImageSource, options?: { fit?: Fit }): Promise<{ data: Float32Array; size: number }>;
 }
 
 export class FastVLM {
+    private constructor();
     /** Resolves when everything is there. */
     static load(url: string | URL | Blob | ArrayBuffer | Uint8Array, options?: LoadOptions): Promise<FastVLM>;
     /** Returns at once: each call waits for the stages that it needs. */
@@ -165,7 +182,7 @@ export class FastVLM {
     stream(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): AsyncIterable<string>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
     /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for the picture. */
-    forward(image: ImageSource | EncodedImage | null, ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
+    forward(image: ImageSource | EncodedImage | null, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
     /** Stops what runs and gives back all memory. */
     dispose(): Promise<void>;
 }
@@ -173,6 +190,12 @@ export class FastVLM {
 /** Optional: sets where the modules lie. Resolves when the best module is known. */
 export default function init(options?: InitOptions): Promise<{ module: ModuleName }>;
 
-/** One answer with the default model (InitOptions.modelUrl), loaded at the first call. In pages also
- *  `window.processImage(base64, prompt)`, which takes a picture file as base64, with or without "data:". */
+/** One answer with the default model (InitOptions.modelUrl), loaded at the first call. */
 export function process_image(image: ImageSource, prompt?: string, options?: GenerateOptions): Promise<string>;
+
+declare global {
+    interface Window {
+        /** process_image of a picture file as base64, with or without "data:". */
+        processImage(base64: string, prompt?: string): Promise<string>;
+    }
+}

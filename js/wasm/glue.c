@@ -58,13 +58,12 @@ void *output(void)
     return h.output;
 }
 
-static int new_output(size_t count, size_t size)
+static tvlm_status new_output(size_t count, size_t size)
 {
     size_t bytes;
     free(h.output);
     h.output = tvlm_mul_size(count, size, &bytes) ? malloc(bytes ? bytes : 1) : NULL;
-    return h.output ? TVLM_OK
-                    : (int)tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for a result");
+    return h.output ? TVLM_OK : tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for a result");
 }
 
 /* ---- is this module right here? ---- */
@@ -234,8 +233,9 @@ int tokenize(const char *text, size_t len, int special)
 {
     size_t n;
     tvlm_status status = tvlm_tokenize(h.model, text, len, special != 0, NULL, 0, &n, &h.error);
-    if (status || new_output(n, sizeof(int32_t))) return -(int)h.error.code;
-    status = tvlm_tokenize(h.model, text, len, special != 0, h.output, n, &n, &h.error);
+    if (!status) status = new_output(n, sizeof(int32_t));
+    if (!status)
+        status = tvlm_tokenize(h.model, text, len, special != 0, h.output, n, &n, &h.error);
     return status ? -(int)status : (int)n;
 }
 
@@ -244,8 +244,9 @@ int detokenize(const int32_t *ids, size_t n_ids, int skip)
 {
     size_t n;
     tvlm_status status = tvlm_detokenize(h.model, ids, n_ids, skip != 0, NULL, 0, &n, &h.error);
-    if (status || new_output(n, 1)) return -(int)h.error.code;
-    status = tvlm_detokenize(h.model, ids, n_ids, skip != 0, h.output, n, &n, &h.error);
+    if (!status) status = new_output(n, 1);
+    if (!status)
+        status = tvlm_detokenize(h.model, ids, n_ids, skip != 0, h.output, n, &n, &h.error);
     return status ? -(int)status : (int)n;
 }
 
@@ -369,7 +370,8 @@ void cancel_reset(void)
 static bool on_text(void *user, const char *text, size_t len)
 {
     (void)user;
-    return host_text(text, len) != 0;
+    host_text(text, len);
+    return true;
 }
 
 EXPORT(generate)
@@ -442,7 +444,7 @@ int forward(const int32_t *ids, size_t n, const tvlm_image *image)
     size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
     if (!status && !tvlm_mul_size(rows, h.info.n_vocab, &floats))
         status = tvlm_fail(&h.error, TVLM_ERR_LIMIT, "%zu rows of logits", rows);
-    if (!status) status = (tvlm_status)new_output(floats, sizeof(float));
+    if (!status) status = new_output(floats, sizeof(float));
     if (!status)
         status =
             tvlm_session_feed(h.engine, h.session, prompt, h.cancel, h.output, floats, &h.error);

@@ -10,8 +10,8 @@
 
 /* performance.now() */
 IMPORT(now) double host_now(void);
-/* A piece of the answer, whole characters; 0 stops. */
-IMPORT(text) int host_text(const char *text, size_t len);
+/* A piece of the answer, whole characters. */
+IMPORT(text) void host_text(const char *text, size_t len);
 /* Has the page cancelled? Only modules without shared memory ask. */
 IMPORT(cancelled) int host_cancelled(void);
 

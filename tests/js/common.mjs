@@ -2,16 +2,18 @@
 // Models, pictures and reference tensors of the JavaScript tests, from the native tool and the goldens.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-export const WORK = path.join(ROOT, 'build', 'wasm', 'models');
 export const MODEL = path.join(ROOT, 'models', 'tinyvlm-25m.gguf');
 const GOLDEN = path.join(ROOT, 'tests', 'data', 'golden');
 const TOOL = path.join(ROOT, 'build', 'tinyvlm');
-mkdirSync(WORK, { recursive: true });
+mkdirSync(path.join(ROOT, 'build', 'wasm'), { recursive: true });
+/** A folder for this process. */
+export const WORK = mkdtempSync(path.join(ROOT, 'build', 'wasm', 'tmp-'));
+process.on('exit', () => rmSync(WORK, { recursive: true }));
 
 export function native(...args) {
     return execFileSync(TOOL, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -20,7 +22,7 @@ export function native(...args) {
 /** The golden FastVLM in float32. */
 export function goldenModel() {
     const file = path.join(WORK, 'golden.gguf');
-    if (!existsSync(file)) native('convert', path.join(GOLDEN, 'tiny'), file, '--type', 'f32', '--quiet');
+    native('convert', path.join(GOLDEN, 'tiny'), file, '--type', 'f32', '--quiet');
     return file;
 }
 

@@ -5,9 +5,10 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
 
+import { serve } from '../../js/src/engine.js';
 import init, { FastVLM, TinyVLMError } from '../../js/src/node.js';
 import {
-    MODEL, PICTURE_FILE, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
+    MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
 } from './common.mjs';
 
 const picture = readPpm(PICTURE_FILE);
@@ -100,22 +101,117 @@ test('a signal stops an answer, and the next one is whole', async () => {
         const control = new AbortController();
         let heard = 0;
         const onToken = () => { if (++heard === 3) control.abort(); };
-        const long = model.infer(picture, PROMPT, { maxTokens: 2000, ignoreEos: true, onToken, signal: control.signal });
+        const long = model.infer(picture, PROMPT, { maxTokens: 400, ignoreEos: true, onToken, signal: control.signal });
         await assert.rejects(long, { name: 'AbortError' });
         assert.equal(await model.infer(picture), whole);
-        assert.ok(heard < 2000, `${heard} tokens`); // it stopped, rather than only being ignored
+        assert.ok(heard < 30, `${heard} of 400 tokens`); // it stopped, rather than only being ignored
+        for (let i = 0; i < 5; i++) { // before the worker has begun
+            const early = new AbortController();
+            heard = 0;
+            const answer = model.infer(picture, PROMPT,
+                { maxTokens: 400, ignoreEos: true, onToken: () => { heard++; }, signal: early.signal });
+            setTimeout(() => early.abort(), i);
+            await assert.rejects(answer, { name: 'AbortError' });
+            assert.equal(await model.infer(picture), whole);
+            assert.ok(heard < 30, `${heard} of 400 tokens`);
+        }
         await model.dispose();
     }
 });
 
 test('leaving a stream early stops it', async () => {
     const model = await load(MODEL);
-    for await (const text of model.stream(picture, PROMPT, { maxTokens: 2000, ignoreEos: true })) {
+    let heard = 0;
+    const onToken = () => { heard++; };
+    for await (const text of model.stream(picture, PROMPT, { maxTokens: 400, ignoreEos: true, onToken })) {
         assert.ok(text.length > 0);
         break;
     }
     assert.ok((await model.infer(picture)).length > 0);
+    assert.ok(heard < 30, `${heard} of 400 tokens`);
     await model.dispose();
+});
+
+test('what a callback throws ends the call, and nothing else', async () => {
+    const model = await load(MODEL);
+    const whole = await model.infer(picture);
+    const onToken = () => { throw new Error('mine'); };
+    await assert.rejects(model.infer(picture, PROMPT, { maxTokens: 400, ignoreEos: true, onToken }), { message: 'mine' });
+    await assert.rejects(async () => {
+        for await (const text of model.stream(picture, PROMPT, { onToken })) assert.ok(text);
+    }, { message: 'mine' });
+    assert.equal(await model.infer(picture), whole);
+    await model.dispose();
+    const onProgress = () => { throw new Error('mine too'); };
+    await assert.rejects(FastVLM.load(MODEL, { onProgress }), { message: 'mine too' });
+});
+
+test('a signal or dispose() at any moment', async () => {
+    await assert.rejects(FastVLM.load(MODEL, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    for (const module of MODULES) {
+        const model = await load(MODEL, module);
+        const control = new AbortController();
+        const answer = model.infer(picture, PROMPT, { signal: control.signal });
+        await new Promise((resolve) => { setTimeout(resolve, 20); });
+        model.dispose();
+        control.abort();
+        await assert.rejects(answer, (error) => error.name === 'AbortError' || error.code === 'state');
+    }
+});
+
+test('a picture stays while it is asked about', async () => {
+    const model = FastVLM.open(MODEL, { threads: 1 });
+    const image = await model.encodeImage(picture);
+    const whole = await model.infer(image, PROMPT);
+    const answers = [model.infer(image, PROMPT), model.infer(image, PROMPT)];
+    const gone = image.dispose();
+    answers.push(model.infer(await model.encodeImage({ data: new Uint8Array(300), width: 10, height: 10 }), PROMPT));
+    const [first, second, black] = await Promise.all(answers);
+    assert.deepEqual([first, second], [whole, whole]);
+    assert.notEqual(black, whole);
+    await gone;
+    await image.dispose();
+    await model.dispose();
+});
+
+test('a memory beyond 2 GiB', async () => {
+    const name = 'simd128-threads';
+    const module = await WebAssembly.compile(readFileSync(path.join(ROOT, 'js', 'dist', `tinyvlm-${name}.wasm`)));
+    const memory = new WebAssembly.Memory({ initial: 64, maximum: 65536, shared: true });
+    const port = {};
+    const calls = new Map();
+    port.postMessage = (message) => calls.get(message.id)?.(message);
+    serve(port, { now: () => performance.now() });
+    const call = async (message) => {
+        const id = calls.size + 1;
+        const answer = new Promise((resolve) => { calls.set(id, resolve); });
+        port.onmessage({ data: { ...message, id } });
+        const { result, error } = await answer;
+        assert.equal(error, undefined, error?.message);
+        return result;
+    };
+    await call({ kind: 'init', name, module, memory, threads: 1, context: 256, kv: 'f16', flag: null });
+    await assert.rejects(call({ kind: 'load', bytes: Buffer.from('no model') }), /GGUF/); // the allocator took what there was
+    memory.grow(36000);
+    const before = memory.buffer.byteLength;
+    await call({ kind: 'load', bytes: readFileSync(MODEL), memory: 2 ** 32 - 1 });
+    const text = 'a photo '.repeat(30); // its logits take more than is free below
+    const ids = await call({ kind: 'job', op: 'tokenize', args: { text, special: true } });
+    const { image } = await call({ kind: 'job', op: 'encode', args: { pixels: { ...picture, channels: 3 }, fit: 'model' } });
+    const tokens = await call({ kind: 'job', op: 'imageTokens', args: { image } });
+    const logits = await call({ kind: 'job', op: 'forward', args: { ids, image } });
+    assert.ok(memory.buffer.byteLength > before + 31e6); // weights and logits lie above
+    const model = await load(MODEL, name, { context: 256 });
+    assert.deepEqual(ids, await model.tokenizer.encode(text));
+    assert.deepEqual(tokens, await (await model.encodeImage(picture)).tokens());
+    assert.deepEqual(logits, await model.forward(picture, ids));
+    await model.dispose();
+});
+
+test('another folder of modules', async () => {
+    await assert.rejects(init({ wasmUrl: 'file:///nowhere/' }), /nowhere/);
+    await init({ wasmUrl: new URL('../../js/dist/', import.meta.url) });
+    await assert.rejects(FastVLM.load(MODEL, { module: 'fastest' }), /module: /);
 });
 
 test('files that are wrong', async () => {
@@ -137,7 +233,14 @@ test('arguments that are wrong', async () => {
     const model = await load(MODEL);
     await assert.rejects(model.infer({ data: new Uint8Array(10), width: 2, height: 2 }), /10 bytes are not 2 x 2/);
     await assert.rejects(model.infer(picture, [{ role: 'nobody', content: 'x' }]), /a prompt is/);
-    await assert.rejects(model.infer(picture, 'x', { maxTokens: -1 }), /maxTokens/);
+    await assert.rejects(model.infer({ data: new Float32Array(12), width: 2, height: 2 }), /no bytes/);
+    for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5],
+        ['temperature', NaN], ['stop', 5], ['stop', [() => 1]], ['fit', 'foo']])
+        await assert.rejects(model.infer(picture, 'x', { [name]: value }), new RegExp(`TypeError: ${name}: `));
+    for (const [name, value] of [['threads', NaN], ['threads', 0], ['context', -5], ['kv', 'F32'], ['memory', -1]])
+        await assert.rejects(FastVLM.load(MODEL, { [name]: value }), new RegExp(`TypeError: ${name}: `));
+    assert.equal(await model.infer(picture, PROMPT, { stop: ' ' }), await model.infer(picture, PROMPT, { stop: [' '] }));
+    await fails(FastVLM.load(ROOT), 'io', /cannot read/);
     await fails(model.infer(picture, 'x', { temperature: -1 }), 'argument', /temperature/);
     await fails(model.infer(picture, 'x '.repeat(9000)), 'context', /the context has/);
     await fails(model.infer(null, [{ role: 'assistant', content: 'x' }, { role: 'user', content: 'y' }]), 'argument', /message/);

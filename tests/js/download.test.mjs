@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// Downloads against servers with bad manners. Node has no Cache API: a map stands in for it.
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import test from 'node:test';
+
+import { download, forget } from '../../js/src/download.js';
+
+const stored = new Map();
+globalThis.caches = {
+    open: async () => ({
+        match: async (key) => stored.get(key)?.clone(),
+        put: async (key, response) => { stored.set(key, response); },
+        delete: async (key) => stored.delete(key),
+    }),
+};
+
+const SIZE = 9_000_000; // two parts of the cache and a bit
+const fileOf = (seed) => Buffer.alloc(SIZE, Buffer.from([seed, seed + 1, seed + 2]));
+
+/** One file; `server` says how: tag, modified, length, ranges, head, cutAt (once), statuses (first ones). */
+async function withServer(use) {
+    stored.clear();
+    const server = { body: fileOf(1), length: true, ranges: true, head: true, statuses: [], log: [] };
+    const http = createServer((request, response) => {
+        const { range } = request.headers;
+        server.log.push(`${request.method}${range ? ` ${range}` : ''}`);
+        if (request.method === 'HEAD' && server.hangs) return;
+        const status = request.method === 'HEAD' ? (server.head ? 0 : 405) : server.statuses.shift();
+        if (status) {
+            response.writeHead(status).end();
+            return;
+        }
+        if (server.tag) response.setHeader('ETag', server.tag);
+        if (server.modified) response.setHeader('Last-Modified', server.modified);
+        const known = request.headers['if-range'] === undefined || request.headers['if-range'] === server.tag
+            || request.headers['if-range'] === server.modified || server.gluesAnything;
+        const [, from, to] = (server.ranges && known && /bytes=(\d+)-(\d*)/.exec(range ?? '')) || [];
+        const begin = Number(from ?? 0);
+        if (from && begin >= server.body.length) {
+            response.writeHead(416, { 'Content-Range': `bytes */${server.body.length}` }).end();
+            return;
+        }
+        const end = to ? Number(to) + 1 : server.body.length;
+        const bytes = server.body.subarray(begin, end);
+        if (server.length) response.setHeader('Content-Length', bytes.length);
+        if (from) response.setHeader('Content-Range', `bytes ${begin}-${end - 1}/${server.body.length}`);
+        response.writeHead(from ? 206 : 200);
+        if (request.method === 'HEAD') response.end();
+        else if (server.cutAt) {
+            response.write(bytes.subarray(0, server.cutAt), () => response.destroy());
+            server.cutAt = 0;
+            server.afterCut?.();
+        } else response.end(bytes);
+    });
+    await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
+    server.url = `http://127.0.0.1:${http.address().port}/model.gguf`;
+    server.load = async () => {
+        const pieces = [];
+        const about = { cached: 0 };
+        server.log.length = 0;
+        for await (const { bytes, total, cached, kept } of download(server.url)) {
+            pieces.push(Buffer.from(bytes));
+            if (cached) about.cached += bytes.length;
+            Object.assign(about, { total, kept });
+        }
+        assert.ok(Buffer.concat(pieces).equals(server.body), 'other bytes than the server has');
+        return about;
+    };
+    server.close = () => new Promise((resolve) => {
+        http.close(resolve);
+        http.closeAllConnections();
+    });
+    try {
+        await use(server);
+    } finally {
+        await server.close();
+    }
+}
+
+const FRESH = { cached: 0, total: SIZE, kept: SIZE };
+const CACHED = { cached: SIZE, total: SIZE, kept: SIZE };
+
+for (const [name, manners] of Object.entries({
+    'tags': { tag: '"one"' },
+    'dates': { modified: 'Mon, 02 Nov 2026 10:00:00 GMT' },
+    'nothing to tell versions by': {},
+    'no HEAD': { tag: '"one"', head: false },
+    'no ranges': { tag: '"one"', ranges: false },
+})) {
+    test(`a second load comes from the cache, even offline: ${name}`, () => withServer(async (server) => {
+        Object.assign(server, manners);
+        assert.deepEqual(await server.load(), FRESH);
+        assert.deepEqual(await server.load(), CACHED);
+        assert.ok(!server.log.includes('GET'), server.log.join());
+        await server.close();
+        assert.deepEqual(await server.load(), CACHED);
+    }));
+}
+
+test('a file of unknown length', () => withServer(async (server) => {
+    Object.assign(server, { length: false, tag: '"one"' });
+    assert.deepEqual(await server.load(), { cached: 0, total: SIZE, kept: SIZE });
+    for (let i = 0; i < 2; i++) assert.deepEqual(await server.load(), CACHED);
+}));
+
+for (const [name, before, after] of [
+    ['tag', { tag: '"one"' }, { tag: '"two"' }],
+    ['date', { modified: 'Mon, 02 Nov 2026 10:00:00 GMT' }, { modified: 'Tue, 03 Nov 2026 10:00:00 GMT' }],
+    ['tag, without HEAD', { tag: '"one"', head: false }, { tag: '"two"', head: false }],
+]) {
+    test(`a new file of the same size is seen by its ${name}`, () => withServer(async (server) => {
+        Object.assign(server, before);
+        await server.load();
+        Object.assign(server, after, { body: fileOf(7) });
+        assert.deepEqual(await server.load(), FRESH);
+        assert.deepEqual(await server.load(), CACHED);
+    }));
+}
+
+for (const ranges of [true, false]) {
+    test(`a broken download goes on where it broke, ${ranges ? 'with' : 'without'} ranges`, () => withServer(async (server) => {
+        Object.assign(server, { tag: '"one"', ranges, cutAt: 5_000_000 });
+        assert.deepEqual(await server.load(), FRESH);
+        assert.equal(server.log[0], 'GET');
+        assert.match(server.log[1], /^GET bytes=\d{6,}-$/);
+        assert.equal(server.log.length, 2);
+    }));
+}
+
+test('a busy server is asked again', () => withServer(async (server) => {
+    Object.assign(server, { tag: '"one"', cutAt: 5_000_000, statuses: [0, 503, 429] });
+    assert.deepEqual(await server.load(), FRESH);
+    assert.equal(server.log.length, 4);
+}));
+
+for (const gluesAnything of [true, false]) {
+    test(`parts of two files are not put together${gluesAnything ? ', whatever If-Range is worth' : ''}`, () => withServer(async (server) => {
+        const afterCut = () => Object.assign(server, { tag: '"two"', body: fileOf(7) });
+        Object.assign(server, { tag: '"one"', gluesAnything, cutAt: 5_000_000, afterCut });
+        await assert.rejects(server.load(), { code: 'io', message: /model\.gguf: the file has changed on the server/ });
+        assert.equal(stored.size, 0);
+        assert.deepEqual(await server.load(), FRESH);
+    }));
+}
+
+test('a shorter file on the server is a changed one', () => withServer(async (server) => {
+    const afterCut = () => Object.assign(server, { body: fileOf(1).subarray(0, 1000) });
+    Object.assign(server, { cutAt: 5_000_000, afterCut });
+    await assert.rejects(server.load(), { code: 'io', message: /has changed/ });
+}));
+
+test('a server that says nothing keeps nobody from a copy', () => withServer(async (server) => {
+    await server.load();
+    server.hangs = true;
+    assert.deepEqual(await server.load(), CACHED);
+}));
+
+test('what is not there, and what is forgotten', () => withServer(async (server) => {
+    server.statuses = [404];
+    await assert.rejects(server.load(), { code: 'io', message: /model\.gguf: HTTP 404/ });
+    await server.load();
+    await forget(server.url);
+    assert.equal(stored.size, 0);
+    assert.deepEqual(await server.load(), FRESH);
+}));

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// The package as a project gets it: packed, installed, run by node, checked by TypeScript and bundled
+// by vite without configuration.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import test, { before } from 'node:test';
+
+import { chromium } from 'playwright-core';
+import { build } from 'vite';
+
+import { serve } from '../../examples/web/serve.mjs';
+import { MODEL, ROOT } from './common.mjs';
+
+const HERE = path.join(ROOT, 'tests', 'js');
+const PROJECT = path.join(ROOT, 'build', 'wasm', 'project');
+const INSTALLED = path.join(PROJECT, 'node_modules', 'tinyvlm');
+
+function run(command, ...args) {
+    try {
+        return execFileSync(command, args, { cwd: PROJECT, encoding: 'utf8', timeout: 30_000, stdio: 'pipe' });
+    } catch (error) {
+        throw new Error(`${error.message}\n${error.stdout}`, { cause: error });
+    }
+}
+
+before(() => {
+    rmSync(PROJECT, { recursive: true, force: true });
+    cpSync(path.join(HERE, 'project'), PROJECT, { recursive: true });
+    mkdirSync(INSTALLED, { recursive: true });
+    const [{ filename }] = JSON.parse(run('npm', 'pack', path.join(ROOT, 'js'), '--json', '--loglevel', 'error'));
+    run('tar', 'xzf', filename, '-C', INSTALLED, '--strip-components=1');
+});
+
+test('the package has its licence', () => {
+    const [packed, ours] = [INSTALLED, ROOT].map((folder) => readFileSync(path.join(folder, 'LICENSE'), 'utf8'));
+    assert.equal(packed, ours);
+});
+
+test('an ES module answers, and ends though the model is not disposed of', () => {
+    const { text, streamed, module } = JSON.parse(run('node', 'program.mjs', MODEL));
+    assert.ok(text.length > 5);
+    assert.equal(streamed, text);
+    assert.match(module, /-threads$/);
+});
+
+test('a CommonJS program answers', () => {
+    assert.ok(JSON.parse(run('node', 'program.cjs', MODEL)).text.length > 0);
+});
+
+const TSC = path.join(HERE, 'node_modules', 'typescript', 'bin', 'tsc');
+const CHECKS = [
+    ['a page', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2022,dom', 'everything.mts', 'page.ts'],
+    ['node', '--module', 'nodenext', '--lib', 'es2022', 'everything.mts'],
+];
+for (const [what, ...options] of CHECKS) {
+    test(`the types hold for ${what}`, () => {
+        run('node', TSC, '--noEmit', '--strict', '--target', 'es2022', '--types', 'node',
+            '--typeRoots', path.join(HERE, 'node_modules', '@types'), ...options);
+    });
+}
+
+test('what is declared is what is there', async () => {
+    const declared = readFileSync(path.join(INSTALLED, 'src', 'tinyvlm.d.ts'), 'utf8');
+    const names = Array.from(declared.matchAll(/^export (?:(default)|class|function) (?:function )?(\w+)/gm),
+        ([, isDefault, name]) => isDefault ?? name).sort();
+    for (const file of ['node.js', 'index.js'])
+        assert.deepEqual(Object.keys(await import(path.join(INSTALLED, 'src', file))).sort(), names);
+});
+
+test('vite bundles it and pages answer, isolated and plain', async () => {
+    const outDir = path.join(PROJECT, 'dist');
+    await build({ root: PROJECT, base: './', build: { outDir }, logLevel: 'warn' });
+    const browser = await chromium.launch({
+        executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+        args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
+    });
+    try {
+        for (const isolation of [true, false]) {
+            const server = await serve({ port: 0, isolation, roots: [['/built/', outDir]] });
+            const page = await browser.newPage();
+            await page.goto(`${server.url}built/`);
+            await page.waitForFunction(() => window.describe);
+            const { info, text } = await page.evaluate(() =>
+                window.describe('/models/tinyvlm-25m.gguf', '/photos/motorcycle.jpg'));
+            assert.match(text, /motorcycle/);
+            assert.equal(info.module.endsWith('-threads'), isolation && info.threads > 1);
+            await page.close();
+            await server.close();
+        }
+    } finally {
+        await browser.close();
+    }
+});
