@@ -28,9 +28,13 @@
 
 enum {
     MAX_THREADS = 1024,
-    /* About 50 us of pause instructions: longer than the serial work between two operators of a
-     * decoder step, short beside the cost of a needless sleep. */
+/* Some 30 to 50 us: longer than the serial work between two operators of a decoder step, short
+ * beside the cost of a needless sleep. WebAssembly has no pause instruction. */
+#if defined(__wasm__)
+    SPINS = 30000
+#else
     SPINS = 1000
+#endif
 };
 
 typedef struct helper {
