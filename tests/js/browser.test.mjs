@@ -92,7 +92,7 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
         test(`the answers of the native engine, ${module}`, () => onLibrary(kind, async (page) => {
             const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12');
             const fast = golden();
-            const got = await page.evaluate(async ([name, prompt, ids]) => {
+            const got = await page.evaluate(async ([name, prompt, ids, steps]) => {
                 const raw = await window.readPpm('/golden/image_100x150.ppm');
                 const threads = name.endsWith('threads') ? 2 : 1;
                 const model = await window.FastVLM.load('/models/tinyvlm-25m.gguf', { module: name, threads });
@@ -102,10 +102,10 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
                 const { tokens } = await image.tokens();
                 await model.dispose();
                 const other = await window.FastVLM.load('/work/golden.gguf', { module: name, threads, context: 256, kv: 'f32' });
-                const { logits } = await other.forward(raw, ids);
+                const { logits, ids: chosen } = await window.greedy(other, raw, ids, steps);
                 await other.dispose();
-                return { ids: [...answer.ids], tokens: [...tokens], logits: [...logits], memory };
-            }, [module, PROMPT, asNumbers(fast.input_ids.data)]);
+                return { ids: [...answer.ids], tokens: [...tokens], logits: [...logits], chosen, memory };
+            }, [module, PROMPT, asNumbers(fast.input_ids.data), fast.generated_ids.data.length]);
             assert.deepEqual(got.ids, asNumbers(want.generated_ids.data));
             // relaxed SIMD has the native engine's fused multiply-add
             if (module.startsWith('relaxed')) assert.deepEqual(got.tokens, [...want.bridge_out.data]);
@@ -113,6 +113,7 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
             assert.ok(got.memory.module < 100e6, `${got.memory.module} bytes`);
             const error = relativeError(got.logits, fast.logits.data);
             assert.ok(error < 2e-5, `logits differ by ${error}`);
+            assert.deepEqual(got.chosen, asNumbers(fast.generated_ids.data));
         }));
     }
 }

@@ -110,26 +110,46 @@ FLOAT_RUN(gemm_bf16, W_BF16)
 
 /* ---- block types ---- */
 
-/* Codes of weight k = 8g + i for four columns as floats; quarter: which four of the 16. */
-TVLM_INLINE v128_t load_code4(tvlm_type type, const tvlm_block_layout *layout,
-                              const unsigned char *block, size_t g, size_t i, size_t quarter)
+/* The bits of 2^23, which + q has q in the low ones: cheaper than a conversion, as clang would make
+ * it one of unsigned numbers, which x86 does not have. */
+#define TWO_23 0x4b000000
+
+/* Codes of 4 or 5 bits, positions 8g .. 8g + 7 of a block, 16 columns. */
+typedef struct code_group {
+    v128_t word[4], high[4];
+} code_group;
+
+TVLM_INLINE code_group load_group(const tvlm_block_layout *layout, const unsigned char *block,
+                                  size_t g)
 {
-    const unsigned char *code = block + layout->code_at;
-    v128_t q = wasm_v128_load(code + (g * TVLM_GEMM_NR + 4 * quarter) * 4);
-    q = wasm_u32x4_shr(q, (uint32_t)(4 * i));
-    q = i == 7 ? q : wasm_v128_and(q, wasm_i32x4_splat(15));
-    if (type == TVLM_TYPE_Q5_0 || type == TVLM_TYPE_Q5_1) {
-        /* bit 8g + i of the high word to bit 4 */
-        v128_t high = wasm_v128_load(block + layout->high_at + 16 * quarter);
-        high = wasm_i32x4_shl(wasm_u32x4_shr(high, (uint32_t)(8 * g + i)), 4);
+    code_group group;
+    TVLM_UNROLL
+    for (size_t c = 0; c < 4; c++) {
+        group.word[c] = wasm_v128_load(block + layout->code_at + (4 * g + c) * 16);
+        if (layout->bits == 5)
+            group.high[c] =
+                wasm_u32x4_shr(wasm_v128_load(block + layout->high_at + 16 * c), (uint32_t)(8 * g));
+    }
+    return group;
+}
+
+/* Weight i of the group for columns 4c .. 4c + 3. */
+TVLM_INLINE v128_t code4(const tvlm_block_layout *layout, const code_group *group, size_t i,
+                         size_t c)
+{
+    v128_t q = wasm_u32x4_shr(group->word[c], (uint32_t)(4 * i));
+    q = wasm_v128_and(q, wasm_i32x4_splat(15));
+    if (layout->bits == 5) {
+        v128_t high = i < 4 ? wasm_i32x4_shl(group->high[c], (uint32_t)(4 - i))
+                            : wasm_u32x4_shr(group->high[c], (uint32_t)(i - 4));
         q = wasm_v128_or(q, wasm_v128_and(high, wasm_i32x4_splat(16)));
     }
-    if (layout->offset) q = wasm_i32x4_sub(q, wasm_i32x4_splat(layout->offset));
-    return wasm_f32x4_convert_i32x4(q);
+    q = wasm_v128_or(q, wasm_i32x4_splat(TWO_23));
+    return wasm_f32x4_sub(q, wasm_f32x4_splat(0x1p23f + (float)layout->offset));
 }
 
 /* Sixteen int8 -> four registers of floats. */
-TVLM_INLINE void load_codes16(const unsigned char *p, v128_t out[4])
+TVLM_INLINE void load_bytes16(const unsigned char *p, v128_t out[4])
 {
     v128_t low = wasm_i16x8_load8x8(p), high = wasm_i16x8_load8x8(p + 8);
     out[0] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(low));
@@ -138,17 +158,17 @@ TVLM_INLINE void load_codes16(const unsigned char *p, v128_t out[4])
     out[3] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(high));
 }
 
-/* The weights of position k = 8g + i of a block: 16 columns. */
-TVLM_INLINE void load_weights16(tvlm_type type, const tvlm_block_layout *layout,
-                                const unsigned char *block, size_t g, size_t i, v128_t out[4])
+/* The weights of position 8g + i of a block: 16 columns. */
+TVLM_INLINE void load_weights16(const tvlm_block_layout *layout, const unsigned char *block,
+                                const code_group *group, size_t g, size_t i, v128_t out[4])
 {
-    if (type == TVLM_TYPE_Q8_0) {
-        load_codes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, out);
+    if (layout->bits == 8) {
+        load_bytes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, out);
         return;
     }
     TVLM_UNROLL
     for (size_t c = 0; c < 4; c++)
-        out[c] = load_code4(type, layout, block, g, i, c);
+        out[c] = code4(layout, group, i, c);
 }
 
 TVLM_INLINE float block_x_sum(const float *x)
@@ -174,39 +194,73 @@ TVLM_INLINE void add_block(const tvlm_block_layout *layout, const unsigned char 
     }
 }
 
-TVLM_INLINE void block_row(tvlm_type type, const tvlm_block_layout *layout,
-                           const unsigned char *panel, const float *x, size_t n_blocks, float *acc)
+/* sum[c] = sum over a block of weights times x, in Q8_0. */
+TVLM_INLINE void sum_bytes(const tvlm_block_layout *layout, const unsigned char *block,
+                           const float *x, v128_t sum[4])
 {
-    for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
-        v128_t sum[4], w[4];
+    v128_t w[4];
+    TVLM_UNROLL
+    for (size_t c = 0; c < 4; c++)
+        sum[c] = wasm_f32x4_splat(0.0f);
+    for (size_t g = 0; g < 4; g++) {
         TVLM_UNROLL
-        for (size_t c = 0; c < 4; c++)
-            sum[c] = wasm_f32x4_splat(0.0f);
+        for (size_t i = 0; i < 8; i++) {
+            v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
+            load_bytes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, w);
+            TVLM_UNROLL
+            for (size_t c = 0; c < 4; c++)
+                sum[c] = TVLM_MADD(w[c], value, sum[c]);
+        }
+    }
+}
+
+/* The same in 4 or 5 bits: half the columns at a time, as more words do not fit the registers. */
+TVLM_INLINE void sum_codes(const tvlm_block_layout *layout, const unsigned char *block,
+                           const float *x, v128_t sum[4])
+{
+    TVLM_UNROLL
+    for (size_t half = 0; half < 4; half += 2) {
+        v128_t s0 = wasm_f32x4_splat(0.0f), s1 = s0;
         for (size_t g = 0; g < 4; g++) {
+            code_group group = load_group(layout, block, g);
             TVLM_UNROLL
             for (size_t i = 0; i < 8; i++) {
                 v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
-                load_weights16(type, layout, panel, g, i, w);
-                TVLM_UNROLL
-                for (size_t c = 0; c < 4; c++)
-                    sum[c] = TVLM_MADD(w[c], value, sum[c]);
+                s0 = TVLM_MADD(code4(layout, &group, i, half), value, s0);
+                s1 = TVLM_MADD(code4(layout, &group, i, half + 1), value, s1);
             }
         }
+        sum[half] = s0;
+        sum[half + 1] = s1;
+    }
+}
+
+TVLM_INLINE void block_row(const tvlm_block_layout *layout, const unsigned char *panel,
+                           const float *x, size_t n_blocks, float *acc)
+{
+    for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
+        v128_t sum[4];
+        if (layout->bits == 8)
+            sum_bytes(layout, panel, x, sum);
+        else
+            sum_codes(layout, panel, x, sum);
         add_block(layout, panel, x, sum, acc);
     }
 }
 
-TVLM_INLINE void block_rows(tvlm_type type, const tvlm_block_layout *layout,
-                            const unsigned char *panel, const float *x, size_t ldx, size_t rows,
-                            size_t n_blocks, float acc[GROUP][16])
+TVLM_INLINE void block_rows(const tvlm_block_layout *layout, const unsigned char *panel,
+                            const float *x, size_t ldx, size_t rows, size_t n_blocks,
+                            float acc[GROUP][16])
 {
     float weights[TVLM_BLOCK][TVLM_GEMM_NR], sums[GROUP][16];
     for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
         v128_t w[4];
         for (size_t g = 0; g < 4; g++) {
+            code_group group = {0};
+            if (layout->bits < 8) group = load_group(layout, panel, g);
             TVLM_UNROLL
             for (size_t i = 0; i < 8; i++) {
-                load_weights16(type, layout, panel, g, i, w);
+                load_weights16(layout, panel, &group, g, i, w);
                 TVLM_UNROLL
                 for (size_t c = 0; c < 4; c++)
                     wasm_v128_store(&weights[8 * g + i][4 * c], w[c]);
@@ -241,9 +295,9 @@ TVLM_INLINE void run_block(const tvlm_gemm_args *args, tvlm_type type, size_t m0
             float acc[GROUP][16] = {{0}};
             const float *x = args->x + m * args->ldx;
             if (rows == 1)
-                block_row(type, &layout, panel, x, n_blocks, acc[0]);
+                block_row(&layout, panel, x, n_blocks, acc[0]);
             else
-                block_rows(type, &layout, panel, x, args->ldx, rows, n_blocks, acc);
+                block_rows(&layout, panel, x, args->ldx, rows, n_blocks, acc);
             for (size_t r = 0; r < rows; r++)
                 epilogue(args, m + r, n, end, acc[r]);
         }

@@ -105,21 +105,16 @@ TVLM_INLINE v128_t tvlm_act4(tvlm_act act, v128_t x)
     }
 }
 
-/* Four IEEE halves in the low half of each lane -> floats. */
-TVLM_INLINE v128_t tvlm_half_lanes(v128_t h)
-{
-    v128_t magnitude = wasm_v128_and(h, wasm_i32x4_splat(0x7fff));
-    v128_t sign = wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x8000)), 16);
-    /* 2^112 rebiases the exponent, subnormals included */
-    v128_t v = wasm_f32x4_mul(wasm_i32x4_shl(magnitude, 13), wasm_f32x4_splat(0x1p112f));
-    v128_t special = wasm_i32x4_gt(magnitude, wasm_i32x4_splat(0x7bff));
-    v = wasm_v128_or(v, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
-    return wasm_v128_or(v, sign);
-}
-
+/* Four IEEE halves -> floats. */
 TVLM_INLINE v128_t tvlm_load_half4(const void *p)
 {
-    return tvlm_half_lanes(wasm_u32x4_load16x4(p));
+    v128_t h = wasm_i32x4_load16x4(p); /* the sign is above, too */
+    v128_t bits = wasm_v128_and(wasm_i32x4_shl(h, 13), wasm_i32x4_splat((int32_t)0x8fffe000));
+    /* 2^112 rebiases the exponent, subnormals included */
+    v128_t v = wasm_f32x4_mul(bits, wasm_f32x4_splat(0x1p112f));
+    v128_t most = wasm_i32x4_splat(0x0f800000); /* the exponent of infinities and NaN */
+    v128_t special = wasm_i32x4_eq(wasm_v128_and(bits, most), most);
+    return wasm_v128_or(v, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
 }
 
 #endif
