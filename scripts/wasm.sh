@@ -39,7 +39,8 @@ core() { find src -name '*.c' ! -name mapfile.c ! -name clock.c | sort; }
 module() {
     local name=$1 out=build/wasm/$1
     shift
-    local link=(--no-entry --import-memory --max-memory=4294967296 --gc-sections --strip-all
+    # --stack-first: a stack that overflows traps rather than overwriting data
+    local link=(--no-entry --import-memory --max-memory=4294967296 --gc-sections --strip-all --stack-first
         -z stack-size=1048576 --initial-memory=4194304 --export=__stack_pointer)
     [[ $name != *threads ]] || link+=(--shared-memory --no-check-features --export=__wasm_init_tls --export=__tls_size
         --export=__tls_align)

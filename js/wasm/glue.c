@@ -136,7 +136,7 @@ int open_model(double max_memory)
 {
     tvlm_model_params params;
     tvlm_model_params_init(&params);
-    params.max_memory = (size_t)max_memory;
+    params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;
     h.cancel = tvlm_cancel_new();
     if (!h.cancel) return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory");
 #if !defined(__wasm_atomics__)
@@ -159,7 +159,12 @@ int finish(void)
 {
     tvlm_model *model;
     tvlm_status status = tvlm_loader_finish(h.loader, &model, &h.error);
-    if (!status) h.loader = NULL;
+    if (!status) {
+        h.loader = NULL;
+        /* new where the header was the most of it: the loader does not read that at every piece */
+        h.model = model;
+        tvlm_model_get_info(model, &h.info);
+    }
     return (int)status;
 }
 

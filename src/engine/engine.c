@@ -77,6 +77,8 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
     }
     if (arena.peak > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
+    if (tvlm_image_bytes(model) > SIZE_MAX / 2)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "an encoded picture overflows memory");
     *out = arena.peak;
     if (params->max_memory && *out > params->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT,

@@ -82,7 +82,7 @@ void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixel
 
 static size_t token_floats(const tvlm_model *m)
 {
-    return (size_t)m->n_image_tokens * m->config.lm.n_embd;
+    return tvlm_nn_elements(1, m->n_image_tokens, m->config.lm.n_embd);
 }
 
 static size_t vision_floats(const tvlm_model *m)
@@ -98,9 +98,12 @@ static size_t cross_floats(const tvlm_model *m)
 
 size_t tvlm_image_bytes(const tvlm_model *m)
 {
-    return tvlm_model_has_vision(m)
-               ? sizeof(tvlm_image) + (token_floats(m) + cross_floats(m)) * sizeof(float)
-               : 0;
+    size_t bytes = 0;
+    if (!tvlm_model_has_vision(m)) return 0;
+    bool fits = tvlm_add_size(token_floats(m), cross_floats(m), &bytes) &&
+                tvlm_mul_size(bytes, sizeof(float), &bytes) &&
+                tvlm_add_size(bytes, sizeof(tvlm_image), &bytes);
+    return fits ? bytes : SIZE_MAX;
 }
 
 /* FNV-1a over the tokens: equal pictures are equal to a session's history. Never 0. */

@@ -66,7 +66,6 @@ struct tvlm_session {
     tvlm_candidate *candidates; /* [n_vocab] */
     int32_t *ids;               /* [n_ctx] generated */
     char *text;                 /* the answer, whole */
-    size_t text_cap;
 };
 
 /* Fills `out` with defaults, then with what the caller's struct (nullable) sets. */
@@ -84,8 +83,7 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
 size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
 tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
                                size_t *out, tvlm_error *err);
-size_t tvlm_image_bytes(const tvlm_model *model);
-size_t tvlm_session_text_cap(const tvlm_model *model, uint32_t n_ctx);
+size_t tvlm_image_bytes(const tvlm_model *model); /* SIZE_MAX: more than that */
 
 /* Tower and bridge over the arena: outputs may be NULL in measure mode. */
 void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,

@@ -29,16 +29,15 @@ tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session
     return TVLM_OK;
 }
 
-/* An answer has at most n_ctx tokens, each at most as long as the longest. */
-size_t tvlm_session_text_cap(const tvlm_model *model, uint32_t n_ctx)
+/* Of an answer: it has at most n_ctx tokens, each at most as long as the longest. */
+static uint64_t text_bytes(const tvlm_model *model, uint32_t n_ctx)
 {
     size_t longest = 1;
     for (uint32_t i = 0; i < tvlm_tokenizer_count(model->tokenizer); i++) {
         size_t len = tvlm_tokenizer_piece(model->tokenizer, (int32_t)i).len;
         longest = len > longest ? len : longest;
     }
-    size_t cap;
-    return tvlm_mul_size(longest, (size_t)n_ctx + 1, &cap) ? cap : SIZE_MAX / 4;
+    return (uint64_t)longest * ((uint64_t)n_ctx + 1);
 }
 
 static size_t logits_bytes(const tvlm_model *m)
@@ -53,9 +52,14 @@ tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p
     if (kv > SIZE_MAX / 4)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a cache of %u positions overflows memory",
                          (unsigned)p->n_ctx);
-    *out = sizeof(tvlm_session) + kv + p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) +
-           sizeof(int32_t) + logits_bytes(m) + m->config.lm.n_vocab * sizeof(tvlm_candidate) +
-           tvlm_session_text_cap(m, p->n_ctx);
+    uint64_t bytes = (uint64_t)kv + text_bytes(m, p->n_ctx) +
+                     (uint64_t)p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) +
+                     (uint64_t)m->config.lm.n_vocab * (sizeof(float) + sizeof(tvlm_candidate)) +
+                     sizeof(int32_t) + sizeof(tvlm_session);
+    if (bytes > SIZE_MAX / 2)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "a session of %u positions overflows memory",
+                         (unsigned)p->n_ctx);
+    *out = (size_t)bytes;
     if (p->max_memory && *out > p->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the session needs %zu bytes, the limit is %zu", *out,
                          p->max_memory);
@@ -86,8 +90,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
     s->logits = malloc(logits_bytes(model));
     s->candidates = malloc(c->n_vocab * sizeof *s->candidates);
-    s->text_cap = tvlm_session_text_cap(model, p.n_ctx);
-    s->text = malloc(s->text_cap);
+    s->text = malloc((size_t)text_bytes(model, p.n_ctx));
     if (!s->kv.data || !s->history || !s->ids || !s->logits || !s->candidates || !s->text) {
         tvlm_session_free(s);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the session takes %zu bytes", bytes);

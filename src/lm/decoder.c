@@ -42,7 +42,8 @@ void *tvlm_kv_at(const tvlm_kv *kv, uint32_t layer, unsigned which, uint32_t pos
 
 size_t tvlm_cross_kv_floats(const tvlm_decoder_config *c, size_t n_tokens)
 {
-    return (size_t)c->n_layers * 2 * n_tokens * c->n_kv_heads * c->head_dim;
+    size_t row = tvlm_nn_elements(c->n_kv_heads, c->head_dim, 2);
+    return tvlm_nn_elements(c->n_layers, n_tokens, row);
 }
 
 void tvlm_cross_kv_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder_config *c,

@@ -138,6 +138,15 @@ static void *at(const tvlm_binder *b, const tvlm_slot *slot)
     return b->base && slot ? b->base + slot->at : NULL;
 }
 
+/* Bytes of n floats; with an error where they overflow. */
+static size_t float_bytes(tvlm_binder *b, const tvlm_gguf_tensor *t, uint64_t n)
+{
+    if (n <= SIZE_MAX / sizeof(float)) return (size_t)n * sizeof(float);
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%.*s' overflows memory",
+                                (int)t->name.len, t->name.data));
+    return 0;
+}
+
 const float *tvlm_bind_vector(tvlm_binder *b, const char *name, size_t n)
 {
     const tvlm_gguf_tensor *t = need(b, name);
@@ -148,7 +157,7 @@ const float *tvlm_bind_vector(tvlm_binder *b, const char *name, size_t n)
                                     (unsigned long long)t->n_elements, n));
         return NULL;
     }
-    return at(b, tvlm_bind_slot(b, t, TVLM_SLOT_VECTOR, n, 1, 1, n * sizeof(float)));
+    return at(b, tvlm_bind_slot(b, t, TVLM_SLOT_VECTOR, n, 1, 1, float_bytes(b, t, n)));
 }
 
 static const float *bias(tvlm_binder *b, const char *name, size_t n, bool required)
@@ -210,7 +219,7 @@ void tvlm_bind_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t
     out->c_out = (size_t)t->shape[0];
     size_t taps = (size_t)out->k * out->k;
     out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_DWCONV, out->c_out, 1, taps,
-                                       (size_t)t->n_elements * sizeof(float)));
+                                       float_bytes(b, t, t->n_elements)));
     out->bias = bias(b, name, out->c_out, true);
 }
 
@@ -257,7 +266,9 @@ static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
                                     (unsigned)c->pool_heads, d));
     tvlm_bind_linear(b, &p->hi, "mm.pool.hi", d, c_hi, true);
     tvlm_bind_linear(b, &p->lo, "mm.pool.lo", d, c_lo, true);
-    p->pos = tvlm_bind_vector(b, "mm.pool.pos", (p->n_hi + p->n_lo) * d);
+    size_t n_pos;
+    if (!tvlm_mul_size(p->n_hi + p->n_lo, d, &n_pos)) n_pos = SIZE_MAX; /* no tensor has as many */
+    p->pos = tvlm_bind_vector(b, "mm.pool.pos", n_pos);
     tvlm_bind_norm(b, &p->norm, "mm.pool.norm", d, true);
     const tvlm_gguf_tensor *query = need(b, "mm.pool.query");
     if (query && tvlm_bind_shape(b, query, (size_t[]){0, d}, 2)) {

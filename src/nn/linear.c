@@ -105,7 +105,8 @@ void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_li
     } else {
         mlp_job job = {
             .up = up, .down = down, .act = act, .x = x, .residual = residual, .y = y, .m = m};
-        job.hidden = tvlm_nn_slices(cx, M_TILE * up->n, sizeof(float), &job.hidden_stride);
+        job.hidden = tvlm_nn_slices(cx, tvlm_nn_elements(1, M_TILE, up->n), sizeof(float),
+                                    &job.hidden_stride);
         tvlm_nn_run(cx, tiles(m, M_TILE), mlp_tile, &job);
     }
     tvlm_arena_release(cx->arena, mark);

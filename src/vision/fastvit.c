@@ -177,12 +177,13 @@ static void conv_exp(tower *t, const tvlm_fastvit *w, float *out)
     tvlm_arena_release(cx->arena, mark);
 }
 
-/* Floats of the largest map after the stem. */
+/* Floats of the largest map at a quarter of the resolution or less. */
 static size_t largest_map(const tvlm_fastvit *w, size_t h, size_t width)
 {
     h /= 4;
     width /= 4;
-    size_t most = tvlm_nn_elements(h, width, w->stem2.n);
+    size_t stem = w->stem1.c_out > w->stem2.n ? w->stem1.c_out : w->stem2.n;
+    size_t most = tvlm_nn_elements(h, width, stem);
     for (uint32_t i = 0; i < w->n_stages; i++) {
         if (w->stages[i].has_down) {
             h /= 2;

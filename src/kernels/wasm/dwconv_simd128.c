@@ -13,17 +13,6 @@ typedef struct conv_row {
     size_t oy, channels, i0, i1; /* taps i0..i1 of the kernel lie on image rows */
 } conv_row;
 
-/* The taps [*t0, *t1) of k that fall on [0, size) for output o. */
-static void clip_taps(size_t o, size_t stride, size_t pad, size_t k, size_t size, size_t *t0,
-                      size_t *t1)
-{
-    size_t first = o * stride; /* tap t reads first + t - pad */
-    *t0 = first < pad ? pad - first : 0;
-    *t1 = size + pad > first ? size + pad - first : 0;
-    if (*t1 > k) *t1 = k;
-    if (*t0 > *t1) *t0 = *t1;
-}
-
 /* Inputs of outputs 4r .. 4r + 3 of a block; with mult 2 each input serves two outputs. */
 TVLM_INLINE v128_t load_input4(const float *x, const unsigned mult, size_t r)
 {
@@ -99,7 +88,7 @@ TVLM_INLINE void pixel(const conv_row *row, size_t ox, size_t o, const unsigned 
 {
     const tvlm_dwconv_args *args = row->args;
     size_t j0, j1;
-    clip_taps(ox, args->stride, args->pad_left, args->k, args->w, &j0, &j1);
+    tvlm_clip_taps(ox * args->stride, args->pad_left, args->k, args->w, &j0, &j1);
     for (; o + 8 <= row->channels; o += 8)
         tile(row, ox, o, mult, 1, 2, j0, j1);
     for (; o + 4 <= row->channels; o += 4)
@@ -133,7 +122,7 @@ static void dwconv_simd128(const tvlm_dwconv_args *args, size_t oy0, size_t oy1)
     a = a < b ? a : b;
     for (size_t oy = oy0; oy < oy1; oy++) {
         conv_row row = {.args = args, .oy = oy, .channels = args->c * args->mult};
-        clip_taps(oy, args->stride, args->pad_top, args->k, args->h, &row.i0, &row.i1);
+        tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &row.i0, &row.i1);
         if (args->mult == 1)
             output_row(&row, a, b, 1);
         else

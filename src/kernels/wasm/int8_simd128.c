@@ -234,23 +234,17 @@ TVLM_INLINE void qconv(const tvlm_qdwconv_args *args, const qtile *t, const requ
         requant8(q, acc[p], NULL, n, y + p * args->c);
 }
 
-/* The taps of a window of k from start - pad on that are inside n. */
-static void inside(size_t start, size_t pad, size_t n, size_t k, size_t *first, size_t *end)
-{
-    *first = start < pad ? pad - start : 0;
-    *end = start + k > n + pad ? n + pad - start : k;
-}
-
 /* Pixels go four at a time where no window leaves the picture sideways, else one by one. */
 TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, const requant *q, size_t oy, size_t c,
                              const size_t n)
 {
     qtile t = {.oy = oy};
-    inside(oy * args->stride, args->pad_top, args->h, args->k, &t.i0, &t.i1);
+    tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &t.i0, &t.i1);
     while (t.ox < args->ow) {
         size_t end, first; /* of the first pixel's window, of the last one's */
-        inside(t.ox * args->stride, args->pad_left, args->w, args->k, &t.j0, &end);
-        inside((t.ox + PIXELS - 1) * args->stride, args->pad_left, args->w, args->k, &first, &t.j1);
+        tvlm_clip_taps(t.ox * args->stride, args->pad_left, args->k, args->w, &t.j0, &end);
+        tvlm_clip_taps((t.ox + PIXELS - 1) * args->stride, args->pad_left, args->k, args->w, &first,
+                       &t.j1);
         if (t.j0 == 0 && t.j1 == args->k && t.ox + PIXELS <= args->ow) {
             qconv(args, &t, q, PIXELS, c, n);
             t.ox += PIXELS;
