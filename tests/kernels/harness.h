@@ -4,6 +4,7 @@
  * that hurt, buffers between guard pages.
  *
  *   slot   | no access | canary |  ... free ...  | no access |
+ * In WebAssembly, where no page can be guarded, one slot in turn ends where memory ends.
  *   start: data right after the first guard;  end: data right before the second one; the rest
  *   of the slot holds the canary, so a stray write shows and a stray read at that end faults. */
 #ifndef KERNEL_HARNESS_H
@@ -20,6 +21,7 @@ typedef enum tk_fill {
     TK_DENORMAL,
     TK_ONE_HOT,
     TK_ZEROS,
+    TK_SPECIAL, /* random with NaN, infinities and the like among */
     TK_N_FILLS
 } tk_fill;
 

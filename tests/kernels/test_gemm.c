@@ -39,7 +39,7 @@ static unsigned char *file_weights(tk *t, const gemm_shape *s)
         unsigned char *p = w + b * bytes;
         float v = tk_value(t, b, s->n * (s->k / block));
         uint16_t half = s->type == TVLM_TYPE_BF16 ? tvlm_f32_to_bf16(v) : tvlm_f32_to_f16(v);
-        if (half == 0x7c00 || half == 0xfc00)
+        if (t->fill != TK_SPECIAL && (half == 0x7c00 || half == 0xfc00))
             half = half == 0x7c00 ? 0x7bff : 0xfbff; /* the largest half, not infinity */
         if (s->type == TVLM_TYPE_F32) {
             memcpy(p, &v, 4);

@@ -19,13 +19,25 @@ typedef struct qgemm_shape {
     size_t m, n, k;
 } qgemm_shape;
 
-/* Per-channel scales that spread sums of this depth over the byte range. */
-static float *scales(tk *t, size_t n, size_t depth, float lo, float hi)
+static float *scales(tk *t, size_t n, float lo, float hi)
 {
     float *p = tk_buffer(t, n * sizeof *p, sizeof *p);
     for (size_t i = 0; i < n; i++)
-        p[i] = tk_uniform(t, lo, hi) / (float)depth;
+        p[i] = tk_uniform(t, lo, hi);
     return p;
+}
+
+/* Per-channel scales that spread sums of this depth over the byte range; as a special, many sums
+ * lie half way between two bytes. */
+static float *mults(tk *t, size_t n, size_t depth)
+{
+    if (t->fill == TK_SPECIAL) return scales(t, n, 0x1p-6f, 0x1p-6f);
+    return scales(t, n, 0.001f / (float)depth, 0.05f / (float)depth);
+}
+
+static float *betas(tk *t, size_t n)
+{
+    return t->fill == TK_SPECIAL ? scales(t, n, 60.5f, 60.5f) : scales(t, n, -10, 140);
 }
 
 static void check_qgemm(tk *t, const void *arg)
@@ -52,8 +64,8 @@ static void check_qgemm(tk *t, const void *arg)
     }
     a.w = packed;
     a.wsum = wsum;
-    a.mult = scales(t, s->n, s->k, 0.001f, 0.05f);
-    a.beta = scales(t, s->n, 1, -10, 140);
+    a.mult = mults(t, s->n, s->k);
+    a.beta = betas(t, s->n);
     a.x = tk_bytes(t, (s->m - 1) * ldx + s->k, 0, 127);
     a.residual = (s->m + s->k) % 2 ? tk_bytes(t, s->m * s->n, 0, 127) : NULL;
     uint8_t *got = tk_buffer(t, (s->m - 1) * ldy + s->n, 1);
@@ -107,8 +119,8 @@ static void check_qdwconv(tk *t, const void *arg)
             wsum[c] += a.weight[i * s->c + c];
     }
     a.wsum = wsum;
-    a.mult = scales(t, s->c, taps, 0.001f, 0.05f);
-    a.beta = scales(t, s->c, 1, -10, 140);
+    a.mult = mults(t, s->c, taps);
+    a.beta = betas(t, s->c);
     uint8_t *got = tk_buffer(t, size, 1), *want = tk_buffer(t, size, 1);
     for (size_t at = 0; at < size; at++) {
         size_t c = at % s->c, ox = at / s->c % a.ow, oy = at / s->c / a.ow;
@@ -223,8 +235,8 @@ void bench_int8(tk *t)
         for (size_t n = 0; n < s->n; n++)
             wsum[n] = (int32_t)n;
         b.args.wsum = wsum;
-        b.args.mult = scales(t, s->n, s->k, 0.001f, 0.05f);
-        b.args.beta = scales(t, s->n, 1, -10, 140);
+        b.args.mult = mults(t, s->n, s->k);
+        b.args.beta = betas(t, s->n);
         b.args.x = tk_bytes(t, s->m * s->k, 0, 127);
         b.args.y = tk_bytes(t, s->m * s->n, 0, 127);
         snprintf(text, sizeof text, "m%zu n%zu k%zu", s->m, s->n, s->k);
@@ -242,8 +254,8 @@ void bench_int8(tk *t)
         for (size_t c = 0; c < s->c; c++)
             wsum[c] = (int32_t)c;
         a.wsum = wsum;
-        a.mult = scales(t, s->c, taps, 0.001f, 0.05f);
-        a.beta = scales(t, s->c, 1, -10, 140);
+        a.mult = mults(t, s->c, taps);
+        a.beta = betas(t, s->c);
         a.y = tk_bytes(t, out, 0, 127);
         snprintf(text, sizeof text, "%zux%zux%zu k%u s%u", s->h, s->w, s->c, s->k, s->stride);
         tk_bench(t, "qdwconv", text, run_qdwconv, &a, 2.0 * (double)(out * taps),

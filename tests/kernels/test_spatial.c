@@ -19,8 +19,11 @@ static void *kv_matrix(tk *t, size_t rows, size_t ld, size_t d, bool f16)
     size_t n = (rows - 1) * ld + d;
     if (!f16) return tk_floats(t, n);
     uint16_t *p = tk_buffer(t, n * sizeof *p, sizeof *p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = tvlm_f32_to_f16(fmaxf(fminf(tk_value(t, i, n), 60000.0f), -60000.0f));
+    for (size_t i = 0; i < n; i++) {
+        float v = tk_value(t, i, n);
+        if (t->fill != TK_SPECIAL) v = fmaxf(fminf(v, 60000.0f), -60000.0f);
+        p[i] = tvlm_f32_to_f16(v);
+    }
     return p;
 }
 
