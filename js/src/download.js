@@ -26,9 +26,13 @@ class Parts {
         try {
             // absent outside secure contexts and in node
             parts.cache = wanted && typeof caches !== 'undefined' ? await caches.open(CACHE) : null;
-            parts.meta = await (await parts.cache?.match(partUrl(url, 'meta')))?.json() ?? null;
         } catch {
             parts.cache = null;
+        }
+        try {
+            parts.meta = await (await parts.cache?.match(partUrl(url, 'meta')))?.json() ?? null;
+        } catch {
+            parts.meta = null;
         }
         return parts;
     }
@@ -49,7 +53,7 @@ class Parts {
     }
 
     async drop() {
-        const count = this.meta?.parts ?? this.index;
+        const count = Math.max(this.meta?.parts ?? 0, this.index);
         this.meta = null;
         this.kept = 0;
         for (let i = 0; i < count; i++) await this.cache?.delete(partUrl(this.url, i)).catch(() => {});
@@ -58,9 +62,13 @@ class Parts {
 
     async *read() {
         for (; this.meta && this.index < this.meta.parts; this.index++) {
-            const response = await this.cache.match(partUrl(this.url, this.index)).catch(() => null);
-            if (!response) break; // evicted: the network has the rest
-            const bytes = new Uint8Array(await response.arrayBuffer());
+            let bytes;
+            try {
+                const response = await this.cache.match(partUrl(this.url, this.index));
+                bytes = new Uint8Array(await response.arrayBuffer());
+            } catch {
+                break; // evicted or unreadable: the network has the rest
+            }
             this.kept += bytes.length;
             yield bytes;
         }
@@ -98,20 +106,23 @@ class Parts {
     }
 }
 
-/** Which file a response is of: a tag, its length; '' and 0 where the server does not say. */
-function describe(response) {
+/** Which file a response is of: a tag, its length; '' and 0 where the server does not say. Servers of other
+ *  origins hide most headers: then bytes that were asked for from `at` on start there. */
+function describe(response, at) {
     const { headers } = response;
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('Content-Range') ?? '');
+    const start = Number(range?.[1] ?? (response.status === 206 ? at : 0));
     // a compressed transfer's length is not the file's
-    const length = response.status === 206 ? range?.[2] : !headers.get('Content-Encoding') && headers.get('Content-Length');
-    return { tag: headers.get('ETag') ?? headers.get('Last-Modified') ?? '', total: Number(length) || 0, start: Number(range?.[1]) || 0 };
+    const length = headers.get('Content-Encoding') ? 0 : Number(headers.get('Content-Length'));
+    const total = range ? Number(range[2]) : length && start + length;
+    return { tag: headers.get('ETag') ?? headers.get('Last-Modified') ?? '', said: total || 0, start };
 }
 
 /** Without what compression in transfer does to a tag. */
 const bare = (tag) => tag.replace(/^W\//, '').replace(/[-;]+(gzip|br|zstd|deflate)"$/, '"');
 
 function isSame(a, b) {
-    return !(a.tag && b.tag && bare(a.tag) !== bare(b.tag)) && !(a.total && b.total && a.total !== b.total);
+    return !(a.tag && b.tag && bare(a.tag) !== bare(b.tag)) && !(a.said && b.said && a.said !== b.said);
 }
 
 /** What the server has now; null when it cannot be asked (offline). */
@@ -121,7 +132,7 @@ async function askServer(url) {
         let response = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal });
         if (!response.ok) response = await fetch(url, { headers: { Range: 'bytes=0-0' }, cache: 'no-cache', signal });
         response.body?.cancel().catch(() => {});
-        return response.ok ? describe(response) : null;
+        return response.ok ? describe(response, 0) : null;
     } catch {
         return null;
     }
@@ -129,27 +140,36 @@ async function askServer(url) {
 
 const isPassing = (status) => status === 408 || status === 429 || status >= 500;
 
+/** May requests have any header? Other origins would be asked first, and most of them refuse. */
+function isOurs(url) {
+    return typeof location === 'undefined' || new URL(url).origin === location.origin;
+}
+
 async function request(url, at, tag) {
-    const headers = at ? { Range: `bytes=${at}-`, ...(tag ? { 'If-Range': tag } : {}) } : {};
+    const headers = {};
+    if (at) headers.Range = `bytes=${at}-`;
+    if (at && tag && isOurs(url)) headers['If-Range'] = tag;
     const response = await fetch(url, { headers });
     if (isPassing(response.status)) throw new Error(`HTTP ${response.status}`);
     return response;
 }
 
-/** Bytes from offset `at`, whatever the server makes of the range. */
-async function* readFrom(url, at, state) {
-    const response = await request(url, at, state.tag);
+/** Bytes from offset `at`, whatever the server makes of the range; isWhole: ask for all of the file. */
+async function* readFrom(url, at, state, isWhole) {
+    const response = await request(url, isWhole ? 0 : at, state.tag);
     const { headers, status } = response;
     const changed = new ChangedError(`${url}: the file has changed on the server, load it again`);
     if (at && status === 416) {
-        if (headers.get('Content-Range') !== `bytes */${at}`) throw changed;
+        const range = headers.get('Content-Range');
+        if (range ? range !== `bytes */${at}` : at < state.total) throw changed;
         return; // nothing is left
     }
     if (!response.ok) throw new DownloadError(`${url}: HTTP ${status}`);
-    const about = describe(response);
+    const about = describe(response, at);
     if (at && (!isSame(state, about) || (status === 206 && about.start !== at))) throw changed;
     state.tag ||= about.tag;
-    state.total ||= about.total;
+    state.said ||= about.said;
+    state.total ||= about.said;
     let skip = status === 206 ? 0 : at;
     const reader = response.body.getReader();
     try {
@@ -171,7 +191,7 @@ const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 export async function* download(url, { cache = true } = {}) {
     const parts = await Parts.open(url, cache);
     if (parts.meta) await parts.check(await askServer(url));
-    const state = { tag: parts.meta?.tag ?? '', total: parts.meta?.total ?? 0 };
+    const state = { tag: parts.meta?.tag ?? '', said: parts.meta?.said ?? 0, total: parts.meta?.total ?? 0 };
     let at = 0;
     for await (const bytes of parts.read()) {
         at += bytes.length;
@@ -180,9 +200,11 @@ export async function* download(url, { cache = true } = {}) {
     for (let attempt = 1; !state.total || at < state.total; attempt++) {
         let failure = '';
         try {
-            for await (const bytes of readFrom(url, at, state)) {
+            const isWhole = attempt === ATTEMPTS && !isOurs(url); // a range may be what was refused
+            for await (const bytes of readFrom(url, at, state, isWhole)) {
                 at += bytes.length;
                 attempt = 1; // it moves
+                if (at > state.total) state.said = state.total = 0; // it was that of a compressed transfer
                 yield { bytes, total: state.total, cached: false, kept: parts.kept };
                 await parts.keep(bytes, state);
             }

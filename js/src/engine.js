@@ -44,7 +44,7 @@ function isThere(url) {
 }
 
 const utf8 = new TextEncoder();
-const fromUtf8 = new TextDecoder();
+const fromUtf8 = new TextDecoder('utf-8', { ignoreBOM: true }); // a BOM is text
 
 /** A turn of the event loop: messages that wait are handled. */
 function turn() {
@@ -159,7 +159,7 @@ class Engine {
         else if (blob) {
             const reader = blob.stream().getReader();
             for (let r; !(r = await reader.read()).done;) yield { bytes: r.value, total: blob.size, cached: false };
-        } else if (this.host.openFile && !/^https?:/.test(url)) yield* this.host.openFile(url);
+        } else if (this.host.openFile && !/^(https?|blob|data):/i.test(url)) yield* this.host.openFile(url);
         else yield* download(url, { cache });
     }
 
@@ -325,7 +325,10 @@ const JOBS = ['memoryNow', 'tokenize', 'detokenize', 'preprocess', 'encode', 'im
 function plainError(error) {
     const message = String(error?.message ?? error);
     const noRoom = error instanceof RangeError && /alloc|memory/i.test(message);
-    return { message, code: CODES.includes(error?.code) ? error.code : noRoom ? 'memory' : 'state' };
+    return {
+        message, code: CODES.includes(error?.code) ? error.code : noRoom ? 'memory' : 'state',
+        isFatal: error instanceof WebAssembly.RuntimeError, // a trap: what the module holds is not to be trusted
+    };
 }
 
 function transferables(result) {

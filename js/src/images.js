@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Any picture -> { data, width, height, channels } in a buffer of its own, to be handed to the worker.
+import { TinyVLMError } from './errors.js';
 import { platform } from './platform.js';
 
 // Beyond it the browser shrinks a picture first: 48 megapixels would cost 190 MB for nothing that
 // a model of 224 or 1024 pixels sees.
 const LONGEST = 4096;
 
-function isDrawable(source) {
-    return ['HTMLImageElement', 'HTMLVideoElement', 'HTMLCanvasElement', 'OffscreenCanvas', 'ImageBitmap', 'VideoFrame']
-        .some((name) => typeof globalThis[name] === 'function' && source instanceof globalThis[name]);
-}
+/** Its class by name: one of another frame is not an instance of ours. */
+const isA = (source, ...names) => names.includes(Object.prototype.toString.call(source).slice(8, -1));
+
+const DRAWABLE = ['HTMLImageElement', 'HTMLVideoElement', 'HTMLCanvasElement', 'OffscreenCanvas', 'ImageBitmap', 'VideoFrame'];
 
 function checkRaw(source) {
     const { data, width, height } = source;
@@ -21,12 +22,17 @@ function checkRaw(source) {
     return { data: new Uint8Array(data), width, height, channels };
 }
 
-async function fetchPicture(url) {
-    const local = await platform.fetchPicture?.(url); // files, in node
-    if (local) return local;
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(`${String(url).slice(0, 200)}: HTTP ${response.status}`);
-    return response.blob();
+async function fetchPicture(url, signal) {
+    const name = url.slice(0, 200); // it may be data
+    try {
+        const local = await platform.fetchPicture?.(url); // files, in node
+        if (local) return local;
+        const response = await fetch(url, { signal });
+        if (response.ok) return await response.blob();
+        throw new Error(`HTTP ${response.status}`);
+    } catch (cause) {
+        throw new TinyVLMError(`${name}: ${cause.message}`, 'io', { cause });
+    }
 }
 
 function rgba(image) {
@@ -34,11 +40,11 @@ function rgba(image) {
     return { data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, height, channels: image.channels ?? 4 };
 }
 
-export async function toPixels(source) {
-    if (source instanceof URL || typeof source === 'string')
-        source = await fetchPicture(platform.absoluteUrl(source));
-    if (typeof Blob !== 'undefined' && source instanceof Blob) return rgba(await platform.decode(source, LONGEST));
-    if (source && isDrawable(source)) return rgba(platform.draw(source, LONGEST));
+export async function toPixels(source, signal) {
+    if (typeof source === 'string' || isA(source, 'URL'))
+        source = await fetchPicture(platform.absoluteUrl(source), signal);
+    if (isA(source, 'Blob', 'File')) return rgba(await platform.decode(source, LONGEST));
+    if (isA(source, ...DRAWABLE)) return rgba(platform.draw(source, LONGEST));
     if (ArrayBuffer.isView(source?.data)) return checkRaw(source); // ImageData too; copied: the caller keeps his
     throw new TypeError('a picture is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL '
         + 'or { data, width, height }');

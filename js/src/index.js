@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: MIT
 // tinyvlm for pages and node. The engine runs in a worker; this side queues the calls, turns pictures
 // into pixels and passes on what arrives. See tinyvlm.d.ts for the contract.
-import { platform } from './platform.js';
+import { TinyVLMError } from './errors.js';
 import { toPixels, fromBase64 } from './images.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { chooseModule, setFolder } from './modules.js';
 import { FITS, MODULES, STAGES } from './names.js';
+import { platform } from './platform.js';
+
+export { TinyVLMError };
 
 const DEFAULT_THREADS = 8;
 const MOST_THREADS = 64;
 const FOUR_GIB = 2 ** 32;
-
-export class TinyVLMError extends Error {
-    constructor(message, code, options) {
-        super(message, options);
-        this.name = 'TinyVLMError';
-        this.code = code;
-    }
-}
 
 function abortReason(signal) {
     return signal.reason ?? new DOMException('The operation was aborted.', 'AbortError');
@@ -33,9 +28,9 @@ function deferred() {
 /** A promise that the signal can end; what it stands for goes on. */
 function orAbort(promise, signal) {
     if (!signal) return promise;
-    if (signal.aborted) {
+    if (signal.aborted || typeof signal.addEventListener !== 'function') {
         promise.catch(() => {}); // nobody else waits for it
-        return Promise.reject(abortReason(signal));
+        return Promise.reject(signal.aborted ? abortReason(signal) : new TypeError('signal: no AbortSignal'));
     }
     return new Promise((resolve, reject) => {
         const stop = () => reject(abortReason(signal));
@@ -78,10 +73,17 @@ class Connection {
     }
 
     #start(file) {
-        const worker = platform.startWorker(file);
+        let worker;
+        try {
+            worker = platform.startWorker(file);
+        } catch (cause) {
+            throw new TinyVLMError(`the engine's worker could not be started: ${cause.message}`, 'unsupported', { cause });
+        }
         worker.onerror = (event) => {
             event.preventDefault?.();
-            this.close(new TinyVLMError(`the engine's worker failed: ${event.message ?? 'it could not be started'}`, 'state'));
+            const why = event.message ?? `${file} could not be started${globalThis.crossOriginIsolated
+                ? '; on an isolated page it needs the header Cross-Origin-Embedder-Policy, too' : ''}`;
+            this.close(new TinyVLMError(`the engine's worker failed: ${why}`, 'state'));
         };
         this.workers.push(worker);
         return worker;
@@ -94,8 +96,10 @@ class Connection {
         }
         const call = this.calls.get(data.id);
         this.calls.delete(data.id);
-        if (data.error) call?.reject(new TinyVLMError(data.error.message, data.error.code));
+        const error = data.error && new TinyVLMError(data.error.message, data.error.code);
+        if (error) call?.reject(error);
         else call?.resolve(data.result);
+        if (data.error?.isFatal) this.close(error);
     }
 
     send(kind, message = {}, transfer = []) {
@@ -112,12 +116,12 @@ class Connection {
     }
 
     /** One job after the other; a signal stops the one that runs or takes it out of the queue. */
-    job(op, args, { signal, transfer, onText, onLate } = {}) {
+    job(op, args, { signal, transfer, onText, mayStop = Boolean(signal), onLate } = {}) {
         const before = this.queue;
         const done = (async () => {
             await before;
             signal?.throwIfAborted();
-            return this.#run(op, args, signal, transfer, onText);
+            return this.#run(op, args, { signal, transfer, onText, mayStop });
         })();
         this.queue = done.then((result) => { if (signal?.aborted) onLate?.(result); }, () => {});
         return orAbort(done, signal);
@@ -130,8 +134,8 @@ class Connection {
         else if (this.memory) Atomics.store(new Uint8Array(this.memory.buffer), this.cancelAddress, value);
     }
 
-    async #run(op, args, signal, transfer, onText) {
-        const viaBlob = signal && !this.flag && !this.memory;
+    async #run(op, args, { signal, transfer, onText, mayStop }) {
+        const viaBlob = mayStop && !this.flag && !this.memory;
         const alive = viaBlob ? URL.createObjectURL(new Blob(['1'])) : null;
         let thrown = null;
         const stop = () => {
@@ -225,8 +229,8 @@ export class Tokenizer {
         return this.#model.job('header', 'tokenize', { text: String(text), special });
     }
 
-    decode(ids, { skipSpecial = false } = {}) {
-        return this.#model.job('header', 'detokenize', { ids: Int32Array.from(ids), skipSpecial });
+    async decode(ids, { skipSpecial = false } = {}) {
+        return this.#model.job('header', 'detokenize', { ids: asIds(ids), skipSpecial });
     }
 }
 
@@ -254,7 +258,13 @@ function asMessages(prompt, system) {
     const known = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role) && typeof m.content === 'string');
     if (!known || !messages.some((m) => m.role === 'user'))
         throw new TypeError('a prompt is a string or messages { role, content }, one at least by the user');
-    return messages;
+    return messages.map(({ role, content }) => ({ role, content })); // plain, and as they are now
+}
+
+function asIds(ids) {
+    const all = Array.from(ids);
+    check('ids', all.find((id) => id !== (id | 0)), all.every((id) => id === (id | 0)));
+    return Int32Array.from(all);
 }
 
 const DEFAULTS = {
@@ -270,9 +280,9 @@ function sampling(options) {
     check('maxTokens', out.maxTokens, Number.isInteger(out.maxTokens) && out.maxTokens >= 1 && out.maxTokens < 2 ** 32);
     check('topK', out.topK, Number.isInteger(out.topK) && out.topK >= 0 && out.topK < 2 ** 32);
     check('seed', out.seed, Number.isSafeInteger(out.seed) && out.seed >= 0);
-    if (typeof out.stop === 'string') out.stop = [out.stop];
+    out.stop = typeof out.stop === 'string' ? [out.stop] : out.stop;
     check('stop', out.stop, Array.isArray(out.stop) && out.stop.every((text) => typeof text === 'string' && !text.includes('\0')));
-    return out;
+    return { ...out, stop: [...out.stop] };
 }
 
 function sourceOf(from) {
@@ -289,18 +299,19 @@ export class FastVLM {
     #reached = new Map(STAGES.map((stage) => [stage, deferred()]));
     #ready;
 
-    static open(from, options = {}) {
+    static open(from, options) {
         return new FastVLM(from, options);
     }
 
-    static load(from, options = {}) {
+    static async load(from, options) {
         return new FastVLM(from, options).ready;
     }
 
     /** @internal */
     constructor(from, options) {
         const source = sourceOf(from);
-        this.progress = { loaded: 0, total: 0, cached: 0, stage: 'none' };
+        options ??= {};
+        this.progress = { loaded: 0, total: 0, stage: 'none', cached: 0, kept: 0 };
         this.tokenizer = new Tokenizer(this);
         this.processor = new ImageProcessor(this);
         this.#connection.onEvent = (event) => this.#onEvent(event, options.onProgress);
@@ -316,7 +327,7 @@ export class FastVLM {
     }
 
     async #load(source, options) {
-        options.signal?.throwIfAborted();
+        if (options.signal?.aborted) return; // `ready` says so
         const { threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16' } = options;
         check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
         check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);
@@ -372,9 +383,9 @@ export class FastVLM {
     }
 
     async encodeImage(image, { fit = 'model', signal } = {}) {
-        signal?.throwIfAborted();
+        if (signal?.aborted) throw abortReason(signal);
         check('fit', fit, FITS.includes(fit));
-        const pixels = await toPixels(image);
+        const pixels = await orAbort(toPixels(image, signal), signal);
         const info = await orAbort(this.#info.promise, signal);
         if (!info.imageSize) throw new TinyVLMError('this model reads text only', 'unsupported');
         const stage = info.architecture === 'fastvlm' ? 'bridge' : 'decoder';
@@ -392,17 +403,19 @@ export class FastVLM {
     async generate(image, prompt, options = {}) {
         const { signal, onToken, fit } = options;
         const chosen = sampling(options);
+        const asked = prompt === undefined ? null : asMessages(prompt, options.system);
         const own = image !== null && !(image instanceof EncodedImage);
         const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
         try {
-            const messages = asMessages(prompt ?? (await this.info()).describePrompt, options.system);
+            const messages = asked ?? asMessages((await orAbort(this.info(), signal)).describePrompt, options.system);
             const pieces = [];
             const onText = (text) => {
                 pieces.push(text);
                 onToken?.(text);
             };
             const result = await this.#with(encoded, (handle) =>
-                this.job('decoder', 'generate', { messages, image: handle, options: chosen }, { signal, onText }));
+                this.job('decoder', 'generate', { messages, image: handle, options: chosen },
+                    { signal, onText, mayStop: Boolean(signal || onToken) }));
             const seen = own ? encoded.timings : { preprocess: 0, tower: 0, bridge: 0 };
             return { ...result, text: pieces.join(''), timings: { ...seen, ...result.timings } };
         } finally {
@@ -445,11 +458,12 @@ export class FastVLM {
     }
 
     async forward(image, ids, { signal, fit } = {}) {
+        const chosen = asIds(ids);
         const own = image !== null && !(image instanceof EncodedImage);
         const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
         try {
             return await this.#with(encoded, (handle) =>
-                this.job('decoder', 'forward', { ids: Int32Array.from(ids), image: handle }, { signal }));
+                this.job('decoder', 'forward', { ids: chosen, image: handle }, { signal }));
         } finally {
             if (own) encoded.dispose();
         }
@@ -478,8 +492,14 @@ export async function process_image(image, prompt, options) {
     if (!defaultModelUrl) throw new TinyVLMError('process_image needs init({ modelUrl })', 'argument');
     const mine = defaultModel ??= FastVLM.load(defaultModelUrl);
     mine.catch(() => { if (defaultModel === mine) defaultModel = null; }); // the next call tries again
-    return (await mine).infer(image, prompt, options);
+    const model = await mine;
+    try {
+        return await model.infer(image, prompt, options);
+    } catch (error) {
+        if (error.code === 'state' && defaultModel === mine) defaultModel = null; // its worker is gone
+        throw error;
+    }
 }
 
 if (typeof window !== 'undefined')
-    window.processImage = (base64, prompt) => process_image(fromBase64(base64), prompt);
+    window.processImage = async (base64, prompt) => process_image(fromBase64(base64), prompt);

@@ -18,7 +18,7 @@ let folder;
 const compiled = new Map();
 
 export function setFolder(url) {
-    folder = new URL(String(url).replace(/\/?$/, '/'), platform.absoluteUrl('.'));
+    folder = new URL(platform.absoluteUrl(String(url).replace(/\/?$/, '/')));
     compiled.clear();
     choices.clear();
 }
@@ -42,15 +42,17 @@ async function isRight(name, module) {
 
 const choices = new Map();
 
+/** missed: a better one could not be had, now. */
 async function choose(threaded) {
     const names = threaded ? ['relaxed-threads', 'simd128-threads', ...BEST_FIRST] : BEST_FIRST;
-    let failure;
+    let failure, missed = false;
     for (const name of names) {
         try {
             const module = await compile(name);
-            if (await isRight(name, module)) return { name, module };
-        } catch (error) { // not known to this engine, or not to be had
+            if (await isRight(name, module)) return { name, module, missed };
+        } catch (error) {
             failure = error;
+            missed ||= !(error.cause instanceof WebAssembly.CompileError); // else this engine does not know it
         }
     }
     throw failure ?? new Error('no module computes rightly in this browser');
@@ -65,8 +67,9 @@ export async function chooseModule(threads, wanted) {
     }
     const threaded = threads > 1 && platform.canShare();
     if (!choices.has(threaded)) {
-        choices.set(threaded, choose(threaded));
-        choices.get(threaded).catch(() => choices.delete(threaded));
+        const choice = choose(threaded);
+        choices.set(threaded, choice);
+        choice.then(({ missed }) => missed && choices.delete(threaded), () => choices.delete(threaded));
     }
     return choices.get(threaded);
 }

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 
-import { platform } from './platform.js';
+import { compileBytes, platform } from './platform.js';
 
 /** A worker thread with the manners of a page's worker. */
 class NodeWorker {
@@ -41,13 +41,14 @@ async function sharp() {
     }
 }
 
+const compileFetched = platform.compile;
+
 Object.assign(platform, {
     // Written out, as in platform.js: servers are bundled too.
     startWorker: (file) => new NodeWorker(file === 'worker.js'
-        ? new Worker(new URL('./node-worker.js', import.meta.url))
-        : new Worker(new URL('./node-helper.js', import.meta.url))),
-    compile: async (url) => WebAssembly.compile(url.protocol === 'file:' ? await readFile(url)
-        : await (await fetch(url)).arrayBuffer()),
+        ? new Worker(new URL('./node-worker.js', import.meta.url), { execArgv: [] }) // --input-type is not for workers
+        : new Worker(new URL('./node-helper.js', import.meta.url), { execArgv: [] })),
+    compile: (url) => (url.protocol === 'file:' ? readFile(url).then((bytes) => compileBytes(url, bytes)) : compileFetched(url)),
     canShare: () => true,
     threads: () => availableParallelism(),
     absoluteUrl(url) {
@@ -59,8 +60,9 @@ Object.assign(platform, {
     },
     async decode(blob) {
         const decoder = (await sharp())(Buffer.from(await blob.arrayBuffer()));
-        const { data, info } = await decoder.rotate().removeAlpha().raw().toBuffer({ resolveWithObject: true });
-        return { data, width: info.width, height: info.height, channels: info.channels };
+        const flat = decoder.rotate().flatten({ background: '#fff' });
+        const { data, info } = await flat.raw().toBuffer({ resolveWithObject: true });
+        return { data: new Uint8Array(data), width: info.width, height: info.height, channels: info.channels };
     },
     async fetchPicture(url) {
         if (url.startsWith('file:')) return new Blob([await readFile(fileURLToPath(url))]);

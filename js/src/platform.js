@@ -7,25 +7,49 @@ function pixelsOf(drawable, width, height) {
         : new OffscreenCanvas(width, height);
     const context = canvas.getContext('2d', { willReadFrequently: true });
     if (!context) throw new Error('this browser gives no 2D canvas');
+    context.fillStyle = '#fff'; // seen through what is transparent
+    context.fillRect(0, 0, width, height);
     context.drawImage(drawable, 0, 0, width, height);
     return context.getImageData(0, 0, width, height);
+}
+
+/** A worker may not be a script of another origin, but may import one. */
+function startForeign(file) {
+    const here = import.meta.url;
+    const source = `import ${JSON.stringify(new URL(file, here).href)};`;
+    const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+    const worker = new Worker(url, { type: 'module', name: `tinyvlm-${file}` });
+    setTimeout(() => URL.revokeObjectURL(url), 60_000); // it has been read by then
+    return worker;
+}
+
+/** A module; the error names what was asked for, as a server may answer with a page. */
+export async function compileBytes(url, bytes) {
+    try {
+        return await WebAssembly.compile(bytes);
+    } catch (cause) {
+        throw new Error(`${url}: ${cause.message}`, { cause });
+    }
 }
 
 export const platform = {
     /** A worker that runs `file` of this folder. */
     startWorker(file) {
-        // Written out twice: bundlers look for this very form.
-        return file === 'worker.js'
-            ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tinyvlm-worker' })
-            : new Worker(new URL('./helper.js', import.meta.url), { type: 'module', name: 'tinyvlm-thread' });
+        try {
+            // Written out twice: bundlers look for this very form.
+            return file === 'worker.js'
+                ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tinyvlm-worker' })
+                : new Worker(new URL('./helper.js', import.meta.url), { type: 'module', name: 'tinyvlm-thread' });
+        } catch (error) {
+            if (error.name !== 'SecurityError') throw error;
+            return startForeign(file);
+        }
     },
 
     async compile(url) {
         const response = await fetch(url);
         if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
-        return WebAssembly.compile(await response.arrayBuffer()).catch((cause) => {
-            throw new Error(`${url}: ${cause.message}`, { cause }); // a server may answer with a page
-        });
+        return compileBytes(url, await response.arrayBuffer());
     },
 
     /** May memory be shared with workers? */

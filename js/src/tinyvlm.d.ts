@@ -5,7 +5,8 @@
 type OfPages<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
 
 /** Anything with pixels. Raw pixels are RGB, RGBA or grey by `channels` (default: by data's length).
- *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`. */
+ *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`.
+ *  Transparent parts are seen on white; raw pixels are taken without their alpha. */
 export type ImageSource =
     | OfPages<'ImageData'> | OfPages<'HTMLImageElement'> | OfPages<'HTMLVideoElement'> | OfPages<'HTMLCanvasElement'>
     | OfPages<'OffscreenCanvas'> | OfPages<'ImageBitmap'> | OfPages<'VideoFrame'> | Blob | URL | string
@@ -71,7 +72,7 @@ export interface GenerateOptions {
     repeatPenalty?: number;
     seed?: number;
     /** Texts that end the answer. */
-    stop?: string | string[];
+    stop?: string | readonly string[];
     system?: string;
     fit?: Fit;
     ignoreEos?: boolean;
@@ -131,7 +132,7 @@ export interface Memory {
 }
 
 /** `code`: 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'checksum', 'state'.
- *  Arguments of a wrong type or range are TypeErrors. What a signal stops rejects with its reason (by
+ *  Arguments of a wrong type are TypeErrors. What a signal stops rejects with its reason (by
  *  default a DOMException 'AbortError'), what a callback throws with that. */
 export class TinyVLMError extends Error {
     constructor(message: string, code: string);
@@ -176,10 +177,10 @@ export class FastVLM {
     memory(): Promise<Memory>;
     /** Calls are queued and run one after the other. prompt: a question or a conversation, whose
      *  first user message gets the picture; default: the model's question of `describe`. image null: text alone. */
-    infer(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): Promise<string>;
+    infer(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
     /** infer with ids and timings. */
-    generate(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): Promise<Result>;
-    stream(image: ImageSource | EncodedImage | null, prompt?: string | Message[], options?: GenerateOptions): AsyncIterable<string>;
+    generate(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
+    stream(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
     /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for the picture. */
     forward(image: ImageSource | EncodedImage | null, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;

@@ -7,6 +7,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** node 20 has relaxed SIMD behind a flag, and wrong. */
+export const HAS_RELAXED = Number(process.versions.node.split('.')[0]) >= 22;
 export const MODEL = path.join(ROOT, 'models', 'tinyvlm-25m.gguf');
 const GOLDEN = path.join(ROOT, 'tests', 'data', 'golden');
 const TOOL = path.join(ROOT, 'build', 'tinyvlm');

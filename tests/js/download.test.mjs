@@ -18,7 +18,8 @@ globalThis.caches = {
 const SIZE = 9_000_000; // two parts of the cache and a bit
 const fileOf = (seed) => Buffer.alloc(SIZE, Buffer.from([seed, seed + 1, seed + 2]));
 
-/** One file; `server` says how: tag, modified, length, ranges, head, cutAt (once), statuses (first ones). */
+/** One file; `server` says how: tag, modified, length, ranges, hides (Content-Range), head, cutAt (once),
+ *  statuses (first ones). */
 async function withServer(use) {
     stored.clear();
     const server = { body: fileOf(1), length: true, ranges: true, head: true, statuses: [], log: [] };
@@ -38,13 +39,13 @@ async function withServer(use) {
         const [, from, to] = (server.ranges && known && /bytes=(\d+)-(\d*)/.exec(range ?? '')) || [];
         const begin = Number(from ?? 0);
         if (from && begin >= server.body.length) {
-            response.writeHead(416, { 'Content-Range': `bytes */${server.body.length}` }).end();
+            response.writeHead(416, server.hides ? {} : { 'Content-Range': `bytes */${server.body.length}` }).end();
             return;
         }
         const end = to ? Number(to) + 1 : server.body.length;
         const bytes = server.body.subarray(begin, end);
         if (server.length) response.setHeader('Content-Length', bytes.length);
-        if (from) response.setHeader('Content-Range', `bytes ${begin}-${end - 1}/${server.body.length}`);
+        if (from && !server.hides) response.setHeader('Content-Range', `bytes ${begin}-${end - 1}/${server.body.length}`);
         response.writeHead(from ? 206 : 200);
         if (request.method === 'HEAD') response.end();
         else if (server.cutAt) {
@@ -128,6 +129,24 @@ for (const ranges of [true, false]) {
     }));
 }
 
+test('a broken download goes on where it broke, where the server hides the range', () => withServer(async (server) => {
+    Object.assign(server, { hides: true, cutAt: 5_000_000 });
+    assert.deepEqual(await server.load(), FRESH);
+    assert.match(server.log[1], /^GET bytes=\d{6,}-$/);
+    assert.deepEqual(await server.load(), CACHED);
+}));
+
+test('copies that cannot be read are loaded again', () => withServer(async (server) => {
+    const unreadable = () => ({ clone: () => ({ arrayBuffer: () => Promise.reject(new TypeError('Failed to fetch')), json: () => Promise.reject(new SyntaxError('no JSON')) }) });
+    await server.load();
+    for (const key of [...stored.keys()].filter((name) => name.endsWith('part=1'))) stored.set(key, unreadable());
+    assert.deepEqual(await server.load(), { cached: 4 << 20, total: SIZE, kept: SIZE });
+    assert.deepEqual(await server.load(), CACHED);
+    for (const key of [...stored.keys()].filter((name) => name.endsWith('part=meta'))) stored.set(key, unreadable());
+    assert.deepEqual(await server.load(), FRESH);
+    assert.deepEqual(await server.load(), CACHED);
+}));
+
 test('a busy server is asked again', () => withServer(async (server) => {
     Object.assign(server, { tag: '"one"', cutAt: 5_000_000, statuses: [0, 503, 429] });
     assert.deepEqual(await server.load(), FRESH);
@@ -143,6 +162,16 @@ for (const gluesAnything of [true, false]) {
         assert.deepEqual(await server.load(), FRESH);
     }));
 }
+
+test('a changed file leaves no part of the old one behind', () => withServer(async (server) => {
+    const afterCut = () => Object.assign(server, { tag: '"two"', body: fileOf(7) });
+    Object.assign(server, { tag: '"one"', cutAt: 8_500_000 });
+    await server.load();
+    for (const key of [...stored.keys()].filter((name) => /part=(1|2)$/.test(name))) stored.delete(key);
+    Object.assign(server, { cutAt: 3_000_000, afterCut }); // a copy of one part, and more before it breaks
+    await assert.rejects(server.load(), { code: 'io', message: /has changed/ });
+    assert.equal(stored.size, 0);
+}));
 
 test('a shorter file on the server is a changed one', () => withServer(async (server) => {
     const afterCut = () => Object.assign(server, { body: fileOf(1).subarray(0, 1000) });

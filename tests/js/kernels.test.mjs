@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The kernel tests of C as WASI programs, in node. Relaxed SIMD runs in the browser's tests: node 20
-// has it behind a flag, and wrong.
+// The kernel tests of C as WASI programs, in node.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
 
-import { MODEL, ROOT, nativeTower } from './common.mjs';
+import { HAS_RELAXED, MODEL, ROOT, nativeTower } from './common.mjs';
 import { runWasi } from './wasi.mjs';
 
 function program(name) {
     return WebAssembly.compile(readFileSync(path.join(ROOT, 'build', 'wasm', `${name}.wasm`)));
 }
 
-for (const name of ['scalar', 'simd128']) {
+for (const name of ['scalar', 'simd128', ...(HAS_RELAXED ? ['relaxed'] : [])]) {
     test(`kernels of the ${name} module`, async () => {
         const { code, output } = runWasi(await program(`test-kernels-${name}`), ['test-kernels']);
         assert.equal(code, 0, output);

@@ -3,7 +3,7 @@
 // by vite without configuration.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import test, { before } from 'node:test';
 
@@ -21,7 +21,7 @@ function run(command, ...args) {
     try {
         return execFileSync(command, args, { cwd: PROJECT, encoding: 'utf8', timeout: 30_000, stdio: 'pipe' });
     } catch (error) {
-        throw new Error(`${error.message}\n${error.stdout}`, { cause: error });
+        throw new Error(`${error.message}\n${error.stdout}\n${error.stderr}`, { cause: error });
     }
 }
 
@@ -39,14 +39,30 @@ test('the package has its licence', () => {
 });
 
 test('an ES module answers, and ends though the model is not disposed of', () => {
-    const { text, streamed, module } = JSON.parse(run('node', 'program.mjs', MODEL));
+    const { text, streamed, module } = JSON.parse(run(process.execPath, 'program.mjs', MODEL));
     assert.ok(text.length > 5);
     assert.equal(streamed, text);
     assert.match(module, /-threads$/);
 });
 
 test('a CommonJS program answers', () => {
-    assert.ok(JSON.parse(run('node', 'program.cjs', MODEL)).text.length > 0);
+    assert.ok(JSON.parse(run(process.execPath, 'program.cjs', MODEL)).text.length > 0);
+});
+
+test('a program on the command line answers', () => {
+    const code = `import { FastVLM } from 'tinyvlm';
+        const model = await FastVLM.load(${JSON.stringify(MODEL)});
+        console.log((await model.tokenizer.encode('a')).length);`;
+    assert.equal(run(process.execPath, '--input-type=module', '-e', code), '1\n');
+});
+
+test('picture files need sharp, and are read by it', () => {
+    const photo = path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg');
+    assert.throws(() => run(process.execPath, 'picture.mjs', MODEL, photo), /npm i sharp/);
+    symlinkSync(path.join(HERE, 'node_modules', 'sharp'), path.join(PROJECT, 'node_modules', 'sharp'));
+    const texts = JSON.parse(run(process.execPath, 'picture.mjs', MODEL, photo));
+    assert.match(texts[0], /motorcycle/);
+    assert.deepEqual(texts, texts.map(() => texts[0]));
 });
 
 const TSC = path.join(HERE, 'node_modules', 'typescript', 'bin', 'tsc');
@@ -56,7 +72,7 @@ const CHECKS = [
 ];
 for (const [what, ...options] of CHECKS) {
     test(`the types hold for ${what}`, () => {
-        run('node', TSC, '--noEmit', '--strict', '--target', 'es2022', '--types', 'node',
+        run(process.execPath, TSC, '--noEmit', '--strict', '--target', 'es2022', '--types', 'node',
             '--typeRoots', path.join(HERE, 'node_modules', '@types'), ...options);
     });
 }
