@@ -12,6 +12,8 @@ const THUMB_SIDE = 32;
 const STILL_BELOW = 6; // grey levels of 255, mean over the thumbnail: above a camera's noise
 const STILL_PAUSE = 200;
 const LIVE_TOKENS = 64;
+const LIVE_PAUSE = 1000; // between captions: people read them, and phones get warm
+const SPOKEN_PAUSE = 5000; // between live captions that are read aloud
 const SW_PATIENCE = 2000;
 
 const byId = (id) => document.getElementById(id);
@@ -32,6 +34,7 @@ let task = null; // {controller, done, label}: what runs now; at most one
 let picture = null; // {pixels, controller, encoded}: what questions are about
 let camera = null; // {stream, facing}: the live session
 let pictureChoices = 0; // counts choices of a picture, so that a slow file does not replace a later one
+let spokenAt = 0; // when a live caption was last read aloud
 let cameraStarts = 0; // counts starts and stops, so that a late answer of an old start is known as such
 
 // ---------------------------------------------------------------------------------------------------------
@@ -69,8 +72,7 @@ function explain(error) {
     const detail = error?.message ? ` (${error.message})` : '';
     switch (error?.code) {
     case 'io':
-        return `The model could not be loaded from ${modelUrl.pathname}.`
-            + ` Check the connection and that the file is there.${detail}`;
+        return `A file could not be loaded. Check the connection and that the file is there.${detail}`;
     case 'format':
     case 'checksum':
         return `The model file is damaged or is not a model.${detail}`;
@@ -107,9 +109,28 @@ function isAbort(error, signal) {
 // ---------------------------------------------------------------------------------------------------------
 // What the page shows
 
+/** For screen readers: what others see. The same again is not said. */
+function say(text) {
+    if (byId('spoken').textContent !== text) byId('spoken').textContent = text;
+}
+
+/** Shows one of two buttons, which takes the focus of the other. */
+function showOne(shown, hidden) {
+    const hadFocus = document.activeElement === hidden;
+    shown.hidden = false;
+    hidden.hidden = true;
+    if (hadFocus) shown.focus();
+}
+
+/** The field takes the focus only where no keyboard would come up over the answer. */
+function focusQuestion() {
+    if (matchMedia('(pointer: fine)').matches) byId('question').focus();
+    else byId('question').blur();
+}
+
 function showAlert(message, { retry = false } = {}) {
     byId('alert-box').classList.toggle('is-empty', !message);
-    byId('alert-close').hidden = !message;
+    byId('alert-close').hidden = !message || retry; // what can be tried again stays said
     byId('retry').hidden = !retry;
     byId('alert').textContent = message;
 }
@@ -121,20 +142,23 @@ function clearAlert() {
 
 function stateWord() {
     if (failed) return 'Not available';
-    if (task) return task.label;
+    if (task && !task.live) return task.label;
     if (camera) return camera.still ? 'Live, still' : 'Live';
     if (!loaded) return 'Loading model';
     return offline ? 'Ready offline' : 'Ready';
 }
 
 function render() {
-    root.dataset.state = failed ? 'error' : task ? 'busy' : loaded ? 'ready' : 'loading';
+    const [ask, stop, start, end] = ['ask', 'stop', 'camera-start', 'camera-stop'].map(byId);
+    const answering = task && !task.live; // the live camera has words and a stop of its own
+    root.dataset.state = failed ? 'error' : answering ? 'busy' : loaded ? 'ready' : 'loading';
     root.dataset.offline = String(offline);
+    byId('status').hidden = false;
     byId('status').textContent = stateWord();
-    // The live camera has its own stop.
-    byId('stop').disabled = !task || task.live;
-    byId('camera-start').hidden = Boolean(camera);
-    byId('camera-stop').hidden = !camera;
+    if (answering) showOne(stop, ask);
+    else showOne(ask, stop);
+    if (camera) showOne(end, start);
+    else showOne(start, end);
     byId('camera-flip').hidden = !camera;
     video.hidden = !camera;
     byId('live-mark').hidden = !camera;
@@ -185,8 +209,9 @@ function archiveAnswer() {
     const entry = document.createElement('li');
     const asked = document.createElement('p');
     const answered = document.createElement('p');
+    const note = byId('answer-note').textContent;
     asked.textContent = byId('asked').textContent;
-    answered.textContent = text;
+    answered.textContent = note ? `${text} (${note})` : text;
     entry.append(asked, answered);
     byId('log').prepend(entry);
     byId('log-box').hidden = false;
@@ -201,6 +226,7 @@ function clearAnswers() {
 }
 
 function showNote(text) {
+    if (text) say(`${byId('answer').textContent} ${text}`);
     byId('answer-note').textContent = text;
     byId('answer-note').hidden = !text;
 }
@@ -312,17 +338,19 @@ async function startModel(before = Promise.resolve()) {
         await model.ready;
         loaded = true;
         render();
+        if (!task) say('The model is ready.');
         showMachine();
         offline = await isKeptOffline(model);
     } catch (error) {
         failed = true;
-        showAlert(explain(error), { retry: true });
+        showAlert(explain(error), { retry: !(error instanceof PlainError) });
     }
     render();
 }
 
 async function retryModel() {
     const broken = engine;
+    focusQuestion(); // the button goes
     if (picture) picture.encoded = null;
     broken?.then((model) => model.dispose()).catch(() => {});
     await startModel();
@@ -392,9 +420,8 @@ async function decodeFile(file) {
     }
 }
 
-/** Shows a picture file and describes it. */
-async function usePicture(file, name) {
-    const choice = ++pictureChoices;
+/** Shows a picture file and describes it, if nothing else was chosen since. */
+async function usePicture(file, name, choice = ++pictureChoices) {
     clearAlert();
     try {
         if (file.type && !file.type.startsWith('image/')) {
@@ -416,13 +443,15 @@ async function usePicture(file, name) {
 }
 
 async function useExample(button) {
+    const choice = ++pictureChoices;
     const name = button.textContent.trim();
     try {
         const response = await fetch(button.dataset.photo);
         if (!response.ok) throw new Error(`status ${response.status}`);
-        await usePicture(await response.blob(), `Example photo: ${name}`);
+        const file = await response.blob();
+        if (choice === pictureChoices) await usePicture(file, `Example photo: ${name}`, choice);
     } catch (error) {
-        showAlert(`The example photo could not be loaded. (${error.message})`);
+        if (choice === pictureChoices) showAlert(`The example photo could not be loaded. (${error.message})`);
     }
 }
 
@@ -468,12 +497,14 @@ function ask(question) {
     return runTask('Answering', async (signal) => {
         const box = byId('answer');
         archiveAnswer();
+        say(''); // the answer may be the last one's
         byId('asked').textContent = question || 'Describe the picture.';
         box.textContent = '';
         showNote('');
         box.setAttribute('aria-busy', 'true');
         try {
             const { finish, text } = await streamAnswer(question, signal);
+            say(text);
             if (!text.trim()) showNote('The model had nothing to say.');
             else if (finish !== 'stop') showNote('Cut here: the answer reached its longest length.');
         } catch (error) {
@@ -523,6 +554,7 @@ function takeFrame() {
 
 /** A question in front of the live camera is about one picture: this one. */
 function holdFrame() {
+    pictureChoices++;
     takeFrame();
     stopCamera();
     clearAnswers();
@@ -535,7 +567,11 @@ async function captionFrame() {
         const box = byId('answer');
         box.setAttribute('aria-busy', 'true');
         try {
-            await streamAnswer('', signal, { maxTokens: LIVE_TOKENS });
+            const { text } = await streamAnswer('', signal, { maxTokens: LIVE_TOKENS });
+            if (performance.now() - spokenAt > SPOKEN_PAUSE) {
+                say(text);
+                spokenAt = performance.now();
+            }
         } finally {
             box.setAttribute('aria-busy', 'false');
         }
@@ -561,6 +597,7 @@ async function liveLoop(session) {
         }
         if (await captionFrame()) {
             captioned = grey;
+            await pause(LIVE_PAUSE);
         } else if (camera === session) {
             // Nothing is tried over and over that does not work; what it was is on the page.
             stopCamera();
@@ -597,6 +634,8 @@ async function updateFlip() {
 
 async function startCamera(facing = 'environment') {
     const start = ++cameraStarts;
+    const hadFocus = document.activeElement === byId('camera-start'); // which a disabled button loses
+    pictureChoices++;
     clearAlert();
     byId('camera-start').disabled = true;
     try {
@@ -605,7 +644,7 @@ async function startCamera(facing = 'environment') {
             closeStream(stream);
             return;
         }
-        await beginLive(stream, facing);
+        await beginLive(stream, facing, hadFocus);
     } catch (error) {
         if (start === cameraStarts) {
             stopCamera();
@@ -614,11 +653,11 @@ async function startCamera(facing = 'environment') {
     } finally {
         byId('camera-start').disabled = false;
         render();
+        if (hadFocus && !camera) byId('camera-start').focus();
     }
 }
 
-async function beginLive(stream, facing) {
-    const hadFocus = document.activeElement === byId('camera-start');
+async function beginLive(stream, facing, hadFocus) {
     stopTask();
     releasePicture();
     clearAnswers();
@@ -631,7 +670,6 @@ async function beginLive(stream, facing) {
         showAlert('The camera was disconnected.');
     });
     render();
-    // The button that had the focus is gone: its counterpart takes it.
     if (hadFocus) byId('camera-stop').focus();
     updateFlip();
     video.srcObject = stream;
@@ -646,7 +684,7 @@ async function beginLive(stream, facing) {
 function stopCamera() {
     cameraStarts++;
     if (!camera) return;
-    const hadFocus = [byId('camera-stop'), byId('camera-flip')].includes(document.activeElement);
+    const hadFocus = document.activeElement === byId('camera-flip'); // which goes, too
     closeStream(camera.stream);
     camera = null;
     if (task?.live) stopTask();
@@ -685,11 +723,11 @@ async function startServiceWorker() {
             return;
         }
         const controlled = new Promise((resolve) => {
-            if (navigator.serviceWorker.controller) resolve();
             navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true });
         });
-        await navigator.serviceWorker.register('sw.js');
-        await Promise.race([controlled, pause(SW_PATIENCE)]);
+        const registered = navigator.serviceWorker.register('sw.js'); // which waits for the network
+        if (navigator.serviceWorker.controller) registered.catch(() => {});
+        else await Promise.race([registered.then(() => controlled), pause(SW_PATIENCE)]);
     } catch {
         // Without it (private windows) the page works, only not offline.
     }
@@ -765,17 +803,17 @@ function bindQuestions() {
     byId('form').addEventListener('submit', (event) => {
         event.preventDefault();
         ask(byId('question').value.trim());
-        byId('question').select();
+        focusQuestion();
+        if (document.activeElement === byId('question')) byId('question').select();
     });
     for (const chip of document.querySelectorAll('[data-question]')) {
         chip.addEventListener('click', () => ask(chip.dataset.question));
     }
-    byId('stop').addEventListener('click', () => {
-        stopTask();
-        byId('question').focus();
-    });
+    byId('stop').addEventListener('click', stopTask);
     document.addEventListener('keydown', (event) => {
-        if (event.key === 'Escape' && task && !task.live) stopTask();
+        if (event.key !== 'Escape') return;
+        if (task && !task.live) stopTask();
+        else stopCamera();
     });
 }
 
@@ -786,7 +824,7 @@ function bindRest() {
     byId('retry').addEventListener('click', retryModel);
     byId('alert-close').addEventListener('click', () => {
         showAlert('');
-        byId('question').focus();
+        focusQuestion();
     });
 }
 

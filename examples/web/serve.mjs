@@ -220,11 +220,12 @@ function refuse(request, response, error) {
 /**
  * Starts the server.
  * options: port (0: any free one), host, isolation; for tests roots ([prefix, folder], before the usual
- * ones), headers (sent with everything), throttle (bytes a second of models) and truncate (a request for a
- * model without Range loses its connection after that many bytes). Settings may change while it runs.
+ * ones), headers (sent with everything), throttle (bytes a second of models), truncate (a request for a
+ * model without Range loses its connection after that many bytes) and hangs (answers nothing). Settings may
+ * change while it runs.
  */
 export async function serve(options = {}) {
-    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, ...options };
+    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, hangs: false, ...options };
     settings.roots = [...(options.roots ?? []), ...ROOTS];
     const server = createServer((request, response) => {
         response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -234,6 +235,7 @@ export async function serve(options = {}) {
             response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
             response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
         }
+        if (settings.hangs) return;
         answer(request, response, settings).catch((error) => refuse(request, response, error));
     });
     await new Promise((resolve, reject) => {

@@ -5,6 +5,7 @@
 const PREFIX = 'tinyvlm-page-';
 const CACHE = `${PREFIX}1`;
 const PATIENCE = 3000; // for the network, when there is a copy
+const LATE = 30_000; // a network that was late is not waited for again so long
 
 const at = (relative) => new URL(relative, self.location).href;
 
@@ -40,6 +41,8 @@ async function activate() {
     await self.clients.claim();
 }
 
+let lateUntil = 0;
+
 /** The network's answer, so that nobody is left with an old page; offline, or when it is slow, the copy. */
 async function networkFirst(request, key) {
     const cache = await caches.open(CACHE);
@@ -50,8 +53,12 @@ async function networkFirst(request, key) {
         return response;
     });
     if (!kept) return fresh;
-    const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE, kept); });
-    return Promise.race([fresh.then((response) => (response.ok ? response : kept), () => kept), late]);
+    const now = fresh.then((response) => (response.ok ? response : kept), () => kept);
+    if (Date.now() < lateUntil) return kept;
+    const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE, null); });
+    const response = await Promise.race([now, late]);
+    if (!response) lateUntil = Date.now() + LATE;
+    return response ?? kept;
 }
 
 /** What the page loaded before this worker had control. */

@@ -51,9 +51,7 @@ class Connection {
     }
 
     async open({ threads, context, kv, memory, module: wanted }) {
-        const { name, module } = await chooseModule(threads, wanted).catch((cause) => {
-            throw new TinyVLMError(cause.message, 'unsupported', { cause });
-        });
+        const { name, module } = await chooseModule(threads, wanted);
         this.module = name;
         this.threads = isThreaded(name) ? threads : 1;
         const shared = isThreaded(name);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The five modules: which one runs here, and is right.
+import { TinyVLMError } from './errors.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { platform } from './platform.js';
 
@@ -52,17 +53,17 @@ async function choose(threaded) {
             if (await isRight(name, module)) return { name, module, missed };
         } catch (error) {
             failure = error;
-            missed ||= !(error.cause instanceof WebAssembly.CompileError); // else this engine does not know it
+            missed ||= error.code === 'io'; // else this engine does not know it
         }
     }
-    throw failure ?? new Error('no module computes rightly in this browser');
+    throw failure ?? new TinyVLMError('no module computes rightly in this browser', 'unsupported');
 }
 
 /** { name, module }: the best for that many threads, or the one that is asked for. */
 export async function chooseModule(threads, wanted) {
     if (wanted) {
         if (isThreaded(wanted) && !platform.canShare())
-            throw new Error(`module ${wanted} needs a page with COOP and COEP headers`);
+            throw new TinyVLMError(`module ${wanted} needs a page with COOP and COEP headers`, 'unsupported');
         return { name: wanted, module: await compile(wanted) };
     }
     const threaded = threads > 1 && platform.canShare();

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 
-import { compileBytes, platform } from './platform.js';
+import { compileFrom, platform } from './platform.js';
 
 /** A worker thread with the manners of a page's worker. */
 class NodeWorker {
@@ -48,7 +48,7 @@ Object.assign(platform, {
     startWorker: (file) => new NodeWorker(file === 'worker.js'
         ? new Worker(new URL('./node-worker.js', import.meta.url), { execArgv: [] }) // --input-type is not for workers
         : new Worker(new URL('./node-helper.js', import.meta.url), { execArgv: [] })),
-    compile: (url) => (url.protocol === 'file:' ? readFile(url).then((bytes) => compileBytes(url, bytes)) : compileFetched(url)),
+    compile: (url) => (url.protocol === 'file:' ? compileFrom(url, () => readFile(url)) : compileFetched(url)),
     canShare: () => true,
     threads: () => availableParallelism(),
     absoluteUrl(url) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What differs between browsers and node; node.js replaces these before anything runs.
+import { TinyVLMError } from './errors.js';
 
 function pixelsOf(drawable, width, height) {
     const canvas = typeof OffscreenCanvas === 'undefined'
@@ -23,13 +24,11 @@ function startForeign(file) {
     return worker;
 }
 
-/** A module; the error names what was asked for, as a server may answer with a page. */
-export async function compileBytes(url, bytes) {
-    try {
-        return await WebAssembly.compile(bytes);
-    } catch (cause) {
-        throw new Error(`${url}: ${cause.message}`, { cause });
-    }
+/** The module whose bytes read() gives. Errors name it, as a server may answer with a page. */
+export async function compileFrom(url, read) {
+    const failed = (code) => (cause) => { throw new TinyVLMError(`${url}: ${cause.message}`, code, { cause }); };
+    const bytes = await read().catch(failed('io'));
+    return WebAssembly.compile(bytes).catch(failed('unsupported'));
 }
 
 export const platform = {
@@ -46,11 +45,11 @@ export const platform = {
         }
     },
 
-    async compile(url) {
+    compile: (url) => compileFrom(url, async () => {
         const response = await fetch(url);
-        if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
-        return compileBytes(url, await response.arrayBuffer());
-    },
+        if (!response.ok) throw new Error(`HTTP ${response.status}`);
+        return response.arrayBuffer();
+    }),
 
     /** May memory be shared with workers? */
     canShare() {

@@ -442,6 +442,70 @@ test('a page that was visited before gets a new version at once', () => withPage
     }
 }, PHONE));
 
+test('the demo fits every screen', () => withPage('isolated', '', async (page) => {
+    await demoReady(page);
+    await describePhoto(page, 'astronaut');
+    await page.fill('#question', 'W'.repeat(300));
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.documentElement.dataset.state === 'ready');
+    for (const scale of [100, 200]) {
+        await page.evaluate((percent) => { document.documentElement.style.fontSize = `${percent}%`; }, scale);
+        for (const [width, height] of [[320, 568], [390, 844], [820, 1180], [844, 390], [900, 700], [1440, 900]]) {
+            await page.setViewportSize({ width, height });
+            const outside = await page.evaluate(() => [...document.querySelectorAll('button, input, p, h1, dl, canvas')]
+                .filter((element) => element.getClientRects().length && !element.matches('.skip, .unseen')
+                    && element.getBoundingClientRect().right > innerWidth)
+                .map((element) => element.id || element.textContent));
+            assert.deepEqual(outside, [], `${width} x ${height} at ${scale}%`);
+            await page.screenshot({ path: path.join(SHOTS, `size-${width}-${scale}.png`), fullPage: true });
+        }
+    }
+}));
+
+test('the demo by keyboard and for screen readers', () => withPage('isolated', '', async (page) => {
+    const focused = () => page.evaluate(() => document.activeElement.id);
+    const spoken = () => page.textContent('#spoken');
+    await demoReady(page);
+    assert.equal(await spoken(), 'The model is ready.');
+    await page.focus('[data-question=""]');
+    await page.keyboard.press('Enter'); // without a picture
+    assert.match(await page.textContent('[role=alert]'), /Choose a picture/);
+    const box = await page.locator('#alert-box').boundingBox();
+    assert.ok(box.y >= 0 && box.y + box.height <= page.viewportSize().height, 'the message is out of sight');
+    const text = await describePhoto(page, 'motorcycle');
+    assert.equal((await spoken()).trim(), text);
+    await page.focus('#camera-start');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('#camera-stop:not([hidden])');
+    assert.equal(await focused(), 'camera-stop');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('#camera-start:not([hidden])');
+    assert.equal(await focused(), 'camera-start');
+}, { ...PHONE, viewport: { width: 320, height: 568 } }));
+
+test('the demo opens from its copy when the network hangs', () => withPage('isolated', '', async (page) => {
+    await page.waitForSelector('html[data-offline="true"]', { timeout: 60_000 });
+    servers.isolated.settings.hangs = true;
+    try {
+        await page.reload();
+        await demoReady(page);
+    } finally {
+        servers.isolated.settings.hangs = false;
+    }
+}, PHONE));
+
+test('the last choice of a picture is the one on show', () => withPage('isolated', '', async (page) => {
+    await demoReady(page);
+    await page.route('**/astronaut.jpg', async (route) => {
+        await new Promise((resolve) => { setTimeout(resolve, 500); });
+        await route.continue();
+    });
+    await page.click('[data-photo*="astronaut"]');
+    assert.match(await describePhoto(page, 'motorcycle'), /motorcycle/);
+    await page.waitForTimeout(700);
+    assert.match(await page.getAttribute('#preview', 'aria-label'), /Motorcycle/);
+}, { ...PHONE, serviceWorkers: 'block' }));
+
 test('the demo says what is wrong with a file', () => withPage('isolated', '', async (page) => {
     await demoReady(page);
     await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('not a picture') });
