@@ -4,6 +4,7 @@
 
 const CACHE = 'tinyvlm-1';
 const PART = 4 << 20;
+const PIECE = 256 << 10;
 const ATTEMPTS = 5;
 const PATIENCE = 3000; // for a server to say what it has, while we have a copy
 
@@ -154,6 +155,28 @@ async function request(url, at, tag) {
     return response;
 }
 
+/** The pieces of a body, each good until the next: in one buffer where the browser can, as it would leave a file's
+ *  worth of them to the garbage collector. */
+export async function* piecesOf(body) {
+    let reader, buffer;
+    try {
+        reader = body.getReader({ mode: 'byob' });
+        buffer = new ArrayBuffer(PIECE);
+    } catch {
+        reader = body.getReader();
+    }
+    try {
+        for (;;) {
+            const { done, value } = await (buffer ? reader.read(new Uint8Array(buffer)) : reader.read());
+            if (done) return;
+            yield value;
+            buffer &&= value.buffer;
+        }
+    } finally {
+        reader.cancel().catch(() => {});
+    }
+}
+
 /** Bytes from offset `at`, whatever the server makes of the range; isWhole: ask for all of the file. */
 async function* readFrom(url, at, state, isWhole) {
     const response = await request(url, isWhole ? 0 : at, state.tag);
@@ -171,23 +194,16 @@ async function* readFrom(url, at, state, isWhole) {
     state.said ||= about.said;
     state.total ||= about.said;
     let skip = status === 206 ? 0 : at;
-    const reader = response.body.getReader();
-    try {
-        for (;;) {
-            const { done, value } = await reader.read();
-            if (done) return;
-            const drop = Math.min(skip, value.length);
-            skip -= drop;
-            if (value.length > drop) yield value.subarray(drop);
-        }
-    } finally {
-        reader.cancel().catch(() => {});
+    for await (const bytes of piecesOf(response.body)) {
+        const drop = Math.min(skip, bytes.length);
+        skip -= drop;
+        if (bytes.length > drop) yield bytes.subarray(drop);
     }
 }
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-/** Yields { bytes, total, cached, kept }, at the end once with no bytes. */
+/** Yields { bytes, total, cached, kept }, at the end once with no bytes; bytes are good until the next. */
 export async function* download(url, { cache = true } = {}) {
     const parts = await Parts.open(url, cache);
     if (parts.meta) await parts.check(await askServer(url));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The engine's side: one model in one module, fed by the network and asked by the page. At most one
 // job runs at a time (the page sees to that); loading goes on between jobs.
-import { download, forget } from './download.js';
+import { download, forget, piecesOf } from './download.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { FITS, STAGES } from './names.js';
 
@@ -157,8 +157,7 @@ class Engine {
     async *#source({ url, blob, bytes, cache }) {
         if (bytes) yield { bytes, total: bytes.length, cached: false };
         else if (blob) {
-            const reader = blob.stream().getReader();
-            for (let r; !(r = await reader.read()).done;) yield { bytes: r.value, total: blob.size, cached: false };
+            for await (const piece of piecesOf(blob.stream())) yield { bytes: piece, total: blob.size, cached: false };
         } else if (this.host.openFile && !/^(https?|blob|data):/i.test(url)) yield* this.host.openFile(url);
         else yield* download(url, { cache });
     }

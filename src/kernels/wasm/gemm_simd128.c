@@ -122,7 +122,8 @@ typedef struct code_group {
 TVLM_INLINE code_group load_group(const tvlm_block_layout *layout, const unsigned char *block,
                                   size_t g)
 {
-    code_group group;
+    code_group group = {0};
+    if (layout->bits == 8) return group;
     TVLM_UNROLL
     for (size_t c = 0; c < 4; c++) {
         group.word[c] = wasm_v128_load(block + layout->code_at + (4 * g + c) * 16);
@@ -148,27 +149,16 @@ TVLM_INLINE v128_t code4(const tvlm_block_layout *layout, const code_group *grou
     return wasm_f32x4_sub(q, wasm_f32x4_splat(0x1p23f + (float)layout->offset));
 }
 
-/* Sixteen int8 -> four registers of floats. */
-TVLM_INLINE void load_bytes16(const unsigned char *p, v128_t out[4])
+/* Weights in Q8_0 at position k of a block, 16 columns. */
+TVLM_INLINE void load_bytes16(const tvlm_block_layout *layout, const unsigned char *block, size_t k,
+                              v128_t out[4])
 {
+    const unsigned char *p = block + layout->code_at + k * TVLM_GEMM_NR;
     v128_t low = wasm_i16x8_load8x8(p), high = wasm_i16x8_load8x8(p + 8);
     out[0] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(low));
     out[1] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(low));
     out[2] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(high));
     out[3] = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(high));
-}
-
-/* The weights of position 8g + i of a block: 16 columns. */
-TVLM_INLINE void load_weights16(const tvlm_block_layout *layout, const unsigned char *block,
-                                const code_group *group, size_t g, size_t i, v128_t out[4])
-{
-    if (layout->bits == 8) {
-        load_bytes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, out);
-        return;
-    }
-    TVLM_UNROLL
-    for (size_t c = 0; c < 4; c++)
-        out[c] = code4(layout, group, i, c);
 }
 
 TVLM_INLINE float block_x_sum(const float *x)
@@ -194,56 +184,27 @@ TVLM_INLINE void add_block(const tvlm_block_layout *layout, const unsigned char 
     }
 }
 
-/* sum[c] = sum over a block of weights times x, in Q8_0. */
-TVLM_INLINE void sum_bytes(const tvlm_block_layout *layout, const unsigned char *block,
-                           const float *x, v128_t sum[4])
-{
-    v128_t w[4];
-    TVLM_UNROLL
-    for (size_t c = 0; c < 4; c++)
-        sum[c] = wasm_f32x4_splat(0.0f);
-    for (size_t g = 0; g < 4; g++) {
-        TVLM_UNROLL
-        for (size_t i = 0; i < 8; i++) {
-            v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
-            load_bytes16(block + layout->code_at + (8 * g + i) * TVLM_GEMM_NR, w);
-            TVLM_UNROLL
-            for (size_t c = 0; c < 4; c++)
-                sum[c] = TVLM_MADD(w[c], value, sum[c]);
-        }
-    }
-}
-
-/* The same in 4 or 5 bits: half the columns at a time, as more words do not fit the registers. */
-TVLM_INLINE void sum_codes(const tvlm_block_layout *layout, const unsigned char *block,
-                           const float *x, v128_t sum[4])
-{
-    TVLM_UNROLL
-    for (size_t half = 0; half < 4; half += 2) {
-        v128_t s0 = wasm_f32x4_splat(0.0f), s1 = s0;
-        for (size_t g = 0; g < 4; g++) {
-            code_group group = load_group(layout, block, g);
-            TVLM_UNROLL
-            for (size_t i = 0; i < 8; i++) {
-                v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
-                s0 = TVLM_MADD(code4(layout, &group, i, half), value, s0);
-                s1 = TVLM_MADD(code4(layout, &group, i, half + 1), value, s1);
-            }
-        }
-        sum[half] = s0;
-        sum[half + 1] = s1;
-    }
-}
-
 TVLM_INLINE void block_row(const tvlm_block_layout *layout, const unsigned char *panel,
                            const float *x, size_t n_blocks, float *acc)
 {
     for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
-        v128_t sum[4];
-        if (layout->bits == 8)
-            sum_bytes(layout, panel, x, sum);
-        else
-            sum_codes(layout, panel, x, sum);
+        v128_t sum[4], w[4];
+        TVLM_UNROLL
+        for (size_t c = 0; c < 4; c++)
+            sum[c] = wasm_f32x4_splat(0.0f);
+        for (size_t g = 0; g < 4; g++) {
+            code_group group = load_group(layout, panel, g);
+            TVLM_UNROLL
+            for (size_t i = 0; i < 8; i++) {
+                v128_t value = wasm_v128_load32_splat(x + 8 * g + i);
+                if (layout->bits == 8) load_bytes16(layout, panel, 8 * g + i, w);
+                TVLM_UNROLL
+                for (size_t c = 0; c < 4; c++) {
+                    if (layout->bits < 8) w[c] = code4(layout, &group, i, c);
+                    sum[c] = TVLM_MADD(w[c], value, sum[c]);
+                }
+            }
+        }
         add_block(layout, panel, x, sum, acc);
     }
 }
@@ -256,14 +217,15 @@ TVLM_INLINE void block_rows(const tvlm_block_layout *layout, const unsigned char
     for (size_t b = 0; b < n_blocks; b++, panel += layout->bytes, x += TVLM_BLOCK) {
         v128_t w[4];
         for (size_t g = 0; g < 4; g++) {
-            code_group group = {0};
-            if (layout->bits < 8) group = load_group(layout, panel, g);
+            code_group group = load_group(layout, panel, g);
             TVLM_UNROLL
             for (size_t i = 0; i < 8; i++) {
-                load_weights16(layout, panel, &group, g, i, w);
+                if (layout->bits == 8) load_bytes16(layout, panel, 8 * g + i, w);
                 TVLM_UNROLL
-                for (size_t c = 0; c < 4; c++)
+                for (size_t c = 0; c < 4; c++) {
+                    if (layout->bits < 8) w[c] = code4(layout, &group, i, c);
                     wasm_v128_store(&weights[8 * g + i][4 * c], w[c]);
+                }
             }
         }
         for (size_t half = 0; half < 2; half++)
