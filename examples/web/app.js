@@ -34,7 +34,7 @@ let task = null; // {controller, done, label}: what runs now; at most one
 let picture = null; // {pixels, controller, encoded}: what questions are about
 let camera = null; // {stream, facing}: the live session
 let pictureChoices = 0; // counts choices of a picture, so that a slow file does not replace a later one
-let spokenAt = 0; // when a live caption was last read aloud
+let spokenAt = -Infinity; // when a live caption was last read aloud
 let cameraStarts = 0; // counts starts and stops, so that a late answer of an old start is known as such
 
 // ---------------------------------------------------------------------------------------------------------
@@ -84,6 +84,11 @@ function explain(error) {
     default:
         return `Something went wrong.${detail}`;
     }
+}
+
+/** Is the model gone, and not for good? */
+function canRetry(error) {
+    return failed && !(error instanceof PlainError);
 }
 
 function explainCamera(error) {
@@ -258,7 +263,7 @@ function runTask(label, work, { live = false } = {}) {
             return true;
         } catch (error) {
             if (error?.code === 'state') failed = true; // the engine is gone
-            if (!isAbort(error, controller.signal)) showAlert(explain(error), { retry: failed });
+            if (!isAbort(error, controller.signal)) showAlert(explain(error), { retry: canRetry(error) });
             return false;
         } finally {
             if (task === mine) task = null;
@@ -343,7 +348,7 @@ async function startModel(before = Promise.resolve()) {
         offline = await isKeptOffline(model);
     } catch (error) {
         failed = true;
-        showAlert(explain(error), { retry: !(error instanceof PlainError) });
+        showAlert(explain(error), { retry: canRetry(error) });
     }
     render();
 }
@@ -437,6 +442,7 @@ async function usePicture(file, name, choice = ++pictureChoices) {
         render();
         await describe();
     } catch (error) {
+        if (choice !== pictureChoices) return;
         showAlert(explain(error));
         render();
     }
@@ -565,6 +571,7 @@ async function captionFrame() {
     takeFrame();
     return runTask('Looking', async (signal) => {
         const box = byId('answer');
+        showNote('');
         box.setAttribute('aria-busy', 'true');
         try {
             const { text } = await streamAnswer('', signal, { maxTokens: LIVE_TOKENS });
@@ -592,6 +599,7 @@ async function liveLoop(session) {
         session.still = captioned !== null && meanDifference(grey, captioned) < STILL_BELOW;
         render();
         if (session.still) {
+            say(byId('answer').textContent); // what was passed over
             await pause(STILL_PAUSE);
             continue;
         }

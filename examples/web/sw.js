@@ -49,6 +49,7 @@ async function networkFirst(request, key) {
     const kept = await cache.match(key);
     const fresh = fetch(request).then(async (response) => {
         // A full cache must not cost the page its answer.
+        lateUntil = 0;
         if (response.status === 200) await cache.put(key, response.clone()).catch(() => {});
         return response;
     });

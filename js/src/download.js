@@ -131,7 +131,7 @@ async function askServer(url) {
     const signal = AbortSignal.timeout(PATIENCE);
     try {
         let response = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal });
-        if (!response.ok) response = await fetch(url, { headers: { Range: 'bytes=0-0' }, cache: 'no-cache', signal });
+        if (!response.ok) response = await fetch(url, { headers: { Range: 'bytes=0-' }, cache: 'no-cache', signal });
         response.body?.cancel().catch(() => {});
         return response.ok ? describe(response, 0) : null;
     } catch {

@@ -8,7 +8,7 @@ import { platform } from './platform.js';
 const LONGEST = 4096;
 
 /** Its class by name: one of another frame is not an instance of ours. */
-const isA = (source, ...names) => names.includes(Object.prototype.toString.call(source).slice(8, -1));
+export const isA = (source, ...names) => names.includes(Object.prototype.toString.call(source).slice(8, -1));
 
 const DRAWABLE = ['HTMLImageElement', 'HTMLVideoElement', 'HTMLCanvasElement', 'OffscreenCanvas', 'ImageBitmap', 'VideoFrame'];
 

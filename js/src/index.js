@@ -2,7 +2,7 @@
 // tinyvlm for pages and node. The engine runs in a worker; this side queues the calls, turns pictures
 // into pixels and passes on what arrives. See tinyvlm.d.ts for the contract.
 import { TinyVLMError } from './errors.js';
-import { toPixels, fromBase64 } from './images.js';
+import { fromBase64, isA, toPixels } from './images.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { chooseModule, setFolder } from './modules.js';
 import { FITS, MODULES, STAGES } from './names.js';
@@ -284,10 +284,10 @@ function sampling(options) {
 }
 
 function sourceOf(from) {
-    if (from instanceof ArrayBuffer) return { bytes: new Uint8Array(from) };
+    if (isA(from, 'ArrayBuffer', 'SharedArrayBuffer')) return { bytes: new Uint8Array(from) };
     if (ArrayBuffer.isView(from)) return { bytes: new Uint8Array(from.buffer, from.byteOffset, from.byteLength) };
-    if (typeof Blob !== 'undefined' && from instanceof Blob) return { blob: from };
-    if (typeof from === 'string' || from instanceof URL) return { url: platform.absoluteUrl(from) };
+    if (isA(from, 'Blob', 'File')) return { blob: from };
+    if (typeof from === 'string' || isA(from, 'URL')) return { url: platform.absoluteUrl(from) };
     throw new TypeError('a model is a URL, a Blob or bytes');
 }
 
@@ -401,7 +401,7 @@ export class FastVLM {
     async generate(image, prompt, options = {}) {
         const { signal, onToken, fit } = options;
         const chosen = sampling(options);
-        const asked = prompt === undefined ? null : asMessages(prompt, options.system);
+        const asked = prompt == null ? null : asMessages(prompt, options.system);
         const own = image !== null && !(image instanceof EncodedImage);
         const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
         try {
@@ -494,7 +494,10 @@ export async function process_image(image, prompt, options) {
     try {
         return await model.infer(image, prompt, options);
     } catch (error) {
-        if (error.code === 'state' && defaultModel === mine) defaultModel = null; // its worker is gone
+        if (error?.code === 'state' && defaultModel === mine) { // its worker is gone, or not to be trusted
+            defaultModel = null;
+            model.dispose();
+        }
         throw error;
     }
 }

@@ -43,6 +43,12 @@ async function isRight(name, module) {
 
 const choices = new Map();
 
+/** Also what WebAssembly itself throws, of a module that is not ours or for want of memory. */
+function asTinyVLMError(cause) {
+    if (cause instanceof TinyVLMError) return cause;
+    return new TinyVLMError(cause.message, cause instanceof RangeError ? 'memory' : 'unsupported', { cause });
+}
+
 /** missed: a better one could not be had, now. */
 async function choose(threaded) {
     const names = threaded ? ['relaxed-threads', 'simd128-threads', ...BEST_FIRST] : BEST_FIRST;
@@ -56,7 +62,8 @@ async function choose(threaded) {
             missed ||= error.code === 'io'; // else this engine does not know it
         }
     }
-    throw failure ?? new TinyVLMError('no module computes rightly in this browser', 'unsupported');
+    if (!failure) throw new TinyVLMError('no module computes rightly in this browser', 'unsupported');
+    throw asTinyVLMError(failure);
 }
 
 /** { name, module }: the best for that many threads, or the one that is asked for. */
@@ -70,7 +77,8 @@ export async function chooseModule(threads, wanted) {
     if (!choices.has(threaded)) {
         const choice = choose(threaded);
         choices.set(threaded, choice);
-        choice.then(({ missed }) => missed && choices.delete(threaded), () => choices.delete(threaded));
+        const drop = () => { if (choices.get(threaded) === choice) choices.delete(threaded); };
+        choice.then(({ missed }) => missed && drop(), drop);
     }
     return choices.get(threaded);
 }

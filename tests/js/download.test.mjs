@@ -87,6 +87,7 @@ for (const [name, manners] of Object.entries({
     'dates': { modified: 'Mon, 02 Nov 2026 10:00:00 GMT' },
     'nothing to tell versions by': {},
     'no HEAD': { tag: '"one"', head: false },
+    'no HEAD, hidden ranges': { head: false, hides: true },
     'no ranges': { tag: '"one"', ranges: false },
 })) {
     test(`a second load comes from the cache, even offline: ${name}`, () => withServer(async (server) => {
@@ -133,6 +134,8 @@ test('a broken download goes on where it broke, where the server hides the range
     Object.assign(server, { hides: true, cutAt: 5_000_000 });
     assert.deepEqual(await server.load(), FRESH);
     assert.match(server.log[1], /^GET bytes=\d{6,}-$/);
+    assert.deepEqual(await server.load(), CACHED);
+    server.head = false;
     assert.deepEqual(await server.load(), CACHED);
 }));
 

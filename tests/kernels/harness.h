@@ -55,7 +55,8 @@ typedef struct tk {
 
 typedef void (*tk_fn)(tk *t, const void *shape);
 
-bool tk_open(tk *t); /* maps the slots; false when it cannot */
+bool tk_open(tk *t);          /* maps the slots; false when it cannot */
+bool tk_guarded(const tk *t); /* are the guards still there? */
 bool tk_wanted(const tk *t, const char *kernel);
 
 /* Runs fn for every fill and both ends (quick: random at the end only). Counts each as a test. */

@@ -116,6 +116,10 @@ int main(int argc, char **argv)
         fclose(t.json);
     }
     if (bench) return n_run ? 0 : 1;
+    if (!tk_guarded(&t)) {
+        printf("FAIL memory grew beyond the guarded slot\n");
+        t.failed++;
+    }
     printf("%zu passed, %zu failed\n", t.passed, t.failed);
     return t.failed || !t.passed;
 }
