@@ -5,7 +5,7 @@ import { platform } from './platform.js';
 
 // Beyond it the browser shrinks a picture first: 48 megapixels would cost 190 MB for nothing that
 // a model of 224 or 1024 pixels sees.
-const LONGEST = 4096;
+const LONGEST = 2048;
 
 /** Its class by name: one of another frame is not an instance of ours. */
 export const isA = (source, ...names) => names.includes(Object.prototype.toString.call(source).slice(8, -1));

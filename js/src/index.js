@@ -80,7 +80,7 @@ class Connection {
         worker.onerror = (event) => {
             event.preventDefault?.();
             const why = event.message ?? `${file} could not be started${globalThis.crossOriginIsolated
-                ? '; on an isolated page it needs the header Cross-Origin-Embedder-Policy, too' : ''}`;
+                ? '; on an isolated page it needs the header Cross-Origin-Embedder-Policy, too' : ''}, if no policy forbids it`;
             this.close(new TinyVLMError(`the engine's worker failed: ${why}`, 'state'));
         };
         this.workers.push(worker);

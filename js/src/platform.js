@@ -10,6 +10,7 @@ function pixelsOf(drawable, width, height) {
     if (!context) throw new Error('this browser gives no 2D canvas');
     context.fillStyle = '#fff'; // seen through what is transparent
     context.fillRect(0, 0, width, height);
+    context.imageSmoothingQuality = 'high';
     context.drawImage(drawable, 0, 0, width, height);
     return context.getImageData(0, 0, width, height);
 }

@@ -6,7 +6,8 @@ type OfPages<Name extends string> = typeof globalThis extends Record<Name, { pro
 
 /** Anything with pixels. Raw pixels are RGB, RGBA or grey by `channels` (default: by data's length).
  *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`.
- *  Transparent parts are seen on white; raw pixels are taken without their alpha. */
+ *  Transparent parts are seen on white; ImageData and raw pixels are taken without their alpha, and as they are:
+ *  other pictures are shrunk by the browser if a side has more than 2048 pixels. */
 export type ImageSource =
     | OfPages<'ImageData'> | OfPages<'HTMLImageElement'> | OfPages<'HTMLVideoElement'> | OfPages<'HTMLCanvasElement'>
     | OfPages<'OffscreenCanvas'> | OfPages<'ImageBitmap'> | OfPages<'VideoFrame'> | Blob | URL | string
@@ -163,7 +164,7 @@ export class ImageProcessor {
 
 export class FastVLM {
     private constructor();
-    /** Resolves when everything is there. */
+    /** Resolves when everything is there. In node a Blob must be in memory: give a file as its path. */
     static load(url: string | URL | Blob | ArrayBuffer | Uint8Array, options?: LoadOptions): Promise<FastVLM>;
     /** Returns at once: each call waits for the stages that it needs. */
     static open(url: string | URL | Blob | ArrayBuffer | Uint8Array, options?: LoadOptions): FastVLM;
