@@ -23,7 +23,7 @@ before(async () => {
     goldenModel();
     const roots = [
         ['/tests/', path.join(ROOT, 'tests', 'js')],
-        ['/work/', WORK],
+        ['/made/', WORK],
         ['/kernels/', path.join(ROOT, 'build', 'wasm')],
         ['/golden/', path.join(ROOT, 'tests', 'data', 'golden')],
     ];
@@ -102,7 +102,7 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
                 const image = await model.encodeImage(raw);
                 const { tokens } = await image.tokens();
                 await model.dispose();
-                const other = await window.FastVLM.load('/work/golden.gguf', { module: name, threads, context: 256, kv: 'f32' });
+                const other = await window.FastVLM.load('/made/golden.gguf', { module: name, threads, context: 256, kv: 'f32' });
                 const { logits, ids: chosen } = await window.greedy(other, raw, ids, steps);
                 await other.dispose();
                 return { ids: [...answer.ids], tokens: [...tokens], logits: [...logits], chosen, memory };
@@ -188,7 +188,7 @@ test('a picture is encoded before the last byte of the model arrives', () => onL
                 const event = loaded === total ? 'last byte' : stage;
                 if (seen.at(-1) !== event && !seen.includes(event)) seen.push(event);
             };
-            const model = window.FastVLM.open('/work/golden.gguf', { onProgress, cache: false, context: 128 });
+            const model = window.FastVLM.open('/made/golden.gguf', { onProgress, cache: false, context: 128 });
             const image = await model.encodeImage(await window.readPpm('/golden/image_100x150.ppm'));
             seen.push('encoded');
             const text = await model.infer(image, 'What?', { maxTokens: 4 });
@@ -276,12 +276,12 @@ test('damaged bytes do not stay in the cache', () => onLibrary('isolated', async
     bytes[8_388_000] ^= 1;
     writeFileSync(file, bytes);
     utimesSync(file, when, when);
-    const first = await page.evaluate(() => window.failure(window.FastVLM.load('/work/damaged.gguf')));
+    const first = await page.evaluate(() => window.failure(window.FastVLM.load('/made/damaged.gguf')));
     assert.equal(first.code, 'checksum');
     copyFileSync(MODEL, file);
     utimesSync(file, when, when); // for the server it is the same file
     const progress = await page.evaluate(async () => {
-        const model = await window.FastVLM.load('/work/damaged.gguf');
+        const model = await window.FastVLM.load('/made/damaged.gguf');
         await model.dispose();
         return model.progress;
     });
