@@ -53,6 +53,11 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     if (p.max_batch_size > engine->params.max_batch_rows)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_size %u, the engine takes %u rows",
                          p.max_batch_size, engine->params.max_batch_rows);
+    size_t logits_bytes;
+    if (!tvlm_mul_size(p.max_batch_size, engine->model->config.lm.n_vocab, &logits_bytes) ||
+        !tvlm_mul_size(logits_bytes, sizeof(float), &logits_bytes))
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the logits of %u sessions overflow memory",
+                         p.max_batch_size);
     tvlm_batcher *b = calloc(1, sizeof *b);
     if (!b) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     b->engine = engine;
@@ -60,7 +65,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);
     b->rows = malloc(engine->params.max_batch_rows * sizeof *b->rows);
-    b->logits = malloc((size_t)p.max_batch_size * engine->model->config.lm.n_vocab * sizeof(float));
+    b->logits = malloc(logits_bytes);
     if (!b->rows || !b->logits) {
         tvlm_batcher_free(b);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");

@@ -48,14 +48,16 @@ size_t tvlm_prompt_rows(const tvlm_prompt *prompt)
 {
     bool rows = !prompt->model->config.lm.cross_attention;
     size_t extra = rows && prompt->model->n_image_tokens ? prompt->model->n_image_tokens - 1 : 0;
-    return prompt->n_ids + (rows ? prompt->n_images * extra : 0);
+    size_t n;
+    bool fits = tvlm_mul_size(prompt->n_images, extra, &n) && tvlm_add_size(n, prompt->n_ids, &n);
+    return fits ? n : SIZE_MAX; /* no context has as many */
 }
 
 static tvlm_status reserve_ids(tvlm_prompt *p, size_t more, tvlm_error *err)
 {
     if (p->cap_ids - p->n_ids >= more) return TVLM_OK;
-    size_t cap = p->n_ids + more + p->n_ids / 2 + 64;
-    int32_t *grown = realloc(p->ids, cap * sizeof *grown);
+    size_t cap = p->n_ids + more + p->n_ids / 2 + 64, bytes;
+    int32_t *grown = tvlm_mul_size(cap, sizeof *grown, &bytes) ? realloc(p->ids, bytes) : NULL;
     if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     p->ids = grown;
     p->cap_ids = cap;

@@ -180,7 +180,9 @@ static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size
                 b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s': not a depthwise kernel", full));
             return;
         }
-        bytes = n * taps;
+        if (!tvlm_mul_size(n, taps, &bytes))
+            tvlm_bind_fail(b,
+                           tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
     } else if (dense_k > 1 ? !tvlm_bind_shape(b, t, (size_t[]){n, c, dense_k, dense_k}, 4)
                            : !tvlm_bind_shape(b, t, (size_t[]){n, c}, 2)) {
         return;

@@ -84,7 +84,9 @@ void tvlm_loader_free(tvlm_loader *loader)
 
 tvlm_model *tvlm_loader_model(tvlm_loader *loader)
 {
-    return loader->model;
+    /* after a header that was refused it has no parts yet */
+    tvlm_model *model = loader->model;
+    return model && tvlm_model_stage(model) >= TVLM_STAGE_HEADER ? model : NULL;
 }
 
 tvlm_stage tvlm_model_stage(const tvlm_model *model)

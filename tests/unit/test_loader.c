@@ -144,6 +144,27 @@ static void round_trip(void **state)
     tvlm_gguf_free(&g);
 }
 
+/* A header that is refused leaves no model to ask. */
+static void refused_header_has_no_model(void **state)
+{
+    (void)state;
+    static const char key[] = "llama.embedding_length";
+    char *bytes = malloc(file_size);
+    assert_non_null(bytes);
+    memcpy(bytes, file, file_size);
+    size_t at = 0;
+    while (memcmp(bytes + at, key, sizeof key - 1) != 0)
+        at++;
+    bytes[at] = 'x';
+    tvlm_loader *l;
+    OK(tvlm_loader_new(NULL, &l, &err));
+    assert_int_equal(tvlm_loader_feed(l, bytes, file_size, &err), TVLM_ERR_FORMAT);
+    assert_string_equal(err.message, "key 'llama.embedding_length' is missing");
+    assert_null(tvlm_loader_model(l));
+    tvlm_loader_free(l);
+    free(bytes);
+}
+
 /* Pieces of any size place the same weights; stages come in order. */
 static void any_pieces(void **state)
 {
@@ -330,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(refused_header_has_no_model),
         cmocka_unit_test(any_pieces),
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(damage_is_caught),
