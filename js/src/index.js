@@ -79,8 +79,8 @@ class Connection {
         }
         worker.onerror = (event) => {
             event.preventDefault?.();
-            const why = event.message ?? `${file} could not be started${globalThis.crossOriginIsolated
-                ? '; on an isolated page it needs the header Cross-Origin-Embedder-Policy, too' : ''}, if no policy forbids it`;
+            const why = event.message ?? `${file} could not be started: a content security policy may forbid it${
+                globalThis.crossOriginIsolated ? ', or it lacks the Cross-Origin-Embedder-Policy that an isolated page asks for' : ''}`;
             this.close(new TinyVLMError(`the engine's worker failed: ${why}`, 'state'));
         };
         this.workers.push(worker);
@@ -261,7 +261,7 @@ function asMessages(prompt, system) {
 
 function asIds(ids) {
     const all = Array.from(ids);
-    check('ids', all.find((id) => id !== (id | 0)), all.every((id) => id === (id | 0)));
+    for (const id of all) check('ids', id, id === (id | 0));
     return Int32Array.from(all);
 }
 
