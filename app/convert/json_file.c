@@ -23,14 +23,163 @@ bool tvlm_path_exists(const char *path)
     return f != NULL;
 }
 
+/* ---- Python's JSON -> what jansson reads ----
+ * json.dump writes NaN, infinities, integers of any size and lone surrogates. Values that jansson
+ * cannot hold become strings of their spelling, which no typed read takes for a number. */
+
+typedef struct rewriter {
+    const char *text;
+    size_t size, at;
+    char *out; /* NULL: only counted */
+    size_t n;
+} rewriter;
+
+static void put(rewriter *r, const char *bytes, size_t n)
+{
+    if (r->out) memcpy(r->out + r->n, bytes, n);
+    r->n += n;
+}
+
+/* The value of \uXXXX at p, or 0 when there is none. */
+static unsigned escape(const char *p, size_t n)
+{
+    unsigned v = 0;
+    if (n < 6 || p[0] != '\\' || p[1] != 'u') return 0;
+    for (int i = 2; i < 6; i++) {
+        static const char digits[] = "0123456789abcdefABCDEF";
+        const char *d = p[i] ? strchr(digits, p[i]) : NULL;
+        if (!d) return 0;
+        unsigned k = (unsigned)(d - digits);
+        v = v << 4 | (k < 16 ? k : k - 6);
+    }
+    return v;
+}
+
+/* One character or escape of a string; half a surrogate pair becomes U+FFFD. */
+static void put_character(rewriter *r)
+{
+    const char *p = r->text + r->at;
+    size_t left = r->size - r->at, n = *p == '\\' && left > 1 ? 2 : 1;
+    unsigned v = escape(p, left);
+    if (v >= 0xD800 && v < 0xE000) {
+        unsigned low = left > 6 && v < 0xDC00 ? escape(p + 6, left - 6) : 0;
+        n = low >= 0xDC00 && low < 0xE000 ? 12 : 6;
+        if (n == 6) p = "\\ufffd";
+    }
+    put(r, p, n);
+    r->at += n;
+}
+
+static void put_string(rewriter *r)
+{
+    put(r, "\"", 1);
+    for (r->at++; r->at < r->size && r->text[r->at] != '"';)
+        put_character(r);
+    if (r->at++ < r->size) put(r, "\"", 1);
+}
+
+static bool is_literal(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+           c == '+' || c == '.';
+}
+
+static bool beyond_jansson(const char *text, size_t n)
+{
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    json_error_t e;
+    for (size_t i = 0; i < TVLM_COUNT(words); i++)
+        if (strlen(words[i]) == n && memcmp(words[i], text, n) == 0) return true;
+    if (n < 19 && !memchr(text, 'e', n) && !memchr(text, 'E', n)) return false;
+    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &e);
+    json_decref(value);
+    return !value && json_error_code(&e) == json_error_numeric_overflow;
+}
+
+static void put_literal(rewriter *r)
+{
+    const char *text = r->text + r->at;
+    size_t n = 0;
+    while (r->at + n < r->size && is_literal(text[n]))
+        n++;
+    bool quote = beyond_jansson(text, n);
+    put(r, "\"", quote);
+    put(r, text, n);
+    put(r, "\"", quote);
+    r->at += n;
+}
+
+/* Rewrites until the text ends or more than `stop` bytes are out. */
+static void rewrite(rewriter *r, size_t stop)
+{
+    while (r->at < r->size && r->n <= stop) {
+        char c = r->text[r->at];
+        if (c == '"')
+            put_string(r);
+        else if (is_literal(c))
+            put_literal(r);
+        else
+            put(r, r->text + r->at++, 1);
+    }
+}
+
+/* ---- reading ---- */
+
+/* jansson's position lies in the rewritten text; the reader has the file. */
+static tvlm_status not_json(const char *label, rewriter r, const json_error_t *e, tvlm_error *err)
+{
+    int line = 1, column = 1;
+    if (!e->text[0] || json_error_code(e) == json_error_out_of_memory)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory reading JSON", label);
+    r.out = NULL;
+    r.n = r.at = 0;
+    rewrite(&r, e->position > 0 ? (size_t)e->position - 1 : 0);
+    for (size_t i = 0; i + 1 < r.at && i < r.size; i++) {
+        column = r.text[i] == '\n' ? 1 : column + ((r.text[i] & 0xC0) != 0x80);
+        line += r.text[i] == '\n';
+    }
+    return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not valid JSON: %.120s (line %d, column %d)", label,
+                     e->text, line, column);
+}
+
+static tvlm_status check_start(const char *label, const char *text, size_t size, tvlm_error *err)
+{
+    const char *what = NULL;
+    if (size == 0)
+        what = "is empty";
+    else if (tvlm_is_lfs_pointer(text, size))
+        what = TVLM_LFS_HINT;
+    else if (size > 1 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
+        what = "is UTF-16 text: save it as UTF-8";
+    return what ? tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not valid JSON: it %s", label, what)
+                : TVLM_OK;
+}
+
+bool tvlm_is_lfs_pointer(const void *data, size_t size)
+{
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    return size >= sizeof begin - 1 && memcmp(data, begin, sizeof begin - 1) == 0;
+}
+
 tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, json_t **out,
                             tvlm_error *err)
 {
-    json_error_t e;
-    *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &e);
-    if (*out) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not valid JSON: %.120s (line %d, column %d)", label,
-                     e.text, e.line, e.column);
+    rewriter r = {.text = data, .size = size};
+    json_error_t e = {0};
+    *out = NULL;
+    TVLM_TRY(check_start(label, data, size, err));
+    if (size >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0) { /* a byte order mark */
+        r.text += 3;
+        r.size -= 3;
+    }
+    rewrite(&r, SIZE_MAX);
+    r.out = malloc(r.n + 1);
+    if (!r.out) return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory reading JSON", label);
+    r.at = r.n = 0;
+    rewrite(&r, SIZE_MAX);
+    *out = json_loadb(r.out, r.n, 0, &e);
+    free(r.out);
+    return *out ? TVLM_OK : not_json(label, r, &e, err);
 }
 
 tvlm_status tvlm_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err)

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * JSON files of model folders: size and depth limited, duplicate keys refused. Messages name the
- * file and, for wrong types, the key. */
+ * JSON files of model folders, the only reader of JSON: as Python's json module writes and reads
+ * it. A byte order mark is skipped, of equal keys the last counts, half a surrogate pair is U+FFFD,
+ * and numbers that jansson cannot hold (NaN, infinities, integers beyond 64 bits) arrive as strings
+ * of their spelling. Size and depth are limited. Messages name the file, line and column and, for
+ * wrong types, the key. */
 #ifndef TVLM_APP_JSON_FILE_H
 #define TVLM_APP_JSON_FILE_H
 
@@ -14,6 +17,13 @@
 /* DIR/NAME in a new string; NULL when out of memory. */
 char *tvlm_path_join(const char *dir, const char *name);
 bool tvlm_path_exists(const char *path);
+
+/* Whether the bytes are what Git LFS keeps in the place of a large file. */
+bool tvlm_is_lfs_pointer(const void *data, size_t size);
+#define TVLM_LFS_HINT                                                                              \
+    "is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder, or download "    \
+    "the "                                                                                         \
+    "file again"
 
 /* label names the bytes in messages. The caller owns *out (json_decref). */
 tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, json_t **out,

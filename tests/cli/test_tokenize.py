@@ -88,3 +88,18 @@ def test_errors(tmp_path, model):
     refused(2, "ids separated by spaces", "tokenize", "-m", model, "-d", "12 x")
     done = refused(2, "576", "tokenize", "-m", model, "-d", "576")
     assert done.out == ""
+
+
+def test_json_of_python(model, tmp_path):
+    """Integers of any size, NaN, infinities and a byte order mark, as json.dump and editors write them."""
+    for source in (GOLDEN / "tiny").iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "vocab.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        data = json.loads((tmp_path / name).read_text(encoding="utf-8"))
+        data.update(model_max_length=int(1e30), floor=float("-inf"), limits=[float("inf"), float("nan")])
+        (tmp_path / name).write_text("\ufeff" + json.dumps(data), encoding="utf-8")
+    text = "Hello <|im_start|> é"
+    assert ids_of(["--tokenizer", tmp_path], text) == ids_of(["-m", model], text)
+    ok("convert", tmp_path, tmp_path / "out.gguf")
+    assert ids_of(["-m", tmp_path / "out.gguf"], text) == ids_of(["-m", model], text)

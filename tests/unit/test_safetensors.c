@@ -70,7 +70,7 @@ static void test_refused_headers(void **state)
          "data_offsets"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
          "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, TVLM_ERR_FORMAT,
-         "duplicate"},
+         "tensor 'a' lies behind a gap"}, /* of equal keys the last counts */
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
          "\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3, TVLM_ERR_FORMAT,
          "tensor 'b' overlaps another"},
