@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef _WIN32
+#define _POSIX_C_SOURCE   200809L
+#define _FILE_OFFSET_BITS 64
+#include "file/system.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void fill(const struct stat *st, tvlm_sys_facts *out)
+{
+    *out = (tvlm_sys_facts){.kind = S_ISREG(st->st_mode)   ? TVLM_SYS_REGULAR
+                                    : S_ISDIR(st->st_mode) ? TVLM_SYS_FOLDER
+                                                           : TVLM_SYS_STREAM,
+                            .device = (uint64_t)st->st_dev,
+                            .number = (uint64_t)st->st_ino,
+                            .mode = st->st_mode & 0777,
+                            .owner = st->st_uid,
+                            .group = st->st_gid};
+}
+
+bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) return false;
+    fill(&st, out);
+    return true;
+}
+
+bool tvlm_sys_look_fd(int fd, tvlm_sys_facts *out)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) return false;
+    fill(&st, out);
+    return true;
+}
+
+bool tvlm_sys_same(const tvlm_sys_facts *a, const tvlm_sys_facts *b)
+{
+    return a->device == b->device && a->number == b->number;
+}
+
+/* folder of `path` + name, or name alone where it is absolute; frees path. */
+static char *beside(char *path, const char *name)
+{
+    char *slash = strrchr(path, '/');
+    size_t folder = slash && name[0] != '/' ? (size_t)(slash - path) + 1 : 0;
+    char *joined = malloc(folder + strlen(name) + 1);
+    if (joined) {
+        memcpy(joined, path, folder);
+        strcpy(joined + folder, name);
+    }
+    free(path);
+    return joined;
+}
+
+/* Not realpath: a link may point at what does not exist yet. */
+char *tvlm_sys_target(const char *path)
+{
+    char *at = strdup(path), link[PATH_MAX];
+    for (int depth = 0; at && depth < 40; depth++) {
+        ssize_t n = readlink(at, link, sizeof link - 1);
+        if (n < 0) return at;
+        link[n] = 0;
+        at = beside(at, link);
+    }
+    free(at);
+    if (at) errno = ELOOP;
+    return NULL;
+}
+
+bool tvlm_sys_writable(const char *path)
+{
+    return access(path, W_OK) == 0;
+}
+
+int tvlm_sys_create(const char *path, bool secret)
+{
+    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0666);
+}
+
+int tvlm_sys_open_stream(const char *path)
+{
+    return open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+}
+
+int tvlm_sys_dup(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+/* The owner stays where we may give files away; the mode must, where the file system has one. */
+bool tvlm_sys_keep_permissions(int fd, const tvlm_sys_facts *of)
+{
+    tvlm_sys_facts now;
+    if (!tvlm_sys_look_fd(fd, &now)) return false;
+    if ((now.owner != of->owner || now.group != of->group) && fchown(fd, of->owner, of->group) != 0)
+        errno = 0;
+    return fchmod(fd, of->mode) == 0 || (tvlm_sys_look_fd(fd, &now) && now.mode == of->mode);
+}
+
+/* Pipes, terminals and some file systems have nothing to sync. */
+bool tvlm_sys_sync(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS ||
+           errno == ENOSYS;
+}
+
+bool tvlm_sys_seek(int fd, uint64_t offset)
+{
+    return lseek(fd, (off_t)offset, SEEK_SET) >= 0;
+}
+
+bool tvlm_sys_seek_end(int fd)
+{
+    return lseek(fd, 0, SEEK_END) >= 0;
+}
+
+long tvlm_sys_read(int fd, void *data, size_t size)
+{
+    return (long)read(fd, data, size);
+}
+
+long tvlm_sys_write(int fd, const void *data, size_t size)
+{
+    ssize_t n = write(fd, data, size);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        if (poll(&wait, 1, -1) < 0) return -1;
+        n = write(fd, data, size);
+    }
+    return (long)n;
+}
+
+bool tvlm_sys_close(int fd)
+{
+    return close(fd) == 0 || errno == EINTR; /* closed all the same */
+}
+
+bool tvlm_sys_terminal(int fd)
+{
+    return isatty(fd);
+}
+
+bool tvlm_sys_replace(const char *from, const char *to)
+{
+    return rename(from, to) == 0;
+}
+
+void tvlm_sys_unlink(const char *path)
+{
+    unlink(path);
+}
+
+const char *tvlm_sys_temporary_folder(void)
+{
+    const char *named = getenv("TMPDIR");
+    return named && *named ? named : "/tmp";
+}
+
+unsigned tvlm_sys_process(void)
+{
+    return (unsigned)getpid();
+}
+
+bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return false;
+    bool more = true;
+    for (struct dirent *e; more && (e = readdir(dir));) {
+        size_t size = strlen(folder) + strlen(e->d_name) + 2;
+        char *path = malloc(size);
+        if (path) snprintf(path, size, "%s/%s", folder, e->d_name);
+        more = path && visit(user, path);
+        free(path);
+    }
+    closedir(dir);
+    return true;
+}
+#else
+typedef int tvlm_posix_unused; /* ISO C wants a declaration */
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+#ifdef _WIN32
+#include "file/system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <io.h>
+#include <limits.h>
+#include <process.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <windows.h>
+
+enum { MAX_WIDE = 4096 };
+
+static bool widen(const char *path, wchar_t out[MAX_WIDE])
+{
+    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, out, MAX_WIDE)) return true;
+    errno = EINVAL;
+    return false;
+}
+
+static char *narrow(const wchar_t *wide)
+{
+    int n = WideCharToMultiByte(CP_UTF8, 0, wide, -1, NULL, 0, NULL, NULL);
+    char *out = n > 0 ? malloc((size_t)n) : NULL;
+    if (out) WideCharToMultiByte(CP_UTF8, 0, wide, -1, out, n, NULL, NULL);
+    return out;
+}
+
+static bool failed(void)
+{
+    DWORD code = GetLastError();
+    errno = code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND     ? ENOENT
+            : code == ERROR_DISK_FULL                                        ? ENOSPC
+            : code == ERROR_ACCESS_DENIED || code == ERROR_SHARING_VIOLATION ? EACCES
+                                                                             : EIO;
+    return false;
+}
+
+static bool look_handle(HANDLE file, tvlm_sys_facts *out)
+{
+    BY_HANDLE_FILE_INFORMATION info;
+    *out = (tvlm_sys_facts){.kind = TVLM_SYS_STREAM};
+    if (GetFileType(file) != FILE_TYPE_DISK) return true;
+    if (!GetFileInformationByHandle(file, &info)) return failed();
+    out->kind =
+        info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? TVLM_SYS_FOLDER : TVLM_SYS_REGULAR;
+    out->device = info.dwVolumeSerialNumber;
+    out->number = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    return true;
+}
+
+static HANDLE open_to_look(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    if (!widen(path, wide)) return INVALID_HANDLE_VALUE;
+    return CreateFileW(wide, 0, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                       OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+}
+
+bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
+{
+    HANDLE file = open_to_look(path);
+    if (file == INVALID_HANDLE_VALUE) return failed();
+    bool fine = look_handle(file, out);
+    CloseHandle(file);
+    return fine;
+}
+
+bool tvlm_sys_look_fd(int fd, tvlm_sys_facts *out)
+{
+    return look_handle((HANDLE)_get_osfhandle(fd), out);
+}
+
+bool tvlm_sys_same(const tvlm_sys_facts *a, const tvlm_sys_facts *b)
+{
+    return a->kind == b->kind && a->device == b->device && a->number == b->number;
+}
+
+/* Where the file is there, its final name; a dangling link is replaced here. */
+char *tvlm_sys_target(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    HANDLE file = open_to_look(path);
+    if (file == INVALID_HANDLE_VALUE) return _strdup(path);
+    DWORD n = GetFinalPathNameByHandleW(file, wide, MAX_WIDE, FILE_NAME_NORMALIZED);
+    CloseHandle(file);
+    if (n && n < MAX_WIDE) return narrow(wide);
+    failed();
+    return NULL;
+}
+
+bool tvlm_sys_writable(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    return widen(path, wide) && _waccess(wide, 2) == 0;
+}
+
+int tvlm_sys_create(const char *path, bool secret)
+{
+    wchar_t wide[MAX_WIDE];
+    (void)secret; /* rights are the folder's */
+    if (!widen(path, wide)) return -1;
+    return _wopen(wide, _O_RDWR | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT,
+                  _S_IREAD | _S_IWRITE);
+}
+
+int tvlm_sys_open_stream(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    return widen(path, wide) ? _wopen(wide, _O_WRONLY | _O_BINARY | _O_NOINHERIT) : -1;
+}
+
+int tvlm_sys_dup(int fd)
+{
+    int copy = _dup(fd);
+    if (copy >= 0) _setmode(copy, _O_BINARY);
+    return copy;
+}
+
+bool tvlm_sys_keep_permissions(int fd, const tvlm_sys_facts *of)
+{
+    (void)fd, (void)of;
+    return true;
+}
+
+bool tvlm_sys_sync(int fd)
+{
+    tvlm_sys_facts facts;
+    return _commit(fd) == 0 || (tvlm_sys_look_fd(fd, &facts) && facts.kind == TVLM_SYS_STREAM);
+}
+
+bool tvlm_sys_seek(int fd, uint64_t offset)
+{
+    return _lseeki64(fd, (long long)offset, SEEK_SET) >= 0;
+}
+
+bool tvlm_sys_seek_end(int fd)
+{
+    return _lseeki64(fd, 0, SEEK_END) >= 0;
+}
+
+long tvlm_sys_read(int fd, void *data, size_t size)
+{
+    return _read(fd, data, size < INT_MAX ? (unsigned)size : INT_MAX);
+}
+
+long tvlm_sys_write(int fd, const void *data, size_t size)
+{
+    return _write(fd, data, size < INT_MAX ? (unsigned)size : INT_MAX);
+}
+
+bool tvlm_sys_close(int fd)
+{
+    return _close(fd) == 0;
+}
+
+bool tvlm_sys_terminal(int fd)
+{
+    return _isatty(fd) != 0;
+}
+
+bool tvlm_sys_replace(const char *from, const char *to)
+{
+    wchar_t old[MAX_WIDE], new[MAX_WIDE];
+    if (!widen(from, old) || !widen(to, new)) return false;
+    return MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) || failed();
+}
+
+void tvlm_sys_unlink(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    if (widen(path, wide)) DeleteFileW(wide);
+}
+
+const char *tvlm_sys_temporary_folder(void)
+{
+    static char *folder;
+    wchar_t wide[MAX_WIDE];
+    if (!folder && GetTempPathW(MAX_WIDE, wide)) folder = narrow(wide);
+    return folder ? folder : ".";
+}
+
+unsigned tvlm_sys_process(void)
+{
+    return (unsigned)_getpid();
+}
+
+bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
+{
+    wchar_t pattern[MAX_WIDE];
+    WIN32_FIND_DATAW entry;
+    char path[MAX_WIDE];
+    int n = snprintf(path, sizeof path, "%s\\*", folder);
+    if (n < 0 || (size_t)n >= sizeof path || !widen(path, pattern)) return false;
+    HANDLE search = FindFirstFileW(pattern, &entry);
+    if (search == INVALID_HANDLE_VALUE) return failed();
+    bool more = true;
+    do {
+        char *name = narrow(entry.cFileName);
+        n = name ? snprintf(path, sizeof path, "%s\\%s", folder, name) : -1;
+        more = n >= 0 && (size_t)n < sizeof path && visit(user, path);
+        free(name);
+    } while (more && FindNextFileW(search, &entry));
+    FindClose(search);
+    return true;
+}
+#else
+typedef int tvlm_win32_unused; /* ISO C wants a declaration */
+#endif
