@@ -34,7 +34,7 @@ compile() {
 }
 
 # The core but for what only an operating system has.
-core() { find src -name '*.c' ! -name mapfile.c ! -name clock.c | sort; }
+core() { find src -name '*.c' ! -path 'src/os/*' ! -name mapfile.c | sort; }
 
 module() {
     local name=$1 out=build/wasm/$1
@@ -64,9 +64,9 @@ program() {
 programs() {
     local name=$1
     shift
-    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/memory.c \
+    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/memory.c src/os/posix.c \
         tests/kernels/*.c -- "$@"
-    program "tower-$name" $(core) src/base/clock.c js/wasm/pthread.c tests/js/tower.c -- "$@" -isystem js/wasm
+    program "tower-$name" $(core) src/os/posix.c js/wasm/pthread.c tests/js/tower.c -- "$@" -isystem js/wasm
 }
 
 case ${1:-modules} in

@@ -29,11 +29,6 @@ static struct {
     void *output;
 } h;
 
-double tvlm_now_ms(void)
-{
-    return host_now();
-}
-
 EXPORT(error_message) const char *error_message(void);
 const char *error_message(void)
 {

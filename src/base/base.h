@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Lowest layer: errors, checked arithmetic, aligned memory, arena, file mapping. */
+ * Errors, checked arithmetic, arena, files. */
 #ifndef TVLM_BASE_H
 #define TVLM_BASE_H
 
+#include "os/os.h"
 #include "tinyvlm.h"
 
 #include <stdatomic.h>
@@ -56,16 +57,11 @@ static inline bool tvlm_add_size(size_t a, size_t b, size_t *out)
     return true;
 }
 
-#define TVLM_ALIGN    ((size_t)64)
 #define TVLM_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 static inline size_t tvlm_align_up(size_t n) /* caller guarantees n <= SIZE_MAX - 63 */
 {
     return (n + TVLM_ALIGN - 1) & ~(TVLM_ALIGN - 1);
 }
-
-/* 64-byte aligned heap block, zeroed; NULL when out of memory or size is 0. */
-void *tvlm_aligned_alloc(size_t size);
-void tvlm_aligned_free(void *block);
 
 /* A byte slice that does not own its bytes. */
 typedef struct tvlm_str {
@@ -99,6 +95,18 @@ static inline void tvlm_arena_release(tvlm_arena *arena, size_t mark)
     arena->used = mark;
 }
 
+/* ---- a file read by position: never mapped, as a mapping of a file that shrinks kills ---- */
+typedef struct tvlm_file {
+    tvlm_os_file os;
+    const char *path; /* the caller's, for messages */
+} tvlm_file;
+tvlm_status tvlm_file_open(const char *path, tvlm_file *out, tvlm_error *err);
+/* Exactly n bytes at the offset; a file that has fewer, as it shrank since it was opened, is an
+ * error. May be called from several threads at once. */
+tvlm_status tvlm_file_read(const tvlm_file *file, uint64_t offset, void *out, size_t n,
+                           tvlm_error *err);
+void tvlm_file_close(tvlm_file *file); /* after a failed open too */
+
 /* ---- read-only file mapping ---- */
 typedef struct tvlm_mapfile {
     const unsigned char *data;
@@ -111,8 +119,5 @@ void tvlm_mapfile_close(tvlm_mapfile *map);
 
 /* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */
 uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size);
-
-/* Monotonic clock in milliseconds, for reported timings only. */
-double tvlm_now_ms(void);
 
 #endif

@@ -1,38 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Aligned blocks and the arena. */
-#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200112L /* posix_memalign */
-#endif
+ * The arena. */
 #include "base/base.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-#if defined(_WIN32)
-#include <malloc.h>
-#endif
-
-void *tvlm_aligned_alloc(size_t size)
-{
-    if (size == 0) return NULL;
-    void *block = NULL;
-#if defined(_WIN32)
-    block = _aligned_malloc(size, TVLM_ALIGN);
-#else
-    if (posix_memalign(&block, TVLM_ALIGN, size) != 0) return NULL;
-#endif
-    if (block) memset(block, 0, size);
-    return block;
-}
-
-void tvlm_aligned_free(void *block)
-{
-#if defined(_WIN32)
-    _aligned_free(block);
-#else
-    free(block);
-#endif
-}
 
 void tvlm_arena_init(tvlm_arena *arena, void *base, size_t cap)
 {

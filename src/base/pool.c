@@ -8,23 +8,9 @@
  *
  * A helper that wakes late finds the gate closed and sleeps again: the caller never waits for a
  * thread that the system has not scheduled, only for tasks that have begun. */
-#if defined(__linux__)
-#define _GNU_SOURCE /* sched_getaffinity */
-#elif !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200112L
-#endif
 #include "base/pool.h"
 
 #include <pthread.h>
-#if defined(__linux__)
-#include <sched.h>
-#endif
-#if defined(_WIN32)
-#define WIN32_LEAN_AND_MEAN
-#include <windows.h>
-#else
-#include <unistd.h>
-#endif
 
 enum {
     MAX_THREADS = 1024,
@@ -246,21 +232,4 @@ void tvlm_pool_free(tvlm_pool *pool)
 unsigned tvlm_pool_threads(const tvlm_pool *pool)
 {
     return pool ? pool->n_helpers + 1 : 1;
-}
-
-unsigned tvlm_cpu_count(void)
-{
-#if defined(_WIN32)
-    SYSTEM_INFO info;
-    GetSystemInfo(&info);
-    return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
-#else
-#if defined(__linux__)
-    cpu_set_t set; /* what taskset, containers and batch systems allow */
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (unsigned)CPU_COUNT(&set);
-#endif
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (unsigned)n : 1;
-#endif
 }

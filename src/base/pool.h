@@ -16,7 +16,6 @@ tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err);
 void tvlm_pool_free(tvlm_pool *pool);
 unsigned tvlm_pool_threads(const tvlm_pool *pool); /* 1 for NULL */
 size_t tvlm_pool_bytes(unsigned n_threads);        /* heap bytes that tvlm_pool_new takes */
-unsigned tvlm_cpu_count(void);
 
 /* Runs every task and waits; pool NULL runs them here. Polls cancel before each task; false when
  * cancelled (some tasks then did not run). Allocates nothing. */

@@ -202,6 +202,41 @@ static void write_file(const char *path, const void *data, size_t size)
     assert_int_equal(fclose(file), 0);
 }
 
+static void test_file(void **state)
+{
+    (void)state;
+    const char text[] = "0123456789";
+    char got[16] = "";
+    tvlm_file file;
+    tvlm_error err;
+    write_file(SCRATCH, text, 10);
+    assert_int_equal(tvlm_file_open(SCRATCH, &file, &err), TVLM_OK);
+    assert_int_equal(file.os.size, 10);
+    assert_int_equal(tvlm_file_read(&file, 3, got, 4, &err), TVLM_OK);
+    assert_string_equal(got, "3456");
+    assert_int_equal(tvlm_file_read(&file, 10, got, 0, &err), TVLM_OK);
+    assert_int_equal(tvlm_file_read(&file, 9, got, 2, &err), TVLM_ERR_IO);
+    assert_int_equal(tvlm_file_read(&file, UINT64_MAX, got, 1, &err), TVLM_ERR_IO);
+    write_file(SCRATCH, text, 5); /* it shrinks under its reader */
+    assert_int_equal(tvlm_file_read(&file, 3, got, 4, &err), TVLM_ERR_IO);
+    assert_non_null(strstr(err.message, "test_base.tmp: ends at byte 5, it had 10"));
+    tvlm_file_close(&file);
+    tvlm_file_close(&file);
+    remove(SCRATCH);
+}
+
+static void test_file_refuses(void **state)
+{
+    (void)state;
+    tvlm_file file;
+    tvlm_error err;
+    assert_int_equal(tvlm_file_open(SCRATCH ".absent", &file, &err), TVLM_ERR_IO);
+    assert_non_null(strstr(err.message, "test_base.tmp.absent: cannot open: "));
+    tvlm_file_close(&file);
+    assert_int_equal(tvlm_file_open(TVLM_BUILD_DIR, &file, &err), TVLM_ERR_IO);
+    assert_int_equal(tvlm_file_open(TVLM_BUILD_DIR, &file, NULL), TVLM_ERR_IO);
+}
+
 static void test_mapfile(void **state)
 {
     (void)state;
@@ -345,6 +380,8 @@ int main(void)
         cmocka_unit_test(test_aligned_alloc),
         cmocka_unit_test(test_arena),
         cmocka_unit_test(test_arena_saturates),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_file_refuses),
         cmocka_unit_test(test_mapfile),
         cmocka_unit_test(test_mapfile_refuses),
         cmocka_unit_test(test_crc32c),

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ * What the library asks of the operating system: memory, clock, cores, files. The lowest layer and
+ * the only one that knows which system it runs on (posix.c, win32.c; WebAssembly: js/wasm). */
+#ifndef TVLM_OS_H
+#define TVLM_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TVLM_ALIGN ((size_t)64)
+
+/* Heap block aligned to TVLM_ALIGN, zeroed; NULL when out of memory or size is 0. */
+void *tvlm_aligned_alloc(size_t size);
+void tvlm_aligned_free(void *block);
+
+/* Monotonic clock in milliseconds. */
+double tvlm_now_ms(void);
+
+/* Cores that this process may use (affinity, containers), at least 1. */
+unsigned tvlm_cpu_count(void);
+
+/* ---- files read by position ---- */
+
+typedef struct tvlm_os_file {
+    intptr_t handle;
+    uint64_t size; /* when it was opened */
+} tvlm_os_file;
+
+/* Why a call failed, in the system's words. */
+typedef struct tvlm_os_reason {
+    char text[128];
+} tvlm_os_reason;
+
+/* Opens a regular file; anything else is refused at once, a pipe without waiting for its writer.
+ * path is UTF-8 on Windows, bytes elsewhere. */
+bool tvlm_os_open(const char *path, tvlm_os_file *out, tvlm_os_reason *reason);
+/* Reads up to n bytes at the offset and returns how many: 0 at the file's end, -1 on failure. May
+ * be called from several threads at once. */
+int64_t tvlm_os_read(const tvlm_os_file *file, uint64_t offset, void *out, size_t n,
+                     tvlm_os_reason *reason);
+void tvlm_os_close(tvlm_os_file *file);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ * Linux, macOS, the BSDs, Android; WASI for the tests. */
+#if !defined(_WIN32)
+
+#define _FILE_OFFSET_BITS 64
+#if (defined(__linux__) || defined(__wasi__)) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* sched_getaffinity; musl and glibc hide much else in C11 mode */
+#elif defined(__APPLE__)
+#define _DARWIN_C_SOURCE /* _SC_NPROCESSORS_ONLN */
+#endif                   /* the BSDs show everything unless told otherwise */
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+void *tvlm_aligned_alloc(size_t size)
+{
+    void *block;
+    if (size == 0 || posix_memalign(&block, TVLM_ALIGN, size) != 0) return NULL;
+    return memset(block, 0, size);
+}
+
+void tvlm_aligned_free(void *block)
+{
+    free(block);
+}
+
+double tvlm_now_ms(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+unsigned tvlm_cpu_count(void)
+{
+#if defined(__linux__)
+    cpu_set_t set; /* what taskset, containers and batch systems allow */
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+/* ---- files ---- */
+
+/* strerror_r returns an int (POSIX) or the text itself (GNU): which, only its type tells. */
+static const char *posix_text(int failed, const char *buffer)
+{
+    return failed ? "unknown error" : buffer;
+}
+
+static const char *gnu_text(const char *text, const char *buffer)
+{
+    (void)buffer;
+    return text;
+}
+
+static void explain(int code, tvlm_os_reason *reason)
+{
+    char buffer[sizeof reason->text] = "";
+    const char *text = _Generic(strerror_r(code, buffer, sizeof buffer),
+        int: posix_text,
+        char *: gnu_text)(strerror_r(code, buffer, sizeof buffer), buffer);
+    snprintf(reason->text, sizeof reason->text, "%s", text);
+}
+
+static bool accept(int fd, tvlm_os_file *out, tvlm_os_reason *reason)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        explain(errno, reason);
+    else if (S_ISDIR(st.st_mode))
+        explain(EISDIR, reason);
+    else if (!S_ISREG(st.st_mode))
+        snprintf(reason->text, sizeof reason->text, "Not a regular file");
+    else
+        *out = (tvlm_os_file){fd, (uint64_t)st.st_size};
+    return out->handle == fd;
+}
+
+bool tvlm_os_open(const char *path, tvlm_os_file *out, tvlm_os_reason *reason)
+{
+    *out = (tvlm_os_file){-1, 0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        explain(errno, reason);
+        return false;
+    }
+    bool fine = accept(fd, out, reason);
+    if (!fine) close(fd);
+    return fine;
+}
+
+int64_t tvlm_os_read(const tvlm_os_file *file, uint64_t offset, void *out, size_t n,
+                     tvlm_os_reason *reason)
+{
+    ssize_t got = -1;
+    n = n < INT_MAX ? n : INT_MAX; /* macOS refuses more */
+    if (offset > INT64_MAX)
+        errno = EOVERFLOW;
+    else
+        do
+            got = pread((int)file->handle, out, n, (off_t)offset);
+        while (got < 0 && errno == EINTR);
+    if (got < 0) explain(errno, reason);
+    return got;
+}
+
+void tvlm_os_close(tvlm_os_file *file)
+{
+    if (file->handle >= 0) close((int)file->handle);
+    *file = (tvlm_os_file){-1, 0};
+}
+
+#endif

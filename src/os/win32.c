@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ * Windows 7 and later. */
+#if defined(_WIN32)
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+#include "os/os.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *tvlm_aligned_alloc(size_t size)
+{
+    void *block = size ? _aligned_malloc(size, TVLM_ALIGN) : NULL;
+    return block ? memset(block, 0, size) : NULL;
+}
+
+void tvlm_aligned_free(void *block)
+{
+    _aligned_free(block);
+}
+
+double tvlm_now_ms(void)
+{
+    LARGE_INTEGER frequency, now;
+    QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&now);
+    return (double)now.QuadPart * 1e3 / (double)frequency.QuadPart;
+}
+
+unsigned tvlm_cpu_count(void)
+{
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
+}
+
+/* ---- files ---- */
+
+static void explain(DWORD code, tvlm_os_reason *reason)
+{
+    WCHAR wide[sizeof reason->text];
+    DWORD n = FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, code,
+                             0, wide, (DWORD)sizeof reason->text, NULL);
+    while (n && wide[n - 1] <= L' ') /* it ends in a line break */
+        n--;
+    int bytes = WideCharToMultiByte(CP_UTF8, 0, wide, (int)n, reason->text,
+                                    (int)sizeof reason->text - 1, NULL, NULL);
+    if (n && bytes > 0)
+        reason->text[bytes] = 0;
+    else
+        snprintf(reason->text, sizeof reason->text, "error %lu", code);
+}
+
+static HANDLE open_utf8(const char *path)
+{
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    WCHAR *wide = n > 0 ? malloc((size_t)n * sizeof *wide) : NULL;
+    if (!wide) {
+        SetLastError(ERROR_INVALID_NAME);
+        return INVALID_HANDLE_VALUE;
+    }
+    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
+    HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL,
+                              OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    free(wide);
+    return file;
+}
+
+bool tvlm_os_open(const char *path, tvlm_os_file *out, tvlm_os_reason *reason)
+{
+    LARGE_INTEGER size;
+    *out = (tvlm_os_file){-1, 0}; /* INVALID_HANDLE_VALUE */
+    HANDLE file = open_utf8(path);
+    if (file == INVALID_HANDLE_VALUE) {
+        explain(GetLastError(), reason);
+        return false;
+    }
+    if (GetFileType(file) != FILE_TYPE_DISK)
+        snprintf(reason->text, sizeof reason->text, "Not a regular file");
+    else if (!GetFileSizeEx(file, &size))
+        explain(GetLastError(), reason);
+    else
+        *out = (tvlm_os_file){(intptr_t)file, (uint64_t)size.QuadPart};
+    if (out->handle == -1) CloseHandle(file);
+    return out->handle != -1;
+}
+
+int64_t tvlm_os_read(const tvlm_os_file *file, uint64_t offset, void *out, size_t n,
+                     tvlm_os_reason *reason)
+{
+    DWORD got = 0, want = n < 0x40000000 ? (DWORD)n : 0x40000000;
+    OVERLAPPED at = {.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
+    if (ReadFile((HANDLE)file->handle, out, want, &got, &at)) return got;
+    if (GetLastError() == ERROR_HANDLE_EOF) return 0;
+    explain(GetLastError(), reason);
+    return -1;
+}
+
+void tvlm_os_close(tvlm_os_file *file)
+{
+    if (file->handle != -1) CloseHandle((HANDLE)file->handle);
+    *file = (tvlm_os_file){-1, 0};
+}
+
+#endif
