@@ -4,7 +4,7 @@
 #ifndef TVLM_TESTS_TINY_MODEL_H
 #define TVLM_TESTS_TINY_MODEL_H
 
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -186,7 +186,7 @@ static inline void tiny_write(const tiny *t, const char *path, void (*more)(tvlm
     tvlm_error error;
     tvlm_gguf_writer *w;
     char key[96];
-    TINY_OK(tvlm_gguf_writer_new(path, &w, &error));
+    TINY_OK(tvlm_gguf_writer_new(path, NULL, &w, &error));
     tvlm_str arch = {t->arch, strlen(t->arch)};
     TINY_OK(tvlm_gguf_put_string(w, "general.architecture", arch, &error));
     tiny_put_u32(w, t->arch, "block_count", t->layers);
@@ -210,7 +210,7 @@ static inline void tiny_write(const tiny *t, const char *path, void (*more)(tvlm
     }
     for (size_t i = 0; i < t->n_tensors; i++)
         TINY_OK(tvlm_gguf_write_tensor(w, t->tensors[i].bytes, t->tensors[i].size, &error));
-    TINY_OK(tvlm_gguf_writer_finish(w, &error));
+    TINY_OK(tvlm_gguf_writer_finish(w, NULL, NULL, &error));
 }
 
 /* ---- the decoder in double precision ---- */

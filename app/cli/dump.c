@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 #include "convert/safetensors.h"
+#include "file/output.h"
 #include "image/decode.h"
 
 #include <getopt.h>
@@ -162,7 +163,7 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
     add(list, &n, "input_ids", TVLM_ST_I32, ids, (uint64_t[]){n_ids}, 1);
     add(list, &n, "logits", TVLM_ST_F32, d->logits, (uint64_t[]){rows, info.n_vocab}, 2);
     add(list, &n, "generated_ids", TVLM_ST_I32, r->ids, (uint64_t[]){r->n_ids}, 1);
-    return tvlm_st_write(d->output, list, n, err);
+    return tvlm_st_write(d->output, cli_cancel(), list, n, err);
 }
 
 static tvlm_status run(dump *d, tvlm_error *err)
@@ -176,6 +177,8 @@ static tvlm_status run(dump *d, tvlm_error *err)
     tvlm_session_params_init(&session);
     session.n_ctx = d->options->ctx;
     session.kv_type = TVLM_KV_F32;
+    TVLM_TRY(tvlm_output_not_input(d->output, d->options->model, err));
+    if (d->image_path) TVLM_TRY(tvlm_output_not_input(d->output, d->image_path, err));
     TVLM_TRY(cli_open_model(d->options, false, &d->model, err));
     TVLM_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
     TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));

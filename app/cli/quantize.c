@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "convert/quantize.h"
+#include "file/output.h"
 #include "image/decode.h"
 
 #include <dirent.h>
@@ -157,7 +158,8 @@ int cmd_quantize(int argc, char **argv)
     j.params.on_progress = progress;
     j.params.user = &j;
     j.params.cancel = cli_cancel();
-    if (j.params.int8_tower) status = list_pictures(&j, &err);
+    if (j.folder) status = tvlm_output_not_input(argv[first + 1], j.folder, &err);
+    if (!status && j.params.int8_tower) status = list_pictures(&j, &err);
     if (!status) status = tvlm_quantize_file(argv[first], argv[first + 1], &j.params, &err);
     tvlm_decoded_free(&j.picture);
     for (size_t i = 0; i < j.params.n_pictures; i++)

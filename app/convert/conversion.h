@@ -9,7 +9,7 @@
 #include "convert/hf_config.h"
 #include "convert/tokenizer_files.h"
 
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 
 enum { TVLM_OUT_NAME = 96 };
 

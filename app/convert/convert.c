@@ -4,7 +4,6 @@
  */
 #include "convert/conversion.h"
 
-#include <errno.h>
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -229,23 +228,10 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
     return TVLM_OK;
 }
 
-static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
-{
-    tvlm_gguf_writer *w;
-    TVLM_TRY(tvlm_gguf_writer_new(path, &w, c->err));
-    tvlm_status status = tvlm_write_metadata(c, dir, w);
-    for (size_t i = 0; i < c->n_out && status == TVLM_OK; i++)
-        status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
-                                   c->out[i].n_dims, c->err);
-    if (status == TVLM_OK) status = write_tensors(c, w);
-    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, c->err);
-    tvlm_gguf_writer_abort(w);
-    return status;
-}
-
 /* The file must open as a model: the loader checks every shape against the others. */
-static tvlm_status check_file(const char *path, tvlm_error *err)
+static tvlm_status check_file(void *user, const char *path, tvlm_error *err)
 {
+    (void)user;
     tvlm_model_params params;
     tvlm_model *model = NULL;
     tvlm_model_params_init(&params);
@@ -255,20 +241,17 @@ static tvlm_status check_file(const char *path, tvlm_error *err)
     return status;
 }
 
-static tvlm_status write_checked(tvlm_conversion *c, const char *dir, const char *out)
+static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
 {
-    size_t n = strlen(out) + 16;
-    char *path = malloc(n);
-    if (!path) return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory");
-    snprintf(path, n, "%s.unchecked", out);
-    tvlm_status status = write_file(c, dir, path);
-    if (status == TVLM_OK) {
-        status = check_file(path, c->err);
-        if (status == TVLM_OK && rename(path, out) != 0)
-            status = tvlm_fail(c->err, TVLM_ERR_IO, "%s: cannot write: %s", out, strerror(errno));
-        if (status) remove(path);
-    }
-    free(path);
+    tvlm_gguf_writer *w;
+    TVLM_TRY(tvlm_gguf_writer_new(path, c->params->cancel, &w, c->err));
+    tvlm_status status = tvlm_write_metadata(c, dir, w);
+    for (size_t i = 0; i < c->n_out && status == TVLM_OK; i++)
+        status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
+                                   c->out[i].n_dims, c->err);
+    if (status == TVLM_OK) status = write_tensors(c, w);
+    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, check_file, NULL, c->err);
+    tvlm_gguf_writer_abort(w);
     return status;
 }
 
@@ -293,12 +276,14 @@ static tvlm_status plan(tvlm_conversion *c)
 static tvlm_status convert(tvlm_conversion *c, const char *dir, const char *out)
 {
     const tvlm_convert_params *p = c->params;
+    TVLM_TRY(tvlm_output_not_input(out, dir, c->err));
+    if (p->tokenizer) TVLM_TRY(tvlm_output_not_input(out, p->tokenizer, c->err));
     TVLM_TRY(tvlm_hf_config_read(dir, &c->config, c->err));
     TVLM_TRY(tvlm_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer, p->on_note,
                                        p->user, c->err));
     TVLM_TRY(tvlm_checkpoint_open(dir, &c->checkpoint, c->err));
     TVLM_TRY(plan(c));
-    return write_checked(c, dir, out);
+    return write_file(c, dir, out);
 }
 
 tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,

@@ -4,7 +4,7 @@
 #include "convert/calibrate.h"
 
 #include "base/base.h"
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -316,13 +316,13 @@ static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error
 static tvlm_status write_file(const quantizer *q, const char *out, tvlm_error *err)
 {
     tvlm_gguf_writer *w;
-    TVLM_TRY(tvlm_gguf_writer_new(out, &w, err));
+    TVLM_TRY(tvlm_gguf_writer_new(out, q->params->cancel, &w, err));
     tvlm_status status = write_all(q, w, err);
     if (status != TVLM_OK) {
         tvlm_gguf_writer_abort(w);
         return status;
     }
-    return tvlm_gguf_writer_finish(w, err);
+    return tvlm_gguf_writer_finish(w, NULL, NULL, err);
 }
 
 static tvlm_status read_header(quantizer *q, const char *in, tvlm_error *err)
@@ -360,8 +360,7 @@ tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quant
     if (!tvlm_quantize(params->type, probe, block, 32))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s cannot be written",
                          tvlm_type_name(params->type));
-    if (strcmp(in, out) == 0)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the result would overwrite its source, %s", in);
+    TVLM_TRY(tvlm_output_not_input(out, in, err));
     quantizer q = {.params = params};
     tvlm_status status = run(&q, in, out, err);
     tvlm_gguf_free(&q.gguf);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert/safetensors.h"
 #include "convert/json_file.h"
+#include "file/output.h"
 
 #include "quant/quant.h"
 
@@ -448,39 +449,31 @@ static char *make_header(const tvlm_st_tensor *tensors, size_t n, size_t *size)
     return padded;
 }
 
-static bool write_file(FILE *f, const char *header, size_t size, const tvlm_st_tensor *tensors,
-                       size_t n)
+static tvlm_status write_all(tvlm_output *o, const char *header, size_t size,
+                             const tvlm_st_tensor *tensors, size_t n, tvlm_error *err)
 {
     unsigned char le[8];
     for (unsigned i = 0; i < 8; i++)
         le[i] = (unsigned char)((uint64_t)size >> (8 * i));
-    bool ok = fwrite(le, 1, 8, f) == 8 && fwrite(header, 1, size, f) == size;
-    for (size_t i = 0; i < n && ok; i++) {
-        size_t bytes = tensors[i].n * dtypes[tensors[i].dtype].size;
-        ok = bytes == 0 || fwrite(tensors[i].data, 1, bytes, f) == bytes;
-    }
-    return ok;
+    TVLM_TRY(tvlm_output_write(o, le, sizeof le, err));
+    TVLM_TRY(tvlm_output_write(o, header, size, err));
+    for (size_t i = 0; i < n; i++)
+        TVLM_TRY(tvlm_output_write(o, tensors[i].data, tensors[i].n * dtypes[tensors[i].dtype].size,
+                                   err));
+    return TVLM_OK;
 }
 
-tvlm_status tvlm_st_write(const char *path, const tvlm_st_tensor *tensors, size_t n,
-                          tvlm_error *err)
+tvlm_status tvlm_st_write(const char *path, const tvlm_cancel *cancel,
+                          const tvlm_st_tensor *tensors, size_t n, tvlm_error *err)
 {
-    size_t size = 0, length = strlen(path);
-    char *header = make_header(tensors, n, &size), *part = malloc(length + 6);
-    tvlm_status status = TVLM_OK;
-    if (!header || !part) {
-        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
-    } else {
-        snprintf(part, length + 6, "%s.part", path);
-        FILE *f = fopen(part, "wb");
-        bool ok = f && write_file(f, header, size, tensors, n);
-        if (f) ok = fclose(f) == 0 && ok;
-        if (!ok || rename(part, path) != 0) {
-            status = tvlm_fail(err, TVLM_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-            if (f) remove(part);
-        }
-    }
+    size_t size = 0;
+    tvlm_output *o;
+    char *header = make_header(tensors, n, &size);
+    if (!header) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
+    tvlm_status status = tvlm_output_open(path, cancel, &o, err);
+    if (!status) status = write_all(o, header, size, tensors, n, err);
     free(header);
-    free(part);
+    if (!status) return tvlm_output_finish(o, NULL, NULL, err);
+    tvlm_output_abort(o);
     return status;
 }

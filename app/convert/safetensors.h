@@ -55,8 +55,8 @@ size_t tvlm_st_dtype_size(tvlm_st_dtype dtype);
 /* Elements first .. first + n as float (the caller keeps within the tensor). */
 void tvlm_st_read_f32(const tvlm_st_tensor *tensor, size_t first, size_t n, float *out);
 
-/* data: as in tvlm_st_tensor. Written in the given order; the file appears only when complete. */
-tvlm_status tvlm_st_write(const char *path, const tvlm_st_tensor *tensors, size_t n,
-                          tvlm_error *err);
+/* data: as in tvlm_st_tensor. Written in the given order; path, cancel: as in file/output.h. */
+tvlm_status tvlm_st_write(const char *path, const tvlm_cancel *cancel,
+                          const tvlm_st_tensor *tensors, size_t n, tvlm_error *err);
 
 #endif

@@ -94,31 +94,4 @@ tvlm_status tvlm_gguf_u32_list(const tvlm_gguf *g, const char *key, bool require
  * cursor (start it at 0). */
 tvlm_str tvlm_gguf_next_string(const tvlm_gguf_kv *array, size_t *cursor);
 
-/* ---- writing ---- */
-typedef struct tvlm_gguf_writer tvlm_gguf_writer;
-/* Collects keys and tensor declarations, then streams tensors in declaration order; writes the
- * CRC32C array (patched at the end) and 64-byte alignment. The file appears under its name only
- * when finished (written beside it as NAME.part first). */
-tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_error *err);
-tvlm_status tvlm_gguf_put_u32(tvlm_gguf_writer *w, const char *key, uint32_t v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_i32(tvlm_gguf_writer *w, const char *key, int32_t v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_f32(tvlm_gguf_writer *w, const char *key, float v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_bool(tvlm_gguf_writer *w, const char *key, bool v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_string(tvlm_gguf_writer *w, const char *key, tvlm_str v, tvlm_error *err);
-tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const double *v, size_t n,
-                                    tvlm_error *err);
-tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v,
-                                    size_t n, tvlm_error *err);
-tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, const tvlm_str *v,
-                                       size_t n, tvlm_error *err);
-/* Copies a parsed key as it is (quantize). */
-tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err);
-tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type type,
-                              const uint64_t *shape, uint32_t n_dims, tvlm_error *err);
-/* After the last declaration: tensor i's bytes, in order, the whole tensor at once. */
-tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size,
-                                   tvlm_error *err);
-tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_error *err); /* also frees w */
-void tvlm_gguf_writer_abort(tvlm_gguf_writer *w); /* removes the part file */
-
 #endif

@@ -172,12 +172,12 @@ static void put_keys(tvlm_gguf_writer *w)
 static tvlm_status open_changed(const change *c, size_t wide, tvlm_model **out)
 {
     writing o = {NULL, c, false};
-    OK(tvlm_gguf_writer_new(PATH, &o.w, &err));
+    OK(tvlm_gguf_writer_new(PATH, NULL, &o.w, &err));
     put_keys(o.w);
     all_tensors(&o, wide);
     o.data = true;
     all_tensors(&o, wide);
-    OK(tvlm_gguf_writer_finish(o.w, &err));
+    OK(tvlm_gguf_writer_finish(o.w, NULL, NULL, &err));
     tvlm_status status = tvlm_model_open(PATH, NULL, out, &err);
     remove(PATH);
     return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The GGUF parser on bytes put together by hand, and the writer's files read back. */
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -405,7 +405,7 @@ static void check_values(const tvlm_gguf *g)
 static void write_file(const tvlm_gguf *from)
 {
     tvlm_gguf_writer *w;
-    OK(tvlm_gguf_writer_new(PATH, &w, &err));
+    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
     if (!from) write_values(w);
     for (size_t i = 0; from && i < from->n_kv; i++)
         OK(tvlm_gguf_put_kv(w, &from->kv[i], &err));
@@ -413,9 +413,9 @@ static void write_file(const tvlm_gguf *from)
     OK(tvlm_gguf_declare(w, "five", TVLM_TYPE_I8, (uint64_t[]){5}, 1, &err));
     OK(tvlm_gguf_write_tensor(w, "0123456789ab", 12, &err));
     OK(tvlm_gguf_write_tensor(w, contents, 5, &err));
-    assert_true(exists(PATH ".part") && !exists(PATH)); /* nothing half-written under the name */
-    OK(tvlm_gguf_writer_finish(w, &err));
-    assert_true(exists(PATH) && !exists(PATH ".part"));
+    assert_false(exists(PATH)); /* nothing half-written under the name */
+    OK(tvlm_gguf_writer_finish(w, NULL, NULL, &err));
+    assert_true(exists(PATH));
 }
 
 static void written_files_read_back(void **state)
@@ -452,19 +452,21 @@ static void the_writer_refuses(void **state)
     (void)state;
     tvlm_gguf_writer *w;
     remove(PATH);
-    OK(tvlm_gguf_writer_new(PATH, &w, &err));
+    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
     assert_int_equal(tvlm_gguf_declare(w, "q", TVLM_TYPE_Q8_0, (uint64_t[]){2, 33}, 2, &err),
                      TVLM_ERR_ARGUMENT);
     assert_int_equal(tvlm_gguf_declare(w, "z", TVLM_TYPE_F32, (uint64_t[]){0}, 1, &err),
                      TVLM_ERR_ARGUMENT);
     OK(tvlm_gguf_declare(w, "t", TVLM_TYPE_F32, (uint64_t[]){2}, 1, &err));
     assert_int_equal(tvlm_gguf_write_tensor(w, contents, 5, &err), TVLM_ERR_ARGUMENT);
-    assert_int_equal(tvlm_gguf_writer_finish(w, &err), TVLM_ERR_STATE); /* a tensor is missing */
-    assert_false(exists(PATH) || exists(PATH ".part"));
-    OK(tvlm_gguf_writer_new(PATH, &w, &err));
+    assert_int_equal(tvlm_gguf_writer_finish(w, NULL, NULL, &err),
+                     TVLM_ERR_STATE); /* one is missing */
+    assert_false(exists(PATH));
+    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
     tvlm_gguf_writer_abort(w);
-    assert_false(exists(PATH) || exists(PATH ".part"));
-    assert_int_equal(tvlm_gguf_writer_new("/no/such/folder/x.gguf", &w, &err), TVLM_ERR_IO);
+    assert_false(exists(PATH));
+    assert_int_equal(tvlm_gguf_writer_new("/no/such/folder/x.gguf", NULL, &w, &err),
+                     TVLM_ERR_WRITE);
     assert_null(w);
     assert_non_null(strstr(err.message, "/no/such/folder/x.gguf"));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * GGUF and the loader on a small model written here: round trip, bytes in any pieces, every cut,
  * every lie, damaged weights. */
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 #include "model/model.h"
 
 #include <setjmp.h>
@@ -71,7 +71,7 @@ static int write_model(void **state)
 {
     (void)state;
     tvlm_gguf_writer *w;
-    OK(tvlm_gguf_writer_new(PATH, &w, &err));
+    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
     OK(tvlm_gguf_put_string(w, "general.architecture", (tvlm_str){"llama", 5}, &err));
     OK(tvlm_gguf_put_u32(w, "llama.block_count", 1, &err));
     OK(tvlm_gguf_put_u32(w, "llama.embedding_length", D, &err));
@@ -99,7 +99,7 @@ static int write_model(void **state)
         free(x);
         free(bytes);
     }
-    OK(tvlm_gguf_writer_finish(w, &err));
+    OK(tvlm_gguf_writer_finish(w, NULL, NULL, &err));
     FILE *f = fopen(PATH, "rb");
     assert_non_null(f);
     fseek(f, 0, SEEK_END);

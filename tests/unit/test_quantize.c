@@ -2,6 +2,7 @@
  * The quantiser on a small random Tiny-VLM: types of the result, the int8 tower against the float
  * one, the same bits on every tier. */
 #include "convert/calibrate.h"
+#include "convert/gguf_write.h"
 #include "convert/quantize.h"
 #include "cpu/cpu.h"
 #include "model/model.h"
@@ -229,7 +230,7 @@ static void write_model(const char *path, bool spike)
 {
     tvlm_error err = {0};
     builder b = {.seed = 1, .spike = spike};
-    assert_int_equal(tvlm_gguf_writer_new(path, &b.w, &err), TVLM_OK);
+    assert_int_equal(tvlm_gguf_writer_new(path, NULL, &b.w, &err), TVLM_OK);
     put_keys(&b);
     uint64_t n_vocab = put_tokenizer(&b);
     for (int pass = 0; pass < 2; pass++) {
@@ -238,7 +239,7 @@ static void write_model(const char *path, bool spike)
         put_pooling(&b);
         put_decoder(&b, n_vocab);
     }
-    if (tvlm_gguf_writer_finish(b.w, &err) != TVLM_OK) fail_msg("%s", err.message);
+    if (tvlm_gguf_writer_finish(b.w, NULL, NULL, &err) != TVLM_OK) fail_msg("%s", err.message);
 }
 
 /* ---- pictures ---- */

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Writing GGUF v3: keys and declarations are collected, tensors streamed, checksums patched last.
  */
-#include "model/gguf.h"
+#include "convert/gguf_write.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,13 +20,12 @@ typedef struct declared {
 } declared;
 
 struct tvlm_gguf_writer {
-    char *path, *part;
-    FILE *file;
+    char *path;
+    tvlm_output *output;
     buffer kv, tensors;
     declared *list;
     size_t n_kv, n_tensors, cap, written;
-    uint64_t data_size;
-    long crc_at; /* of the checksum array's elements in the file */
+    uint64_t data_size, crc_at; /* crc_at: of the checksum array's elements in the file */
     bool header_done;
 };
 
@@ -66,45 +63,22 @@ static void put_str(buffer *b, tvlm_str s)
     put(b, s.data, s.len);
 }
 
-static tvlm_status io_error(tvlm_gguf_writer *w, tvlm_error *err)
-{
-    return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot write: %s", w->part, strerror(errno));
-}
-
 static tvlm_status memory_error(tvlm_error *err)
 {
     return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing the model file");
 }
 
-static char *join(const char *a, const char *b)
-{
-    size_t n = strlen(a), m = strlen(b) + 1;
-    char *s = malloc(n + m);
-    if (s) {
-        memcpy(s, a, n);
-        memcpy(s + n, b, m);
-    }
-    return s;
-}
-
-tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_error *err)
+tvlm_status tvlm_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
+                                 tvlm_gguf_writer **out, tvlm_error *err)
 {
     *out = NULL;
+    size_t size = strlen(path) + 1;
     tvlm_gguf_writer *w = calloc(1, sizeof *w);
-    if (!w) return memory_error(err);
-    w->path = join(path, "");
-    w->part = join(path, ".part");
-    if (!w->path || !w->part) {
-        tvlm_gguf_writer_abort(w);
-        return memory_error(err);
-    }
-    w->file = fopen(w->part, "wb");
-    if (!w->file) {
-        tvlm_status status = io_error(w, err);
-        tvlm_gguf_writer_abort(w);
-        return status;
-    }
-    tvlm_status status = tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
+    if (w) w->path = malloc(size);
+    if (w && w->path) memcpy(w->path, path, size);
+    tvlm_status status =
+        w && w->path ? tvlm_output_open(path, cancel, &w->output, err) : memory_error(err);
+    if (!status) status = tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
     if (status)
         tvlm_gguf_writer_abort(w);
     else
@@ -112,26 +86,15 @@ tvlm_status tvlm_gguf_writer_new(const char *path, tvlm_gguf_writer **out, tvlm_
     return status;
 }
 
-static void free_writer(tvlm_gguf_writer *w)
+void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
 {
-    if (w->file) fclose(w->file);
+    if (!w) return;
+    tvlm_output_abort(w->output);
     free(w->kv.data);
     free(w->tensors.data);
     free(w->list);
     free(w->path);
-    free(w->part);
     free(w);
-}
-
-void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
-{
-    if (!w) return;
-    if (w->file) {
-        fclose(w->file);
-        w->file = NULL;
-        remove(w->part);
-    }
-    free_writer(w);
 }
 
 /* Key and type; the caller appends the value and ends with end_kv. */
@@ -270,15 +233,11 @@ tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type t
     return TVLM_OK;
 }
 
-static bool write_all(tvlm_gguf_writer *w, const void *data, size_t size)
-{
-    return size == 0 || fwrite(data, 1, size, w->file) == size;
-}
-
-static bool pad(tvlm_gguf_writer *w, uint64_t at)
+static tvlm_status pad(tvlm_gguf_writer *w, uint64_t at, tvlm_error *err)
 {
     static const unsigned char zeros[ALIGNMENT];
-    return write_all(w, zeros, (size_t)((ALIGNMENT - at % ALIGNMENT) % ALIGNMENT));
+    return tvlm_output_write(w->output, zeros, (size_t)((ALIGNMENT - at % ALIGNMENT) % ALIGNMENT),
+                             err);
 }
 
 /* Everything before the tensors; the checksum array is the last key, zeros for now. */
@@ -293,14 +252,12 @@ static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
     put_le(&head, 3, 4);
     put_le(&head, w->n_tensors, 8);
     put_le(&head, w->n_kv, 8);
-    tvlm_status status = TVLM_OK;
-    if (w->kv.failed || head.failed)
-        status = memory_error(err);
-    else if (!write_all(w, head.data, head.size) || !write_all(w, w->kv.data, w->kv.size) ||
-             !write_all(w, w->tensors.data, w->tensors.size) ||
-             !pad(w, head.size + w->kv.size + w->tensors.size))
-        status = io_error(w, err);
-    w->crc_at = (long)(head.size + crc_in_kv);
+    tvlm_status status = w->kv.failed || head.failed ? memory_error(err) : TVLM_OK;
+    const buffer *parts[] = {&head, &w->kv, &w->tensors};
+    for (size_t i = 0; i < TVLM_COUNT(parts) && !status; i++)
+        status = tvlm_output_write(w->output, parts[i]->data, parts[i]->size, err);
+    if (!status) status = pad(w, head.size + w->kv.size + w->tensors.size, err);
+    w->crc_at = head.size + crc_in_kv;
     w->header_done = true;
     free(head.data);
     return status;
@@ -314,43 +271,37 @@ tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "%s: tensor %zu: %zu bytes are not its declared size", w->path, w->written,
                          size);
-    if (!write_all(w, data, size) || !pad(w, size)) return io_error(w, err);
+    TVLM_TRY(tvlm_output_write(w->output, data, size, err));
+    TVLM_TRY(pad(w, size, err));
     w->list[w->written++].crc = tvlm_crc32c(0, data, size);
     return TVLM_OK;
 }
 
-static tvlm_status finish(tvlm_gguf_writer *w, tvlm_error *err)
+/* The checksums, and everything is there. */
+static tvlm_status complete(tvlm_gguf_writer *w, tvlm_error *err)
 {
+    buffer crc = {0};
     if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written != w->n_tensors)
         return tvlm_fail(err, TVLM_ERR_STATE, "%s: %zu of %zu tensors were written", w->path,
                          w->written, w->n_tensors);
-    if (fseek(w->file, w->crc_at, SEEK_SET)) return io_error(w, err);
-    for (size_t i = 0; i < w->n_tensors; i++) {
-        uint32_t v = w->list[i].crc;
-        unsigned char le[4] = {(unsigned char)v, (unsigned char)(v >> 8), (unsigned char)(v >> 16),
-                               (unsigned char)(v >> 24)};
-        if (!write_all(w, le, 4)) return io_error(w, err);
-    }
-    int closed = fclose(w->file);
-    w->file = NULL;
-    if (closed == 0) {
-#ifdef _WIN32
-        remove(w->path); /* rename does not replace there */
-#endif
-        if (rename(w->part, w->path) == 0) return TVLM_OK;
-    }
-    tvlm_status status = io_error(w, err);
-    remove(w->part);
+    for (size_t i = 0; i < w->n_tensors; i++)
+        put_le(&crc, w->list[i].crc, 4);
+    tvlm_status status = crc.failed
+                             ? memory_error(err)
+                             : tvlm_output_patch(w->output, w->crc_at, crc.data, crc.size, err);
+    free(crc.data);
     return status;
 }
 
-tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_error *err)
+tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_output_check check, void *user,
+                                    tvlm_error *err)
 {
-    tvlm_status status = finish(w, err);
-    if (status)
-        tvlm_gguf_writer_abort(w);
-    else
-        free_writer(w);
+    tvlm_status status = complete(w, err);
+    if (!status) {
+        status = tvlm_output_finish(w->output, check, user, err);
+        w->output = NULL;
+    }
+    tvlm_gguf_writer_abort(w);
     return status;
 }
