@@ -185,8 +185,10 @@ tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, 
 {
     TVLM_NEED(prompt);
     if (prompt->model->config.chat == TVLM_CHAT_NONE)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "the model's chat template is not recognised: name one");
+        return tvlm_fail(
+            err, TVLM_ERR_UNSUPPORTED,
+            "the model's chat template is not recognised: name one (--template NAME in "
+            "the program, chat_template in the library): " TVLM_CHAT_NAMES);
     size_t n_ids = prompt->n_ids, n_images = prompt->n_images, bytes = prompt->text_bytes;
     renderer r = {.prompt = prompt};
     tvlm_status status =

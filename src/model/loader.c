@@ -211,7 +211,8 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     if (l->params.chat_template) {
         m->config.chat = tvlm_chat_from_name(l->params.chat_template);
         if (m->config.chat == TVLM_CHAT_NONE)
-            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "chat template '%s' is not known",
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                             "chat template '%s' is not known; known are " TVLM_CHAT_NAMES,
                              l->params.chat_template);
     }
     TVLM_TRY(make_tokenizer(m, err));

@@ -24,6 +24,8 @@ static const chat_form forms[] = {
     [TVLM_CHAT_NONE]    = {"", NULL, false},
     [TVLM_CHAT_CHATML]  = {"chatml", NULL, false},
     [TVLM_CHAT_QWEN2]   = {"qwen2", "You are a helpful assistant.", false},
+    [TVLM_CHAT_QWEN2_5] = {"qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful "
+                                      "assistant.", false},
     [TVLM_CHAT_SMOLLM2] = {"smollm2", "You are a helpful AI assistant named SmolLM, trained by "
                                       "Hugging Face", false},
     [TVLM_CHAT_FASTVLM] = {"fastvlm", "You are a helpful assistant.", true},
@@ -43,32 +45,9 @@ const char *tvlm_chat_name(tvlm_chat chat)
     return (size_t)chat < TVLM_COUNT(forms) ? forms[chat].name : "";
 }
 
-/* ---- recognising ---- */
-
-static bool contains(tvlm_str text, const char *needle)
+const char *tvlm_chat_system(tvlm_chat chat)
 {
-    size_t n = strlen(needle);
-    for (size_t i = 0; i + n <= text.len; i++)
-        if (memcmp(text.data + i, needle, n) == 0) return true;
-    return false;
-}
-
-tvlm_chat tvlm_chat_recognise(tvlm_str jinja)
-{
-    /* Templates with tools, thinking or other turn marks need more than these forms can say. */
-    static const char *const foreign[] = {
-        "tool", "think", "[INST]", "<|eot_id|>", "<|start_header_id|>", "You are Qwen"};
-    if (!jinja.data || !contains(jinja, "<|im_start|>") || !contains(jinja, "<|im_end|>") ||
-        !contains(jinja, "add_generation_prompt"))
-        return TVLM_CHAT_NONE;
-    for (size_t i = 0; i < TVLM_COUNT(foreign); i++)
-        if (contains(jinja, foreign[i])) return TVLM_CHAT_NONE;
-    if (contains(jinja, forms[TVLM_CHAT_SMOLLM2].system)) return TVLM_CHAT_SMOLLM2;
-    if (contains(jinja, forms[TVLM_CHAT_QWEN2].system))
-        return contains(jinja, "<image>") ? TVLM_CHAT_FASTVLM : TVLM_CHAT_QWEN2;
-    /* Another default system message than those known. */
-    if (contains(jinja, "You are") || contains(jinja, "<image")) return TVLM_CHAT_NONE;
-    return TVLM_CHAT_CHATML;
+    return (size_t)chat < TVLM_COUNT(forms) ? forms[chat].system : NULL;
 }
 
 /* ---- rendering ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Chat templates. GGUF files carry Jinja, which is not interpreted: a short list is recognised. */
+ * Chat templates. Files carry Jinja, which is not interpreted: sources known to give exactly what
+ * one of these forms gives are recognised, no others. */
 #ifndef TVLM_CHAT_H
 #define TVLM_CHAT_H
 
@@ -9,16 +10,21 @@ typedef enum tvlm_chat {
     TVLM_CHAT_NONE = 0, /* not recognised */
     TVLM_CHAT_CHATML,   /* <|im_start|>role\n text <|im_end|>\n ; no default system message */
     TVLM_CHAT_QWEN2,    /* ChatML; default system "You are a helpful assistant." */
+    TVLM_CHAT_QWEN2_5,  /* ChatML; default system of Qwen2.5-Instruct */
     TVLM_CHAT_SMOLLM2,  /* ChatML; default system of SmolLM2-Instruct */
     TVLM_CHAT_FASTVLM,  /* QWEN2, picture as "<image>\n" before the user's text (llava qwen_2) */
     TVLM_CHAT_TINYVLM   /* <|im_start|> question <|im_end|> answer <|im_end|> ; no system message */
 } tvlm_chat;
 
-/* From the template's name ("chatml", "qwen2", "smollm2", "fastvlm", "tinyvlm") or, failing that,
- * from a Jinja source (nullable). */
+#define TVLM_CHAT_NAMES "chatml, qwen2, qwen2.5, smollm2, fastvlm, tinyvlm"
+
+/* By name, one of TVLM_CHAT_NAMES (nullable). */
 tvlm_chat tvlm_chat_from_name(const char *name);
+/* By a Jinja source (recognise.c). */
 tvlm_chat tvlm_chat_recognise(tvlm_str jinja);
 const char *tvlm_chat_name(tvlm_chat chat);
+/* The system message that is put first when the conversation brings none; NULL: none is. */
+const char *tvlm_chat_system(tvlm_chat chat);
 
 /* A rendered conversation is a list of pieces; special pieces are tokenised with special tokens,
  * text pieces (a user's words) never are. Adjacent pieces between pictures are tokenised apart. */

@@ -78,7 +78,8 @@ static void expect_refused(tvlm_chat chat, const tvlm_message *messages, size_t 
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"", "chatml", "qwen2", "smollm2", "fastvlm", "tinyvlm"};
+    static const char *const names[] = {"",        "chatml",  "qwen2",  "qwen2.5",
+                                        "smollm2", "fastvlm", "tinyvlm"};
     for (int i = TVLM_CHAT_CHATML; i <= TVLM_CHAT_TINYVLM; i++) {
         assert_string_equal(tvlm_chat_name((tvlm_chat)i), names[i]);
         assert_int_equal(tvlm_chat_from_name(names[i]), i);
@@ -213,10 +214,12 @@ static void test_sink_failure_stops(void **state)
 #define CHATML_LOOP                                                                                \
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"       \
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+#define FOR "{% for message in messages %}"
 #define CHATML_DEFAULT(system)                                                                     \
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"         \
-    "{{ '<|im_start|>system\n" system "<|im_end|>\n' }}{% endif %}" CHATML_LOOP
+    FOR "{% if loop.first and messages[0]['role'] != 'system' %}"                                  \
+        "{{ '<|im_start|>system\n" system "<|im_end|>\n' }}{% endif %}" CHATML_LOOP
 
+/* What the recognised ones render to is compared with Jinja in tests/text/test_templates.py. */
 static void test_recognise(void **state)
 {
     (void)state;
@@ -225,22 +228,25 @@ static void test_recognise(void **state)
         const char *jinja;
         tvlm_chat want;
     } cases[] = {
-        {"{% for message in messages %}" CHATML_LOOP, TVLM_CHAT_CHATML},
+        {FOR CHATML_LOOP, TVLM_CHAT_CHATML},
+        {FOR CHATML_LOOP "\n", TVLM_CHAT_CHATML},
         {CHATML_DEFAULT("You are a helpful assistant."), TVLM_CHAT_QWEN2},
-        {CHATML_DEFAULT("You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
-         TVLM_CHAT_SMOLLM2},
-        {CHATML_DEFAULT("You are a helpful assistant.") "{{ '<image>\n'}}", TVLM_CHAT_FASTVLM},
-        /* Other default messages, turn marks, tools: not for these forms. */
+        {CHATML_DEFAULT("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."), TVLM_CHAT_QWEN2_5},
+        {CHATML_DEFAULT("You are a helpful AI assistant named SmolLM, trained by Hugging Face"), TVLM_CHAT_SMOLLM2},
+        /* More, less, or something else than these forms say. */
+        {FOR CHATML_LOOP "\n\n", TVLM_CHAT_NONE},
+        {" " FOR CHATML_LOOP, TVLM_CHAT_NONE},
+        {"{{bos_token}}" FOR CHATML_LOOP, TVLM_CHAT_NONE},
+        {"{% for m in messages %}" CHATML_LOOP, TVLM_CHAT_NONE},
         {CHATML_DEFAULT("You are a helpful assistant"), TVLM_CHAT_NONE},
-        {CHATML_DEFAULT("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
-         TVLM_CHAT_NONE},
+        {CHATML_DEFAULT("You are a helpful assistant.") "{{ '<image>\n'}}", TVLM_CHAT_NONE},
         {CHATML_DEFAULT("You are a pirate."), TVLM_CHAT_NONE},
         {"{% if tools %}{{ tools}}{% endif %}" CHATML_LOOP, TVLM_CHAT_NONE},
-        {"{% for message in messages %}" CHATML_LOOP "{{ '<think>'}}", TVLM_CHAT_NONE},
-        {"{% for message in messages %}" CHATML_LOOP "{{ '<image>'}}", TVLM_CHAT_NONE},
+        {FOR CHATML_LOOP "{{ '<think>'}}", TVLM_CHAT_NONE},
         {"<|start_header_id|>{{ message['role']}}<|end_header_id|>", TVLM_CHAT_NONE},
         {"[INST] {{ message['content']}} [/INST]", TVLM_CHAT_NONE},
         {"<|im_start|>", TVLM_CHAT_NONE},
+        {"\n", TVLM_CHAT_NONE},
         {"", TVLM_CHAT_NONE},
     };
     // clang-format on
