@@ -26,6 +26,12 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
         if (try_status != TVLM_OK) return try_status;                                              \
     } while (0)
 
+/* `return` unless the argument is there. */
+#define TVLM_NEED(arg)                                                                             \
+    do {                                                                                           \
+        if (!(arg)) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", #arg);                  \
+    } while (0)
+
 /* A flag; work shared by several calls has a chain of links to theirs. */
 struct tvlm_cancel {
     atomic_bool requested;
@@ -69,6 +75,30 @@ typedef struct tvlm_str {
     size_t len;
 } tvlm_str;
 bool tvlm_str_eq(tvlm_str s, const char *literal);
+
+/* ---- UTF-8 of bytes that may be anything ---- */
+typedef enum tvlm_utf8_kind {
+    TVLM_UTF8_WHOLE, /* a well-formed character */
+    TVLM_UTF8_ILL,   /* no part of one; as long as browsers and Python replace by one U+FFFD */
+    TVLM_UTF8_CUT    /* the beginning of one, at the end of the text */
+} tvlm_utf8_kind;
+typedef struct tvlm_utf8_part {
+    size_t len;
+    tvlm_utf8_kind kind;
+} tvlm_utf8_part;
+/* What text[0..len), len > 0, begins with. */
+tvlm_utf8_part tvlm_utf8_first(const char *text, size_t len);
+bool tvlm_utf8_valid(const char *text, size_t len);
+/* Text that comes in pieces, made well-formed: an ill part becomes U+FFFD, so a byte beyond ASCII
+ * at most TVLM_UTF8_GROWS bytes. What a piece ends in the middle of waits in the stream (zeroed at
+ * the start) for its rest, or for the end. Both return the bytes written to out. */
+#define TVLM_UTF8_GROWS ((size_t)3)
+typedef struct tvlm_utf8_stream {
+    char cut[3];
+    size_t n;
+} tvlm_utf8_stream;
+size_t tvlm_utf8_feed(tvlm_utf8_stream *s, const char *text, size_t len, char *out);
+size_t tvlm_utf8_end(tvlm_utf8_stream *s, char *out);
 
 /* ---- arena: the memory pool ------------------------------------------------------------------
  *   base |== used ==|........ free ........| cap        mark = used; release(mark) frees above it

@@ -6,13 +6,16 @@
 
 void tvlm_generate_params_init(tvlm_generate_params *params)
 {
-    *params = (tvlm_generate_params){.size = sizeof *params};
+    if (params) *params = (tvlm_generate_params){.size = sizeof *params};
 }
 
-/* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller. */
+/* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller. Tokens are
+ * bytes: the text is made of them by utf8, so that it, its stop strings and what is sent are whole
+ * characters. */
 typedef struct stream {
     const tvlm_generate_params *params;
     const tvlm_session *session;
+    tvlm_utf8_stream utf8;
     size_t len, sent;
     bool trim; /* Tiny-VLM answers begin with a space that is no part of them */
 } stream;
@@ -48,8 +51,8 @@ static size_t find_stop(const stream *s, size_t from)
 static bool send(stream *s, size_t until)
 {
     const char *from = s->session->text + s->sent;
-    size_t n = tvlm_utf8_whole(from, until - s->sent);
-    s->sent += n;
+    size_t n = until - s->sent;
+    s->sent = until;
     return !n || !s->params->on_text || s->params->on_text(s->params->user, from, n);
 }
 
@@ -62,11 +65,11 @@ static int append(stream *s, int32_t id)
         piece.data++;
         piece.len--;
     }
-    if (piece.len) memcpy(s->session->text + s->len, piece.data, piece.len);
-    s->len += piece.len;
+    s->len += tvlm_utf8_feed(&s->utf8, piece.data, piece.len, s->session->text + s->len);
     size_t stop = find_stop(s, s->sent);
     if (stop != SIZE_MAX) {
         s->len = stop;
+        s->utf8.n = 0;
         return TVLM_FINISH_STOP;
     }
     return send(s, s->len - held_back(s)) ? -1 : TVLM_FINISH_CALLBACK;
@@ -119,8 +122,11 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_generate_params", err));
     out->max_tokens = out->max_tokens ? out->max_tokens : 256;
     if (!out->stop && out->n_stop) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
-    for (size_t i = 0; i < out->n_stop; i++)
+    for (size_t i = 0; i < out->n_stop; i++) {
         if (!out->stop[i]) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is NULL", i);
+        if (!tvlm_utf8_valid(out->stop[i], strlen(out->stop[i])))
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is not UTF-8", i);
+    }
     return tvlm_sampling_check(&out->sampling, err);
 }
 
@@ -136,10 +142,12 @@ static tvlm_status answer(tvlm_engine *engine, tvlm_session *session, const tvlm
     stream out = {
         .params = p, .session = session, .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
     tvlm_status status = decode(engine, session, &out, p, begin, r, err);
-    /* an answer cut inside a character ends before it */
-    out.len = tvlm_utf8_whole(session->text, out.len);
+    /* an answer that is cut inside a character ends before it; one that ends there is ill-formed */
+    if (!status && r->finish == TVLM_FINISH_STOP)
+        out.len += tvlm_utf8_end(&out.utf8, session->text + out.len);
     if (!status && r->finish != TVLM_FINISH_CALLBACK && out.len > out.sent && !send(&out, out.len))
         r->finish = TVLM_FINISH_CALLBACK;
+    if (status || r->finish == TVLM_FINISH_CALLBACK) out.len = out.sent;
     r->text = session->text;
     r->text_len = out.len;
     r->ids = session->ids;

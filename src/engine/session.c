@@ -9,7 +9,7 @@ enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most: they lie on
 
 void tvlm_session_params_init(tvlm_session_params *params)
 {
-    *params = (tvlm_session_params){.size = sizeof *params};
+    if (params) *params = (tvlm_session_params){.size = sizeof *params};
 }
 
 tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session_params *in,
@@ -29,12 +29,21 @@ tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session
     return TVLM_OK;
 }
 
+/* Of a token's text at most: bytes beyond ASCII may be ill-formed. */
+static size_t piece_bytes(tvlm_str piece)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < piece.len; i++)
+        n += (unsigned char)piece.data[i] < 0x80 ? 1 : TVLM_UTF8_GROWS;
+    return n;
+}
+
 /* Of an answer: it has at most n_ctx tokens, each at most as long as the longest. */
 static uint64_t text_bytes(const tvlm_model *model, uint32_t n_ctx)
 {
     size_t longest = 1;
     for (uint32_t i = 0; i < tvlm_tokenizer_count(model->tokenizer); i++) {
-        size_t len = tvlm_tokenizer_piece(model->tokenizer, (int32_t)i).len;
+        size_t len = piece_bytes(tvlm_tokenizer_piece(model->tokenizer, (int32_t)i));
         longest = len > longest ? len : longest;
     }
     return (uint64_t)longest * ((uint64_t)n_ctx + 1);
@@ -119,6 +128,7 @@ void tvlm_session_truncate(tvlm_session *session, uint32_t n)
 
 void tvlm_session_reset(tvlm_session *session)
 {
+    if (!session) return;
     tvlm_session_truncate(session, 0);
     tvlm_image_free(session->image);
     session->image = NULL;
@@ -127,12 +137,12 @@ void tvlm_session_reset(tvlm_session *session)
 
 size_t tvlm_session_position(const tvlm_session *session)
 {
-    return session->position;
+    return session ? session->position : 0;
 }
 
 const float *tvlm_session_logits(const tvlm_session *session)
 {
-    return session->logits;
+    return session ? session->logits : NULL;
 }
 
 /* ---- feeding a prompt ---- */

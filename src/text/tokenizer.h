@@ -72,8 +72,4 @@ bool tvlm_tokenizer_is_control(const tvlm_tokenizer *tokenizer, int32_t id);
 /* Whether generation may produce the id: it is in the vocabulary and not marked unused. */
 bool tvlm_tokenizer_choosable(const tvlm_tokenizer *tokenizer, int32_t id);
 
-/* The longest prefix of text that ends on a whole UTF-8 character (invalid bytes count as whole),
- * so that a stream never splits one. */
-size_t tvlm_utf8_whole(const char *text, size_t len);
-
 #endif

@@ -1,45 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * UTF-8 decoding by the table of well-formed sequences (Unicode, table 3-7) and look-ups in sorted
- * run tables. */
+ * UTF-8 to code points and look-ups in sorted run tables. */
 #include "text/unicode.h"
-#include "text/tokenizer.h"
 #include "text/unicode_tables.h"
-
-/* Bytes of the character that starts with lead, and the range of its second byte; 0: none does. */
-static size_t sequence_length(unsigned char lead, unsigned char *low, unsigned char *high)
-{
-    *low = 0x80, *high = 0xBF;
-    if (lead < 0x80) return 1;
-    if (lead < 0xC2) return 0;
-    if (lead < 0xE0) return 2;
-    if (lead < 0xF0) {
-        if (lead == 0xE0) *low = 0xA0;  /* shortest form only */
-        if (lead == 0xED) *high = 0x9F; /* no surrogates */
-        return 3;
-    }
-    if (lead > 0xF4) return 0;
-    if (lead == 0xF0) *low = 0x90;
-    if (lead == 0xF4) *high = 0x8F;
-    return 4;
-}
-
-/* Bytes at s[0..len), len > 0, that a character beginning there has: its length when whole; 0 when
- * s[0] begins none. *missing: more bytes could still complete it (only at the end of the text). */
-static size_t character_length(const unsigned char *s, size_t len, bool *missing)
-{
-    unsigned char low, high;
-    size_t n = sequence_length(s[0], &low, &high);
-    *missing = false;
-    for (size_t i = 1; i < n; i++) {
-        if (i == len) {
-            *missing = true;
-            return 0;
-        }
-        if (s[i] < low || s[i] > high) return 0;
-        low = 0x80, high = 0xBF;
-    }
-    return n;
-}
 
 uint32_t tvlm_utf8_next(const char *text, size_t len, size_t *pos)
 {
@@ -48,9 +10,9 @@ uint32_t tvlm_utf8_next(const char *text, size_t len, size_t *pos)
         *pos += 1;
         return s[0];
     }
-    bool missing;
-    size_t n = character_length(s, len - *pos, &missing);
-    *pos += n ? n : 1;
+    tvlm_utf8_part part = tvlm_utf8_first(text + *pos, len - *pos);
+    size_t n = part.kind == TVLM_UTF8_WHOLE ? part.len : 1;
+    *pos += n;
     switch (n) {
     case 2:
         return (uint32_t)(s[0] & 0x1F) << 6 | (s[1] & 0x3F);
@@ -86,17 +48,6 @@ size_t tvlm_utf8_put(uint32_t c, char *out)
     out[2] = (char)(0x80 | (c >> 6 & 0x3F));
     out[3] = (char)(0x80 | (c & 0x3F));
     return 4;
-}
-
-size_t tvlm_utf8_whole(const char *text, size_t len)
-{
-    /* Only a lead byte among the last three can begin a character that is still incomplete. */
-    for (size_t back = 1; back <= 3 && back <= len; back++) {
-        bool missing;
-        character_length((const unsigned char *)text + len - back, back, &missing);
-        if (missing) return len - back;
-    }
-    return len;
 }
 
 /* The value of the run that holds c: entries are (first code point << shift | value), the first 0.

@@ -107,35 +107,7 @@ static void test_utf8(void **state)
         }
         assert_int_equal(tvlm_utf8_next(bytes, n, &pos), c);
         assert_int_equal(pos, n);
-        assert_int_equal(tvlm_utf8_whole(bytes, n), n);
-        for (size_t cut = 1; cut < n; cut++)
-            assert_int_equal(tvlm_utf8_whole(bytes, cut), 0);
     }
-    // clang-format off
-    static const struct {
-        const char *text;
-        size_t want;
-    } cases[] = {
-        {"", 0},
-        {"abc", 3},
-        {"ab\xC3", 2},
-        {"ab\xE2\x82", 2},
-        {"\xF0\x9F", 0},
-        {"x\xF0\x9F\x98", 1},
-        {"\xF0\x8F", 2},
-        {"\xED\xA0", 2},
-        {"\xC0", 1},
-        {"\x80\x80\x80", 3},
-        {"\xF4\x90\x80", 3},
-        {"\xE2\x82\xAC\xE2", 3},
-        {"\xFF\xF5", 2},
-        {"\xE2x", 2},
-        {"\xF1\x80\x80", 0},
-        {"\xF1\x80\x80\x80\x80", 5},
-    };
-    // clang-format on
-    for (size_t i = 0; i < TVLM_COUNT(cases); i++)
-        assert_int_equal(tvlm_utf8_whole(cases[i].text, strlen(cases[i].text)), cases[i].want);
 }
 
 int main(void)
