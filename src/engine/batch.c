@@ -7,6 +7,7 @@
  * answers are those of running alone. */
 #include "engine/internal.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,7 @@ struct tvlm_batcher {
 
 void tvlm_batcher_params_init(tvlm_batcher_params *params)
 {
-    *params = (tvlm_batcher_params){.size = sizeof *params};
+    if (params) *params = (tvlm_batcher_params){.size = sizeof *params};
 }
 
 tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *params,
@@ -150,13 +151,23 @@ static void run_batch(tvlm_batcher *b, ticket *batch, size_t n_rows)
                                  t->n_wanted * n_vocab, &t->error);
 }
 
-static void lead(tvlm_batcher *b)
+/* Waits for company as long as there may be some; false when the leader is cancelled first. */
+static bool gather(tvlm_batcher *b, const tvlm_cancel *cancel)
 {
-    double until = tvlm_now_ms() + b->params.timeout_ms;
-    size_t n_rows;
+    double until = tvlm_now_ms() + b->params.timeout_ms, left;
     while (b->n_queued < b->params.max_batch_size && b->n_queued < b->n_calls &&
-           tvlm_now_ms() < until)
-        tvlm_wait_ms(&b->changed, &b->lock, b->params.timeout_ms);
+           (left = until - tvlm_now_ms()) > 0) {
+        if (tvlm_cancelled(cancel)) return false;
+        unsigned ms = left < UINT_MAX ? (unsigned)left + 1 : UINT_MAX;
+        tvlm_wait_ms(&b->changed, &b->lock, cancel && ms > TVLM_GLANCE_MS ? TVLM_GLANCE_MS : ms);
+    }
+    return true;
+}
+
+static void lead(tvlm_batcher *b, const tvlm_cancel *cancel)
+{
+    size_t n_rows;
+    if (!gather(b, cancel)) return;
     ticket *batch = take_batch(b, &n_rows);
     pthread_mutex_unlock(&b->lock);
     run_batch(b, batch, n_rows);
@@ -210,7 +221,7 @@ tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n
             continue;
         }
         b->leading = true;
-        lead(b);
+        lead(b, cancel);
         b->leading = false;
         pthread_cond_broadcast(&b->changed);
     }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Sessions: several on one engine at once, cancelled in every stage, while weights still arrive;
  * one picture asked twice; arguments that are refused. */
+#include "base/base.h"
 #include "convert/convert.h"
 #include "tensors.h"
 #include "tinyvlm.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -354,6 +356,74 @@ static void cancel_in_company(void **state)
     tvlm_cancel_free(cancel);
 }
 
+/* A slow call keeps the batch's leader waiting for company: the leader's own cancel is seen at
+ * once, not when the wait is over. */
+typedef struct meeting {
+    atomic_bool asleep, awake;
+} meeting;
+
+static bool sleep_until_woken(void *user, const char *text, size_t len)
+{
+    meeting *m = user;
+    (void)text;
+    (void)len;
+    atomic_store(&m->asleep, true);
+    while (!atomic_load(&m->awake))
+        sched_yield();
+    return false;
+}
+
+typedef struct sleeper {
+    meeting meeting;
+    talk talk;
+} sleeper;
+
+static void *sleep_in_company(void *user)
+{
+    sleeper *s = user;
+    tvlm_generate_params p;
+    tvlm_generate_params_init(&p);
+    p.ignore_eos = true;
+    p.batcher = s->talk.batcher;
+    p.on_text = sleep_until_woken;
+    p.user = &s->meeting;
+    s->talk.status = tvlm_generate(engine, s->talk.session, s->talk.prompt, &p, NULL, NULL);
+    return NULL;
+}
+
+static void cancel_of_the_leader(void **state)
+{
+    (void)state;
+    tvlm_batcher_params b;
+    tvlm_batcher *batcher;
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    pthread_t slow, leader;
+    tvlm_batcher_params_init(&b);
+    b.timeout_ms = 600000; /* the test would not end before */
+    OK(tvlm_batcher_new(engine, &b, &batcher, &err));
+    sleeper s = {
+        .talk = {.session = new_session(), .prompt = ask("One?"), .batcher = batcher}
+    };
+    talk t = {
+        .session = new_session(), .prompt = ask("Two?"), .batcher = batcher, .cancel = cancel};
+    assert_int_equal(pthread_create(&slow, NULL, sleep_in_company, &s), 0);
+    while (!atomic_load(&s.meeting.asleep))
+        sched_yield();
+    assert_int_equal(pthread_create(&leader, NULL, converse, &t), 0);
+    tvlm_cancel_request(cancel); /* before, while or after it begins to wait */
+    pthread_join(leader, NULL);
+    assert_int_equal(t.status, TVLM_ERR_CANCELLED);
+    atomic_store(&s.meeting.awake, true);
+    pthread_join(slow, NULL);
+    assert_int_equal(s.talk.status, TVLM_OK);
+    tvlm_session_free(s.talk.session);
+    tvlm_prompt_free(s.talk.prompt);
+    tvlm_session_free(t.session);
+    tvlm_prompt_free(t.prompt);
+    tvlm_batcher_free(batcher);
+    tvlm_cancel_free(cancel);
+}
+
 static void cancel_while_answering(void **state)
 {
     (void)state;
@@ -370,6 +440,7 @@ static void cancel_while_answering(void **state)
     IS(CANCELLED, tvlm_generate(engine, t.session, t.prompt, &p, &result, &err));
     assert_int_equal(i.heard, 3); /* not a token more */
     assert_true(result.n_ids >= 3 && result.n_ids < 200);
+    assert_true(result.text_len > 0 && tvlm_utf8_valid(result.text, result.text_len));
     tvlm_cancel_free(i.cancel);
     converse(&again); /* the same session */
     t.session = new_session();
@@ -379,6 +450,97 @@ static void cancel_while_answering(void **state)
     tvlm_session_free(again.session);
     tvlm_session_free(t.session);
     tvlm_prompt_free(t.prompt);
+}
+
+/* ---- text ---- */
+
+typedef struct heard {
+    char text[4096];
+    size_t len;
+} heard;
+
+static bool hear(void *user, const char *text, size_t len)
+{
+    heard *h = user;
+    assert_true(len > 0 && tvlm_utf8_valid(text, len));
+    assert_true(h->len + len <= sizeof h->text);
+    memcpy(h->text + h->len, text, len);
+    h->len += len;
+    return true;
+}
+
+/* The answer as Python's decode("utf-8", "replace") would read the tokens' bytes. */
+static size_t reference_text(const tvlm_result *r, char *out)
+{
+    char raw[4096];
+    size_t n;
+    tvlm_utf8_stream s = {0};
+    OK(tvlm_detokenize(model, r->ids, r->n_ids, true, raw, sizeof raw, &n, &err));
+    assert_true(n < sizeof raw / 3);
+    n = tvlm_utf8_feed(&s, raw, n, out);
+    return n + (r->finish == TVLM_FINISH_STOP ? tvlm_utf8_end(&s, out + n) : 0);
+}
+
+/* A hot random model makes any bytes: characters in halves, halves without a whole. */
+static void answers_are_utf8(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    size_t replaced = 0, stopped = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        char want[4096];
+        heard h = {.len = 0};
+        tvlm_result r;
+        tvlm_generate_params p;
+        tvlm_generate_params_init(&p);
+        p.max_tokens = 24;
+        p.sampling = (tvlm_sampling){.temperature = 3, .seed = seed};
+        p.on_text = hear;
+        p.user = &h;
+        OK(tvlm_generate(engine, session, prompt, &p, &r, &err));
+        assert_int_equal(r.text_len, reference_text(&r, want));
+        assert_memory_equal(r.text, want, r.text_len);
+        assert_int_equal(h.len, r.text_len);
+        assert_memory_equal(h.text, r.text, r.text_len);
+        want[r.text_len] = '\0';
+        replaced += strstr(want, "\xEF\xBF\xBD") != NULL;
+        /* and ends before a stop string, wherever that lies in it */
+        if (r.text_len < 6 || strlen(want) != r.text_len) continue;
+        char stop[8] = "";
+        size_t at = r.text_len / 2, n = 0;
+        while (((unsigned char)want[at] & 0xC0) == 0x80)
+            at++;
+        while (want[at + n] && (n < 2 || ((unsigned char)want[at + n] & 0xC0) == 0x80))
+            n++;
+        memcpy(stop, want + at, n);
+        p.stop = &(const char *){stop};
+        p.n_stop = 1;
+        h.len = 0;
+        OK(tvlm_generate(engine, session, prompt, &p, &r, &err));
+        assert_int_equal(r.text_len, strstr(want, stop) - want);
+        assert_int_equal(h.len, r.text_len);
+        assert_memory_equal(h.text, want, h.len);
+        stopped++;
+    }
+    assert_true(replaced > 5 && stopped > 5);
+    tvlm_session_free(session);
+    tvlm_prompt_free(prompt);
+}
+
+static void stop_strings_are_utf8(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    tvlm_generate_params p;
+    tvlm_generate_params_init(&p);
+    p.stop = (const char *const[]){"fine", "\xA9"};
+    p.n_stop = 2;
+    IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, NULL, &err));
+    SAYS("stop[1] is not UTF-8");
+    tvlm_session_free(session);
+    tvlm_prompt_free(prompt);
 }
 
 /* ---- weights still arriving ---- */
@@ -512,6 +674,9 @@ int main(void)
         cmocka_unit_test(cancel_while_reading_the_prompt),
         cmocka_unit_test(cancel_while_answering),
         cmocka_unit_test(cancel_in_company),
+        cmocka_unit_test(cancel_of_the_leader),
+        cmocka_unit_test(answers_are_utf8),
+        cmocka_unit_test(stop_strings_are_utf8),
         cmocka_unit_test(each_stage_when_it_is_there),
         cmocka_unit_test(header_alone_does_not_run),
         cmocka_unit_test(arguments_are_named),
