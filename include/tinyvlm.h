@@ -22,8 +22,10 @@
  * Conventions. Every function that can fail returns a tvlm_status and takes a nullable
  * tvlm_error as its last parameter. Param structs start with their size and are filled by their
  * _init function; zero in a field means its default; a NULL params pointer means all defaults.
- * Text is UTF-8 with an explicit length. Shapes are outermost dimension first. Objects are freed
- * by their _free function, which accepts NULL; a model must outlive everything made from it.
+ * Text is UTF-8 with an explicit length; answers are well-formed, whatever the model makes. Shapes
+ * are outermost dimension first. Objects are freed by their _free function; a model must outlive
+ * everything made from it. NULL where an object is needed is TVLM_ERR_ARGUMENT; functions without a
+ * status do nothing then, or return NULL, 0 or empty strings.
  * The library keeps no global state, never prints, never exits.
  */
 #ifndef TINYVLM_H
@@ -172,7 +174,8 @@ TVLM_API void tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out)
 TVLM_API tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len,
                                    bool parse_special, int32_t *ids, size_t cap, size_t *n,
                                    tvlm_error *err);
-/* Writes up to cap bytes (no terminator) and sets *n to the number needed. */
+/* Writes up to cap bytes (no terminator) and sets *n to the number needed: the tokens' own bytes,
+ * of which a character may take several tokens. */
 TVLM_API tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids, size_t n_ids,
                                      bool skip_special, char *text, size_t cap, size_t *n,
                                      tvlm_error *err);
@@ -357,9 +360,10 @@ typedef struct tvlm_generate_params {
     uint32_t max_tokens; /* default 256 */
     bool ignore_eos;     /* generate exactly max_tokens */
     tvlm_sampling sampling;
-    const char *const *stop; /* strings that end the text (not part of it), may span tokens */
+    const char *const *stop; /* UTF-8 that ends the text (not part of it), may span tokens */
     size_t n_stop;
-    /* Called with whole UTF-8 characters as soon as they are certain; false stops. */
+    /* Called with whole UTF-8 characters as soon as they are certain; false stops. Bytes of the
+     * model that are none arrive as U+FFFD. */
     bool (*on_text)(void *user, const char *text, size_t len);
     void *user;
     const tvlm_cancel *cancel;
@@ -375,7 +379,8 @@ typedef enum tvlm_finish {
 } tvlm_finish;
 
 typedef struct tvlm_result {
-    const char *text; /* the whole answer, valid until the session's next generate or free */
+    const char *text; /* all that on_text is given, valid until the session's next generate or free
+                       */
     size_t text_len;
     const int32_t *ids; /* the generated ids, end-of-text included, same lifetime */
     size_t n_ids;
@@ -384,7 +389,8 @@ typedef struct tvlm_result {
     double prefill_ms, first_token_ms, decode_ms; /* first_token_ms counts from the call */
 } tvlm_result;
 
-/* Feeds the prompt and generates. Ids that the tokenizer does not know are never chosen. */
+/* Feeds the prompt and generates. Ids that the tokenizer does not know are never chosen. A call
+ * that fails, or is cancelled, leaves in result what was generated until then. */
 TVLM_API tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session,
                                    const tvlm_prompt *prompt, const tvlm_generate_params *params,
                                    tvlm_result *result, tvlm_error *err);

@@ -108,18 +108,19 @@ void tvlm_cancel_free(tvlm_cancel *cancel)
 
 void tvlm_cancel_set_poll(tvlm_cancel *cancel, bool (*poll)(void *user), void *user)
 {
+    if (!cancel) return;
     cancel->poll = poll;
     cancel->user = user;
 }
 
 void tvlm_cancel_request(tvlm_cancel *cancel)
 {
-    atomic_store_explicit(&cancel->requested, true, memory_order_relaxed);
+    if (cancel) atomic_store_explicit(&cancel->requested, true, memory_order_relaxed);
 }
 
 void tvlm_cancel_reset(tvlm_cancel *cancel)
 {
-    atomic_store_explicit(&cancel->requested, false, memory_order_relaxed);
+    if (cancel) atomic_store_explicit(&cancel->requested, false, memory_order_relaxed);
 }
 
 bool tvlm_str_eq(tvlm_str s, const char *literal)

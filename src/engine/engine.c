@@ -27,7 +27,7 @@ tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char 
 
 void tvlm_engine_params_init(tvlm_engine_params *params)
 {
-    *params = (tvlm_engine_params){.size = sizeof *params};
+    if (params) *params = (tvlm_engine_params){.size = sizeof *params};
 }
 
 #define MAX_THREADS    64u
@@ -277,7 +277,8 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
     tvlm_cx cx;
     TVLM_TRY(tvlm_engine_begin(engine, cancel, &cx, err));
     tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, &max_keys, err);
-    if (!status && wanted && (!logits || cap / model->config.lm.n_vocab < wanted))
+    if (!status && wanted && !logits) status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits is NULL");
+    if (!status && wanted && cap / model->config.lm.n_vocab < wanted)
         status = tvlm_fail(err, TVLM_ERR_ARGUMENT,
                            "logits has room for %zu floats, %zu rows of %u "
                            "are wanted",

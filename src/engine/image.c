@@ -9,7 +9,7 @@
 
 void tvlm_encode_params_init(tvlm_encode_params *params)
 {
-    *params = (tvlm_encode_params){.size = sizeof *params};
+    if (params) *params = (tvlm_encode_params){.size = sizeof *params};
 }
 
 static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
@@ -204,19 +204,19 @@ void tvlm_image_free(tvlm_image *image)
 
 const float *tvlm_image_tokens(const tvlm_image *image, size_t *n, size_t *dim)
 {
-    *n = image->model->n_image_tokens;
-    *dim = image->model->config.lm.n_embd;
-    return image->tokens;
+    if (n) *n = image ? image->model->n_image_tokens : 0;
+    if (dim) *dim = image ? image->model->config.lm.n_embd : 0;
+    return image ? image->tokens : NULL;
 }
 
 const float *tvlm_image_vision_tokens(const tvlm_image *image, size_t *n, size_t *dim)
 {
-    *n = image->model->n_vision_tokens;
-    *dim = image->model->weights.vision_dim;
-    return image->vision;
+    if (n) *n = image ? image->model->n_vision_tokens : 0;
+    if (dim) *dim = image ? image->model->weights.vision_dim : 0;
+    return image ? image->vision : NULL;
 }
 
 void tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out)
 {
-    *out = image->timings;
+    if (out) *out = image ? image->timings : (tvlm_image_timings){0};
 }

@@ -10,12 +10,6 @@
 
 #include <pthread.h>
 
-/* `return` unless the argument is there. */
-#define TVLM_NEED(arg)                                                                             \
-    do {                                                                                           \
-        if (!(arg)) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", #arg);                  \
-    } while (0)
-
 struct tvlm_engine {
     const tvlm_model *model;
     tvlm_engine_params params; /* defaults filled in */

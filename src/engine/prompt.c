@@ -40,12 +40,13 @@ void tvlm_prompt_free(tvlm_prompt *prompt)
 
 const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n)
 {
-    *n = prompt->n_ids;
-    return prompt->ids;
+    if (n) *n = prompt ? prompt->n_ids : 0;
+    return prompt ? prompt->ids : NULL;
 }
 
 size_t tvlm_prompt_rows(const tvlm_prompt *prompt)
 {
+    if (!prompt) return 0;
     bool rows = !prompt->model->config.lm.cross_attention;
     size_t extra = rows && prompt->model->n_image_tokens ? prompt->model->n_image_tokens - 1 : 0;
     size_t n;
@@ -184,6 +185,7 @@ tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, 
                              tvlm_error *err)
 {
     TVLM_NEED(prompt);
+    if (n) TVLM_NEED(messages);
     if (prompt->model->config.chat == TVLM_CHAT_NONE)
         return tvlm_fail(
             err, TVLM_ERR_UNSUPPORTED,

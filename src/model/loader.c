@@ -29,7 +29,7 @@ struct tvlm_loader {
 
 void tvlm_model_params_init(tvlm_model_params *params)
 {
-    *params = (tvlm_model_params){.size = sizeof *params};
+    if (params) *params = (tvlm_model_params){.size = sizeof *params};
 }
 
 static size_t index_bytes(const tvlm_gguf *g)
@@ -60,6 +60,7 @@ void tvlm_model_free(tvlm_model *model)
 
 tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, tvlm_error *err)
 {
+    TVLM_NEED(out);
     *out = NULL;
     if (params && params->size == 0)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "params.size is 0: use tvlm_model_params_init");
@@ -85,12 +86,13 @@ void tvlm_loader_free(tvlm_loader *loader)
 tvlm_model *tvlm_loader_model(tvlm_loader *loader)
 {
     /* after a header that was refused it has no parts yet */
-    tvlm_model *model = loader->model;
+    tvlm_model *model = loader ? loader->model : NULL;
     return model && tvlm_model_stage(model) >= TVLM_STAGE_HEADER ? model : NULL;
 }
 
 tvlm_stage tvlm_model_stage(const tvlm_model *model)
 {
+    if (!model) return TVLM_STAGE_NONE;
     return (tvlm_stage)atomic_load_explicit(&model->stage, memory_order_acquire);
 }
 
@@ -344,8 +346,9 @@ static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t
 
 tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size, tvlm_error *err)
 {
+    TVLM_NEED(loader);
+    if (size) TVLM_NEED(data);
     if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
-    if (!data && size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "data is NULL");
     if (!size) return TVLM_OK;
     if (!loader->model)
         loader->failed = feed_header(loader, data, size, err);
@@ -356,7 +359,9 @@ tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
 
 tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error *err)
 {
+    TVLM_NEED(out);
     *out = NULL;
+    TVLM_NEED(loader);
     if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
     if (!loader->model && loader->head_size) { /* the last pieces may not have been tried */
         loader->next_parse = 0;
@@ -405,8 +410,10 @@ static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfi
 tvlm_status tvlm_model_open_memory(const void *data, size_t size, const tvlm_model_params *params,
                                    tvlm_model **out, tvlm_error *err)
 {
+    TVLM_NEED(out);
     *out = NULL;
-    if (!data || !size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
+    TVLM_NEED(data);
+    if (!size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
     return load(data, size, NULL, params, out, err);
 }
 
@@ -415,7 +422,9 @@ tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, t
 {
     tvlm_mapfile map;
     tvlm_error local = {0};
+    TVLM_NEED(out);
     *out = NULL;
+    TVLM_NEED(path);
     TVLM_TRY(tvlm_mapfile_open(path, &map, err));
     tvlm_status status = load(map.data, map.size, &map, params, out, &local);
     tvlm_mapfile_close(&map);
@@ -429,6 +438,9 @@ tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, t
 void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
 {
     const char *names[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
+    if (!out) return;
+    *out = (tvlm_model_info){"", "", "", "", "", "", "", .bos_id = -1, .eos_id = -1};
+    if (!m) return;
     const char *s = m->strings;
     *out = (tvlm_model_info){.architecture = names[m->config.arch], .name = s};
     s += strlen(s) + 1;
@@ -456,11 +468,19 @@ void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
 tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len, bool parse_special,
                           int32_t *ids, size_t cap, size_t *n, tvlm_error *err)
 {
+    TVLM_NEED(model);
+    TVLM_NEED(n);
+    if (len) TVLM_NEED(text);
+    if (cap) TVLM_NEED(ids);
     return tvlm_tokenizer_encode(model->tokenizer, text, len, parse_special, ids, cap, n, err);
 }
 
 tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids, size_t n_ids,
                             bool skip_special, char *text, size_t cap, size_t *n, tvlm_error *err)
 {
+    TVLM_NEED(model);
+    TVLM_NEED(n);
+    if (n_ids) TVLM_NEED(ids);
+    if (cap) TVLM_NEED(text);
     return tvlm_tokenizer_decode(model->tokenizer, ids, n_ids, skip_special, text, cap, n, err);
 }
