@@ -123,11 +123,9 @@ static int converse(conversation *c)
     ssize_t len;
     int code = 0;
     bool prompt = isatty(STDIN_FILENO) && !c->runner.options->json;
-    while (code != EXIT_INTERRUPTED) {
-        if (prompt) {
-            fputs("> ", stdout);
-            fflush(stdout);
-        }
+    while (!cli_signal()) {
+        if (prompt) fputs("> ", stdout);
+        if (!cli_flush()) break;
         if ((len = getline(&line, &cap, stdin)) < 0) break;
         trim(line, &len);
         if (!strcmp(line, "/quit")) break;

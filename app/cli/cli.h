@@ -2,7 +2,7 @@
  * What the commands share: options, errors, model lookup, progress, the terminal.
  *
  * Exit codes: 0 done · 1 failed while running · 2 wrong usage · 3 an input file is missing, damaged
- * or not supported · 4 a limit or the context is too small · 130 interrupted. */
+ * or not supported · 4 a limit or the context is too small · 128 + n ended by signal n. */
 #ifndef TVLM_APP_CLI_H
 #define TVLM_APP_CLI_H
 
@@ -10,7 +10,15 @@
 
 #include <jansson.h>
 
-enum { EXIT_RUN = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_LIMIT = 4, EXIT_INTERRUPTED = 130 };
+enum {
+    EXIT_RUN = 1,
+    EXIT_USAGE = 2,
+    EXIT_INPUT = 3,
+    EXIT_LIMIT = 4,
+    EXIT_SIGNAL = 128,
+    EXIT_INTERRUPTED = 130, /* by SIGINT */
+    EXIT_READER_LEFT = 141  /* of standard output: as SIGPIPE ends other programs */
+};
 
 /* One file per command; argv[0] is the command's name. */
 int cmd_describe(int argc, char **argv);
@@ -70,8 +78,19 @@ bool cli_stderr_is_terminal(void);
 const char *cli_dim(void);
 const char *cli_reset(void);
 
-/* Raised by Ctrl-C; the first one cancels, the second ends the process. */
+/* ---- signals.c: SIGINT, SIGTERM and SIGHUP ----
+ * A signal ends the process at once, removing unfinished outputs: exit code 128 + its number. From
+ * cli_cancel to cli_signals_forget the first one raises the flag instead, so that work stops and
+ * cleans up; the second ends the process. What was ignored at the start stays ignored (nohup). */
+void cli_signals_init(void);
 tvlm_cancel *cli_cancel(void);
+int cli_signal(void); /* the one that raised the flag, or 0 */
+void cli_signals_forget(void);
+
+/* ---- stdout.c: text goes to standard output by stdio; these notice what was not written ---- */
+void cli_standard_streams(void); /* first of all */
+bool cli_flush(void);            /* false: a write failed, now or before; stop, any code */
+int cli_finish(int code);        /* last of all: says what failed; the exit code */
 
 /* A JSON string of any bytes: invalid UTF-8 becomes U+FFFD. */
 json_t *cli_json_text(const char *text, size_t len);

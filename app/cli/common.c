@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +29,8 @@ const char cli_common_help[] =
     "  -h, --help              this text\n"
     "\n"
     "Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input file is missing,\n"
-    "damaged or not supported, 4 a limit or the context is too small, 130 interrupted.\n";
+    "damaged or not supported, 4 a limit or the context is too small, 128 + n ended by\n"
+    "signal n (130 interrupted, 143 terminated; 141: the reader of standard output left).\n";
 
 enum {
     OPT_CPU = 256,
@@ -214,7 +214,7 @@ int cli_fail(tvlm_status status, const tvlm_error *err)
     case TVLM_ERR_MEMORY:
         return EXIT_LIMIT;
     case TVLM_ERR_CANCELLED:
-        return EXIT_INTERRUPTED;
+        return cli_signal() ? EXIT_SIGNAL + cli_signal() : EXIT_INTERRUPTED;
     default:
         return EXIT_RUN;
     }
@@ -318,22 +318,6 @@ void cli_progress(const char *what, uint64_t done, uint64_t total)
     fflush(stderr);
 }
 
-/* ---- Ctrl-C ---- */
-
-static tvlm_cancel *cancel;
-
-static void interrupt(int signal_number)
-{
-    tvlm_cancel_request(cancel); /* an atomic store */
-    signal(signal_number, SIG_DFL);
-}
-
-tvlm_cancel *cli_cancel(void)
-{
-    if (!cancel && (cancel = tvlm_cancel_new())) signal(SIGINT, interrupt);
-    return cancel;
-}
-
 /* ---- JSON ---- */
 
 /* Length of the valid UTF-8 character at p, or 0. */
@@ -372,6 +356,6 @@ void cli_json_line(json_t *object)
 {
     json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
-    fflush(stdout);
+    cli_flush();
     json_decref(object);
 }

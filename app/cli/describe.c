@@ -32,7 +32,7 @@ int cmd_describe(int argc, char **argv)
     tvlm_model_get_info(r.model, &info);
     int worst = 0;
     /* a picture that cannot be read does not keep the others from being described */
-    for (int i = first; i < argc && worst != EXIT_INTERRUPTED; i++) {
+    for (int i = first; i < argc && !cli_signal() && cli_flush(); i++) {
         code = cli_answer(&r, argv[i], info.describe_prompt, strlen(info.describe_prompt),
                           argc - first > 1);
         worst = code ? code : worst;

@@ -38,7 +38,7 @@ static void print_help(FILE *to)
           to);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < N_COMMANDS; i++)
@@ -53,4 +53,11 @@ int main(int argc, char **argv)
     }
     print_help(stderr);
     return *name ? cli_usage("'%s' is not a command", name) : EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    cli_standard_streams();
+    cli_signals_init();
+    return cli_finish(run(argc, argv));
 }

@@ -70,8 +70,7 @@ static bool print_text(void *user, const char *text, size_t len)
 {
     (void)user;
     fwrite(text, 1, len, stdout);
-    fflush(stdout);
-    return true;
+    return cli_flush();
 }
 
 int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result)
@@ -87,8 +86,8 @@ int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result)
     p.cancel = cli_cancel();
     tvlm_status status = tvlm_generate(r->engine, r->session, prompt, &p, result, &err);
     if (!r->options->json && !status) putchar('\n');
-    fflush(stdout);
-    return status ? cli_fail(status, &err) : 0;
+    bool written = cli_flush();
+    return status ? cli_fail(status, &err) : written ? 0 : EXIT_RUN;
 }
 
 static double tokens_per_second(const tvlm_result *r)
@@ -187,11 +186,8 @@ int cli_answer(cli_runner *r, const char *path, const char *question, size_t len
     if (status) return cli_fail(status, &err);
     int code = cli_encode(r, path, &image, &decode_ms);
     if (code) return code;
-    if (heading && !r->options->json) {
-        printf("%s: ", path);
-        fflush(stdout);
-    }
-    code = answer_about(r, path, question, len, image, decode_ms);
+    if (heading && !r->options->json) printf("%s: ", path);
+    code = cli_flush() ? answer_about(r, path, question, len, image, decode_ms) : EXIT_RUN;
     tvlm_session_reset(r->session); /* it must not keep a picture that is gone */
     tvlm_image_free(image);
     return code;
