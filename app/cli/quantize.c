@@ -4,6 +4,7 @@
 #include "convert/quantize.h"
 #include "file/output.h"
 #include "image/decode.h"
+#include "image/preprocess.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 
 static const char help[] =
     "Usage: tinyvlm quantize IN.gguf OUT.gguf --type f16|bf16|q8_0|q4_0|int8 [OPTIONS]\n"
@@ -37,8 +40,8 @@ typedef struct job {
     const char *folder;
     bool typed;
     tvlm_type decoder;
-    char *paths[MAX_PICTURES];
-    size_t served;
+    char **paths; /* of the calibration pictures */
+    size_t n_paths, cap, next, n_read;
     tvlm_decoded picture;
 } job;
 
@@ -60,20 +63,49 @@ static void note(void *user, const char *line)
     if (!((job *)user)->options.quiet) fprintf(stderr, "note: %s\n", line);
 }
 
-static void progress(void *user, uint64_t done, uint64_t total)
+static void progress(void *user, const char *what, uint64_t done, uint64_t total)
 {
-    if (!((job *)user)->options.quiet) cli_progress("quantizing", done, total);
+    if (!((job *)user)->options.quiet) cli_progress(what, done, total);
 }
 
-static tvlm_status picture(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
+/* ---- calibration pictures ---- */
+
+static void say_skipped(job *j, const char *path, const char *why)
+{
+    char line[2048];
+    snprintf(line, sizeof line, "%s is skipped: %s", path, why);
+    note(j, line);
+}
+
+static tvlm_status decode(const char *path, tvlm_decoded *out, tvlm_error *err)
+{
+    TVLM_TRY(tvlm_decode_file(path, NULL, out, err));
+    if (out->width <= TVLM_MAX_SIDE && out->height <= TVLM_MAX_SIDE) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a side has more than %u pixels", path,
+                     TVLM_MAX_SIDE);
+}
+
+/* Pictures that cannot be read are skipped, as long as one can. */
+static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     job *j = user;
-    tvlm_decoded_free(&j->picture);
-    TVLM_TRY(tvlm_decode_file(j->paths[index], NULL, &j->picture, err));
-    *out = tvlm_decoded_pixels(&j->picture);
-    if (!j->options.quiet) /* every picture is read twice */
-        cli_progress("calibrating", ++j->served, 2 * j->params.n_pictures);
-    return TVLM_OK;
+    while (j->next < j->n_paths) {
+        tvlm_error why = {0};
+        const char *path = j->paths[j->next++];
+        tvlm_decoded_free(&j->picture);
+        tvlm_status status = decode(path, &j->picture, &why);
+        if (status == TVLM_ERR_MEMORY) return tvlm_fail(err, status, "%s", why.message);
+        if (!status) {
+            *out = tvlm_decoded_pixels(&j->picture);
+            j->n_read++;
+            return TVLM_OK;
+        }
+        bool named = !strncmp(why.message, path, strlen(path));
+        say_skipped(j, path, why.message + (named ? strlen(path) + 2 : 0));
+    }
+    return j->n_read
+               ? TVLM_OK
+               : tvlm_fail(err, TVLM_ERR_IO, "%s: none of its pictures can be read", j->folder);
 }
 
 static int by_text(const void *a, const void *b)
@@ -83,49 +115,87 @@ static int by_text(const void *a, const void *b)
 
 static bool is_picture(const char *name)
 {
-    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".webp", ".ppm"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t k = strlen(endings[i]);
-        if (n > k && !strcmp(name + n - k, endings[i])) return true;
-    }
+    static const char *const endings[] = {"jpg",  "jpeg", "jpe",  "jfif", "png", "webp",
+                                          "ppm",  "pgm",  "pbm",  "pnm",  "gif", "bmp",
+                                          "heic", "heif", "avif", "tif",  "tiff"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && dot > name && i < sizeof endings / sizeof *endings; i++)
+        if (!strcasecmp(dot + 1, endings[i])) return true;
     return false;
 }
 
-/* The folder's pictures by name, evenly thinned to MAX_PICTURES. */
+/* Takes over the path. */
+static tvlm_status add_path(job *j, char *path, tvlm_error *err)
+{
+    if (path && j->n_paths == j->cap) {
+        size_t cap = j->cap ? 2 * j->cap : 256;
+        char **grown = realloc(j->paths, cap * sizeof *grown);
+        if (grown) {
+            j->paths = grown;
+            j->cap = cap;
+        }
+    }
+    if (!path || j->n_paths == j->cap) {
+        free(path);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory listing %s", j->folder);
+    }
+    j->paths[j->n_paths++] = path;
+    return TVLM_OK;
+}
+
+/* Regular files (or links to them) that are named as pictures are; of sub-folders it is said that
+ * they are not entered. */
+static tvlm_status add_entry(job *j, const char *name, tvlm_error *err)
+{
+    struct stat facts;
+    if (name[0] == '.') return TVLM_OK;
+    size_t size = strlen(j->folder) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (!path) return add_path(j, NULL, err);
+    snprintf(path, size, "%s/%s", j->folder, name);
+    bool there = stat(path, &facts) == 0;
+    if (there && S_ISREG(facts.st_mode) && is_picture(name)) return add_path(j, path, err);
+    if (there && S_ISDIR(facts.st_mode))
+        say_skipped(j, path, "a folder in the folder");
+    else if (is_picture(name))
+        say_skipped(j, path, there ? "not a file" : strerror(errno));
+    free(path);
+    return TVLM_OK;
+}
+
+/* Keeps MAX_PICTURES of the sorted paths, evenly. */
+static void thin(job *j)
+{
+    size_t most = j->n_paths < MAX_PICTURES ? j->n_paths : MAX_PICTURES, kept = 0;
+    for (size_t i = 0; i < j->n_paths; i++) {
+        if (kept < most && i == kept * j->n_paths / most)
+            j->paths[kept++] = j->paths[i];
+        else
+            free(j->paths[i]);
+    }
+    j->n_paths = kept;
+}
+
 static tvlm_status list_pictures(job *j, tvlm_error *err)
 {
     DIR *dir = opendir(j->folder);
     if (!dir) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
-    char **all = NULL;
-    size_t n = 0, cap = 0;
     tvlm_status status = TVLM_OK;
-    for (struct dirent *e; !status && (e = readdir(dir));) {
-        if (!is_picture(e->d_name)) continue;
-        if (n == cap) {
-            cap = cap ? 2 * cap : 256;
-            char **grown = realloc(all, cap * sizeof *all);
-            if (!grown) {
-                status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-                break;
-            }
-            all = grown;
-        }
-        size_t size = strlen(j->folder) + strlen(e->d_name) + 2;
-        all[n] = malloc(size);
-        if (all[n]) snprintf(all[n++], size, "%s/%s", j->folder, e->d_name);
-    }
+    for (struct dirent *e; !status && (e = readdir(dir));)
+        status = add_entry(j, e->d_name, err);
     closedir(dir);
-    if (n) qsort(all, n, sizeof *all, by_text);
-    j->params.n_pictures = n < MAX_PICTURES ? n : MAX_PICTURES;
-    for (size_t i = 0, next = 0; i < n; i++) {
-        if (next < j->params.n_pictures && i == next * n / j->params.n_pictures)
-            j->paths[next++] = all[i];
-        else
-            free(all[i]);
-    }
-    free(all);
-    return !status && !n ? tvlm_fail(err, TVLM_ERR_IO, "%s: no pictures there", j->folder) : status;
+    if (j->n_paths) qsort(j->paths, j->n_paths, sizeof *j->paths, by_text);
+    thin(j);
+    if (!status && !j->n_paths)
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: no pictures there", j->folder);
+    return status;
+}
+
+static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error *err)
+{
+    if (j->folder) TVLM_TRY(tvlm_output_not_input(out, j->folder, err));
+    if (j->params.int8_tower) TVLM_TRY(list_pictures(j, err));
+    return tvlm_quantize_file(in, out, &j->params, err);
 }
 
 int cmd_quantize(int argc, char **argv)
@@ -139,7 +209,6 @@ int cmd_quantize(int argc, char **argv)
     static job j;
     cli_own own = {names, take, &j};
     tvlm_error err;
-    tvlm_status status = TVLM_OK;
     cli_options_init(&j.options);
     j.decoder = TVLM_TYPE_Q8_0;
     int first = cli_parse(argc, argv, &j.options, &own);
@@ -153,16 +222,15 @@ int cmd_quantize(int argc, char **argv)
     if (j.params.int8_tower && !j.folder)
         return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of pictures");
     if (j.params.int8_tower) j.params.type = j.decoder;
-    j.params.picture = picture;
+    j.params.next_picture = next_picture;
     j.params.on_note = note;
     j.params.on_progress = progress;
     j.params.user = &j;
     j.params.cancel = cli_cancel();
-    if (j.folder) status = tvlm_output_not_input(argv[first + 1], j.folder, &err);
-    if (!status && j.params.int8_tower) status = list_pictures(&j, &err);
-    if (!status) status = tvlm_quantize_file(argv[first], argv[first + 1], &j.params, &err);
+    tvlm_status status = quantize(&j, argv[first], argv[first + 1], &err);
     tvlm_decoded_free(&j.picture);
-    for (size_t i = 0; i < j.params.n_pictures; i++)
+    for (size_t i = 0; i < j.n_paths; i++)
         free(j.paths[i]);
+    free(j.paths);
     return status ? cli_fail(status, &err) : 0;
 }

@@ -13,8 +13,8 @@ typedef struct tvlm_tower_ranges {
     } blocks[TVLM_MAX_BLOCKS];
 } tvlm_tower_ranges;
 
-/* Runs the float tower over params' pictures, twice: extremes first, then histograms between them.
- */
+/* Runs the float tower over params' pictures twice: extremes first, then histograms between them.
+ * Each picture is read once. A layer that gives NaN or infinity is refused by name. */
 tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_quantize_params *params,
                            tvlm_tower_ranges *out, tvlm_error *err);
 

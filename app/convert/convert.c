@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * Reads a checkpoint folder, plans the tensors in the order in which they are needed (tower,
- * bridge, embeddings, layers), writes metadata and tensors, and opens the result once to check it.
+ * bridge, embeddings, layers), writes metadata and tensors, and opens the result to check it.
  */
 #include "convert/conversion.h"
+#include "convert/result.h"
 
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const float F16_MAX = 65504.0f;
 
 void tvlm_convert_params_init(tvlm_convert_params *params)
 {
@@ -53,15 +51,6 @@ tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_type type,
     tvlm_conversion_note(c, "%s stays F16: rows of %" PRIu64 " are not whole blocks of %s", name, k,
                          tvlm_type_name((uint32_t)type));
     return TVLM_TYPE_F16;
-}
-
-/* The largest magnitude that a type holds, its scale being a half: Q8_0 127 steps, Q4_0 8. */
-static float type_max(tvlm_type type)
-{
-    return type == TVLM_TYPE_F16    ? F16_MAX
-           : type == TVLM_TYPE_Q8_0 ? F16_MAX * 127
-           : type == TVLM_TYPE_Q4_0 ? F16_MAX * 8
-                                    : FLT_MAX;
 }
 
 static size_t count(const tvlm_out_tensor *t)
@@ -110,7 +99,7 @@ static void plan_tensor(tvlm_conversion *c, const tvlm_out_tensor *t)
     }
     tvlm_out_tensor *out = &c->out[c->n_out++];
     *out = *t;
-    if (type_max(t->type) < FLT_MAX && largest(t) > type_max(t->type)) {
+    if (largest(t) > tvlm_type_largest(t->type)) {
         tvlm_conversion_note(c, "%s stays F32: it has values beyond the range of %s", t->name,
                              tvlm_type_name((uint32_t)t->type));
         out->type = TVLM_TYPE_F32;
@@ -189,9 +178,7 @@ static tvlm_status encode(const tvlm_out_tensor *t, unsigned char *out, size_t r
         read_values(t, source_row(t, i) * k, k, row);
         for (size_t j = 0; j < k && status == TVLM_OK; j++)
             if (!isfinite(row[j]))
-                status = tvlm_fail(err, TVLM_ERR_FORMAT,
-                                   "tensor '%s' holds values that are no "
-                                   "numbers",
+                status = tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' contains NaN or infinity",
                                    t->source ? t->source->name : t->name);
         tvlm_quantize(t->type, row, out + i * row_bytes, k);
     }
@@ -228,19 +215,6 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
     return TVLM_OK;
 }
 
-/* The file must open as a model: the loader checks every shape against the others. */
-static tvlm_status check_file(void *user, const char *path, tvlm_error *err)
-{
-    (void)user;
-    tvlm_model_params params;
-    tvlm_model *model = NULL;
-    tvlm_model_params_init(&params);
-    params.header_only = true;
-    tvlm_status status = tvlm_model_open(path, &params, &model, err);
-    tvlm_model_free(model);
-    return status;
-}
-
 static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
 {
     tvlm_gguf_writer *w;
@@ -250,7 +224,7 @@ static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *p
         status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
                                    c->out[i].n_dims, c->err);
     if (status == TVLM_OK) status = write_tensors(c, w);
-    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, check_file, NULL, c->err);
+    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, tvlm_check_result, NULL, c->err);
     tvlm_gguf_writer_abort(w);
     return status;
 }
@@ -295,8 +269,7 @@ tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_pa
     if (params && params->size != sizeof *params)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "convert parameters were not initialised");
     tvlm_type type = c.params->type;
-    if (type != TVLM_TYPE_F32 && type != TVLM_TYPE_F16 && type != TVLM_TYPE_BF16 &&
-        type != TVLM_TYPE_Q8_0 && type != TVLM_TYPE_Q4_0)
+    if (!tvlm_type_is_written(type))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "type %s cannot be written",
                          tvlm_type_name((uint32_t)type));
     tvlm_status status = convert(&c, dir, out);

@@ -11,7 +11,7 @@ typedef struct tvlm_convert_params {
     size_t size; /* sizeof(tvlm_convert_params) */
     /* Of matrices: F32, F16 (default), BF16, Q8_0 or Q4_0. With Q4_0 the embeddings, the output
      * matrix and the tower take Q8_0. Rows that a block does not divide become F16, matrices with
-     * values beyond F16 stay F32. Norms, biases and convolutions stay F32. */
+     * values beyond the type's range stay F32. Norms, biases and convolutions stay F32. */
     tvlm_type type;
     tvlm_fit fit;          /* how pictures become squares: PAD (default) or CROP */
     const char *tokenizer; /* folder or file, where the checkpoint has none; NULL: in the folder */

@@ -47,8 +47,13 @@ static double *read_tensor(tvlm_conversion *c, const tvlm_st_tensor *t)
     for (size_t at = 0; out && at < t->n;) {
         size_t n = t->n - at < 512 ? t->n - at : 512;
         tvlm_st_read_f32(t, at, n, part);
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
+            /* folded, an infinite variance would be a plain zero */
+            if (!isfinite(part[i]))
+                tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                                  "tensor '%s' contains NaN or infinity", t->name));
             out[at + i] = part[i];
+        }
         at += n;
     }
     return out;
@@ -132,7 +137,7 @@ static norm read_bn(tvlm_conversion *c, const char *prefix, size_t n)
     double *mean = read_vector(c, prefix, "running_mean", n, true);
     double *var = read_vector(c, prefix, "running_var", n, true);
     for (size_t i = 0; i < n && !c->status; i++) {
-        if (!(var[i] + BN_EPS > 0))
+        if (!(var[i] >= 0))
             tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
                                               "tensor '%s.running_var': %g is no variance", prefix,
                                               var[i]));

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * Metadata of a converted model. */
 #include "convert/conversion.h"
+#include "convert/result.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAX_ROWS (1u << 20) /* of embeddings, what a model file may have */
 
 typedef struct keys {
     tvlm_conversion *c;
@@ -159,8 +162,52 @@ static void put_ids(keys *k, uint32_t n)
     /* ChatML models end a turn with one of these and a text with the other; both stop */
     if (turn >= 0 && text >= 0 && (eos == turn || eos == text))
         put_id(k, "tokenizer.ggml.eot_token_id", eos == turn ? text : turn);
-    if (t->add_bos && bos >= 0 && !k->status)
-        k->status = tvlm_gguf_put_bool(k->w, "tokenizer.ggml.add_bos_token", true, k->c->err);
+    if (!k->status)
+        k->status = tvlm_gguf_put_bool(k->w, "tokenizer.ggml.add_bos_token", t->add_bos && bos >= 0,
+                                       k->c->err);
+}
+
+/* Embeddings often have more rows than there are tokens: the rest become unused tokens, as other
+ * readers want one for each row. */
+typedef struct token_list {
+    tvlm_str *texts;
+    int32_t *types;
+    char (*pads)[16];
+} token_list;
+
+static bool make_list(const tvlm_vocab *v, uint32_t n, uint32_t rows, token_list *out)
+{
+    *out = (token_list){malloc(rows * sizeof *out->texts), malloc(rows * sizeof *out->types),
+                        malloc((rows - n + 1) * sizeof *out->pads)};
+    if (!out->texts || !out->types || !out->pads) return false;
+    memcpy(out->texts, v->tokens, n * sizeof *out->texts);
+    memcpy(out->types, v->types, n * sizeof *out->types);
+    for (uint32_t i = n; i < rows; i++) {
+        char *pad = out->pads[i - n];
+        int length = snprintf(pad, sizeof *out->pads, "[PAD%u]", (unsigned)i);
+        out->texts[i] = (tvlm_str){pad, (size_t)length};
+        out->types[i] = TVLM_TOKEN_UNUSED;
+    }
+    return true;
+}
+
+static tvlm_status put_tokens(keys *k, uint32_t n, uint32_t rows)
+{
+    token_list list;
+    tvlm_status status = TVLM_OK;
+    if (!make_list(&k->c->tokenizer.vocab, n, rows, &list))
+        status =
+            tvlm_fail(k->c->err, TVLM_ERR_MEMORY, "out of memory for %u tokens", (unsigned)rows);
+    if (!status)
+        status =
+            tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.tokens", list.texts, rows, k->c->err);
+    if (!status)
+        status =
+            tvlm_gguf_put_i32_array(k->w, "tokenizer.ggml.token_type", list.types, rows, k->c->err);
+    free(list.texts);
+    free(list.types);
+    free(list.pads);
+    return status;
 }
 
 static void put_tokenizer(keys *k, uint32_t vocab_rows)
@@ -176,12 +223,7 @@ static void put_tokenizer(keys *k, uint32_t vocab_rows)
                               (unsigned)n, (unsigned)vocab_rows);
     put_string(k, "tokenizer.ggml.model", "gpt2");
     put_string(k, "tokenizer.ggml.pre", tvlm_pretokenizer_name(t->vocab.pre));
-    if (!k->status)
-        k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.tokens", t->vocab.tokens, n,
-                                               k->c->err);
-    if (!k->status)
-        k->status = tvlm_gguf_put_i32_array(k->w, "tokenizer.ggml.token_type", t->vocab.types, n,
-                                            k->c->err);
+    if (!k->status) k->status = put_tokens(k, n, vocab_rows);
     if (!k->status)
         k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.merges", t->vocab.merges,
                                                t->vocab.n_merges, k->c->err);
@@ -197,11 +239,14 @@ tvlm_status tvlm_write_metadata(tvlm_conversion *c, const char *dir, tvlm_gguf_w
                                         [TVLM_HF_LLAMA] = "llama"};
     keys k = {c, w, archs[c->config.kind], TVLM_OK};
     const tvlm_source *embd = tvlm_checkpoint_find(&c->checkpoint, "model.embed_tokens.weight");
+    if (embd->tensor->shape[0] > MAX_ROWS)
+        return tvlm_fail(c->err, TVLM_ERR_LIMIT, "tensor '%s': %llu rows, at most %u are supported",
+                         embd->tensor->name, (unsigned long long)embd->tensor->shape[0], MAX_ROWS);
     uint32_t rows = (uint32_t)embd->tensor->shape[0];
     put_string(&k, "general.architecture", k.arch);
     put_name(&k, dir);
     put_decoder(&k, rows);
     if (tvlm_hf_has_vision(&c->config)) put_vision(&k);
     put_tokenizer(&k, rows);
-    return k.status;
+    return k.status ? k.status : tvlm_put_file_type(w, c->params->type, c->err);
 }

@@ -2,10 +2,10 @@
  * Plans the output file as a list of tensors, each made from one of the input, then writes it. */
 #include "convert/quantize.h"
 #include "convert/calibrate.h"
+#include "convert/gguf_source.h"
+#include "convert/result.h"
 
-#include "base/base.h"
-#include "convert/gguf_write.h"
-
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -14,7 +14,6 @@
 #include <string.h>
 
 enum { NAME_CAP = 288, I8_MAX = 127 };
-#define F16_MAX 65504.0f
 
 typedef enum making {
     MAKE_CONVERTED, /* the source in another type */
@@ -35,8 +34,8 @@ typedef struct entry {
 
 typedef struct quantizer {
     const tvlm_quantize_params *params;
-    tvlm_mapfile map;
-    tvlm_gguf gguf;
+    tvlm_gguf_source source;
+    float *largest; /* magnitude, per tensor of the source */
     tvlm_tower_ranges ranges;
     entry *entries;
     size_t n_entries;
@@ -66,49 +65,58 @@ static bool ends(tvlm_str s, const char *suffix)
     return s.len >= n && memcmp(s.data + s.len - n, suffix, n) == 0;
 }
 
-/* ---- a tensor of the source, read by rows of its outermost dimension ---- */
+/* ---- the source ---- */
 
-typedef struct rows {
-    const unsigned char *data;
-    tvlm_type type;
-    size_t n, length, bytes; /* rows, floats of a row, bytes of a row */
-    float *row;
-} rows;
-
-/* False when out of memory; the caller frees r->row. */
-static bool rows_open(const quantizer *q, const tvlm_gguf_tensor *t, rows *r)
+static tvlm_status find_largest(const quantizer *q, const tvlm_gguf_tensor *t, float *out,
+                                tvlm_error *err)
 {
-    *r = (rows){.data = q->map.data + t->offset, .type = (tvlm_type)t->type};
-    r->n = t->n_dims > 1 ? (size_t)t->shape[0] : 1;
-    r->length = (size_t)(t->n_elements / r->n);
-    r->row = malloc(r->length * sizeof *r->row);
-    return r->row && tvlm_type_row_bytes(r->type, r->length, &r->bytes);
-}
-
-static const float *rows_read(const rows *r, size_t i)
-{
-    tvlm_dequantize(r->type, r->data + i * r->bytes, r->row, r->length);
-    return r->row;
-}
-
-static bool fits_f16(const quantizer *q, const tvlm_gguf_tensor *t)
-{
-    rows r;
-    bool fits = rows_open(q, t, &r);
-    for (size_t i = 0; fits && i < r.n; i++) {
-        const float *w = rows_read(&r, i);
-        for (size_t j = 0; j < r.length; j++)
-            fits = fits && fabsf(w[j]) <= F16_MAX;
+    tvlm_gguf_rows r;
+    tvlm_status status = tvlm_gguf_rows_open(&q->source, t, &r, err);
+    for (size_t i = 0; !status && i < r.n; i++) {
+        status = tvlm_gguf_rows_next(&r, err);
+        for (size_t j = 0; !status && j < r.length; j++)
+            *out = fmaxf(*out, fabsf(r.values[j]));
     }
-    free(r.row);
-    return fits;
+    tvlm_gguf_rows_close(&r);
+    return status;
+}
+
+/* Reads all of it once, so that a damaged file is refused before anything is made of it. */
+static tvlm_status examine(quantizer *q, tvlm_error *err)
+{
+    const tvlm_gguf *g = &q->source.gguf;
+    for (size_t i = 0; i < g->n_tensors; i++)
+        if (!tvlm_type_runs(g->tensors[i].type))
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "%s: tensor '%.*s' has type %s, which is not read",
+                             q->source.file.path, (int)g->tensors[i].name.len,
+                             g->tensors[i].name.data, tvlm_type_name(g->tensors[i].type));
+    q->largest = calloc(g->n_tensors + 1, sizeof *q->largest);
+    if (!q->largest) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        if (tvlm_cancelled(q->params->cancel))
+            return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+        TVLM_TRY(find_largest(q, &g->tensors[i], &q->largest[i], err));
+    }
+    return TVLM_OK;
 }
 
 /* ---- planning ---- */
 
+/* Other writers keep the last dimensions of 1x1 convolutions. */
+static uint32_t dims_without_ones(const tvlm_gguf_tensor *t)
+{
+    uint32_t n = t->n_dims;
+    while (n > 2 && t->shape[n - 1] == 1)
+        n--;
+    return n;
+}
+
+/* A matrix of floats; a vector or a kernel of one tap may look like one with a side of 1. */
 static bool is_linear(const tvlm_gguf_tensor *t)
 {
-    return t->n_dims == 2 && ends(t->name, ".weight") &&
+    return dims_without_ones(t) == 2 && t->shape[0] > 1 && t->shape[1] > 1 &&
+           t->type != TVLM_TYPE_I8 && t->type != TVLM_TYPE_I32 && ends(t->name, ".weight") &&
            (starts(t->name, "blk.") || starts(t->name, "mm.") || starts(t->name, "v.") ||
             starts(t->name, "token_embd.") || starts(t->name, "output."));
 }
@@ -127,11 +135,12 @@ static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t)
     uint64_t k = t->shape[1];
     if (k % tvlm_type_block(type) != 0) {
         note(q, "%.*s stays F16: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
-             t->name.data, k, tvlm_type_name(type));
+             t->name.data, k, tvlm_type_name((uint32_t)type));
         type = TVLM_TYPE_F16;
     }
-    if (type == TVLM_TYPE_F16 && !fits_f16(q, t)) {
-        note(q, "%.*s stays F32: it has values beyond F16", (int)t->name.len, t->name.data);
+    if (q->largest[t - q->source.gguf.tensors] > tvlm_type_largest(type)) {
+        note(q, "%.*s stays F32: it has values beyond the range of %s", (int)t->name.len,
+             t->name.data, tvlm_type_name((uint32_t)type));
         type = TVLM_TYPE_F32;
     }
     return type;
@@ -157,8 +166,12 @@ static void add_range(quantizer *q, tvlm_str layer, const char *suffix, tvlm_qpa
 static void add_converted(quantizer *q, const tvlm_gguf_tensor *t, tvlm_type type)
 {
     entry *e = add(q, t, MAKE_CONVERTED, type, t->name, "");
-    e->n_dims = t->n_dims;
     memcpy(e->shape, t->shape, sizeof e->shape);
+    e->n_dims = is_linear(t) ? 2 : t->n_dims;
+    if (e->n_dims == 0) { /* a scalar */
+        e->n_dims = 1;
+        e->shape[0] = 1;
+    }
 }
 
 /* The range of the tower layer "v.stem", "v.head" or "v.blk.N.PART"; NULL for another name. */
@@ -176,6 +189,21 @@ static const tvlm_qparam *layer_range(const tvlm_tower_ranges *r, tvlm_str layer
                                        : &r->blocks[i].project;
 }
 
+/* The shape in our files: matrices [n][k], depthwise kernels [c][k][k]. Others' have them as
+ * PyTorch stores convolutions, [n][k][1][1] and [c][1][k][k]. */
+static void set_int8_shape(entry *e, const tvlm_gguf_tensor *t)
+{
+    e->n_dims = t->n_dims;
+    memcpy(e->shape, t->shape, sizeof e->shape);
+    if (t->n_dims != 4) return;
+    if (ends(t->name, ".dw.weight") && t->shape[1] == 1) {
+        e->n_dims = 3;
+        memcpy(e->shape + 1, t->shape + 2, 2 * sizeof *e->shape);
+    } else if (!ends(t->name, ".dw.weight")) {
+        e->n_dims = dims_without_ones(t);
+    }
+}
+
 /* A layer of the int8 tower: weight I8, scale, range of the output. Biases pass as they are. */
 static bool add_int8_layer(quantizer *q, const tvlm_gguf_tensor *t)
 {
@@ -184,8 +212,7 @@ static bool add_int8_layer(quantizer *q, const tvlm_gguf_tensor *t)
     const tvlm_qparam *range = layer_range(&q->ranges, layer);
     if (!range) return false;
     entry *weight = add(q, t, MAKE_I8_WEIGHT, TVLM_TYPE_I8, layer, ".weight");
-    weight->n_dims = t->n_dims;
-    memcpy(weight->shape, t->shape, sizeof weight->shape);
+    set_int8_shape(weight, t);
     entry *scale = add(q, t, MAKE_I8_SCALE, TVLM_TYPE_F32, layer, ".scale");
     scale->n_dims = 1;
     scale->shape[0] = t->shape[0];
@@ -195,16 +222,14 @@ static bool add_int8_layer(quantizer *q, const tvlm_gguf_tensor *t)
 
 static tvlm_status plan(quantizer *q, tvlm_error *err)
 {
+    const tvlm_gguf *g = &q->source.gguf;
     size_t most; /* an int8 layer's weight becomes three tensors */
-    if (!tvlm_mul_size(q->gguf.n_tensors, 3, &most) ||
+    if (!tvlm_mul_size(g->n_tensors, 3, &most) ||
         !(q->entries = calloc(most + 1, sizeof *q->entries)))
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", q->gguf.n_tensors);
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", g->n_tensors);
     if (q->params->int8_tower) add_range(q, (tvlm_str){"v", 1}, ".input_q", q->ranges.input);
-    for (size_t i = 0; i < q->gguf.n_tensors; i++) {
-        const tvlm_gguf_tensor *t = &q->gguf.tensors[i];
-        if (!tvlm_type_runs(t->type))
-            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "tensor '%.*s' has type %s",
-                             (int)t->name.len, t->name.data, tvlm_type_name(t->type));
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const tvlm_gguf_tensor *t = &g->tensors[i];
         if (!q->params->int8_tower || !add_int8_layer(q, t)) add_converted(q, t, type_for(q, t));
     }
     return TVLM_OK;
@@ -212,69 +237,69 @@ static tvlm_status plan(quantizer *q, tvlm_error *err)
 
 /* ---- making one tensor ---- */
 
+/* 1 for a channel of zeros, or of values too small for a scale. */
 static float channel_scale(const float *w, size_t n)
 {
     float most = 0;
     for (size_t i = 0; i < n; i++)
         most = fmaxf(most, fabsf(w[i]));
-    return most > 0 ? most / I8_MAX : 1.0f;
+    return most / I8_MAX >= FLT_MIN ? most / I8_MAX : 1.0f;
 }
 
-static void make_row(const entry *e, const rows *r, size_t i, unsigned char *out, size_t row_bytes)
+static void make_row(const entry *e, const tvlm_gguf_rows *r, unsigned char *out, size_t bytes)
 {
-    const float *w = rows_read(r, i);
-    if (e->making == MAKE_CONVERTED) {
-        tvlm_quantize(e->type, w, out + i * row_bytes, r->length);
+    if (e->making == MAKE_CONVERTED && e->type == (tvlm_type)e->source->type) {
+        memcpy(out, r->raw, bytes);
         return;
     }
-    float scale = channel_scale(w, r->length);
+    if (e->making == MAKE_CONVERTED) {
+        tvlm_quantize(e->type, r->values, out, r->length);
+        return;
+    }
+    float scale = channel_scale(r->values, r->length);
     if (e->making == MAKE_I8_SCALE) {
-        tvlm_quantize(TVLM_TYPE_F32, &scale, out + i * sizeof scale, 1);
+        tvlm_quantize(TVLM_TYPE_F32, &scale, out, 1);
         return;
     }
     for (size_t j = 0; j < r->length; j++)
-        ((int8_t *)out)[i * r->length + j] = (int8_t)lrintf(w[j] / scale);
+        ((int8_t *)out)[j] = (int8_t)lrintf(r->values[j] / scale);
+}
+
+static tvlm_status make_rows(const quantizer *q, const entry *e, unsigned char *out, size_t size,
+                             tvlm_error *err)
+{
+    tvlm_gguf_rows r;
+    tvlm_status status = tvlm_gguf_rows_open(&q->source, e->source, &r, err);
+    for (size_t i = 0; !status && i < r.n; i++) {
+        status = tvlm_gguf_rows_next(&r, err);
+        if (!status) make_row(e, &r, out + i * (size / r.n), size / r.n);
+    }
+    tvlm_gguf_rows_close(&r);
+    return status;
 }
 
 /* Bytes of the tensor that e describes. */
-static bool entry_size(const entry *e, size_t *row_bytes, size_t *size)
+static bool entry_size(const entry *e, size_t *size)
 {
-    size_t n = 1;
+    size_t n = 1, row_bytes;
     for (uint32_t i = 0; i + 1 < e->n_dims; i++)
         if (e->shape[i] > SIZE_MAX || !tvlm_mul_size(n, (size_t)e->shape[i], &n)) return false;
     uint64_t last = e->shape[e->n_dims - 1];
-    return last <= SIZE_MAX && tvlm_type_row_bytes(e->type, (size_t)last, row_bytes) &&
-           tvlm_mul_size(n, *row_bytes, size);
-}
-
-static tvlm_status make_rows(const quantizer *q, const entry *e, unsigned char *out,
-                             size_t out_bytes, tvlm_error *err)
-{
-    rows r;
-    if (!rows_open(q, e->source, &r)) {
-        free(r.row);
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for tensor '%s'", e->name);
-    }
-    for (size_t i = 0; i < r.n; i++)
-        make_row(e, &r, i, out, out_bytes / r.n);
-    free(r.row);
-    return TVLM_OK;
+    return last <= SIZE_MAX && tvlm_type_row_bytes(e->type, (size_t)last, &row_bytes) &&
+           tvlm_mul_size(n, row_bytes, size);
 }
 
 static tvlm_status write_entry(const quantizer *q, tvlm_gguf_writer *w, const entry *e,
                                tvlm_error *err)
 {
-    const tvlm_gguf_tensor *t = e->source;
     if (e->making == MAKE_RANGE) {
         float pair[2] = {e->range.scale, (float)e->range.zero};
         unsigned char bytes[sizeof pair];
         tvlm_quantize(TVLM_TYPE_F32, pair, bytes, 2);
         return tvlm_gguf_write_tensor(w, bytes, sizeof bytes, err);
     }
-    if (e->making == MAKE_CONVERTED && e->type == (tvlm_type)t->type)
-        return tvlm_gguf_write_tensor(w, q->map.data + t->offset, (size_t)t->size, err);
-    size_t row_bytes, size;
-    unsigned char *out = entry_size(e, &row_bytes, &size) ? malloc(size) : NULL;
+    size_t size;
+    unsigned char *out = entry_size(e, &size) ? calloc(size, 1) : NULL;
     if (!out) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for tensor '%s'", e->name);
     tvlm_status status = make_rows(q, e, out, size, err);
     if (status == TVLM_OK) status = tvlm_gguf_write_tensor(w, out, size, err);
@@ -284,22 +309,33 @@ static tvlm_status write_entry(const quantizer *q, tvlm_gguf_writer *w, const en
 
 /* ---- the file ---- */
 
-/* Keys that describe the old bytes; the writer makes its own. */
-static bool is_layout_key(tvlm_str key)
+/* Keys that describe the old bytes: the result has its own. */
+static bool is_replaced_key(tvlm_str key)
 {
     static const char *const keys[] = {"general.alignment", "tinyvlm.tensor_crc32c",
-                                       "general.file_type", "general.quantization_version"};
+                                       "general.file_type", "general.quantization_version",
+                                       "vision.quantization"};
     for (size_t i = 0; i < TVLM_COUNT(keys); i++)
         if (tvlm_str_eq(key, keys[i])) return true;
     return false;
 }
 
-static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status put_keys(const quantizer *q, tvlm_gguf_writer *w, tvlm_error *err)
 {
-    for (size_t i = 0; i < q->gguf.n_kv; i++)
-        if (!is_layout_key(q->gguf.kv[i].key)) TVLM_TRY(tvlm_gguf_put_kv(w, &q->gguf.kv[i], err));
+    const tvlm_gguf *g = &q->source.gguf;
+    for (size_t i = 0; i < g->n_kv; i++)
+        if (!is_replaced_key(g->kv[i].key)) TVLM_TRY(tvlm_gguf_put_kv(w, &g->kv[i], err));
+    const tvlm_gguf_kv *tower = tvlm_gguf_find(g, "vision.quantization");
     if (q->params->int8_tower)
         TVLM_TRY(tvlm_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, err));
+    else if (tower)
+        TVLM_TRY(tvlm_gguf_put_kv(w, tower, err));
+    return tvlm_put_file_type(w, q->params->type, err);
+}
+
+static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error *err)
+{
+    TVLM_TRY(put_keys(q, w, err));
     for (size_t i = 0; i < q->n_entries; i++) {
         const entry *e = &q->entries[i];
         TVLM_TRY(tvlm_gguf_declare(w, e->name, e->type, e->shape, e->n_dims, err));
@@ -308,7 +344,8 @@ static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error
         if (tvlm_cancelled(q->params->cancel))
             return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
         TVLM_TRY(write_entry(q, w, &q->entries[i], err));
-        if (q->params->on_progress) q->params->on_progress(q->params->user, i + 1, q->n_entries);
+        if (q->params->on_progress)
+            q->params->on_progress(q->params->user, "quantizing", i + 1, q->n_entries);
     }
     return TVLM_OK;
 }
@@ -322,32 +359,57 @@ static tvlm_status write_file(const quantizer *q, const char *out, tvlm_error *e
         tvlm_gguf_writer_abort(w);
         return status;
     }
-    return tvlm_gguf_writer_finish(w, NULL, NULL, err);
+    return tvlm_gguf_writer_finish(w, tvlm_check_result, NULL, err);
 }
 
-static tvlm_status read_header(quantizer *q, const char *in, tvlm_error *err)
+/* The model that is in the file being read, whatever has taken its name meanwhile. */
+static tvlm_status feed_all(const tvlm_file *file, tvlm_loader *loader, tvlm_error *err)
 {
-    bool complete;
-    TVLM_TRY(tvlm_mapfile_open(in, &q->map, err));
-    TVLM_TRY(tvlm_gguf_parse(q->map.data, q->map.size, &q->gguf, &complete, err));
-    if (!complete || q->gguf.file_size > q->map.size)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s ends early", in);
-    return TVLM_OK;
+    static const size_t at_once = (size_t)1 << 18;
+    unsigned char *piece = malloc(at_once);
+    if (!piece) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading %s", file->path);
+    tvlm_status status = TVLM_OK;
+    for (uint64_t at = 0; !status && at < file->os.size;) {
+        uint64_t left = file->os.size - at;
+        size_t n = left < at_once ? (size_t)left : at_once;
+        status = tvlm_file_read(file, at, piece, n, err);
+        if (!status) status = tvlm_loader_feed(loader, piece, n, err);
+        at += n;
+    }
+    free(piece);
+    return status;
 }
 
-static tvlm_status calibrate(quantizer *q, const char *in, tvlm_error *err)
+static tvlm_status load(const quantizer *q, tvlm_model **out, tvlm_error *err)
+{
+    tvlm_loader *loader;
+    *out = NULL;
+    TVLM_TRY(tvlm_loader_new(NULL, &loader, err));
+    tvlm_status status = feed_all(&q->source.file, loader, err);
+    if (!status) status = tvlm_loader_finish(loader, out, err);
+    if (status) tvlm_loader_free(loader);
+    return status;
+}
+
+static tvlm_status calibrate(quantizer *q, tvlm_error *err)
 {
     tvlm_model *model;
-    TVLM_TRY(tvlm_model_open(in, NULL, &model, err));
-    tvlm_status status = tvlm_calibrate(model, q->params, &q->ranges, err);
+    tvlm_error why = {0};
+    tvlm_status status = load(q, &model, &why);
+    if (status == TVLM_OK) status = tvlm_calibrate(model, q->params, &q->ranges, &why);
     tvlm_model_free(model);
+    bool of_model = status == TVLM_ERR_FORMAT || status == TVLM_ERR_UNSUPPORTED;
+    if (status)
+        tvlm_fail(err, status, "%s%s%s", of_model ? q->source.file.path : "", of_model ? ": " : "",
+                  why.message);
     return status;
 }
 
 static tvlm_status run(quantizer *q, const char *in, const char *out, tvlm_error *err)
 {
-    TVLM_TRY(read_header(q, in, err));
-    if (q->params->int8_tower) TVLM_TRY(calibrate(q, in, err));
+    TVLM_TRY(tvlm_gguf_source_open(in, &q->source, err));
+    TVLM_TRY(examine(q, err));
+    if (q->params->int8_tower) TVLM_TRY(calibrate(q, err));
     TVLM_TRY(plan(q, err));
     return write_file(q, out, err);
 }
@@ -355,16 +417,14 @@ static tvlm_status run(quantizer *q, const char *in, const char *out, tvlm_error
 tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quantize_params *params,
                                tvlm_error *err)
 {
-    float probe[32] = {0};
-    unsigned char block[sizeof probe];
-    if (!tvlm_quantize(params->type, probe, block, 32))
+    if (!tvlm_type_is_written(params->type))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s cannot be written",
-                         tvlm_type_name(params->type));
+                         tvlm_type_name((uint32_t)params->type));
     TVLM_TRY(tvlm_output_not_input(out, in, err));
     quantizer q = {.params = params};
     tvlm_status status = run(&q, in, out, err);
-    tvlm_gguf_free(&q.gguf);
-    tvlm_mapfile_close(&q.map);
+    tvlm_gguf_source_close(&q.source);
+    free(q.largest);
     free(q.entries);
     return status;
 }

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tensors.h"
+
 /* clang-format off */
 enum { S = 64, D = 64, HEADS = 2, KV = 32, FF = 96, N_HI = 4, N_LO = 16, C_HI = 48, TAP = 4,
        N_QUERY = 4, PICTURES = 6 };
@@ -39,7 +41,10 @@ static const char *path_of(const char *name)
 
 typedef struct builder {
     tvlm_gguf_writer *w;
-    bool declaring, spike; /* spike: a value beyond F16 in blk.0.ffn_up */
+    bool declaring;
+    const char *spiked; /* a tensor whose last value is `spike`; nullable */
+    float spike;
+    bool pytorch; /* shapes as PyTorch has convolutions: [n][k][1][1], [c][1][k][k] */
     uint32_t seed;
 } builder;
 
@@ -64,7 +69,7 @@ static void put(builder *b, const char *name, double center, double spread, uint
     float *x = malloc(n * sizeof *x);
     for (size_t i = 0; i < n; i++)
         x[i] = (float)(center + spread * uniform(b));
-    if (b->spike && strcmp(name, "blk.0.ffn_up.weight") == 0) x[n - 1] = -1e5f;
+    if (b->spiked && strcmp(name, b->spiked) == 0) x[n - 1] = b->spike;
     assert_int_equal(tvlm_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
     free(x);
 }
@@ -85,7 +90,15 @@ static void put_layer(builder *b, const char *name, uint32_t n_dims, const uint6
 
 static void put_linear(builder *b, const char *name, uint64_t n, uint64_t k, bool bias)
 {
-    put_layer(b, name, 2, (uint64_t[]){n, k}, bias);
+    put_layer(b, name, b->pytorch ? 4 : 2, (uint64_t[]){n, k, 1, 1}, bias);
+}
+
+static void put_depthwise(builder *b, const char *name, uint64_t c, uint64_t k)
+{
+    if (b->pytorch)
+        put_layer(b, name, 4, (uint64_t[]){c, 1, k, k}, true);
+    else
+        put_layer(b, name, 3, (uint64_t[]){c, k, k}, true);
 }
 
 static void put_tower(builder *b)
@@ -97,7 +110,7 @@ static void put_tower(builder *b)
         snprintf(name, sizeof name, "v.blk.%u.expand", i);
         if (blocks[i].expand > 1) put_linear(b, name, mid, blocks[i].c_in, true);
         snprintf(name, sizeof name, "v.blk.%u.dw", i);
-        put_layer(b, name, 3, (uint64_t[]){mid, k, k}, true);
+        put_depthwise(b, name, mid, k);
         snprintf(name, sizeof name, "v.blk.%u.project", i);
         put_linear(b, name, blocks[i].c_out, mid, true);
     }
@@ -226,10 +239,10 @@ static void put_keys(builder *b)
     tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.taps", &tap, 1, NULL);
 }
 
-static void write_model(const char *path, bool spike)
+static void write_model(const char *path, builder b)
 {
     tvlm_error err = {0};
-    builder b = {.seed = 1, .spike = spike};
+    b.seed = 1;
     assert_int_equal(tvlm_gguf_writer_new(path, NULL, &b.w, &err), TVLM_OK);
     put_keys(&b);
     uint64_t n_vocab = put_tokenizer(&b);
@@ -244,10 +257,8 @@ static void write_model(const char *path, bool spike)
 
 /* ---- pictures ---- */
 
-static tvlm_status lend_picture(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
+static void lend_picture(size_t index, tvlm_pixels *out)
 {
-    (void)user;
-    (void)err;
     enum { W = 50, H = 40 };
     static uint8_t rgb[H][W][3];
     uint32_t seed = (uint32_t)index * 77u + 5u;
@@ -258,27 +269,33 @@ static tvlm_status lend_picture(void *user, size_t index, tvlm_pixels *out, tvlm
                 rgb[y][x][c] = (uint8_t)(x * (index + 1) * 2 + y * (c + 2) + (seed >> 26));
             }
     *out = (tvlm_pixels){.data = rgb[0][0], .width = W, .height = H, .channels = 3};
+}
+
+static size_t lent;
+static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+{
+    (void)user;
+    (void)err;
+    if (lent < PICTURES) lend_picture(lent++, out);
     return TVLM_OK;
 }
 
 static size_t n_notes;
-static char last_note[512];
+static char last_note[512], all_notes[16384];
 static void count_note(void *user, const char *line)
 {
     (void)user;
-    n_notes++;
+    size_t at = n_notes++ ? strlen(all_notes) : 0;
     snprintf(last_note, sizeof last_note, "%s", line);
+    snprintf(all_notes + at, sizeof all_notes - at, "%s\n", line);
 }
 
 static void quantize_from(const char *in, const char *out, tvlm_type type, bool int8)
 {
-    tvlm_quantize_params params = {.type = type,
-                                   .int8_tower = int8,
-                                   .n_pictures = PICTURES,
-                                   .picture = lend_picture,
-                                   .on_note = count_note};
+    tvlm_quantize_params params = {
+        .type = type, .int8_tower = int8, .next_picture = next_picture, .on_note = count_note};
     tvlm_error err = {0};
-    n_notes = 0;
+    n_notes = lent = 0;
     if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
 }
 
@@ -320,7 +337,7 @@ static void run_tower(const char *path, const char *cpu, unsigned threads, size_
     static float pixels[S * S * 3];
     tvlm_model *model = open_model(path, cpu);
     tvlm_pixels p;
-    lend_picture(NULL, picture, &p, NULL);
+    lend_picture(picture, &p);
     assert_int_equal(tvlm_preprocess(model, &p, TVLM_FIT_MODEL, pixels, TVLM_COUNT(pixels), NULL),
                      TVLM_OK);
     tvlm_arena arena;
@@ -450,20 +467,285 @@ static void types_are_as_documented(void **state)
 static void values_beyond_f16_stay_f32(void **state)
 {
     (void)state;
-    quantize_from(path_of("spiked"), path_of("typed"), TVLM_TYPE_F16, false);
-    assert_int_equal(n_notes, 1);
-    assert_non_null(strstr(last_note, "blk.0.ffn_up.weight stays F32"));
-    tvlm_model *model = open_model(path_of("typed"), NULL);
-    assert_int_equal(type_in(model, "blk.0.ffn_up.weight"), TVLM_TYPE_F32);
-    assert_int_equal(type_in(model, "blk.0.ffn_gate.weight"), TVLM_TYPE_F16);
+    static const struct {
+        tvlm_type type;
+        float beyond;
+    } cases[] = {
+        {TVLM_TYPE_F16,  -1e5f  },
+        {TVLM_TYPE_Q4_0, 6e5f   },
+        {TVLM_TYPE_Q8_0, -9e6f  },
+        {TVLM_TYPE_BF16, 3.4e38f}
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        write_model(path_of("spiked"),
+                    (builder){.spiked = "blk.0.ffn_up.weight", .spike = cases[i].beyond});
+        quantize_from(path_of("spiked"), path_of("typed"), cases[i].type, false);
+        tvlm_model *model = open_model(path_of("typed"), NULL);
+        assert_int_equal(type_in(model, "blk.0.ffn_up.weight"), TVLM_TYPE_F32);
+        assert_int_equal(type_in(model, "blk.0.ffn_gate.weight"), cases[i].type);
+        assert_non_null(strstr(all_notes, "blk.0.ffn_up.weight stays F32"));
+        tvlm_model_free(model);
+    }
+}
+
+/* ---- sources that must not pass ---- */
+
+static void expect_refused(const char *in, tvlm_type type, tvlm_status want, const char *says)
+{
+    const char *out = path_of("refused");
+    tvlm_quantize_params params = {.type = type};
+    tvlm_error err = {0};
+    remove(out);
+    assert_int_equal(tvlm_quantize_file(in, out, &params, &err), want);
+    if (!strstr(err.message, says) || !strstr(err.message, in))
+        fail_msg("%s: %s", says, err.message);
+    assert_null(fopen(out, "rb"));
+}
+
+/* A file in memory with its index. */
+typedef struct image {
+    unsigned char *data;
+    size_t size;
+    tvlm_gguf gguf;
+} image;
+
+static image read_image(const char *path)
+{
+    image m = {0};
+    bool complete;
+    m.data = read_whole_file(path, &m.size);
+    assert_int_equal(tvlm_gguf_parse(m.data, m.size, &m.gguf, &complete, NULL), TVLM_OK);
+    return m;
+}
+
+static void write_image(image *m, const char *path)
+{
+    FILE *f = fopen(path, "wb");
+    assert_true(f && fwrite(m->data, 1, m->size, f) == m->size && !fclose(f));
+    tvlm_gguf_free(&m->gguf);
+    free(m->data);
+}
+
+static void a_damaged_tensor_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0, n = 1; i < n; i++) {
+        char name[80];
+        image m = read_image(path_of("source"));
+        const tvlm_gguf_tensor *t = &m.gguf.tensors[i];
+        n = m.gguf.n_tensors;
+        snprintf(name, sizeof name, "'%.*s'", (int)t->name.len, t->name.data);
+        m.data[t->offset + t->size - 2] ^= 1; /* of a mantissa, in the last value */
+        write_image(&m, path_of("damaged"));
+        expect_refused(path_of("damaged"), TVLM_TYPE_F16, TVLM_ERR_CHECKSUM, name);
+    }
+}
+
+static void what_is_no_number_is_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "v.stem.weight",       "v.blk.1.dw.weight",   "v.blk.1.project.bias", "mm.pool.pos",
+        "mm.pool.norm.weight", "blk.0.ffn_up.weight", "output_norm.weight",   "token_embd.weight"};
+    const float values[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < TVLM_COUNT(names); i++) {
+        write_model(path_of("spiked"), (builder){.spiked = names[i], .spike = values[i % 3]});
+        expect_refused(path_of("spiked"), TVLM_TYPE_Q8_0, TVLM_ERR_FORMAT, names[i]);
+        expect_refused(path_of("spiked"), TVLM_TYPE_F32, TVLM_ERR_FORMAT, names[i]);
+    }
+}
+
+/* Half of a file's last value of the tensor, with the checksum that goes with it. */
+static void poke_half(image *m, const char *name, unsigned half)
+{
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&m->gguf, name);
+    size_t index = (size_t)(t - m->gguf.tensors);
+    unsigned char *crcs =
+        m->data + (tvlm_gguf_find(&m->gguf, "tinyvlm.tensor_crc32c")->data - m->data);
+    m->data[t->offset + t->size - 2] = (unsigned char)half;
+    m->data[t->offset + t->size - 1] = (unsigned char)(half >> 8);
+    uint32_t crc = tvlm_crc32c(0, m->data + t->offset, (size_t)t->size);
+    for (size_t i = 0; i < 4; i++)
+        crcs[4 * index + i] = (unsigned char)(crc >> (8 * i));
+}
+
+static void infinite_halves_are_refused(void **state)
+{
+    (void)state;
+    static const unsigned halves[] = {0x7c00, 0xfc00, 0x7e00, 0x3c00};
+    quantize(path_of("half"), TVLM_TYPE_F16, false);
+    for (size_t i = 0; i < TVLM_COUNT(halves); i++) {
+        image m = read_image(path_of("half"));
+        poke_half(&m, "blk.0.ffn_up.weight", halves[i]);
+        write_image(&m, path_of("poked"));
+        if (i < 3)
+            expect_refused(path_of("poked"), TVLM_TYPE_Q4_0, TVLM_ERR_FORMAT,
+                           "blk.0.ffn_up.weight");
+        else
+            quantize_from(path_of("poked"), path_of("typed"), TVLM_TYPE_Q4_0, false);
+    }
+}
+
+static void a_type_that_is_not_read_is_refused(void **state)
+{
+    (void)state;
+    image m = read_image(path_of("source"));
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&m.gguf, "blk.0.attn_norm.weight");
+    /* behind the name: dimensions, one side, then the type */
+    unsigned char *type = m.data + (t->name.data + t->name.len - (const char *)m.data) + 12;
+    assert_int_equal(type[0], TVLM_TYPE_F32);
+    type[0] = 25; /* I16 */
+    write_image(&m, path_of("foreign"));
+    expect_refused(path_of("foreign"), TVLM_TYPE_F16, TVLM_ERR_UNSUPPORTED,
+                   "'blk.0.attn_norm.weight' has type I16");
+}
+
+static void a_cut_file_is_refused(void **state)
+{
+    (void)state;
+    static const size_t left[] = {0, 3, 1000, 20000};
+    for (size_t i = 0; i <= TVLM_COUNT(left); i++) {
+        image m = read_image(path_of("source"));
+        m.size = i < TVLM_COUNT(left) ? left[i] : m.size - 65;
+        write_image(&m, path_of("cut"));
+        expect_refused(path_of("cut"), TVLM_TYPE_F16, TVLM_ERR_FORMAT, "cut.gguf");
+    }
+}
+
+/* ---- results that run ---- */
+
+/* One question about one picture. */
+static void answer(const char *path)
+{
+    tvlm_error err = {0};
+    tvlm_model *model = open_model(path, NULL);
+    tvlm_engine *engine;
+    tvlm_session *session;
+    tvlm_image *picture;
+    tvlm_prompt *prompt;
+    tvlm_pixels pixels;
+    tvlm_generate_params p;
+    tvlm_result result;
+    float logits[258];
+    lend_picture(0, &pixels);
+    tvlm_generate_params_init(&p);
+    p.max_tokens = 4;
+    p.ignore_eos = true;
+    assert_int_equal(tvlm_engine_new(model, NULL, &engine, &err), TVLM_OK);
+    assert_int_equal(tvlm_session_new(model, NULL, &session, &err), TVLM_OK);
+    assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &picture, &err), TVLM_OK);
+    assert_int_equal(tvlm_prompt_new(model, &prompt, &err), TVLM_OK);
+    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, &picture, 1};
+    assert_int_equal(tvlm_prompt_chat(prompt, &m, 1, &err), TVLM_OK);
+    assert_int_equal(tvlm_generate(engine, session, prompt, &p, &result, &err), TVLM_OK);
+    assert_int_equal(result.n_ids, 4);
+    tvlm_row row = {session, 65, NULL, true};
+    assert_int_equal(tvlm_forward(engine, &row, 1, NULL, logits, 258, &err), TVLM_OK);
+    for (size_t i = 0; i < 258; i++)
+        assert_true(isfinite(logits[i]));
+    tvlm_prompt_free(prompt);
+    tvlm_image_free(picture);
+    tvlm_session_free(session);
+    tvlm_engine_free(engine);
     tvlm_model_free(model);
 }
 
-static tvlm_status fail_to_lend(void *user, size_t index, tvlm_pixels *out, tvlm_error *err)
+static const tvlm_type every_type[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
+                                       TVLM_TYPE_Q4_0};
+
+static void every_type_from_every_type(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < TVLM_COUNT(every_type); i++) {
+        quantize(path_of("first"), every_type[i], false);
+        for (size_t j = 0; j < TVLM_COUNT(every_type); j++) {
+            quantize_from(path_of("first"), path_of("second"), every_type[j], false);
+            answer(path_of("second"));
+        }
+        quantize_from(path_of("first"), path_of("second"), every_type[i], true);
+        answer(path_of("second"));
+    }
+}
+
+static void an_int8_tower_passes_as_it_is(void **state)
+{
+    (void)state;
+    static maps want, got;
+    quantize(path_of("int8"), TVLM_TYPE_F32, true);
+    run_tower(path_of("int8"), NULL, 1, 7, &want);
+    for (size_t i = 0; i < TVLM_COUNT(every_type); i++) {
+        quantize_from(path_of("int8"), path_of("second"), every_type[i], false);
+        tvlm_model *model = open_model(path_of("second"), NULL);
+        assert_int_equal(type_in(model, "v.blk.1.project.weight"), TVLM_TYPE_I8);
+        assert_int_equal(type_in(model, "blk.0.ffn_up.weight"), every_type[i]);
+        tvlm_model_free(model);
+        run_tower(path_of("second"), NULL, 1, 7, &got);
+        assert_memory_equal(&got, &want, sizeof want);
+        answer(path_of("second"));
+    }
+}
+
+/* The same values in the shapes of another writer give the same file. */
+static void shapes_of_pytorch_make_no_difference(void **state)
+{
+    (void)state;
+    write_model(path_of("pytorch"), (builder){.pytorch = true});
+    for (size_t i = 0; i < TVLM_COUNT(every_type); i++)
+        for (int int8 = 0; int8 < 2; int8++) {
+            quantize(path_of("first"), every_type[i], int8);
+            quantize_from(path_of("pytorch"), path_of("second"), every_type[i], int8);
+            tvlm_model *a = open_model(path_of("first"), NULL),
+                       *b = open_model(path_of("second"), NULL);
+            assert_int_equal(a->gguf.n_tensors, b->gguf.n_tensors);
+            for (size_t t = 0; t < a->gguf.n_tensors; t++) {
+                assert_int_equal(a->gguf.tensors[t].type, b->gguf.tensors[t].type);
+                assert_int_equal(a->gguf.tensors[t].crc32c, b->gguf.tensors[t].crc32c);
+            }
+            tvlm_model_free(a);
+            tvlm_model_free(b);
+        }
+    answer(path_of("second"));
+}
+
+/* Weights that are numbers, of layers whose output is none or too large for codes. */
+static void activations_beyond_range_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spiked;
+        float spike;
+        const char *says;
+    } cases[] = {
+        {"v.blk.1.project.weight", 3.4e38f, "'blocks.1' gives NaN or infinity"},
+        {"v.blk.1.project.bias",   3.0e38f, "'blocks.1' reaches"              },
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        tvlm_quantize_params p = {
+            .type = TVLM_TYPE_Q8_0, .int8_tower = true, .next_picture = next_picture};
+        tvlm_error err = {0};
+        lent = 0;
+        write_model(path_of("spiked"),
+                    (builder){.spiked = cases[i].spiked, .spike = cases[i].spike});
+        assert_int_equal(tvlm_quantize_file(path_of("spiked"), path_of("refused"), &p, &err),
+                         TVLM_ERR_FORMAT);
+        if (!strstr(err.message, cases[i].says)) fail_msg("%s", err.message);
+        assert_null(fopen(path_of("refused"), "rb"));
+    }
+}
+
+static tvlm_status fail_to_lend(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     (void)user;
     (void)out;
-    return tvlm_fail(err, TVLM_ERR_IO, "no picture %zu", index);
+    return tvlm_fail(err, TVLM_ERR_IO, "no picture");
+}
+
+static tvlm_status lend_nothing(void *user, tvlm_pixels *out, tvlm_error *err)
+{
+    (void)user;
+    (void)out;
+    (void)err;
+    return TVLM_OK;
 }
 
 static void expect(const char *in, const char *out, tvlm_quantize_params params, tvlm_status want)
@@ -486,10 +768,11 @@ static void wrong_requests_are_refused(void **state)
     p = good;
     p.int8_tower = true;
     expect(source, out, p, TVLM_ERR_ARGUMENT); /* no pictures */
-    p.n_pictures = 3;
-    p.picture = fail_to_lend;
+    p.next_picture = fail_to_lend;
     expect(source, out, p, TVLM_ERR_IO);
-    p.picture = lend_picture;
+    p.next_picture = lend_nothing;
+    expect(source, out, p, TVLM_ERR_ARGUMENT);
+    p.next_picture = next_picture;
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_request(cancel);
     p.cancel = good.cancel = cancel;
@@ -506,8 +789,7 @@ static void wrong_requests_are_refused(void **state)
 static int setup(void **state)
 {
     (void)state;
-    write_model(path_of("source"), false);
-    write_model(path_of("spiked"), true);
+    write_model(path_of("source"), (builder){0});
     return 0;
 }
 
@@ -519,6 +801,15 @@ int main(void)
         cmocka_unit_test(ranges_hold_zero_exactly),
         cmocka_unit_test(types_are_as_documented),
         cmocka_unit_test(values_beyond_f16_stay_f32),
+        cmocka_unit_test(a_damaged_tensor_is_refused),
+        cmocka_unit_test(what_is_no_number_is_refused),
+        cmocka_unit_test(infinite_halves_are_refused),
+        cmocka_unit_test(a_type_that_is_not_read_is_refused),
+        cmocka_unit_test(a_cut_file_is_refused),
+        cmocka_unit_test(every_type_from_every_type),
+        cmocka_unit_test(an_int8_tower_passes_as_it_is),
+        cmocka_unit_test(shapes_of_pytorch_make_no_difference),
+        cmocka_unit_test(activations_beyond_range_are_refused),
         cmocka_unit_test(wrong_requests_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""quantize: every type of the bundled and the golden models answers; folders of calibration pictures."""
+
+import os
+import shutil
+import threading
+
+import gguf
+import pytest
+
+from conftest import DATA, PICTURE, ROOT, convert, ok, refused, run
+
+BUNDLED = ROOT / "models" / "tinyvlm-25m.gguf"
+FLOAT_TOWER = DATA.parent / "fuzz" / "corpus" / "gguf" / "tinyvlm.gguf"  # random, 32 x 32
+TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
+SMALL = ("-q", "-n", 4)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_bundled_model(tmp_path, kind):
+    out = tmp_path / "out.gguf"
+    ok("quantize", "-q", BUNDLED, out, "--type", kind)
+    assert ok("ask", "-m", out, *SMALL, PICTURE, "What is in the picture?").out.strip()
+    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
+    assert types["v.blk.1.expand.weight"] == "I8"
+    assert types["blk.0.ffn_up.weight"] == kind.upper()
+
+
+@pytest.fixture(scope="module")
+def golden(models, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other") / "other.gguf"
+    convert("other", other, "--type", "f32", "-q")
+    return {**models, "other": other}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("layout", ["tiny", "tiny_hf", "tiny_unfused", "other"])
+def test_golden_models(tmp_path, golden, layout, kind):
+    first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
+    ok("quantize", "-q", golden[layout], first, "--type", kind)
+    assert run("ask", "-m", first, *SMALL, PICTURE, "What is this?").code == 0
+    # what was quantised is quantised again
+    ok("quantize", "-q", first, second, "--type", "q4_0" if kind != "q4_0" else "f16")
+    assert run("ask", "-m", second, *SMALL, PICTURE, "What is this?").code == 0
+    # straight from the checkpoint it is the same
+    converted = tmp_path / "converted.gguf"
+    convert(layout, converted, "--type", kind, "-q")
+    a, b = (gguf.GGUFReader(p) for p in (first, converted))
+    assert [(t.name, t.tensor_type) for t in a.tensors] == [(t.name, t.tensor_type) for t in b.tensors]
+
+
+def test_int8_of_int8_is_refused(tmp_path):
+    out = tmp_path / "out.gguf"
+    refused(3, "int8 already", "quantize", "-q", BUNDLED, out, "--type", "int8", "--calibrate", DATA / "golden")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("decoder", TYPES)
+def test_int8_with_every_decoder(tmp_path, decoder):
+    out = tmp_path / "out.gguf"
+    ok("quantize", "-q", FLOAT_TOWER, out, "--type", "int8", "--calibrate", DATA / "golden", "--decoder", decoder)
+    assert ok("info", "-m", out, "--json").json()[0]["architecture"] == "tinyvlm"
+    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
+    assert types["v.stem.weight"] == "I8" and types["blk.0.ffn_up.weight"] == decoder.upper()
+
+
+def calibrate(folder, out, *options):
+    return run("quantize", FLOAT_TOWER, out, "--type", "int8", "--calibrate", folder, *options)
+
+
+def test_folders_as_people_have_them(tmp_path):
+    """Cameras write capital letters; a folder has sub-folders, other files, hidden and broken ones."""
+    folder, out = tmp_path / "photos", tmp_path / "out.gguf"
+    (folder / "holiday.jpg").mkdir(parents=True)
+    shutil.copy(PICTURE, folder / "IMG_0001.PNG")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (folder / "._IMG_0001.PNG").write_bytes(b"a resource fork")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    done = calibrate(folder, out)
+    assert done.code == 0, done.err
+    assert f"{folder}/broken.jpg is skipped: " in done.err
+    assert f"{folder}/holiday.jpg is skipped: a folder" in done.err
+    assert f"{folder}/gone.png is skipped: No such file" in done.err
+    assert "notes.txt" not in done.err and "._IMG" not in done.err and "IMG_0001" not in done.err
+    assert out.exists()
+
+
+def test_a_folder_of_broken_pictures_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    done = calibrate(tmp_path, tmp_path / "out.gguf")
+    assert done.code == 3 and "a.png is skipped" in done.err and "none of its pictures" in done.err, done.err
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_fifo_is_no_picture(tmp_path):
+    """A file that gives other pixels when it is read again must not matter: pictures are read once."""
+    os.mkfifo(tmp_path / "a.ppm")
+    done = calibrate(tmp_path, tmp_path / "out.gguf")
+    assert done.code == 3 and "a.ppm is skipped: not a file" in done.err, done.err
+
+
+def test_a_picture_that_changes_while_calibrating(tmp_path):
+    """The file's bytes are exchanged as fast as possible; whatever was read, the result opens."""
+    folder, out = tmp_path / "photos", tmp_path / "out.gguf"
+    folder.mkdir()
+    faces = [b"P6 64 64 255\n" + bytes([v]) * (64 * 64 * 3) for v in (0, 255)]
+    stop = threading.Event()
+
+    def exchange():
+        i = 0
+        while not stop.is_set():
+            i += 1
+            (folder / "next").write_bytes(faces[i % 2])
+            os.replace(folder / "next", folder / "a.ppm")
+
+    (folder / "a.ppm").write_bytes(faces[0])
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    try:
+        for _ in range(5):
+            done = calibrate(folder, out, "-q")
+            assert done.code == 0, done.err
+            ok("info", "-m", out)
+    finally:
+        stop.set()
+        thread.join()
