@@ -11,7 +11,7 @@ const at = (relative) => new URL(relative, self.location).href;
 
 const START = at('./');
 const SHELL = [START, at('style.css'), at('app.js'), at('icon.svg'), at('manifest.webmanifest')];
-const LIBRARY = ['index.js', 'errors.js', 'platform.js', 'modules.js', 'memory.js', 'names.js', 'images.js', 'worker.js', 'engine.js', 'download.js',
+const LIBRARY = ['index.js', 'errors.js', 'platform.js', 'modules.js', 'memory.js', 'names.js', 'kinds.js', 'images.js', 'worker.js', 'engine.js', 'download.js',
     'helper.js', 'thread.js']
     .map((name) => at(`/tinyvlm/src/${name}`));
 

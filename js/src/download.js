@@ -5,14 +5,31 @@
 const CACHE = 'tinyvlm-1';
 const PART = 4 << 20;
 const PIECE = 256 << 10;
-const ATTEMPTS = 5;
 const PATIENCE = 3000; // for a server to say what it has, while we have a copy
+const IDLE_TIMEOUT = 20_000;
+const FIRST_RETRIES = 4; // before the first byte: the address may be wrong
+const RETRIES = 10;
+const BARREN = 5; // answers in a row that bring nothing new: that server will not do better
+const LONGEST_PAUSE = 15_000;
+const LONGEST_RETRY_AFTER = 60_000;
+const TICKS = 8; // of an idle timeout
 
 class DownloadError extends Error {
     code = 'io';
 }
 
-class ChangedError extends DownloadError {}
+/** What was read is of another file than what the server has now: all of it is to be read anew. */
+class ChangedError extends DownloadError {
+    isStale = true;
+}
+
+/** It may work when it is asked again, after so many milliseconds at least. */
+class PassingError extends Error {
+    constructor(message, wait = 0) {
+        super(message);
+        this.wait = wait;
+    }
+}
 
 function partUrl(url, index) {
     const part = new URL(url);
@@ -139,25 +156,79 @@ async function askServer(url) {
     }
 }
 
-const isPassing = (status) => status === 408 || status === 429 || status >= 500;
+const isPassing = (status) => [408, 425, 429, 500, 502, 503, 504].includes(status);
+
+/** Retry-After in milliseconds: it is seconds or a date. */
+function retryAfter(headers) {
+    const text = headers.get('Retry-After') ?? '';
+    const wait = /^\d+$/.test(text) ? 1000 * text : Date.parse(text) - Date.now();
+    return Math.min(LONGEST_RETRY_AFTER, Math.max(0, wait || 0));
+}
 
 /** May requests have any header? Other origins would be asked first, and most of them refuse. */
 function isOurs(url) {
     return typeof location === 'undefined' || new URL(url).origin === location.origin;
 }
 
-async function request(url, at, tag) {
+/** Ends a request that stays silent. It counts ticks while an answer is waited for: a thread that computes for
+ *  long hears no clock, and that is not the network's silence. */
+class Watch {
+    #control = new AbortController();
+    #ticks = 0;
+    #waits = false;
+    #close;
+
+    constructor(timeout, network) {
+        const silent = () => this.#waits && ++this.#ticks >= TICKS && this.#end(`no byte for ${timeout / 1000} s`);
+        const online = () => this.#waits && this.#ticks && this.#end('the network came back');
+        const timer = timeout < 2 ** 31 ? setInterval(silent, timeout / TICKS) : undefined;
+        network.addEventListener('online', online);
+        this.#close = () => {
+            clearInterval(timer);
+            network.removeEventListener('online', online);
+        };
+    }
+
+    get signal() {
+        return this.#control.signal;
+    }
+
+    #end(why) {
+        this.reason = new Error(why);
+        this.#control.abort(this.reason);
+    }
+
+    async hear(promise) {
+        this.#ticks = 0;
+        this.#waits = true;
+        try {
+            return await promise;
+        } catch (error) {
+            throw this.reason ?? error;
+        } finally {
+            this.#waits = false;
+        }
+    }
+
+    close() {
+        this.#close();
+    }
+}
+
+async function request(url, at, tag, signal) {
     const headers = {};
     if (at) headers.Range = `bytes=${at}-`;
-    if (at && tag && isOurs(url)) headers['If-Range'] = tag;
-    const response = await fetch(url, { headers });
-    if (isPassing(response.status)) throw new Error(`HTTP ${response.status}`);
+    // A weak tag is no condition for a range: what came is compared instead.
+    if (at && tag && !tag.startsWith('W/') && isOurs(url)) headers['If-Range'] = tag;
+    // The browser's own copy of half a file would be in the way of the other half.
+    const response = await fetch(url, { headers, signal, ...(at && { cache: 'no-store' }) });
+    if (isPassing(response.status)) throw new PassingError(`HTTP ${response.status}`, retryAfter(response.headers));
     return response;
 }
 
 /** The pieces of a body, each good until the next: in one buffer where the browser can, as it would leave a file's
- *  worth of them to the garbage collector. */
-export async function* piecesOf(body) {
+ *  worth of them to the garbage collector. hear: sees each promise of a piece. */
+export async function* piecesOf(body, hear = (promise) => promise) {
     let reader, buffer;
     try {
         reader = body.getReader({ mode: 'byob' });
@@ -167,7 +238,7 @@ export async function* piecesOf(body) {
     }
     try {
         for (;;) {
-            const { done, value } = await (buffer ? reader.read(new Uint8Array(buffer)) : reader.read());
+            const { done, value } = await hear(buffer ? reader.read(new Uint8Array(buffer)) : reader.read());
             if (done) return;
             yield value;
             buffer &&= value.buffer;
@@ -177,66 +248,138 @@ export async function* piecesOf(body) {
     }
 }
 
-/** Bytes from offset `at`, whatever the server makes of the range; isWhole: ask for all of the file. */
-async function* readFrom(url, at, state, isWhole) {
-    const response = await request(url, isWhole ? 0 : at, state.tag);
+/** What the answer to "bytes from `at` on" is of; null: nothing is left. */
+function checkAnswer(url, response, at, state) {
     const { headers, status } = response;
     const changed = new ChangedError(`${url}: the file has changed on the server, load it again`);
     if (at && status === 416) {
         const range = headers.get('Content-Range');
         if (range ? range !== `bytes */${at}` : at < state.total) throw changed;
-        return; // nothing is left
+        state.said = state.total = at; // whatever a Content-Length said
+        return null;
     }
     if (!response.ok) throw new DownloadError(`${url}: HTTP ${status}`);
     const about = describe(response, at);
-    if (at && (!isSame(state, about) || (status === 206 && about.start !== at))) throw changed;
-    state.tag ||= about.tag;
-    state.said ||= about.said;
-    state.total ||= about.said;
-    let skip = status === 206 ? 0 : at;
-    for await (const bytes of piecesOf(response.body)) {
-        const drop = Math.min(skip, bytes.length);
-        skip -= drop;
-        if (bytes.length > drop) yield bytes.subarray(drop);
+    if (at && !isSame(state, about)) throw changed;
+    if (at && status === 206 && headers.get('Content-Encoding')) { // a range of what, nobody can say
+        state.isWhole = true;
+        throw new PassingError('a compressed range');
+    }
+    if (about.start > at) throw new DownloadError(`${url}: the server answers with another range than asked for`);
+    return about;
+}
+
+/** Bytes from offset `at`, whatever the server makes of the range. */
+async function* readFrom(url, at, isWhole, state, { idleTimeout, network }) {
+    const watch = new Watch(idleTimeout, network);
+    const hear = (promise) => watch.hear(promise);
+    try {
+        const response = await hear(request(url, isWhole ? 0 : at, state.tag, watch.signal));
+        const about = checkAnswer(url, response, at, state);
+        if (!about) return;
+        state.answered = true;
+        state.tag ||= about.tag;
+        state.said ||= about.said;
+        state.total ||= about.said;
+        let skip = at - about.start;
+        for await (const bytes of piecesOf(response.body, hear)) {
+            const drop = Math.min(skip, bytes.length);
+            skip -= drop;
+            if (bytes.length > drop) yield bytes.subarray(drop);
+        }
+    } finally {
+        watch.close();
     }
 }
 
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+/** Ends early when the network comes back. */
+function pause(ms, network) {
+    return new Promise((resolve) => {
+        const end = () => {
+            clearTimeout(timer);
+            network.removeEventListener('online', end);
+            resolve();
+        };
+        const timer = setTimeout(end, ms);
+        network.addEventListener('online', end);
+    });
+}
 
-/** Yields { bytes, total, cached, kept }, at the end once with no bytes; bytes are good until the next. */
-export async function* download(url, { cache = true } = {}) {
+/** How often in a row it did not work. */
+class Failures {
+    lost = 0; // no connection, or no answer
+    barren = 0; // an answer, but no new byte
+
+    clear() {
+        this.lost = this.barren = 0;
+    }
+
+    count(answered) {
+        if (answered) this.barren++;
+        else this.lost++;
+    }
+
+    /** Without any network nothing was tried. */
+    isEnough(retries) {
+        return this.barren >= BARREN || (this.lost > retries && globalThis.navigator?.onLine !== false);
+    }
+
+    get pause() {
+        return Math.min(LONGEST_PAUSE, 250 * 2 ** Math.min(10, this.lost + this.barren));
+    }
+}
+
+/** Yields { bytes, total, cached, kept }, at the end once with no bytes; bytes are good until the next. While a
+ *  connection that was lost is tried again: no bytes, and retry: { reason, attempt, delay }.
+ *  network: an EventTarget that tells 'online'. */
+export async function* download(url, { cache = true, idleTimeout = IDLE_TIMEOUT, retries, network = new EventTarget() } = {}) {
     const parts = await Parts.open(url, cache);
     if (parts.meta) await parts.check(await askServer(url));
     const state = { tag: parts.meta?.tag ?? '', said: parts.meta?.said ?? 0, total: parts.meta?.total ?? 0 };
+    const failures = new Failures();
+    const nothing = () => ({ bytes: new Uint8Array(0), total: state.total, cached: false, kept: parts.kept });
     let at = 0;
     for await (const bytes of parts.read()) {
         at += bytes.length;
         yield { bytes, total: state.total, cached: true, kept: parts.kept };
     }
-    for (let attempt = 1; !state.total || at < state.total; attempt++) {
-        let failure = '';
+    while (!state.total || at < state.total) {
+        let failure;
+        state.answered = false;
+        // a range may be what another origin refuses
+        const isWhole = state.isWhole || (failures.lost % 5 === 4 && !isOurs(url));
         try {
-            const isWhole = attempt === ATTEMPTS && !isOurs(url); // a range may be what was refused
-            for await (const bytes of readFrom(url, at, state, isWhole)) {
+            for await (const bytes of readFrom(url, at, isWhole, state, { idleTimeout, network })) {
                 at += bytes.length;
-                attempt = 1; // it moves
+                failures.clear();
                 if (at > state.total) state.said = state.total = 0; // it was that of a compressed transfer
                 yield { bytes, total: state.total, cached: false, kept: parts.kept };
                 await parts.keep(bytes, state);
             }
             state.total ||= at;
+            failure = new PassingError('end of data');
         } catch (error) {
-            if (error instanceof ChangedError) await parts.drop();
+            if (error.isStale) await parts.drop();
             if (error instanceof DownloadError) throw error;
-            failure = error.message;
+            failure = error;
         }
-        if (at >= state.total && !failure) break;
-        if (attempt >= ATTEMPTS)
-            throw new DownloadError(`${url}: the download broke off at byte ${at} of ${state.total || 'unknown'}: ${failure || 'end of data'}`);
-        await pause(Math.min(4000, 250 * 2 ** attempt));
+        if (state.total && at >= state.total) break;
+        failures.count(state.answered);
+        if (failures.isEnough(retries ?? (at ? RETRIES : FIRST_RETRIES)))
+            throw new DownloadError(`${url}: the download broke off at byte ${at} of ${state.total || 'unknown'}: ${failure.message}`);
+        const delay = Math.max(failures.pause, failure.wait ?? 0);
+        yield { ...nothing(), retry: { reason: failure.message, attempt: failures.lost + failures.barren, delay } };
+        await pause(delay, network);
     }
     await parts.end(state);
-    yield { bytes: new Uint8Array(0), total: state.total, cached: false, kept: parts.kept };
+    yield nothing();
+}
+
+/** A small file as a whole. */
+export async function fetchBytes(url) {
+    const pieces = [];
+    for await (const { bytes } of download(url, { cache: false, retries: FIRST_RETRIES })) pieces.push(bytes.slice());
+    return new Blob(pieces).arrayBuffer();
 }
 
 /** A file that turned out damaged must not come from the cache again. */

@@ -43,6 +43,9 @@ function isThere(url) {
     return true; // else send() throws
 }
 
+/** 32-bit numbers (ids, pointers) as the module's memory holds them. */
+const words = (numbers) => new Uint8Array(Int32Array.from(numbers).buffer);
+
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder('utf-8', { ignoreBOM: true }); // a BOM is text
 
@@ -70,6 +73,7 @@ class Engine {
         this.flag = flag;
         this.post = post;
         this.host = host;
+        this.network = new EventTarget();
         this.alive = null;
         this.started = false;
         this.shared = isThreaded(name);
@@ -154,12 +158,12 @@ class Engine {
 
     // ---- loading ----
 
-    async *#source({ url, blob, bytes, cache }) {
+    async *#source({ url, blob, bytes, ...options }) {
         if (bytes) yield { bytes, total: bytes.length, cached: false };
         else if (blob) {
             for await (const piece of piecesOf(blob.stream())) yield { bytes: piece, total: blob.size, cached: false };
         } else if (this.host.openFile && !/^(https?|blob|data):/i.test(url)) yield* this.host.openFile(url);
-        else yield* download(url, { cache });
+        else yield* download(url, { ...options, network: this.network });
     }
 
     #feed(bytes, buffer) {
@@ -181,17 +185,20 @@ class Engine {
     }
 
     async load(from) {
-        const progress = { loaded: 0, total: 0, cached: 0, kept: 0 };
+        const progress = { loaded: 0, total: 0, cached: 0, kept: 0, retry: null };
+        let isMixed = false; // of several answers, perhaps not of one file
         let fresh = this.host.now();
         this.check(this.wasm.open(from.memory));
         const buffer = this.#allocate(FEED_BYTES);
         try {
-            for await (const { bytes, total, cached, kept } of this.#source(from)) {
+            for await (const { bytes, total, cached, kept, retry } of this.#source(from)) {
                 this.#feed(bytes, buffer);
                 progress.loaded += bytes.length;
                 progress.total = total;
                 progress.kept = kept ?? 0;
+                progress.retry = retry ?? null;
                 if (cached) progress.cached += bytes.length;
+                isMixed ||= Boolean(cached || retry);
                 this.#announce(progress);
                 if (this.host.now() - fresh > 8) {
                     await turn();
@@ -204,7 +211,7 @@ class Engine {
         } catch (error) {
             const damaged = ['format', 'checksum', 'unsupported'].includes(error.code);
             if (damaged && from.url && from.cache) await forget(from.url);
-            throw error;
+            throw Object.assign(error, { isStale: error.isStale || (damaged && isMixed) });
         } finally {
             this.wasm.release(buffer);
         }
@@ -250,7 +257,7 @@ class Engine {
     }
 
     detokenize({ ids, skipSpecial }) {
-        const n = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
+        const n = this.#withBytes(words(ids), (at) =>
             this.count(this.wasm.detokenize(at, ids.length, skipSpecial ? 1 : 0)));
         return this.string(place(this.wasm.output()), n);
     }
@@ -284,16 +291,17 @@ class Engine {
         this.wasm.drop_image(image);
     }
 
-    #addMessage({ role, content }, image) {
+    #addMessage({ role, content }, images) {
         const bytes = utf8.encode(content);
-        this.check(this.wasm.chat_add(ROLES.indexOf(role), this.#copyIn(bytes), bytes.length, image));
+        this.check(this.wasm.chat_add(ROLES.indexOf(role), this.#copyIn(bytes), bytes.length,
+            this.#copyIn(words(images)), images.length));
     }
 
-    generate({ messages, image, options }) {
+    generate({ messages, images, options }) {
         this.wasm.chat_clear();
         try {
             const first = messages.findIndex((m) => m.role === 'user');
-            messages.forEach((m, i) => this.#addMessage(m, i === first ? image : 0));
+            messages.forEach((m, i) => this.#addMessage(m, i === first ? images : []));
             for (const stop of options.stop) this.check(this.wasm.stop_add(this.#copyIn(utf8.encode(`${stop}\0`))));
             this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.temperature, options.topK,
                 options.topP, options.minP, options.repeatPenalty, options.seed));
@@ -305,9 +313,9 @@ class Engine {
         return { ids, finish: FINISHES[finish], timings: { prefill, firstToken, decode } };
     }
 
-    forward({ ids, image }) {
-        const rows = this.#withBytes(new Uint8Array(Int32Array.from(ids).buffer), (at) =>
-            this.count(this.wasm.forward(at, ids.length, image)));
+    forward({ ids, images }) {
+        const rows = this.#withBytes(words(ids), (at) => this.#withBytes(words(images), (list) =>
+            this.count(this.wasm.forward(at, ids.length, list, images.length))));
         const vocabulary = this.wasm.info_number(3);
         return { logits: this.#floats(this.wasm.output(), rows * vocabulary), rows, vocabulary };
     }
@@ -327,6 +335,7 @@ function plainError(error) {
     return {
         message, code: CODES.includes(error?.code) ? error.code : noRoom ? 'memory' : 'state',
         isFatal: error instanceof WebAssembly.RuntimeError, // a trap: what the module holds is not to be trusted
+        isStale: Boolean(error?.isStale), // what was fed is to be thrown away, and the file read anew
     };
 }
 
@@ -344,6 +353,9 @@ export function serve(port, host) {
         },
         async load(message) {
             await engine.load(message);
+        },
+        online() {
+            engine.network.dispatchEvent(new Event('online'));
         },
         job(message) {
             if (!JOBS.includes(message.op)) throw new EngineError(`no job ${message.op}`, 'argument');

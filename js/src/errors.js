@@ -8,3 +8,14 @@ export class TinyVLMError extends Error {
         this.code = code;
     }
 }
+
+export function wrong(message, options) {
+    return new TinyVLMError(message, 'argument', options);
+}
+
+/** What a signal stopped: with the name that the DOM has for it. */
+export function cancelled({ reason }) {
+    const error = new TinyVLMError(reason?.message || 'the call was stopped', 'cancelled', { cause: reason });
+    error.name = reason?.name === 'TimeoutError' ? 'TimeoutError' : 'AbortError';
+    return error;
+}

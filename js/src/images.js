@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Any picture -> { data, width, height, channels } in a buffer of its own, to be handed to the worker.
-import { TinyVLMError } from './errors.js';
+import { TinyVLMError, wrong } from './errors.js';
+import { HEAD_BYTES, UNKNOWN, kindOf, refusalOf } from './kinds.js';
 import { platform } from './platform.js';
 
-// Beyond it the browser shrinks a picture first: 48 megapixels would cost 190 MB for nothing that
-// a model of 224 or 1024 pixels sees.
+// Beyond it a picture is shrunk first: 48 megapixels would cost 190 MB for nothing that a model of 224 or
+// 1024 pixels sees.
 const LONGEST = 2048;
+const MOST_BYTES = 2 ** 30; // of a file: more is no picture
 
 /** Its class by name: one of another frame is not an instance of ours. */
 export const isA = (source, ...names) => names.includes(Object.prototype.toString.call(source).slice(8, -1));
@@ -16,14 +18,20 @@ function checkRaw(source) {
     const { data, width, height } = source;
     const whole = Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0;
     const channels = source.channels ?? (whole ? data.length / (width * height) : 0);
-    if (data.BYTES_PER_ELEMENT !== 1) throw new TypeError('pixels: data holds no bytes');
+    if (data.BYTES_PER_ELEMENT !== 1) throw wrong('pixels: data holds no bytes');
     if (!whole || ![1, 3, 4].includes(channels) || data.length !== width * height * channels)
-        throw new TypeError(`pixels: ${data.length} bytes are not ${width} x ${height} of 1, 3 or 4 channels`);
+        throw wrong(`pixels: ${data.length} bytes are not ${width} x ${height} of 1, 3 or 4 channels`);
     return { data: new Uint8Array(data), width, height, channels };
 }
 
+/** The bytes of a picture file; null for anything else. */
+function asBytes(source) {
+    if (isA(source, 'ArrayBuffer', 'SharedArrayBuffer')) return new Uint8Array(source);
+    const isBytes = ArrayBuffer.isView(source) && (source.BYTES_PER_ELEMENT ?? 1) === 1;
+    return isBytes ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength) : null;
+}
+
 async function fetchPicture(url, signal) {
-    const name = url.slice(0, 200); // it may be data
     try {
         const local = await platform.fetchPicture?.(url); // files, in node
         if (local) return local;
@@ -31,8 +39,65 @@ async function fetchPicture(url, signal) {
         if (response.ok) return await response.blob();
         throw new Error(`HTTP ${response.status}`);
     } catch (cause) {
-        throw new TinyVLMError(`${name}: ${cause.message}`, 'io', { cause });
+        throw new TinyVLMError(`${url}: ${cause.message}`, 'io', { cause });
     }
+}
+
+/** Bytes of base64: url-safe or not, percent-encoded or not, padded or not, in lines or not. */
+function fromBase64(text) {
+    try {
+        const plain = decodeURIComponent(text).replace(/\s/g, '').replace(/=+$/, '');
+        const binary = atob(plain.replaceAll('-', '+').replaceAll('_', '/'));
+        return Uint8Array.from({ length: binary.length }, (_, i) => binary.charCodeAt(i));
+    } catch (cause) {
+        throw new TinyVLMError('the picture is not in base64', 'format', { cause });
+    }
+}
+
+function fromDataUrl(url) {
+    const comma = url.indexOf(',');
+    if (comma < 0) throw new TinyVLMError('a data: URL without a comma', 'format');
+    const body = url.slice(comma + 1);
+    if (/;\s*base64\s*$/i.test(url.slice(0, comma))) return fromBase64(body);
+    const text = body.replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+    return /^[\0-\xff]*$/.test(text) ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);
+}
+
+const isDataUrl = (text) => /^\s*data:/i.test(text);
+
+/** A picture file as text in base64, with or without "data:...,". */
+export function fromText(text) {
+    if (typeof text !== 'string') throw wrong('a picture in base64 is a string');
+    return new Blob([isDataUrl(text) ? fromDataUrl(text) : fromBase64(text)]);
+}
+
+/** { file, name } of what is a file of a picture in any form; null for anything else. */
+async function asFile(source, signal) {
+    if (typeof source === 'string' || isA(source, 'URL')) {
+        const text = String(source);
+        if (!text.trim()) throw wrong('a picture: its URL is empty');
+        if (isDataUrl(text)) return { file: fromText(text), name: '' };
+        const url = platform.absoluteUrl(text);
+        return { file: await fetchPicture(url, signal), name: url };
+    }
+    if (isA(source, 'Blob', 'File')) return { file: source, name: source.name ?? '' };
+    const bytes = asBytes(source);
+    return bytes && { file: new Blob([isA(bytes.buffer, 'SharedArrayBuffer') ? bytes.slice() : bytes]), name: '' };
+}
+
+async function decode({ file, name }) {
+    const fail = (what, code, cause) => {
+        throw new TinyVLMError(name ? `${name}: ${what}` : what, code, { cause });
+    };
+    if (!file.size) fail('the file is empty', 'format');
+    if (file.size > MOST_BYTES) fail(`${file.size} bytes: too large for a picture`, 'limit');
+    const read = (blob) => blob.arrayBuffer().catch((cause) => fail(`cannot be read: ${cause.message}`, 'io', cause));
+    const kind = kindOf(new Uint8Array(await read(file.slice(0, HEAD_BYTES))));
+    if (!kind.isPicture && kind.name !== UNKNOWN) fail(refusalOf(kind), 'format');
+    return platform.decode(file, LONGEST).catch((cause) => {
+        if (cause instanceof TinyVLMError) throw cause;
+        fail(refusalOf(kind, platform.reader), cause instanceof RangeError ? 'memory' : 'format', cause);
+    });
 }
 
 function rgba(image) {
@@ -40,19 +105,26 @@ function rgba(image) {
     return { data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, height, channels: image.channels ?? 4 };
 }
 
-export async function toPixels(source, signal) {
-    if (typeof source === 'string' || isA(source, 'URL'))
-        source = await fetchPicture(platform.absoluteUrl(source), signal);
-    if (isA(source, 'Blob', 'File')) return rgba(await platform.decode(source, LONGEST));
-    if (isA(source, ...DRAWABLE)) return rgba(platform.draw(source, LONGEST));
+async function convert(source, signal) {
     if (ArrayBuffer.isView(source?.data)) return checkRaw(source); // ImageData too; copied: the caller keeps his
-    throw new TypeError('a picture is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL '
-        + 'or { data, width, height }');
+    if (isA(source, ...DRAWABLE)) return rgba(platform.draw(source, LONGEST));
+    const file = await asFile(source, signal);
+    if (file) return rgba(await decode(file));
+    throw wrong('a picture is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL, the bytes of a '
+        + 'file or { data, width, height }');
 }
 
-/** A picture file as base64, with or without "data:...,". */
-export function fromBase64(text) {
-    const comma = text.startsWith('data:') ? text.indexOf(',') + 1 : 0;
-    const bytes = Uint8Array.from(atob(text.slice(comma)), (c) => c.charCodeAt(0));
-    return new Blob([bytes]);
+function asTinyVLMError(cause) {
+    if (cause instanceof TinyVLMError) return cause;
+    if (cause instanceof RangeError) return new TinyVLMError(`out of memory for the picture: ${cause.message}`, 'memory', { cause });
+    const why = cause?.name === 'SecurityError' ? ' (it is of another origin, which does not allow that it is read)' : '';
+    return wrong(`the picture: ${cause?.message ?? cause}${why}`, { cause });
+}
+
+export async function toPixels(source, signal) {
+    try {
+        return await convert(source, signal);
+    } catch (cause) {
+        throw asTinyVLMError(cause);
+    }
 }

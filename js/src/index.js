@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // tinyvlm for pages and node. The engine runs in a worker; this side queues the calls, turns pictures
 // into pixels and passes on what arrives. See tinyvlm.d.ts for the contract.
-import { TinyVLMError } from './errors.js';
-import { fromBase64, isA, toPixels } from './images.js';
+import { TinyVLMError, cancelled, wrong } from './errors.js';
+import { fromText, isA, toPixels } from './images.js';
 import { isThreaded, makeMemory } from './memory.js';
 import { chooseModule, setFolder } from './modules.js';
 import { FITS, MODULES, STAGES } from './names.js';
@@ -10,13 +10,11 @@ import { platform } from './platform.js';
 
 export { TinyVLMError };
 
+const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'module', 'idleTimeout', 'retries'];
+const RESTARTS = 3; // of a download whose file changes
 const DEFAULT_THREADS = 8;
 const MOST_THREADS = 64;
 const FOUR_GIB = 2 ** 32;
-
-function abortReason(signal) {
-    return signal.reason ?? new DOMException('The operation was aborted.', 'AbortError');
-}
 
 function deferred() {
     const d = {};
@@ -30,10 +28,10 @@ function orAbort(promise, signal) {
     if (!signal) return promise;
     if (signal.aborted || typeof signal.addEventListener !== 'function') {
         promise.catch(() => {}); // nobody else waits for it
-        return Promise.reject(signal.aborted ? abortReason(signal) : new TypeError('signal: no AbortSignal'));
+        return Promise.reject(signal.aborted ? cancelled(signal) : wrong('signal: no AbortSignal'));
     }
     return new Promise((resolve, reject) => {
-        const stop = () => reject(abortReason(signal));
+        const stop = () => reject(cancelled(signal));
         signal.addEventListener('abort', stop, { once: true });
         promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
     });
@@ -48,6 +46,7 @@ class Connection {
         this.workers = [];
         this.onEvent = () => {};
         this.dead = null;
+        this.stale = null; // why what was loaded is to be thrown away
     }
 
     async open({ threads, context, kv, memory, module: wanted }) {
@@ -95,9 +94,10 @@ class Connection {
         const call = this.calls.get(data.id);
         this.calls.delete(data.id);
         const error = data.error && new TinyVLMError(data.error.message, data.error.code);
+        if (data.error?.isFatal) this.close(error);
+        if (data.error?.isStale) this.stale = error;
         if (error) call?.reject(error);
         else call?.resolve(data.result);
-        if (data.error?.isFatal) this.close(error);
     }
 
     send(kind, message = {}, transfer = []) {
@@ -106,11 +106,22 @@ class Connection {
         const call = deferred();
         try {
             this.worker.postMessage({ ...message, kind, id }, transfer);
-        } catch (error) { // not to be cloned
-            return Promise.reject(error);
+        } catch (cause) { // not to be cloned
+            return Promise.reject(wrong(cause.message, { cause }));
         }
         this.calls.set(id, call);
         return call.promise;
+    }
+
+    /** Loads the model; the worker hears when the network comes back. */
+    async load(message) {
+        const tell = () => { if (!this.dead) this.worker.postMessage({ kind: 'online' }); };
+        globalThis.addEventListener?.('online', tell);
+        try {
+            await this.send('load', message);
+        } finally {
+            globalThis.removeEventListener?.('online', tell);
+        }
     }
 
     /** One job after the other; a signal stops the one that runs or takes it out of the queue. */
@@ -118,7 +129,7 @@ class Connection {
         const before = this.queue;
         const done = (async () => {
             await before;
-            signal?.throwIfAborted();
+            if (signal?.aborted) throw cancelled(signal);
             return this.#run(op, args, { signal, transfer, onText, mayStop });
         })();
         this.queue = done.then((result) => { if (signal?.aborted) onLate?.(result); }, () => {});
@@ -175,21 +186,24 @@ class Connection {
 
 export class EncodedImage {
     #model;
+    #era;
     #handle;
     #uses = 0;
     #dropped = null; // once disposed of: it goes when nobody uses it
 
     /** @internal */
-    constructor(model, handle, timings) {
+    constructor(model, era, handle, timings) {
         this.#model = model;
+        this.#era = era;
         this.#handle = handle;
         this.timings = timings;
     }
 
     /** @internal The picture stays until what call(handle) returns has settled. */
     async use(model, call) {
-        if (this.#model !== model) throw new TinyVLMError('the picture was encoded by another model', 'argument');
-        if (this.#dropped) throw new TinyVLMError('the picture was disposed of', 'argument');
+        if (this.#model !== model) throw wrong('the picture was encoded by another model');
+        if (this.#dropped) throw wrong('the picture was disposed of');
+        model.checkEra(this.#era);
         this.#uses++;
         try {
             return await call(this.#handle);
@@ -200,7 +214,7 @@ export class EncodedImage {
     }
 
     #drop() {
-        if (this.#dropped && this.#uses === 0) this.#dropped.resolve(this.#model.dropImage(this.#handle));
+        if (this.#dropped && this.#uses === 0) this.#dropped.resolve(this.#model.dropImage(this.#handle, this.#era));
     }
 
     tokens() {
@@ -223,11 +237,14 @@ export class Tokenizer {
         this.#model = model;
     }
 
-    encode(text, { special = true } = {}) {
-        return this.#model.job('header', 'tokenize', { text: String(text), special });
+    async encode(text, options) {
+        check('text', text, typeof text === 'string');
+        const { special = true } = known(options, ['special']);
+        return this.#model.job('header', 'tokenize', { text, special });
     }
 
-    async decode(ids, { skipSpecial = false } = {}) {
+    async decode(ids, options) {
+        const { skipSpecial = false } = known(options, ['skipSpecial']);
         return this.#model.job('header', 'detokenize', { ids: asIds(ids), skipSpecial });
     }
 }
@@ -239,27 +256,71 @@ export class ImageProcessor {
         this.#model = model;
     }
 
-    async preprocess(image, { fit = 'model' } = {}) {
-        check('fit', fit, FITS.includes(fit));
+    async preprocess(image, options) {
+        const { fit = 'model' } = known(options, ['fit']);
         const pixels = await toPixels(image);
         return this.#model.job('header', 'preprocess', { pixels, fit }, { transfer: [pixels.data.buffer] });
     }
 }
 
 function check(name, value, isRight) {
-    if (!isRight) throw new TypeError(`${name}: ${typeof value === 'string' ? `'${value}'` : value}`);
+    if (!isRight) throw wrong(`${name}: ${typeof value === 'string' ? `'${value}'` : inWords(value)}`);
 }
 
+function inWords(value) {
+    try {
+        return String(value);
+    } catch { // an object without a prototype, say
+        return typeof value;
+    }
+}
+
+const isFunction = (value) => typeof value === 'function';
+const isBoolean = (value) => typeof value === 'boolean';
+
+/** What holds for options of the same name everywhere; others are checked where they are used. */
+const CHECKS = {
+    onProgress: isFunction, onToken: isFunction, cache: isBoolean, ignoreEos: isBoolean, special: isBoolean, skipSpecial: isBoolean,
+    fit: (value) => FITS.includes(value), system: (value) => typeof value === 'string',
+};
+
+/** The options, none of which is unknown. */
+function known(options, names) {
+    if (options === undefined || options === null) return {};
+    check('options', options, typeof options === 'object');
+    for (const [name, value] of Object.entries(options)) {
+        if (!names.includes(name)) throw wrong(`no option '${name}': there are ${names.join(', ')}`);
+        if (value !== undefined && value !== null) check(name, value, !CHECKS[name] || CHECKS[name](value));
+    }
+    return options;
+}
+
+/** A conversation, plain and as it is now. */
 function asMessages(prompt, system) {
-    const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : [...prompt];
+    const isList = Array.isArray(prompt);
+    const messages = isList ? [...prompt] : [{ role: 'user', content: prompt ?? '' }];
     if (system) messages.unshift({ role: 'system', content: system });
-    const known = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role) && typeof m.content === 'string');
-    if (!known || !messages.some((m) => m.role === 'user'))
-        throw new TypeError('a prompt is a string or messages { role, content }, one at least by the user');
-    return messages.map(({ role, content }) => ({ role, content })); // plain, and as they are now
+    const isKnown = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role) && typeof m.content === 'string');
+    if (!isKnown || !messages.some((m) => m.role === 'user'))
+        throw wrong('a prompt is a string or messages { role, content }, one at least by the user');
+    return messages.map(({ role, content }) => ({ role, content }));
+}
+
+/** What is asked about a picture: nothing, or the bare word "describe", is the model's own question for a description. */
+function questionOf(text, describePrompt) {
+    return describePrompt && /^\s*(describe\b)?[\s\p{P}]*$/iu.test(text) ? describePrompt : text;
+}
+
+function asQuestions(messages, isSeen, { describePrompt }) {
+    const asked = messages.map(({ role, content }) => ({
+        role, content: role === 'user' && isSeen ? questionOf(content, describePrompt) : content,
+    }));
+    if (asked.some(({ role, content }) => role === 'user' && !content.trim())) throw wrong('the question is empty');
+    return asked;
 }
 
 function asIds(ids) {
+    check('ids', ids, typeof ids === 'object' && ids !== null && Number.isInteger(ids.length));
     const all = Array.from(ids);
     for (const id of all) check('ids', id, id === (id | 0));
     return Int32Array.from(all);
@@ -268,6 +329,8 @@ function asIds(ids) {
 const DEFAULTS = {
     maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false,
 };
+const GENERATE_OPTIONS = [...Object.keys(DEFAULTS), 'onToken', 'signal', 'system', 'fit'];
+const ENCODE_OPTIONS = ['fit', 'signal'];
 
 function sampling(options) {
     const out = {};
@@ -288,13 +351,21 @@ function sourceOf(from) {
     if (ArrayBuffer.isView(from)) return { bytes: new Uint8Array(from.buffer, from.byteOffset, from.byteLength) };
     if (isA(from, 'Blob', 'File')) return { blob: from };
     if (typeof from === 'string' || isA(from, 'URL')) return { url: platform.absoluteUrl(from) };
-    throw new TypeError('a model is a URL, a Blob or bytes');
+    throw wrong('a model is a URL, a Blob or bytes');
+}
+
+/** What pictures took that were encoded for one answer. */
+function totalOf(images) {
+    const total = { preprocess: 0, tower: 0, bridge: 0 };
+    for (const { timings } of images) for (const part of Object.keys(total)) total[part] += timings[part];
+    return total;
 }
 
 export class FastVLM {
     #connection = new Connection();
     #info = deferred();
     #reached = new Map(STAGES.map((stage) => [stage, deferred()]));
+    #restarts = 0;
     #ready;
 
     static open(from, options) {
@@ -308,12 +379,10 @@ export class FastVLM {
     /** @internal */
     constructor(from, options) {
         const source = sourceOf(from);
-        options ??= {};
-        this.progress = { loaded: 0, total: 0, stage: 'none', cached: 0, kept: 0 };
+        this.progress = { loaded: 0, total: 0, stage: 'none', cached: 0, kept: 0, retry: null, restarts: 0 };
         this.tokenizer = new Tokenizer(this);
         this.processor = new ImageProcessor(this);
-        this.#connection.onEvent = (event) => this.#onEvent(event, options.onProgress);
-        this.#ready = orAbort(this.#load(source, options), options.signal).then(() => this, (error) => {
+        this.#ready = orAbort(this.#load(source, options), options?.signal).then(() => this, (error) => {
             this.#close(error);
             throw error;
         });
@@ -325,16 +394,39 @@ export class FastVLM {
     }
 
     async #load(source, options) {
-        if (options.signal?.aborted) return; // `ready` says so
-        const { threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16' } = options;
+        const { signal, onProgress, threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16', module, cache,
+            idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
+        if (signal?.aborted) return; // `ready` says so
         check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
         check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);
         check('kv', kv, kv === 'f16' || kv === 'f32');
-        check('module', options.module, options.module === undefined || MODULES.includes(options.module));
-        check('memory', options.memory, options.memory === undefined || options.memory > 0);
-        const memory = Math.min(FOUR_GIB, options.memory ?? FOUR_GIB);
-        await this.#connection.open({ threads, context, kv, memory, module: options.module });
-        await this.#connection.send('load', { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: options.cache ?? true });
+        check('module', module, module === undefined || MODULES.includes(module));
+        check('memory', most, most === undefined || most > 0);
+        check('idleTimeout', idleTimeout, idleTimeout > 0);
+        check('retries', retries, retries === undefined || retries >= 0);
+        const memory = Math.min(FOUR_GIB, most ?? FOUR_GIB);
+        const message = { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: cache ?? true, idleTimeout, retries };
+        for (;;) {
+            const connection = this.#connection;
+            connection.onEvent = (event) => this.#onEvent(event, onProgress);
+            try {
+                await connection.open({ threads, context, kv, memory, module });
+                return await connection.load(message);
+            } catch (error) {
+                if (!connection.stale || connection.dead || this.#restarts === RESTARTS) throw error;
+                this.#restart(error);
+            }
+        }
+    }
+
+    /** The file changed while it was read: what was loaded of it goes, and with it what was made of that. */
+    #restart({ message, code }) {
+        this.#restarts++;
+        this.#connection.close(new TinyVLMError(`${message}; it is loaded anew: ask again`, code));
+        this.#connection = new Connection();
+        if (this.progress.stage === 'none') return;
+        this.#info = deferred();
+        for (let i = 1; i <= STAGES.indexOf(this.progress.stage); i++) this.#reached.set(STAGES[i], deferred());
     }
 
     #onEvent(event, onProgress) {
@@ -344,10 +436,10 @@ export class FastVLM {
             this.#info.resolve({ ...event.info, module: this.#connection.module, threads: this.#connection.threads });
         }
         if (event.event === 'progress') {
-            this.progress = event.progress;
+            this.progress = { ...event.progress, restarts: this.#restarts };
             for (let i = 1; i <= STAGES.indexOf(event.progress.stage); i++) this.#reached.get(STAGES[i]).resolve();
             try {
-                onProgress?.(event.progress);
+                onProgress?.(this.progress);
             } catch (error) {
                 this.#close(error); // which `ready` then says
             }
@@ -363,13 +455,25 @@ export class FastVLM {
 
     /** @internal Waits for the stage, then for its turn. */
     async job(stage, op, args, options = {}) {
+        const { era } = this;
         await orAbort(this.#reached.get(stage).promise, options.signal);
+        if (args.image || args.images?.length) this.checkEra(era);
         return this.#connection.job(op, args, options);
     }
 
+    /** @internal Which module holds what was encoded. */
+    get era() {
+        return this.#restarts;
+    }
+
     /** @internal */
-    async dropImage(image) {
-        if (!this.#connection.dead) await this.#connection.job('drop', { image }).catch(() => {});
+    checkEra(era) {
+        if (era !== this.era) throw new TinyVLMError('the picture was encoded before the model file changed: encode it again', 'state');
+    }
+
+    /** @internal */
+    async dropImage(image, era) {
+        if (era === this.era && !this.#connection.dead) await this.#connection.job('drop', { image }).catch(() => {});
     }
 
     info() {
@@ -380,52 +484,65 @@ export class FastVLM {
         return this.job('header', 'memoryNow', {});
     }
 
-    async encodeImage(image, { fit = 'model', signal } = {}) {
-        if (signal?.aborted) throw abortReason(signal);
-        check('fit', fit, FITS.includes(fit));
+    async encodeImage(image, options) {
+        const { fit = 'model', signal } = known(options, ENCODE_OPTIONS);
+        if (signal?.aborted) throw cancelled(signal);
         const pixels = await orAbort(toPixels(image, signal), signal);
         const info = await orAbort(this.#info.promise, signal);
-        if (!info.imageSize) throw new TinyVLMError('this model reads text only', 'unsupported');
+        if (!info.imageSize) throw new TinyVLMError('this model reads text only: give null for the picture', 'unsupported');
+        const { era } = this;
         const stage = info.architecture === 'fastvlm' ? 'bridge' : 'decoder';
         const encoding = this.job(stage, 'encode', { pixels, fit }, {
-            signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image),
+            signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image, era),
         });
         const { image: handle, timings } = await encoding;
-        return new EncodedImage(this, handle, timings);
+        return new EncodedImage(this, era, handle, timings);
     }
 
-    #with(encoded, call) {
-        return encoded ? encoded.use(this, call) : call(0);
-    }
-
-    async generate(image, prompt, options = {}) {
-        const { signal, onToken, fit } = options;
-        const chosen = sampling(options);
-        const asked = prompt == null ? null : asMessages(prompt, options.system);
-        const own = image !== null && !(image instanceof EncodedImage);
-        const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
+    /** call(images, handles) with the pictures encoded; those that were not before go again. */
+    async #with(image, options, call) {
+        const sources = image === null ? [] : Array.isArray(image) ? [...image] : [image];
+        if (Array.isArray(image) && !image.length) throw wrong('no picture in the list: give null to ask without one');
+        const own = [];
+        const images = [];
+        const hold = (handles) => (handles.length === images.length ? call(images.filter((one) => own.includes(one)), handles)
+            : images[handles.length].use(this, (handle) => hold([...handles, handle])));
         try {
-            const messages = asked ?? asMessages((await orAbort(this.info(), signal)).describePrompt, options.system);
+            for (const source of sources) {
+                const isOwn = !(source instanceof EncodedImage);
+                const encoded = isOwn ? await this.encodeImage(source, options) : source;
+                if (isOwn) own.push(encoded);
+                images.push(encoded);
+            }
+            return await hold([]);
+        } finally {
+            for (const encoded of own) encoded.dispose();
+        }
+    }
+
+    async generate(image, prompt, options) {
+        const { signal, onToken, fit, system, ...rest } = known(options, GENERATE_OPTIONS);
+        const chosen = sampling(rest);
+        const asked = asMessages(prompt, system);
+        return this.#with(image, { fit, signal }, async (own, images) => {
+            const messages = asQuestions(asked, images.length > 0, await orAbort(this.info(), signal));
             const pieces = [];
             const onText = (text) => {
                 pieces.push(text);
                 onToken?.(text);
             };
-            const result = await this.#with(encoded, (handle) =>
-                this.job('decoder', 'generate', { messages, image: handle, options: chosen },
-                    { signal, onText, mayStop: Boolean(signal || onToken) }));
-            const seen = own ? encoded.timings : { preprocess: 0, tower: 0, bridge: 0 };
-            return { ...result, text: pieces.join(''), timings: { ...seen, ...result.timings } };
-        } finally {
-            if (own) encoded.dispose();
-        }
+            const result = await this.job('decoder', 'generate', { messages, images, options: chosen },
+                { signal, onText, mayStop: Boolean(signal || onToken) });
+            return { ...result, text: pieces.join(''), timings: { ...totalOf(own), ...result.timings } };
+        });
     }
 
     async infer(image, prompt, options) {
         return (await this.generate(image, prompt, options)).text;
     }
 
-    async *stream(image, prompt, options = {}) {
+    async *stream(image, prompt, options) {
+        options = known(options, GENERATE_OPTIONS);
         const pieces = [];
         const control = new AbortController();
         const signal = control.signal;
@@ -455,16 +572,11 @@ export class FastVLM {
         }
     }
 
-    async forward(image, ids, { signal, fit } = {}) {
+    async forward(image, ids, options) {
+        const { signal, fit } = known(options, ENCODE_OPTIONS);
         const chosen = asIds(ids);
-        const own = image !== null && !(image instanceof EncodedImage);
-        const encoded = own ? await this.encodeImage(image, { fit, signal }) : image;
-        try {
-            return await this.#with(encoded, (handle) =>
-                this.job('decoder', 'forward', { ids: chosen, image: handle }, { signal }));
-        } finally {
-            if (own) encoded.dispose();
-        }
+        return this.#with(image, { fit, signal }, (own, images) =>
+            this.job('decoder', 'forward', { ids: chosen, images }, { signal }));
     }
 
     async dispose() {
@@ -475,7 +587,8 @@ export class FastVLM {
 let defaultModelUrl = null;
 let defaultModel = null;
 
-export default async function init({ wasmUrl, modelUrl } = {}) {
+export default async function init(options) {
+    const { wasmUrl, modelUrl } = known(options, ['wasmUrl', 'modelUrl']);
     if (wasmUrl) setFolder(wasmUrl);
     if (modelUrl) {
         defaultModel?.then((model) => model.dispose(), () => {});
@@ -487,7 +600,7 @@ export default async function init({ wasmUrl, modelUrl } = {}) {
 }
 
 export async function process_image(image, prompt, options) {
-    if (!defaultModelUrl) throw new TinyVLMError('process_image needs init({ modelUrl })', 'argument');
+    if (!defaultModelUrl) throw wrong('process_image needs init({ modelUrl })');
     const mine = defaultModel ??= FastVLM.load(defaultModelUrl);
     mine.catch(() => { if (defaultModel === mine) defaultModel = null; }); // the next call tries again
     const model = await mine;
@@ -502,5 +615,28 @@ export async function process_image(image, prompt, options) {
     }
 }
 
-if (typeof window !== 'undefined')
-    window.processImage = async (base64, prompt) => process_image(fromBase64(base64), prompt);
+/** A function, or the method at a path as 'AndroidCamera.onResult'. */
+function callbackOf(callback) {
+    if (isFunction(callback)) return callback;
+    const names = String(callback).split('.');
+    const holder = names.slice(0, -1).reduce((from, name) => from?.[name], globalThis);
+    const method = holder?.[names.at(-1)];
+    check('callback', callback, isFunction(method));
+    return (text) => holder[names.at(-1)](text); // methods of a host know their holder only
+}
+
+async function processImage(base64, prompt) {
+    return process_image(fromText(base64), prompt);
+}
+
+if (typeof window !== 'undefined') {
+    window.processImage = (base64, prompt, callback) => {
+        const isAwaited = callback === undefined || callback === null;
+        const tell = isAwaited ? null : callbackOf(callback);
+        const answer = processImage(base64, prompt);
+        if (isAwaited) return answer;
+        answer.then((text) => ({ text }), ({ message, code = 'state' }) => ({ error: { code, message } }))
+            .then((result) => tell(JSON.stringify(result)));
+        return undefined; // the host would make text of it
+    };
+}

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 
+import { TinyVLMError, wrong } from './errors.js';
 import { compileFrom, platform } from './platform.js';
 
 /** A worker thread with the manners of a page's worker. */
@@ -36,8 +37,29 @@ async function sharp() {
     try {
         return (await import('sharp')).default;
     } catch (cause) {
-        throw new TypeError("decoding picture files in node needs the package 'sharp' (npm i sharp); "
-            + 'or give { data, width, height } with raw pixels', { cause });
+        throw new TinyVLMError("decoding picture files in node needs the package 'sharp' (npm i sharp); "
+            + 'or give { data, width, height } with raw pixels', 'unsupported', { cause });
+    }
+}
+
+/** Raw pixels, upright and on white. isStrict: nothing of them is missing. */
+function decodeBytes(decoder, bytes, longest, isStrict) {
+    return decoder(bytes, { failOn: isStrict ? 'truncated' : 'none' })
+        .rotate()
+        .resize({ width: longest, height: longest, fit: 'inside', withoutEnlargement: true })
+        .flatten({ background: '#fff' })
+        .raw()
+        .toBuffer({ resolveWithObject: true });
+}
+
+/** What a browser shows, too: of a file that was cut, what there is. */
+async function decodeMost(decoder, bytes, longest) {
+    try {
+        return await decodeBytes(decoder, bytes, longest, true);
+    } catch (error) {
+        const decoded = await decodeBytes(decoder, bytes, longest, false).catch(() => { throw error; });
+        process.emitWarning(`tinyvlm: a picture is damaged, and used as far as it goes: ${error.message}`);
+        return decoded;
     }
 }
 
@@ -55,13 +77,12 @@ Object.assign(platform, {
         const text = String(url);
         return /^[a-z][a-z0-9+.-]+:/i.test(text) ? text : pathToFileURL(text).href;
     },
+    reader: 'sharp',
     draw() {
-        throw new TypeError('there is nothing to draw in node');
+        throw wrong('there is nothing to draw in node');
     },
-    async decode(blob) {
-        const decoder = (await sharp())(Buffer.from(await blob.arrayBuffer()));
-        const flat = decoder.rotate().flatten({ background: '#fff' });
-        const { data, info } = await flat.raw().toBuffer({ resolveWithObject: true });
+    async decode(blob, longest) {
+        const { data, info } = await decodeMost(await sharp(), Buffer.from(await blob.arrayBuffer()), longest);
         return { data: new Uint8Array(data), width: info.width, height: info.height, channels: info.channels };
     },
     async fetchPicture(url) {

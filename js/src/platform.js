@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // What differs between browsers and node; node.js replaces these before anything runs.
-import { TinyVLMError } from './errors.js';
+import { fetchBytes } from './download.js';
+import { TinyVLMError, wrong } from './errors.js';
 
 function pixelsOf(drawable, width, height) {
     const canvas = typeof OffscreenCanvas === 'undefined'
         ? Object.assign(document.createElement('canvas'), { width, height })
         : new OffscreenCanvas(width, height);
     const context = canvas.getContext('2d', { willReadFrequently: true });
-    if (!context) throw new Error('this browser gives no 2D canvas');
+    if (!context) throw new TinyVLMError('this browser gives no 2D canvas', 'unsupported');
     context.fillStyle = '#fff'; // seen through what is transparent
     context.fillRect(0, 0, width, height);
     context.imageSmoothingQuality = 'high';
@@ -27,9 +28,9 @@ function startForeign(file) {
 
 /** The module whose bytes read() gives. Errors name it, as a server may answer with a page. */
 export async function compileFrom(url, read) {
-    const failed = (code) => (cause) => { throw new TinyVLMError(`${url}: ${cause.message}`, code, { cause }); };
-    const bytes = await read().catch(failed('io'));
-    return WebAssembly.compile(bytes).catch(failed('unsupported'));
+    const failed = (what, code) => (cause) => { throw new TinyVLMError(`${what}${cause.message}`, code, { cause }); };
+    const bytes = await read().catch(failed('', 'io')); // which names it
+    return WebAssembly.compile(bytes).catch(failed(`${url}: `, 'unsupported'));
 }
 
 export const platform = {
@@ -46,11 +47,7 @@ export const platform = {
         }
     },
 
-    compile: (url) => compileFrom(url, async () => {
-        const response = await fetch(url);
-        if (!response.ok) throw new Error(`HTTP ${response.status}`);
-        return response.arrayBuffer();
-    }),
+    compile: (url) => compileFrom(url, () => fetchBytes(url.href)),
 
     /** May memory be shared with workers? */
     canShare() {
@@ -62,26 +59,28 @@ export const platform = {
     },
 
     absoluteUrl(url) {
-        return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+        try {
+            return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+        } catch (cause) {
+            throw wrong(`'${url}' is no URL`, { cause });
+        }
     },
+
+    /** What decodes pictures, in words. */
+    reader: 'this browser',
 
     /** A drawable picture as RGBA, its longer side at most `longest`. */
     draw(source, longest) {
         const width = source.naturalWidth ?? source.videoWidth ?? source.displayWidth ?? source.width;
         const height = source.naturalHeight ?? source.videoHeight ?? source.displayHeight ?? source.height;
-        if (!width || !height) throw new TypeError('the picture has no pixels (yet)');
+        if (!width || !height) throw wrong('the picture has no pixels (yet, or it is broken)');
         const scale = Math.min(1, longest / Math.max(width, height));
         return pixelsOf(source, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
     },
 
     /** An encoded file's pixels; EXIF orientation applied. */
     async decode(blob, longest) {
-        let bitmap;
-        try {
-            bitmap = await createImageBitmap(blob);
-        } catch (cause) {
-            throw new TypeError('the file is no picture that this browser reads', { cause });
-        }
+        const bitmap = await createImageBitmap(blob);
         try {
             return this.draw(bitmap, longest);
         } finally {

@@ -4,14 +4,19 @@
 /** A type of the DOM; `never` where a program is checked without it, as for node. */
 type OfPages<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
 
-/** Anything with pixels. Raw pixels are RGB, RGBA or grey by `channels` (default: by data's length).
- *  Strings are URLs (also data:). In node: raw pixels; encoded files need the package `sharp`.
+/** Anything with pixels: elements, the bytes of a picture file (a Buffer, too), its Blob or URL (also data:), or raw pixels,
+ *  which are RGB, RGBA or grey by `channels` (default: by data's length).
+ *  In node: raw pixels; picture files need the package `sharp`.
  *  Transparent parts are seen on white; ImageData and raw pixels are taken without their alpha, and as they are:
- *  other pictures are shrunk by the browser if a side has more than 2048 pixels. */
+ *  other pictures are shrunk first if a side has more than 2048 pixels. */
 export type ImageSource =
     | OfPages<'ImageData'> | OfPages<'HTMLImageElement'> | OfPages<'HTMLVideoElement'> | OfPages<'HTMLCanvasElement'>
     | OfPages<'OffscreenCanvas'> | OfPages<'ImageBitmap'> | OfPages<'VideoFrame'> | Blob | URL | string
+    | ArrayBuffer | Uint8Array | Uint8ClampedArray | DataView
     | { data: Uint8Array | Uint8ClampedArray; width: number; height: number; channels?: 1 | 3 | 4 };
+
+/** What a question is about: null for nothing but its text; several pictures for models that take them. */
+export type Pictures = ImageSource | EncodedImage | null | readonly (ImageSource | EncodedImage)[];
 
 /** How a picture becomes the model's square. Default: as the model was trained. */
 export type Fit = 'model' | 'pad' | 'crop' | 'squash';
@@ -32,6 +37,11 @@ export interface Progress {
     cached: number;
     /** Bytes that are in the cache now: all of them when the last progress says `total`. */
     kept: number;
+    /** While a connection that was lost or stalled is tried again: why, for the how manieth time, in how many
+     *  milliseconds; null while bytes arrive. */
+    retry: { reason: string; attempt: number; delay: number } | null;
+    /** How often the file changed on the server while it was loaded: then `loaded` begins again at 0. */
+    restarts: number;
 }
 
 export interface InitOptions {
@@ -48,6 +58,11 @@ export interface LoadOptions {
     threads?: number;
     /** Keep the file in the browser's cache and read it from there (default true). */
     cache?: boolean;
+    /** Milliseconds without a byte after which a connection is given up and tried again (default 20000). */
+    idleTimeout?: number;
+    /** How often in a row a connection that is not there is tried again, Infinity for ever; default: 4 times before the first
+     *  byte, 10 after it, and for ever while the browser is offline. The network's return is a retry at once. */
+    retries?: number;
     /** Largest memory of the module in bytes, default 4 GiB; what does not fit is an error. */
     memory?: number;
     /** Positions of the context, at most the model's; default: those, at most 4096. */
@@ -132,12 +147,23 @@ export interface Memory {
     total: number;
 }
 
-/** `code`: 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'checksum', 'state'.
- *  Arguments of a wrong type are TypeErrors. What a signal stops rejects with its reason (by
- *  default a DOMException 'AbortError'), what a callback throws with that. */
+/** What an error is about:
+ *  - 'argument'     a call is wrong: a value, an unknown option, an empty question, a picture of nothing
+ *  - 'io'           a file or the network: not there, broken off for good
+ *  - 'format'       a model file or a picture file is damaged, or is none (the message names what it is)
+ *  - 'checksum'     a model file is damaged
+ *  - 'unsupported'  a model, a picture for a model that reads text only, or what this browser or system lacks
+ *  - 'memory'       there is not enough
+ *  - 'limit'        over a limit: of LoadOptions.memory, of a picture's size, of the number of pictures
+ *  - 'context'      the conversation is longer than the context
+ *  - 'cancelled'    a signal; `name` is then 'AbortError' (or 'TimeoutError') as the DOM has it, `cause` the signal's reason
+ *  - 'state'        the model was disposed of, or failed for good */
+export type ErrorCode = 'argument' | 'io' | 'format' | 'checksum' | 'unsupported' | 'memory' | 'limit' | 'context' | 'cancelled' | 'state';
+
+/** Every error of this package. Only what a callback throws comes through as it is. */
 export class TinyVLMError extends Error {
-    constructor(message: string, code: string);
-    readonly code: string;
+    constructor(message: string, code: ErrorCode, options?: { cause?: unknown });
+    readonly code: ErrorCode;
 }
 
 /** A picture's visual tokens, to ask many questions about. */
@@ -176,15 +202,16 @@ export class FastVLM {
     readonly progress: Progress;
     info(): Promise<ModelInfo>;
     memory(): Promise<Memory>;
-    /** Calls are queued and run one after the other. prompt: a question or a conversation, whose
-     *  first user message gets the picture; default: the model's question of `describe`. image null: text alone. */
-    infer(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
+    /** Calls are queued and run one after the other. prompt: a question or a conversation, whose first user message gets the
+     *  pictures. About a picture, no question, an empty one and the bare word "describe" ask for a description as the
+     *  model was trained to give it (ModelInfo.describePrompt). */
+    infer(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
     /** infer with ids and timings. */
-    generate(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
-    stream(image: ImageSource | EncodedImage | null, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
+    generate(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
+    stream(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
-    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for the picture. */
-    forward(image: ImageSource | EncodedImage | null, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
+    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for each picture. */
+    forward(image: Pictures, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
     /** Stops what runs and gives back all memory. */
     dispose(): Promise<void>;
 }
@@ -193,11 +220,14 @@ export class FastVLM {
 export default function init(options?: InitOptions): Promise<{ module: ModuleName }>;
 
 /** One answer with the default model (InitOptions.modelUrl), loaded at the first call. */
-export function process_image(image: ImageSource, prompt?: string, options?: GenerateOptions): Promise<string>;
+export function process_image(image: Pictures, prompt?: string, options?: GenerateOptions): Promise<string>;
 
 declare global {
     interface Window {
-        /** process_image of a picture file as base64, with or without "data:". */
+        /** process_image of a picture file as base64 (url-safe, percent-encoded or in lines, too), with or without "data:". */
         processImage(base64: string, prompt?: string): Promise<string>;
+        /** The same for hosts that do not wait for a promise: calls the function, or the method at a path such as
+         *  'AndroidCamera.onResult', with JSON: {"text":"..."} or {"error":{"code":"...","message":"..."}}. */
+        processImage(base64: string, prompt: string | undefined, callback: string | ((json: string) => void)): void;
     }
 }

@@ -324,20 +324,19 @@ void chat_clear(void)
     h.n_stops = 0;
 }
 
-/* Takes over text, which came from allocate. image: nullable. */
-EXPORT(chat_add) int chat_add(int role, char *text, size_t len, tvlm_image *image);
-int chat_add(int role, char *text, size_t len, tvlm_image *image)
+/* Takes over text and images[n_images], which came from allocate. */
+EXPORT(chat_add)
+int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images);
+int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images)
 {
     tvlm_message *grown = realloc(h.messages, (h.n_messages + 1) * sizeof *grown);
-    tvlm_image **images = image ? malloc(sizeof *images) : NULL;
-    if (grown) h.messages = grown;
-    if (!grown || (image && !images)) {
+    if (!grown) {
         free(text);
         free(images);
         return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
     }
-    if (image) images[0] = image;
-    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, image ? 1 : 0};
+    h.messages = grown;
+    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, n_images};
     return TVLM_OK;
 }
 
@@ -418,27 +417,28 @@ double result_number(int which)
     return all[which];
 }
 
-/* Logits of every position, [rows][vocabulary]; ids hold -200 for the picture. Returns the rows. */
-EXPORT(forward) int forward(const int32_t *ids, size_t n, const tvlm_image *image);
-int forward(const int32_t *ids, size_t n, const tvlm_image *image)
+/* Logits of every position, [rows][vocabulary]; ids hold -200 for each picture, in order. Returns
+ * the rows. */
+EXPORT(forward)
+int forward(const int32_t *ids, size_t n, tvlm_image *const *images, size_t n_images);
+int forward(const int32_t *ids, size_t n, tvlm_image *const *images, size_t n_images)
 {
     tvlm_prompt *prompt;
-    size_t begin = 0, floats = 0;
+    size_t begin = 0, next = 0, floats = 0;
     tvlm_status status = tvlm_prompt_new(h.model, &prompt, &h.error);
-    bool pending = image != NULL;
     for (size_t i = 0; !status && i < n; i++) {
         if (ids[i] != TVLM_IMAGE_ID) continue;
-        if (!pending)
+        if (next == n_images)
             status =
                 tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is a picture that is not there", i);
         if (!status && i > begin)
             status = tvlm_prompt_add_ids(prompt, ids + begin, i - begin, &h.error);
-        if (!status) status = tvlm_prompt_add_image(prompt, image, &h.error);
+        if (!status) status = tvlm_prompt_add_image(prompt, images[next++], &h.error);
         begin = i + 1;
-        pending = false;
     }
     /* a model that cross-attends has no id for its picture */
-    if (!status && pending) status = tvlm_prompt_add_image(prompt, image, &h.error);
+    while (!status && next < n_images)
+        status = tvlm_prompt_add_image(prompt, images[next++], &h.error);
     if (!status && n > begin)
         status = tvlm_prompt_add_ids(prompt, ids + begin, n - begin, &h.error);
     size_t rows = status ? 0 : tvlm_prompt_rows(prompt);

@@ -193,7 +193,7 @@ test('a prompt is taken as it is at the call', async () => {
 
 test('a module that trapped is not used again', async () => {
     const model = await load(MODEL, 'simd128');
-    await model.dropImage(0xffff_fff0); // no picture
+    await model.dropImage(0xffff_fff0, model.era); // no picture
     await fails(model.infer(picture), 'state', /out of bounds/);
 });
 
@@ -237,7 +237,7 @@ test('a memory beyond 2 GiB', async () => {
     const ids = await call({ kind: 'job', op: 'tokenize', args: { text, special: true } });
     const { image } = await call({ kind: 'job', op: 'encode', args: { pixels: { ...picture, channels: 3 }, fit: 'model' } });
     const tokens = await call({ kind: 'job', op: 'imageTokens', args: { image } });
-    const logits = await call({ kind: 'job', op: 'forward', args: { ids, image } });
+    const logits = await call({ kind: 'job', op: 'forward', args: { ids, images: [image] } });
     assert.ok(memory.buffer.byteLength > before + 31e6); // weights and logits lie above
     const model = await load(MODEL, name, { context: 256 });
     assert.deepEqual(ids, await model.tokenizer.encode(text));
@@ -272,22 +272,41 @@ test('files that are wrong', async () => {
 
 test('arguments that are wrong', async () => {
     const model = await load(MODEL);
-    await assert.rejects(model.infer({ data: new Uint8Array(10), width: 2, height: 2 }), /10 bytes are not 2 x 2/);
-    await assert.rejects(model.infer(picture, [{ role: 'nobody', content: 'x' }]), /a prompt is/);
-    await assert.rejects(model.infer({ data: new Float32Array(12), width: 2, height: 2 }), /no bytes/);
+    for (const [source, pattern] of [
+        [{ data: new Uint8Array(10), width: 2, height: 2 }, /10 bytes are not 2 x 2/], [{ data: new Float32Array(12), width: 2, height: 2 }, /no bytes/],
+        [undefined, /a picture is/], [5, /a picture is/], ['', /empty/], [[], /no picture/], [[picture, null], /a picture is/],
+        [new Float32Array(4), /a picture is/], [{ data: [1], width: 1, height: 1 }, /a picture is/],
+    ]) {
+        await fails(model.infer(source), 'argument', pattern);
+        if (!Array.isArray(source)) await fails(model.encodeImage(source), 'argument', pattern);
+    }
+    for (const prompt of [[{ role: 'nobody', content: 'x' }], [], 5, {}, [{ role: 'user' }]]) await fails(model.infer(picture, prompt), 'argument', /a prompt is/);
+    for (const prompt of ['', ' \n', undefined, null]) await fails(model.infer(null, prompt), 'argument', /question is empty/);
+    const unknown = { max_tokens: 5 };
+    for (const call of [
+        () => model.infer(picture, 'x', unknown), () => model.generate(picture, 'x', unknown), () => model.stream(picture, 'x', unknown).next(),
+        () => model.encodeImage(picture, unknown), () => model.forward(null, [1], unknown), () => model.processor.preprocess(picture, unknown),
+        () => model.tokenizer.encode('x', unknown), () => model.tokenizer.decode([1], unknown), () => FastVLM.load(MODEL, unknown),
+        () => FastVLM.open(MODEL, unknown).ready, () => init(unknown),
+    ])
+        await fails(call(), 'argument', /no option 'max_tokens': there are \w+/);
+    await fails(model.infer(picture, 'x', 5), 'argument', /options: 5/);
+    await fails(model.tokenizer.encode(5), 'argument', /text: 5/);
     for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5],
-        ['temperature', NaN], ['stop', 5], ['stop', [() => 1]], ['fit', 'foo']])
-        await assert.rejects(model.infer(picture, 'x', { [name]: value }), new RegExp(`TypeError: ${name}: `));
-    for (const [name, value] of [['threads', NaN], ['threads', 0], ['context', -5], ['kv', 'F32'], ['memory', -1]])
-        await assert.rejects(FastVLM.load(MODEL, { [name]: value }), new RegExp(`TypeError: ${name}: `));
+        ['temperature', NaN], ['stop', 5], ['stop', [() => 1]], ['fit', 'foo'], ['onToken', 'log'], ['ignoreEos', 1], ['system', 5],
+        ['temperature', Object.create(null)]])
+        await fails(model.infer(picture, 'x', { [name]: value }), 'argument', new RegExp(`^${name}: `));
+    for (const [name, value] of [['threads', NaN], ['threads', 0], ['context', -5], ['kv', 'F32'], ['memory', -1], ['idleTimeout', 0],
+        ['retries', -1], ['onProgress', 1], ['cache', 'no'], ['module', 'avx2']])
+        await fails(FastVLM.load(MODEL, { [name]: value }), 'argument', new RegExp(`^${name}: `));
     assert.equal(await model.infer(picture, PROMPT, { stop: ' ' }), await model.infer(picture, PROMPT, { stop: [' '] }));
     for (const ids of [[1.7], [2 ** 32 + 5], [NaN], ['12'], '12', null]) {
-        await assert.rejects(model.tokenizer.decode(ids), TypeError);
-        await assert.rejects(model.forward(null, ids), TypeError);
+        await fails(model.tokenizer.decode(ids), 'argument', /^ids: /);
+        await fails(model.forward(null, ids), 'argument', /^ids: /);
     }
-    await assert.rejects(model.infer(picture, 'x', { signal: {} }), /TypeError: signal: /);
-    await assert.rejects(FastVLM.load(5), TypeError);
-    await assert.rejects(FastVLM.load(MODEL, { signal: {} }), /TypeError: signal: /);
+    await fails(model.infer(picture, 'x', { signal: {} }), 'argument', /^signal: /);
+    await fails(FastVLM.load(5), 'argument', /a model is/);
+    await fails(FastVLM.load(MODEL, { signal: {} }), 'argument', /^signal: /);
     await (await FastVLM.load(MODEL, null)).dispose();
     await fails(FastVLM.load(ROOT), 'io', /cannot read/);
     await fails(model.infer(picture, 'x', { temperature: -1 }), 'argument', /temperature/);

@@ -19,7 +19,7 @@ const INSTALLED = path.join(PROJECT, 'node_modules', 'tinyvlm');
 
 function run(command, ...args) {
     try {
-        return execFileSync(command, args, { cwd: PROJECT, encoding: 'utf8', timeout: 30_000, stdio: 'pipe' });
+        return execFileSync(command, args, { cwd: PROJECT, encoding: 'utf8', timeout: 180_000, stdio: 'pipe' });
     } catch (error) {
         throw new Error(`${error.message}\n${error.stdout}\n${error.stderr}`, { cause: error });
     }
@@ -63,6 +63,25 @@ test('picture files need sharp, and are read by it', () => {
     const texts = JSON.parse(run(process.execPath, 'picture.mjs', MODEL, photo));
     assert.match(texts[0], /motorcycle/);
     assert.deepEqual(texts, texts.map(() => texts[0]));
+});
+
+test('a picture file in every form, and what is refused', () => {
+    const photo = path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg');
+    const { texts, failures, grown, cut } = JSON.parse(run(process.execPath, '--no-warnings', 'pictures.mjs', MODEL, photo));
+    assert.ok(texts.path.length > 10);
+    for (const [name, text] of Object.entries(texts)) assert.equal(text, texts.path, name);
+    for (const [name, code, pattern] of [
+        ['empty', 'format', /file is empty/], ['heic', 'format', /^a HEIC picture: sharp cannot show it; convert it to JPEG$/],
+        ['named', 'format', /holiday\.heic: a HEIC picture/], ['pdf', 'format', /^a PDF document, not a picture$/],
+        ['text', 'format', /^a text file, not a picture$/], ['video', 'format', /^a video, not a picture$/],
+        ['cut', 'format', /^a JPEG picture that is damaged/], ['noise', 'format', /unknown kind, not a picture/],
+        ['base64', 'format', /base64/], ['none', 'io', /nowhere\.jpg/], ['comma', 'format', /comma/],
+    ]) {
+        assert.equal(failures[name]?.code, code, `${name}: ${failures[name]?.message}`);
+        assert.match(failures[name].message, pattern);
+    }
+    assert.ok(grown < 40e6, `54 megapixels took ${grown} bytes of the module`);
+    assert.ok(cut > 0);
 });
 
 const TSC = path.join(HERE, 'node_modules', 'typescript', 'bin', 'tsc');

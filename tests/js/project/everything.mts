@@ -2,7 +2,7 @@
 // Uses all that the package declares; checked, never run.
 import init, {
     EncodedImage, FastVLM, ImageProcessor, TinyVLMError, Tokenizer, process_image,
-    type Fit, type GenerateOptions, type ImageSource, type InitOptions, type LoadOptions, type Memory,
+    type ErrorCode, type Pictures, type Fit, type GenerateOptions, type ImageSource, type InitOptions, type LoadOptions, type Memory,
     type Message, type ModelInfo, type ModuleName, type Progress, type Result, type Stage, type Timings,
 } from 'tinyvlm';
 
@@ -10,7 +10,9 @@ const where: InitOptions = { wasmUrl: new URL('https://example.org/'), modelUrl:
 const best: { module: ModuleName } = await init(where);
 const { signal } = new AbortController();
 const loading: LoadOptions = {
-    onProgress: ({ stage, loaded, total, cached, kept }: Progress): [Stage, ...number[]] => [stage, loaded, total, cached, kept],
+    onProgress: ({ stage, loaded, total, cached, kept, restarts, retry }: Progress): [Stage, ...number[]] =>
+        [stage, loaded, total, cached, kept, restarts, retry?.attempt ?? 0, retry?.delay ?? 0],
+    idleTimeout: 5000, retries: Infinity,
     signal, threads: 2, cache: false, memory: 1e9, context: 512, kv: 'f32', module: best.module,
 };
 const sources = ['model.gguf', new URL('https://example.org/model.gguf'), new Blob([]), new ArrayBuffer(8), new Uint8Array(8)];
@@ -31,6 +33,9 @@ const options: GenerateOptions = {
 const text: string = await model.infer(image, messages, options);
 const result: Result = await model.generate(null, 'What?', options);
 for await (const piece of model.stream(raw)) piece.trim();
+const files: Pictures = [Buffer.from('x'), new Uint8Array(1), new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), image, new Blob([])];
+const compared: string = await model.infer(files, 'What differs?');
+const code: ErrorCode = new TinyVLMError('x', 'cancelled', { cause: 1 }).code;
 const { logits, vocabulary } = await model.forward(image, [1, -200], { fit, signal });
 const tokenizer: Tokenizer = model.tokenizer;
 const back: string = await tokenizer.decode(await tokenizer.encode('What?', { special: false }), { skipSpecial: true });
@@ -40,7 +45,7 @@ await image.dispose();
 await model.dispose();
 const answer: string = await process_image('data:,', 'What?', options).catch((error: unknown) =>
     (error instanceof TinyVLMError ? error.code : String(error)));
-export default [models, info, memory, tokens, rows, embedding, spent, text, result, logits, vocabulary, back, data, size, answer];
+export default [models, info, memory, tokens, rows, embedding, spent, text, result, logits, vocabulary, back, data, size, answer, compared, code];
 
 // @ts-expect-error no such module
 export const wrong: LoadOptions = { module: 'avx2' };
@@ -48,3 +53,7 @@ export const wrong: LoadOptions = { module: 'avx2' };
 await model.infer({ data: new Uint8Array(4) });
 // @ts-expect-error load or open
 new FastVLM();
+// @ts-expect-error an option that is none
+await model.infer(null, 'x', { max_tokens: 5 });
+// @ts-expect-error no code of ours
+new TinyVLMError('x', 'network');

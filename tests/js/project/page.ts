@@ -20,3 +20,8 @@ export function describeAll(model: FastVLM): Promise<string>[] {
     const sources = [new ImageData(1, 1), new Image(), document.createElement('canvas'), document.createElement('video')];
     return [...sources.map((source) => model.infer(source)), window.processImage('data:,', 'What?')];
 }
+
+export function callBack(): void {
+    window.processImage('data:,', 'What?', 'AndroidCamera.onResult');
+    window.processImage('data:,', undefined, (json) => JSON.parse(json));
+}
