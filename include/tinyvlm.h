@@ -184,13 +184,16 @@ TVLM_API tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids
 
 typedef struct tvlm_engine tvlm_engine;
 
+#define TVLM_DEFAULT_MAX_PIXELS 300000000 /* telephones take pictures of 200 million */
+
 typedef struct tvlm_engine_params {
     size_t size;             /* sizeof(tvlm_engine_params) */
     unsigned n_threads;      /* default: the machine's cores, at most 64; 1 uses no other thread */
     unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it,
                               * or of 256 where it is more */
     size_t max_memory;       /* bytes of scratch; default: no limit */
-    uint64_t max_pixels;     /* of a picture; default 100,000,000; a side may have 65,535 */
+    uint64_t max_pixels;     /* of a picture; default TVLM_DEFAULT_MAX_PIXELS; a side may have
+                              * 65,535 */
     void (*on_log)(void *user, const char *line); /* default: silent */
     void *user;
 } tvlm_engine_params;
@@ -204,8 +207,9 @@ TVLM_API void tvlm_engine_free(tvlm_engine *engine);
 
 /* ---- pictures ------------------------------------------------------------------------------ */
 
-/* 8-bit pixels, top row first, rows `stride` bytes apart. channels: 1 grey, 3 RGB, 4 RGBA (alpha
- * is dropped, not blended, as the reference does). */
+/* 8-bit pixels, top row first, rows `stride` bytes apart. channels: 1 grey, 3 RGB, 4 RGBA, whose
+ * alpha is dropped as the reference does: blend on white before where the picture shows through, as
+ * our programs do. */
 typedef struct tvlm_pixels {
     const uint8_t *data;
     uint32_t width, height;

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 
 have() { command -v "$1" >/dev/null 2>&1; }
 lib() { pkg-config --exists "$@" 2>/dev/null; }
+header() { echo "#include <$1>" | cc -x c -fsyntax-only - 2>/dev/null; }
 # Some distributions package the sanitizers apart from the compiler.
 clang_runtime() {
     echo 'int main(void) { return 0; }' |
@@ -25,9 +26,11 @@ demo|have gcc|gcc libc6-dev|gcc|gcc|gcc
 demo|have make|make|make|make|make
 demo|have cmake|cmake|cmake|cmake|cmake
 demo|have pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkg-config
-demo|lib libturbojpeg|libturbojpeg0-dev|turbojpeg-devel|libjpeg-turbo|jpeg-turbo
+demo|lib libjpeg|libjpeg-dev|libjpeg-turbo-devel|libjpeg-turbo|jpeg-turbo
 demo|lib spng|libspng-dev|libspng-devel|libspng|libspng
 demo|lib libwebp libwebpdemux|libwebp-dev|libwebp-devel|libwebp|webp
+demo|header gif_lib.h|libgif-dev|giflib-devel|giflib|giflib
+demo|lib libheif|libheif-dev|libheif-devel|libheif|libheif
 demo|lib libexif|libexif-dev|libexif-devel|libexif|libexif
 demo|lib jansson|libjansson-dev|jansson-devel|jansson|jansson
 wasm|have clang-19|clang-19|clang|clang|llvm

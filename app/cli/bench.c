@@ -2,7 +2,6 @@
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "base/base.h"
 #include "cli/cli.h"
-#include "image/decode.h"
 
 #include <getopt.h>
 #include <pthread.h>
@@ -221,7 +220,7 @@ int cmd_bench(int argc, char **argv)
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
     tvlm_status status =
-        first < argc ? tvlm_decode_file(argv[first], NULL, &picture, &err) : TVLM_OK;
+        first < argc ? cli_decode(&o, argv[first], false, &picture, &err) : TVLM_OK;
     if (!status && picture.data) pixels = tvlm_decoded_pixels(&picture);
     const tvlm_pixels *source = info.image_size ? &pixels : NULL;
     for (long run = -1; run < (long)b.runs && !status; run++) {

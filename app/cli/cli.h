@@ -6,7 +6,7 @@
 #ifndef TVLM_APP_CLI_H
 #define TVLM_APP_CLI_H
 
-#include "tinyvlm.h"
+#include "image/decode.h"
 
 #include <jansson.h>
 
@@ -35,6 +35,7 @@ int cmd_dump(int argc, char **argv);
 typedef struct cli_options {
     const char *model, *cpu, *chat_template, *system;
     unsigned threads, max_tokens, ctx;
+    uint64_t max_pixels;
     bool kv_f32, quiet, json, help;
     tvlm_sampling sampling;
     const char *stop[8];
@@ -71,6 +72,12 @@ const char *cli_model_path(const cli_options *o);
 tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out,
                            tvlm_error *err);
 
+/* A picture as viewers show it, or as_stored (image/decode.h); a warning goes to standard error. */
+tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
+                       tvlm_error *err);
+/* The path, or what "-" stands for. */
+const char *cli_picture_name(const char *path);
+
 /* A progress bar on standard error when that is a terminal. */
 void cli_progress(const char *what, uint64_t done, uint64_t total);
 bool cli_stderr_is_terminal(void);
@@ -104,6 +111,7 @@ typedef struct cli_runner {
     tvlm_engine *engine;
     tvlm_session *session;
     double load_ms;
+    char warning[160]; /* of the picture that was encoded last; "" when there is nothing to say */
 } cli_runner;
 int cli_runner_open(cli_runner *r, cli_options *o); /* 0 or an exit code */
 void cli_runner_close(cli_runner *r);

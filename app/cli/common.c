@@ -2,8 +2,11 @@
 #define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "cli/cli.h"
 
+#include "base/base.h"
+
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +27,7 @@ const char cli_common_help[] =
     "                          tinyvlm\n"
     "  -c, --ctx N             context positions (default: min(model, 4096))\n"
     "      --kv f16|f32        precision of the key/value cache (default f16)\n"
+    "      --max-pixels N      largest picture (default 300000000)\n"
     "      --json              one JSON object a line\n"
     "  -q, --quiet             no timings, no progress\n"
     "  -h, --help              this text\n"
@@ -44,6 +48,7 @@ enum {
     OPT_SYSTEM,
     OPT_TEMPLATE,
     OPT_KV,
+    OPT_PIXELS,
     OPT_JSON
 };
 
@@ -63,6 +68,7 @@ static const struct option common[] = {
     {"template",       required_argument, NULL, OPT_TEMPLATE   },
     {"ctx",            required_argument, NULL, 'c'            },
     {"kv",             required_argument, NULL, OPT_KV         },
+    {"max-pixels",     required_argument, NULL, OPT_PIXELS     },
     {"json",           no_argument,       NULL, OPT_JSON       },
     {"quiet",          no_argument,       NULL, 'q'            },
     {"help",           no_argument,       NULL, 'h'            },
@@ -71,7 +77,8 @@ static const struct option common[] = {
 
 void cli_options_init(cli_options *o)
 {
-    *o = (cli_options){.max_tokens = 256, .cpu = getenv("TVLM_CPU")};
+    *o = (cli_options){
+        .max_tokens = 256, .max_pixels = TVLM_DEFAULT_MAX_PIXELS, .cpu = getenv("TVLM_CPU")};
     o->cpu = o->cpu && *o->cpu ? o->cpu : NULL;
 }
 
@@ -104,7 +111,7 @@ static bool take_unsigned(const char *text, unsigned long lo, unsigned long hi, 
 
 static bool take_common(cli_options *o, int value, const char *text)
 {
-    unsigned long seed;
+    unsigned long seed, pixels;
     unsigned k;
     switch (value) {
     case 'm':
@@ -152,6 +159,10 @@ static bool take_common(cli_options *o, int value, const char *text)
     case OPT_KV:
         o->kv_f32 = !strcmp(text, "f32");
         return o->kv_f32 || !strcmp(text, "f16");
+    case OPT_PIXELS:
+        if (!cli_unsigned(text, 1, ULONG_MAX, &pixels)) return false;
+        o->max_pixels = pixels;
+        return true;
     case OPT_JSON:
         return o->json = true;
     default:
@@ -283,6 +294,23 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;
     return tvlm_model_open(o->model, &params, out, err);
+}
+
+/* ---- pictures ---- */
+
+const char *cli_picture_name(const char *path)
+{
+    return strcmp(path, "-") ? path : "standard input";
+}
+
+tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
+                       tvlm_error *err)
+{
+    tvlm_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
+    TVLM_TRY(tvlm_decode_file(path, &params, out, err));
+    if (out->warning[0])
+        fprintf(stderr, "tinyvlm: warning: %s: %s\n", cli_picture_name(path), out->warning);
+    return TVLM_OK;
 }
 
 /* ---- terminal ---- */

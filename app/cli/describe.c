@@ -4,15 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
-    "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
-    "Says what is in each picture (JPEG, PNG, WebP, PPM; '-' reads one from standard input).\n"
-    "\n"
-    "Examples:\n"
-    "  tinyvlm describe photo.jpg\n"
-    "  tinyvlm describe --json holiday/*.jpg > captions.jsonl\n"
-    "  curl -s https://example.org/a.png | tinyvlm describe -\n"
-    "\n";
+static const char help[] = "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
+                           "Says what is in each picture: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
+                           "PGM, PPM; '-' reads one from\n"
+                           "standard input. A truncated one is described with a warning.\n"
+                           "\n"
+                           "Examples:\n"
+                           "  tinyvlm describe photo.jpg\n"
+                           "  tinyvlm describe --json holiday/*.jpg > captions.jsonl\n"
+                           "  curl -s https://example.org/a.png | tinyvlm describe -\n"
+                           "\n";
 
 int cmd_describe(int argc, char **argv)
 {

@@ -4,7 +4,6 @@
 #include "cli/cli.h"
 #include "convert/safetensors.h"
 #include "file/output.h"
-#include "image/decode.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -15,8 +14,8 @@ static const char help[] =
     "Usage: tinyvlm dump -p PROMPT -o FILE.safetensors [--image IMAGE] [OPTIONS]\n"
     "Writes pixel_values, vision_tokens, bridge_out (float32), input_ids (int32, -200 for the\n"
     "picture), logits of every prompt position (float32, raw) and generated_ids (int32, greedy,\n"
-    "exactly --new-tokens of them). The cache is float32; EXIF orientation is ignored, as the\n"
-    "reference does.\n"
+    "exactly --new-tokens of them). The cache is float32; EXIF orientation and alpha are ignored,\n"
+    "as the reference does.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm dump -m fastvlm.gguf --image a.png -p \"Describe the image.\" -o out.safetensors\n"
@@ -25,7 +24,7 @@ static const char help[] =
     "\n"
     "  -p, --prompt TEXT       the user's words\n"
     "  -o, --output FILE       safetensors file to write\n"
-    "      --image IMAGE       picture (JPEG, PNG, WebP, PPM)\n"
+    "      --image IMAGE       picture\n"
     "      --new-tokens N      ids to generate (default 24; 0: none)\n"
     "      --prompt-raw        no chat template; <image> in the text stands for the picture and\n"
     "                          special tokens are parsed\n"
@@ -85,7 +84,7 @@ static tvlm_status see(dump *d, tvlm_error *err)
     tvlm_model_info info;
     tvlm_model_get_info(d->model, &info);
     size_t n = (size_t)info.image_size * info.image_size * 3;
-    TVLM_TRY(tvlm_decode_file(d->image_path, NULL, &picture, err));
+    TVLM_TRY(cli_decode(d->options, d->image_path, true, &picture, err));
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
     tvlm_encode_params_init(&encode);
     encode.keep_vision_tokens = true;
@@ -174,6 +173,7 @@ static tvlm_status run(dump *d, tvlm_error *err)
     tvlm_result result = {0};
     tvlm_engine_params_init(&engine);
     engine.n_threads = d->options->threads;
+    engine.max_pixels = d->options->max_pixels;
     tvlm_session_params_init(&session);
     session.n_ctx = d->options->ctx;
     session.kv_type = TVLM_KV_F32;

@@ -3,8 +3,6 @@
 #include "cli/cli.h"
 #include "convert/quantize.h"
 #include "file/output.h"
-#include "image/decode.h"
-#include "image/preprocess.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -77,14 +75,6 @@ static void say_skipped(job *j, const char *path, const char *why)
     note(j, line);
 }
 
-static tvlm_status decode(const char *path, tvlm_decoded *out, tvlm_error *err)
-{
-    TVLM_TRY(tvlm_decode_file(path, NULL, out, err));
-    if (out->width <= TVLM_MAX_SIDE && out->height <= TVLM_MAX_SIDE) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a side has more than %u pixels", path,
-                     TVLM_MAX_SIDE);
-}
-
 /* Pictures that cannot be read are skipped, as long as one can. */
 static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
 {
@@ -93,7 +83,7 @@ static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
         tvlm_error why = {0};
         const char *path = j->paths[j->next++];
         tvlm_decoded_free(&j->picture);
-        tvlm_status status = decode(path, &j->picture, &why);
+        tvlm_status status = cli_decode(&j->options, path, false, &j->picture, &why);
         if (status == TVLM_ERR_MEMORY) return tvlm_fail(err, status, "%s", why.message);
         if (!status) {
             *out = tvlm_decoded_pixels(&j->picture);

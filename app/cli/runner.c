@@ -19,6 +19,7 @@ int cli_runner_open(cli_runner *r, cli_options *o)
     double begin = tvlm_now_ms();
     tvlm_engine_params_init(&engine);
     engine.n_threads = o->threads;
+    engine.max_pixels = o->max_pixels;
     tvlm_session_params_init(&session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
@@ -41,9 +42,8 @@ void cli_runner_close(cli_runner *r)
 
 int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode_ms)
 {
-    tvlm_error err;
+    tvlm_error err, local;
     tvlm_decoded picture;
-    tvlm_decode_params decode = {.apply_orientation = true};
     tvlm_encode_params encode;
     tvlm_model_info info;
     double begin = tvlm_now_ms();
@@ -55,14 +55,16 @@ int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode
                       "%s: a text model: it takes no picture; tinyvlm chat talks with it",
                       r->options->model),
             &err);
-    tvlm_status status = tvlm_decode_file(path, &decode, &picture, &err);
+    tvlm_status status = cli_decode(r->options, path, false, &picture, &err);
     *decode_ms = tvlm_now_ms() - begin;
     if (status) return cli_fail(status, &err);
+    snprintf(r->warning, sizeof r->warning, "%s", picture.warning);
     tvlm_encode_params_init(&encode);
     encode.cancel = cli_cancel();
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
-    status = tvlm_image_encode(r->engine, &pixels, &encode, out, &err);
+    status = tvlm_image_encode(r->engine, &pixels, &encode, out, &local);
     tvlm_decoded_free(&picture);
+    if (status) tvlm_fail(&err, status, "%s: %s", cli_picture_name(path), local.message);
     return status ? cli_fail(status, &err) : 0;
 }
 
@@ -119,13 +121,13 @@ static void print_json(const cli_runner *r, const char *path, const char *questi
     tvlm_image_timings t;
     tvlm_image_get_timings(image, &t);
     cli_json_line(json_pack(
-        "{s:o,s:o,s:o,s:s,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "image",
-        cli_json_text(path, strlen(path)), "prompt", cli_json_text(question, len), "text",
-        cli_json_text(result->text, result->text_len), "finish", finish[result->finish], "tokens",
-        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_rows, "timings_ms",
-        "load", r->load_ms, "decode", decode_ms, "preprocess", t.preprocess_ms, "tower", t.tower_ms,
-        "bridge", t.bridge_ms, "prefill", result->prefill_ms, "first_token", result->first_token_ms,
-        "generate", result->decode_ms));
+        "{s:o,s:s*,s:o,s:o,s:s,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "image",
+        cli_json_text(path, strlen(path)), "warning", r->warning[0] ? r->warning : NULL, "prompt",
+        cli_json_text(question, len), "text", cli_json_text(result->text, result->text_len),
+        "finish", finish[result->finish], "tokens", (json_int_t)result->n_ids, "prompt_tokens",
+        (json_int_t)result->n_prompt_rows, "timings_ms", "load", r->load_ms, "decode", decode_ms,
+        "preprocess", t.preprocess_ms, "tower", t.tower_ms, "bridge", t.bridge_ms, "prefill",
+        result->prefill_ms, "first_token", result->first_token_ms, "generate", result->decode_ms));
 }
 
 static int answer_about(cli_runner *r, const char *path, const char *question, size_t len,

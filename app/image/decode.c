@@ -7,19 +7,31 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "image/codec.h"
 
-#define MAX_FILE       ((size_t)1 << 30)
-#define DEFAULT_PIXELS 100000000u
+#define MAX_FILE ((size_t)1 << 30)
+#define MAX_SIDE 65535u
+
+/* ---- what the decoders share ---- */
+
+tvlm_status tvlm_check_size(const tvlm_encoded *in, uint64_t width, uint64_t height,
+                            tvlm_error *err)
+{
+    unsigned long long w = width, h = height, most = in->max_pixels;
+    if (!w || !h) return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty picture: %llux%llu", w, h);
+    if (w > MAX_SIDE || h > MAX_SIDE)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %llux%llu, a side may have %u pixels",
+                         w, h, MAX_SIDE);
+    if (w * h > most)
+        return tvlm_fail(err, TVLM_ERR_LIMIT,
+                         "a picture of %llux%llu, the limit is %llu pixels (--max-pixels)", w, h,
+                         most);
+    return TVLM_OK;
+}
 
 tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels,
-                               uint64_t max_pixels, tvlm_decoded *out, tvlm_error *err)
+                               tvlm_decoded *out, tvlm_error *err)
 {
-    if (!width || !height)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty picture: %ux%u", (unsigned)width,
-                         (unsigned)height);
-    if ((uint64_t)width * height > max_pixels)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %ux%u, the limit is %llu pixels",
-                         (unsigned)width, (unsigned)height, (unsigned long long)max_pixels);
     size_t size;
     if (!tvlm_mul_size((size_t)width * channels, height, &size) || !(out->data = malloc(size)))
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %ux%u pixels", (unsigned)width,
@@ -28,6 +40,36 @@ tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channel
     out->height = height;
     out->channels = channels;
     return TVLM_OK;
+}
+
+static void warn_of_cut(tvlm_decoded *out, const char *format)
+{
+    snprintf(out->warning, sizeof out->warning,
+             "the %s is truncated or damaged: part of the picture is missing", format);
+}
+
+tvlm_status tvlm_decoded_cut(tvlm_decoded *out, uint32_t rows, const char *format, tvlm_error *err)
+{
+    size_t row = (size_t)out->width * out->channels, begin = rows * row;
+    if (!rows)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "the %s is truncated or damaged: nothing to show",
+                         format);
+    memset(out->data + begin, 128, row * out->height - begin);
+    for (size_t i = begin + 3; out->channels == 4 && i < row * out->height; i += 4)
+        out->data[i] = 255;
+    warn_of_cut(out, format);
+    return TVLM_OK;
+}
+
+void tvlm_decoded_spread(tvlm_decoded *out, uint32_t dx, uint32_t dy, const char *format)
+{
+    for (size_t y = 0; y < out->height; y++)
+        for (size_t x = 0; x < out->width; x++) {
+            size_t from = (y - y % dy) * out->width + x - x % dx, to = y * out->width + x;
+            memmove(out->data + to * out->channels, out->data + from * out->channels,
+                    out->channels);
+        }
+    warn_of_cut(out, format);
 }
 
 void tvlm_decoded_free(tvlm_decoded *image)
@@ -41,84 +83,125 @@ tvlm_pixels tvlm_decoded_pixels(const tvlm_decoded *d)
     return (tvlm_pixels){d->data, d->width, d->height, d->channels, 0};
 }
 
-/* EXIF orientation o: the stored pixel that shows at (x, y) of the turned picture. */
-static void source_of(int o, uint32_t w, uint32_t h, uint32_t x, uint32_t y, uint32_t *sx,
-                      uint32_t *sy)
+/* ---- from stored to shown ---- */
+
+/* One row of the turned picture: every `step` bytes from p on. */
+static void copy_row(uint8_t *to, const uint8_t *p, ptrdiff_t step, uint32_t n, uint32_t channels)
 {
-    bool transposed = o >= 5;
-    uint32_t a = transposed ? y : x, b = transposed ? x : y;
-    *sx = o == 2 || o == 3 || o == 7 || o == 8 ? w - 1 - a : a;
-    *sy = o == 3 || o == 4 || o == 6 || o == 7 ? h - 1 - b : b;
+    for (uint32_t x = 0; x < n; x++, p += step, to += channels)
+        for (uint32_t c = 0; c < channels; c++)
+            to[c] = p[c];
 }
 
-static tvlm_status turn(tvlm_decoded *d, int o, tvlm_error *err)
+/* The pixel (x, y) of the turned picture is the stored one at begin + x * dx + y * dy bytes. */
+static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
 {
-    tvlm_decoded t = {0};
-    uint32_t w = o >= 5 ? d->height : d->width, h = o >= 5 ? d->width : d->height, sx, sy;
+    int o = d->orientation;
     if (o <= 1 || o > 8) return TVLM_OK;
-    TVLM_TRY(tvlm_decoded_alloc(w, h, d->channels, UINT64_MAX, &t, err));
-    for (uint32_t y = 0; y < h; y++)
-        for (uint32_t x = 0; x < w; x++) {
-            source_of(o, d->width, d->height, x, y, &sx, &sy);
-            memcpy(t.data + ((size_t)y * w + x) * d->channels,
-                   d->data + ((size_t)sy * d->width + sx) * d->channels, d->channels);
-        }
-    tvlm_decoded_free(d);
+    bool transposed = o >= 5;
+    bool mirrored = o == 2 || o == 3 || o == 7 || o == 8;
+    bool flipped = o == 3 || o == 4 || o == 6 || o == 7;
+    ptrdiff_t pixel = d->channels, row = (ptrdiff_t)d->width * pixel;
+    ptrdiff_t across = mirrored ? -pixel : pixel, down = flipped ? -row : row;
+    ptrdiff_t dx = transposed ? down : across, dy = transposed ? across : down;
+    const uint8_t *begin =
+        d->data + (mirrored ? row - pixel : 0) + (flipped ? row * ((ptrdiff_t)d->height - 1) : 0);
+    tvlm_decoded t = *d;
+    TVLM_TRY(tvlm_decoded_alloc(transposed ? d->height : d->width,
+                                transposed ? d->width : d->height, d->channels, &t, err));
+    for (uint32_t y = 0; y < t.height; y++)
+        copy_row(t.data + (size_t)y * t.width * t.channels, begin + y * dy, dx, t.width,
+                 t.channels);
+    free(d->data);
     *d = t;
     return TVLM_OK;
 }
 
-static bool begins(const uint8_t *data, size_t size, const char *magic, size_t n)
+/* RGBA -> RGB, in place: on white, or without regard to alpha as the reference does. */
+static void flatten(tvlm_decoded *d, bool on_white)
 {
-    return size >= n && !memcmp(data, magic, n);
+    size_t n = (size_t)d->width * d->height;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = d->data + 4 * i;
+        unsigned alpha = on_white ? p[3] : 255, light = 255 * (255 - alpha);
+        for (size_t c = 0; c < 3; c++)
+            d->data[3 * i + c] = (uint8_t)((p[c] * alpha + light + 127) / 255);
+    }
+    d->channels = 3;
+}
+
+/* ---- files ---- */
+
+static tvlm_status refuse(const tvlm_format *f, size_t size, tvlm_error *err)
+{
+    if (!size) return tvlm_fail(err, TVLM_ERR_FORMAT, "the file is empty");
+    if (!f)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "not a picture in a known format (JPEG, PNG, WebP, GIF, HEIC, AVIF, PNM)");
+    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "%s: %s", f->name, f->advice);
 }
 
 tvlm_status tvlm_decode_memory(const void *data, size_t size, const tvlm_decode_params *params,
                                tvlm_decoded *out, tvlm_error *err)
 {
     static const tvlm_decode_params defaults;
-    const uint8_t *p = data;
     params = params ? params : &defaults;
-    uint64_t limit = params->max_pixels ? params->max_pixels : DEFAULT_PIXELS;
-    tvlm_decoder_fn *decode = NULL;
+    tvlm_encoded in = {data, size,
+                       params->max_pixels ? params->max_pixels : TVLM_DEFAULT_MAX_PIXELS,
+                       params->as_stored};
+    const tvlm_format *f = tvlm_format_of(data, size);
     *out = (tvlm_decoded){0};
-    if (begins(p, size, "\xff\xd8\xff", 3))
-        decode = tvlm_decode_jpeg;
-    else if (begins(p, size, "\x89PNG\r\n\x1a\n", 8))
-        decode = tvlm_decode_png;
-    else if (begins(p, size, "RIFF", 4) && size >= 12 && !memcmp(p + 8, "WEBP", 4))
-        decode = tvlm_decode_webp;
-    else if (begins(p, size, "P5", 2) || begins(p, size, "P6", 2))
-        decode = tvlm_decode_pnm;
-    else if (begins(p, size, "GIF8", 4))
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "GIF pictures are not supported; JPEG, PNG, WebP and PPM are");
-    else
-        return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         size ? "not a JPEG, PNG, WebP or PPM picture" : "the file is empty");
-    tvlm_status status = decode(p, size, limit, out, err);
-    if (!status && params->apply_orientation) status = turn(out, out->orientation, err);
+    if (!f || !f->decode) return refuse(f, size, err);
+    tvlm_status status = f->decode(&in, out, err);
+    if (!status && out->channels == 4) flatten(out, !in.as_stored);
+    if (!status && !in.as_stored) status = turn(out, err);
     if (status) tvlm_decoded_free(out);
     return status;
 }
 
-static tvlm_status read_all(FILE *f, uint8_t **data, size_t *size, tvlm_error *err)
+typedef struct buffer {
+    uint8_t *data;
+    size_t size, cap;
+} buffer;
+
+static tvlm_status reserve(buffer *b, size_t cap, tvlm_error *err)
 {
-    size_t cap = 0, n;
-    *data = NULL;
-    *size = 0;
+    uint8_t *grown = realloc(b->data, cap);
+    if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the file");
+    b->data = grown;
+    b->cap = cap;
+    return TVLM_OK;
+}
+
+/* Bytes left of a regular file; 0 where that is unknown (a pipe, a device). */
+static size_t known_size(FILE *f)
+{
+    long begin = ftell(f), end = begin < 0 || fseek(f, 0, SEEK_END) ? begin : ftell(f);
+    if (begin >= 0) fseek(f, begin, SEEK_SET);
+    return end > begin ? (size_t)(end - begin) : 0;
+}
+
+/* What is no picture is refused by its beginning: it may be a film, or have no end. */
+static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
+{
+    size_t n, size = known_size(f);
+    TVLM_TRY(reserve(b, 1 << 16, err));
     do {
-        if (*size == cap) {
-            cap = cap ? 2 * cap : 1 << 16;
-            uint8_t *grown = cap > MAX_FILE ? NULL : realloc(*data, cap);
-            if (!grown)
-                return tvlm_fail(err, TVLM_ERR_LIMIT, "the file is over %zu bytes", MAX_FILE);
-            *data = grown;
+        if (b->size == b->cap) TVLM_TRY(reserve(b, 2 * b->cap, err));
+        n = fread(b->data + b->size, 1, b->cap - b->size, f);
+        if (!b->size) {
+            const tvlm_format *format = tvlm_format_of(b->data, n);
+            if (!ferror(f) && (!format || !format->decode)) return refuse(format, n, err);
         }
-        n = fread(*data + *size, 1, cap - *size, f);
-        *size += n;
+        b->size += n;
+        if (b->size > MAX_FILE)
+            return tvlm_fail(err, TVLM_ERR_LIMIT, "the file is over %zu bytes", MAX_FILE);
     } while (n);
-    return ferror(f) ? tvlm_fail(err, TVLM_ERR_IO, "cannot read: %s", strerror(errno)) : TVLM_OK;
+    if (ferror(f)) return tvlm_fail(err, TVLM_ERR_IO, "cannot read: %s", strerror(errno));
+    if (size && b->size != size)
+        return tvlm_fail(err, TVLM_ERR_IO, "it changed while it was read: %zu bytes of %zu",
+                         b->size, size);
+    return TVLM_OK;
 }
 
 tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params, tvlm_decoded *out,
@@ -126,15 +209,14 @@ tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params,
 {
     bool standard = !strcmp(path, "-");
     tvlm_error local = {0};
-    uint8_t *data = NULL;
-    size_t size = 0;
+    buffer b = {0};
     *out = (tvlm_decoded){0};
     FILE *f = standard ? stdin : fopen(path, "rb");
-    tvlm_status status = f ? read_all(f, &data, &size, &local)
+    tvlm_status status = f ? read_all(f, &b, &local)
                            : tvlm_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
     if (f && !standard) fclose(f);
-    if (!status) status = tvlm_decode_memory(data, size, params, out, &local);
-    free(data);
+    if (!status) status = tvlm_decode_memory(b.data, b.size, params, out, &local);
+    free(b.data);
     if (status) tvlm_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
     return status;
 }

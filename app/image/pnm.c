@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT
- * Binary PGM (P5) and PPM (P6), 8 and 16 bits. http://netpbm.sourceforge.net/doc/ppm.html */
-#include "image/decode.h"
+ * PBM, PGM and PPM, plain (P1 to P3) and binary (P4 to P6), 8 and 16 bits.
+ * http://netpbm.sourceforge.net/doc/ppm.html */
+#include "image/codec.h"
 
 #include "base/base.h"
+
+#include <math.h>
 
 typedef struct reader {
     const uint8_t *data;
     size_t size, at;
+    uint32_t most; /* the sample that is white */
+    bool plain, bits;
 } reader;
 
 static bool is_space(uint8_t c)
@@ -14,46 +19,80 @@ static bool is_space(uint8_t c)
     return c == ' ' || (c >= 9 && c <= 13);
 }
 
-/* White space and comments, then a decimal number. */
-static bool take_number(reader *r, uint32_t *out)
+static void skip_space(reader *r)
 {
-    while (r->at < r->size && (is_space(r->data[r->at]) || r->data[r->at] == '#')) {
-        if (r->data[r->at] == '#')
-            while (r->at < r->size && r->data[r->at] != '\n')
-                r->at++;
-        else
-            r->at++;
+    bool comment = false;
+    for (; r->at < r->size; r->at++) {
+        uint8_t c = r->data[r->at];
+        comment = (comment && c != '\n' && c != '\r') || c == '#';
+        if (!comment && !is_space(c)) return;
     }
-    uint32_t v = 0;
-    size_t begin = r->at;
-    for (; r->at < r->size && r->data[r->at] >= '0' && r->data[r->at] <= '9'; r->at++) {
-        if (v > 100000000) return false;
-        v = 10 * v + (uint32_t)(r->data[r->at] - '0');
-    }
-    *out = v;
-    return r->at > begin;
 }
 
-tvlm_status tvlm_decode_pnm(const uint8_t *data, size_t size, uint64_t max_pixels,
-                            tvlm_decoded *out, tvlm_error *err)
+static bool is_digit(const reader *r)
 {
-    reader r = {data, size, 2};
-    uint32_t w, h, most;
-    if (!take_number(&r, &w) || !take_number(&r, &h) || !take_number(&r, &most) || !most ||
-        most > 65535 || r.at == size || !is_space(data[r.at]))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PPM: its header is not valid");
-    r.at++;
-    uint32_t channels = data[1] == '6' ? 3 : 1;
-    TVLM_TRY(tvlm_decoded_alloc(w, h, channels, max_pixels, out, err));
-    size_t n = (size_t)w * h * channels, wide = most > 255 ? 2 : 1;
-    if ((size - r.at) / wide < n)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the PPM is truncated: %zu of %zu bytes",
-                         size - r.at, n * wide);
+    return r->at < r->size && r->data[r->at] >= '0' && r->data[r->at] <= '9';
+}
+
+/* White space and comments, then a decimal number below a billion. */
+static bool take_number(reader *r, uint32_t *out)
+{
+    skip_space(r);
+    bool found = is_digit(r);
+    for (*out = 0; is_digit(r) && *out < 100000000; r->at++)
+        *out = 10 * *out + (uint32_t)(r->data[r->at] - '0');
+    return found && !is_digit(r);
+}
+
+/* As Pillow rounds: in double, halves to even. */
+static uint8_t to_byte(const reader *r, uint32_t v)
+{
+    v = v > r->most ? r->most : v;
+    return (uint8_t)(r->most == 255 ? v : nearbyint((double)v / r->most * 255));
+}
+
+/* Plain bits may lack the space between them; ink is 1. */
+static bool take_plain(reader *r, uint8_t *out)
+{
+    uint32_t v;
+    skip_space(r);
+    if (r->bits && is_digit(r))
+        *out = r->data[r->at++] == '0' ? 255 : 0;
+    else if (!r->bits && take_number(r, &v))
+        *out = to_byte(r, v);
+    else
+        return false;
+    return true;
+}
+
+static bool take_row(reader *r, uint8_t *out, size_t n)
+{
+    size_t wide = r->most > 255 ? 2 : 1, bytes = r->bits ? (n + 7) / 8 : n * wide;
+    const uint8_t *p = r->data + r->at;
+    if (!r->plain && r->size - r->at < bytes) return false;
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *p = data + r.at + i * wide;
-        uint32_t v = wide == 2 ? (uint32_t)p[0] << 8 | p[1] : p[0];
-        v = v > most ? most : v;
-        out->data[i] = (uint8_t)(most == 255 ? v : (v * 255 + most / 2) / most);
+        if (r->plain && !take_plain(r, out + i)) return false;
+        if (!r->plain && r->bits) out[i] = p[i / 8] >> (7 - i % 8) & 1 ? 0 : 255;
+        if (!r->plain && !r->bits)
+            out[i] = to_byte(r, wide == 2 ? (uint32_t)p[2 * i] << 8 | p[2 * i + 1] : p[i]);
     }
+    r->at += r->plain ? 0 : bytes;
+    return true;
+}
+
+tvlm_status tvlm_decode_pnm(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+{
+    uint8_t kind = in->data[1];
+    reader r = {in->data, in->size, 2, 1, kind <= '3', kind == '1' || kind == '4'};
+    uint32_t w, h, channels = kind == '3' || kind == '6' ? 3 : 1;
+    if (!take_number(&r, &w) || !take_number(&r, &h) || (!r.bits && !take_number(&r, &r.most)) ||
+        !r.most || r.most > 65535 || r.at == r.size || !is_space(r.data[r.at]))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNM: its header is not valid");
+    r.at += !r.plain;
+    TVLM_TRY(tvlm_check_size(in, w, h, err));
+    TVLM_TRY(tvlm_decoded_alloc(w, h, channels, out, err));
+    size_t n = (size_t)w * channels;
+    for (uint32_t y = 0; y < h; y++)
+        if (!take_row(&r, out->data + y * n, n)) return tvlm_decoded_cut(out, y, "PNM", err);
     return TVLM_OK;
 }

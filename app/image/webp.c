@@ -1,47 +1,77 @@
 /* SPDX-License-Identifier: MIT
- * Still WebP pictures through libwebp. */
-#include "image/decode.h"
+ * WebP through libwebp; the first frame of an animation. */
+#include "image/codec.h"
 
 #include "base/base.h"
 
-#if TVLM_HAVE_WEBP
+#include <string.h>
+
 #include <webp/decode.h>
 #include <webp/demux.h>
 
-static int orientation_of(const uint8_t *data, size_t size)
+static WebPData find_chunk(WebPDemuxer *demuxer, const char *name)
 {
     WebPChunkIterator chunk;
-    int orientation = 1;
-    WebPDemuxer *demuxer = WebPDemux(&(WebPData){data, size});
-    if (demuxer && WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk)) {
-        orientation = tvlm_exif_orientation(chunk.chunk.bytes, chunk.chunk.size);
-        WebPDemuxReleaseChunkIterator(&chunk);
-    }
-    WebPDemuxDelete(demuxer);
-    return orientation;
+    if (!WebPDemuxGetChunk(demuxer, name, 1, &chunk)) return (WebPData){NULL, 0};
+    WebPData data = chunk.chunk;
+    WebPDemuxReleaseChunkIterator(&chunk);
+    return data;
 }
 
-tvlm_status tvlm_decode_webp(const uint8_t *data, size_t size, uint64_t max_pixels,
-                             tvlm_decoded *out, tvlm_error *err)
+static int read_orientation(WebPDemuxer *demuxer)
 {
-    WebPBitstreamFeatures f;
-    if (WebPGetFeatures(data, size, &f) != VP8_STATUS_OK)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
-    if (f.has_animation)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "an animated WebP: save the frame that you mean as a still picture");
-    TVLM_TRY(tvlm_decoded_alloc((uint32_t)f.width, (uint32_t)f.height, 3, max_pixels, out, err));
-    if (!WebPDecodeRGBInto(data, size, out->data, (size_t)f.width * (size_t)f.height * 3,
-                           f.width * 3))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
-    out->orientation = orientation_of(data, size);
+    WebPData exif = find_chunk(demuxer, "EXIF"), xmp = find_chunk(demuxer, "XMP ");
+    return tvlm_orientation(exif.bytes, exif.size, xmp.bytes, xmp.size);
+}
+
+/* Rows of the frame that could be decoded; -1 when it is damaged. */
+static int decode_frame(const WebPIterator *f, tvlm_decoded *out)
+{
+    size_t stride = (size_t)out->width * out->channels;
+    size_t begin = (size_t)f->y_offset * stride + (size_t)f->x_offset * out->channels;
+    size_t size = stride * ((size_t)f->height - 1) + (size_t)f->width * out->channels;
+    int rows = -1;
+    WebPIDecoder *decoder = WebPINewRGB(out->channels == 4 ? MODE_RGBA : MODE_RGB,
+                                        out->data + begin, size, (int)stride);
+    if (!decoder) return -1;
+    VP8StatusCode code = WebPIUpdate(decoder, f->fragment.bytes, f->fragment.size);
+    if (code == VP8_STATUS_OK) rows = f->height;
+    if (code == VP8_STATUS_SUSPENDED && !WebPIDecGetRGB(decoder, &rows, NULL, NULL, NULL)) rows = 0;
+    WebPIDelete(decoder);
+    return rows;
+}
+
+static tvlm_status decode(WebPDemuxer *demuxer, const WebPIterator *f, const tvlm_encoded *in,
+                          tvlm_decoded *out, tvlm_error *err)
+{
+    uint32_t w = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_WIDTH);
+    uint32_t h = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_HEIGHT);
+    uint32_t fw = (uint32_t)f->width, fh = (uint32_t)f->height;
+    bool part = fw < w || fh < h;
+    TVLM_TRY(tvlm_check_size(in, w, h, err));
+    if ((uint32_t)f->x_offset + fw > w || (uint32_t)f->y_offset + fh > h || !fw || !fh)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the picture");
+    TVLM_TRY(tvlm_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
+    if (part) memset(out->data, 0, (size_t)w * h * 4); /* what the frame leaves is transparent */
+    int rows = decode_frame(f, out);
+    if (rows < 0) return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
+    if (rows < f->height)
+        return tvlm_decoded_cut(out, rows ? (uint32_t)(f->y_offset + rows) : 0, "WebP", err);
+    out->orientation = read_orientation(demuxer);
     return TVLM_OK;
 }
-#else
-tvlm_status tvlm_decode_webp(const uint8_t *data, size_t size, uint64_t max_pixels,
-                             tvlm_decoded *out, tvlm_error *err)
+
+tvlm_status tvlm_decode_webp(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
 {
-    (void)data, (void)size, (void)max_pixels, (void)out;
-    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this tinyvlm was built without WebP support");
+    WebPIterator frame;
+    WebPDemuxer *demuxer = WebPDemuxPartial(&(WebPData){in->data, in->size}, NULL);
+    tvlm_status status;
+    if (demuxer && WebPDemuxGetFrame(demuxer, 1, &frame)) {
+        status = decode(demuxer, &frame, in, out, err);
+        WebPDemuxReleaseIterator(&frame);
+    } else {
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged or truncated WebP");
+    }
+    WebPDemuxDelete(demuxer);
+    return status;
 }
-#endif

@@ -43,7 +43,7 @@ tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_pa
         out->n_threads = out->n_threads > MAX_THREADS ? MAX_THREADS : out->n_threads;
     }
     out->max_batch_rows = out->max_batch_rows ? out->max_batch_rows : 256;
-    out->max_pixels = out->max_pixels ? out->max_pixels : 100000000;
+    out->max_pixels = out->max_pixels ? out->max_pixels : TVLM_DEFAULT_MAX_PIXELS;
     if (out->n_threads > MAX_THREADS || out->max_batch_rows > MAX_BATCH_ROWS)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%u threads and %u batch rows, at most %u and %u",
                          out->n_threads, out->max_batch_rows, MAX_THREADS, MAX_BATCH_ROWS);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Bytes as a picture file, JPEG, PNG, WebP or PPM, with its EXIF block. */
+ * Bytes as a picture file of any format, with its EXIF and XMP. */
 #include "image/decode.h"
 
 #include <stdint.h>
@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    tvlm_decode_params p = {.max_pixels = 1 << 20, .apply_orientation = true};
+    tvlm_decode_params p = {.max_pixels = 1 << 20};
     tvlm_decoded picture;
     tvlm_error err = {0};
     tvlm_status status = tvlm_decode_memory(data, size, &p, &picture, &err);

@@ -34,13 +34,13 @@ static uint8_t *read_expected(const char *name, uint32_t *width, uint32_t *heigh
 }
 
 /* The largest difference between the file's pixels and Pillow's. */
-static int compare(const char *name)
+static int compare(const char *name, bool as_stored)
 {
     char path[512];
     uint32_t width, height;
     tvlm_decoded image;
     tvlm_error err = {0};
-    const tvlm_decode_params params = {.apply_orientation = true};
+    const tvlm_decode_params params = {.as_stored = as_stored};
     snprintf(path, sizeof path, IMAGES "%s", name);
     uint8_t *rgb = read_expected(name, &width, &height);
     if (tvlm_decode_file(path, &params, &image, &err)) fail_msg("%s", err.message);
@@ -58,10 +58,10 @@ static int compare(const char *name)
     return most;
 }
 
-static void expect_same(const char *const *names, size_t n)
+static void expect_same(const char *const *names, size_t n, bool as_stored)
 {
     for (size_t i = 0; i < n; i++) {
-        int most = compare(names[i]);
+        int most = compare(names[i], as_stored);
         if (most) fail_msg("%s differs from Pillow's by %d", names[i], most);
     }
 }
@@ -70,17 +70,18 @@ static void test_pnm(void **state)
 {
     (void)state;
     static const char *const names[] = {"rgb.ppm", "grey.pgm", "rgb16.ppm", "maxval.ppm"};
-    expect_same(names, TVLM_COUNT(names));
+    expect_same(names, TVLM_COUNT(names), false);
 }
 
 #if TVLM_HAVE_PNG
 static void test_png(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "rgb.png",        "one.png",     "grey.png",  "bilevel.png", "rgba.png",
-        "grey_alpha.png", "palette.png", "rgb16.png", "grey16.png",  "exif6.png"};
-    expect_same(names, TVLM_COUNT(names));
+    static const char *const names[] = {"rgb.png",   "one.png",    "grey.png", "bilevel.png",
+                                        "rgb16.png", "grey16.png", "exif6.png"};
+    static const char *const dropped[] = {"rgba.png", "grey_alpha.png", "palette.png"};
+    expect_same(names, TVLM_COUNT(names), false);
+    expect_same(dropped, TVLM_COUNT(dropped), true);
 }
 #endif
 
@@ -93,7 +94,7 @@ static void test_jpeg(void **state)
                                         "exif2.jpg", "exif3.jpg", "exif4.jpg",       "exif5.jpg",
                                         "exif6.jpg", "exif7.jpg", "exif8.jpg"};
     for (size_t i = 0; i < TVLM_COUNT(names); i++) {
-        int most = compare(names[i]);
+        int most = compare(names[i], false);
         if (most > 2) fail_msg("%s differs from Pillow's by %d", names[i], most);
     }
 }
@@ -102,7 +103,8 @@ static void test_orientation_ignored(void **state)
 {
     (void)state;
     tvlm_decoded image;
-    assert_int_equal(tvlm_decode_file(IMAGES "exif6.jpg", NULL, &image, NULL), TVLM_OK);
+    const tvlm_decode_params params = {.as_stored = true};
+    assert_int_equal(tvlm_decode_file(IMAGES "exif6.jpg", &params, &image, NULL), TVLM_OK);
     assert_int_equal(image.width, 38);
     assert_int_equal(image.height, 26);
     tvlm_decoded_free(&image);
@@ -113,9 +115,11 @@ static void test_orientation_ignored(void **state)
 static void test_webp(void **state)
 {
     (void)state;
-    static const char *const names[] = {"lossless.webp", "alpha.webp", "exif6.webp"};
-    expect_same(names, TVLM_COUNT(names));
-    assert_true(compare("lossy.webp") <= 2);
+    static const char *const names[] = {"lossless.webp", "exif6.webp"};
+    static const char *const dropped[] = {"alpha.webp"};
+    expect_same(names, TVLM_COUNT(names), false);
+    expect_same(dropped, TVLM_COUNT(dropped), true);
+    assert_true(compare("lossy.webp", false) <= 2);
 }
 #endif
 
@@ -131,22 +135,18 @@ static void test_refused(void **state)
     } cases[] = {
         {"no-such-file", true, TVLM_ERR_IO, "cannot open: "},
         {"", true, TVLM_ERR_IO, "cannot read: "},
-        {"bad_text", true, TVLM_ERR_FORMAT, "not a JPEG, PNG, WebP or PPM picture"},
+        {"bad_text", true, TVLM_ERR_FORMAT, "not a picture in a known format"},
         {"bad_empty.ppm", true, TVLM_ERR_FORMAT, "an empty picture: 0x0"},
-        {"bad_cut.ppm", true, TVLM_ERR_FORMAT, "truncated: 3 of 243 bytes"},
-        {"bad_huge.ppm", true, TVLM_ERR_LIMIT, "a picture of 20000x20000, the limit is 100000000"},
-        {"bad_animated.gif", true, TVLM_ERR_UNSUPPORTED, "GIF"},
+        {"bad_cut.ppm", true, TVLM_ERR_FORMAT, "the PNM is truncated or damaged"},
+        {"bad_huge.ppm", true, TVLM_ERR_LIMIT, "a picture of 20000x20000, the limit is 300000000"},
         {"bad_empty.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
         {"bad_cut.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
+        {"bad_cut.webp", TVLM_HAVE_WEBP, TVLM_ERR_FORMAT, "the WebP is truncated or damaged"},
         {"bad_huge.png", TVLM_HAVE_PNG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
-        {"bad_cut.jpg", TVLM_HAVE_JPEG, TVLM_ERR_FORMAT, "damaged JPEG: "},
-        {"bad_cmyk.jpg", TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "CMYK"},
         {"bad_huge.jpg", TVLM_HAVE_JPEG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
-        {"bad_cut.webp", TVLM_HAVE_WEBP, TVLM_ERR_FORMAT, "damaged WebP"},
-        {"bad_animated.webp", TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "animated WebP"},
-        {"rgb.png", !TVLM_HAVE_PNG, TVLM_ERR_UNSUPPORTED, "built without PNG"},
-        {"rgb.jpg", !TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "built without JPEG"},
-        {"lossy.webp", !TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "built without WebP"},
+        {"rgb.png", !TVLM_HAVE_PNG, TVLM_ERR_UNSUPPORTED, "a PNG picture: install libspng-dev"},
+        {"rgb.jpg", !TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "a JPEG picture: install libjpeg-dev"},
+        {"lossy.webp", !TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "a WebP picture: install libwebp"},
     };
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ * What a file is, by its first bytes. */
+#include "image/codec.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#if !TVLM_HAVE_JPEG
+#define tvlm_decode_jpeg NULL
+#endif
+#if !TVLM_HAVE_PNG
+#define tvlm_decode_png NULL
+#endif
+#if !TVLM_HAVE_WEBP
+#define tvlm_decode_webp NULL
+#endif
+#if !TVLM_HAVE_GIF
+#define tvlm_decode_gif NULL
+#endif
+#if !TVLM_HAVE_HEIF
+#define tvlm_decode_heif NULL
+#endif
+
+// clang-format off
+#define INSTALL(library) "install " library " and rebuild, or convert it"
+#define JPEG {"a JPEG picture", tvlm_decode_jpeg, INSTALL("libjpeg-dev")}
+#define PNG {"a PNG picture", tvlm_decode_png, INSTALL("libspng-dev")}
+#define WEBP {"a WebP picture", tvlm_decode_webp, INSTALL("libwebp-dev")}
+#define GIF {"a GIF picture", tvlm_decode_gif, INSTALL("libgif-dev")}
+#define HEIC {"a HEIC picture", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define AVIF {"an AVIF picture", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define HEIF {"a HEIC or AVIF picture", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define PNM {"a PNM picture", tvlm_decode_pnm, NULL}
+#define PICTURE(name) {name, NULL, "convert it to JPEG or PNG"}
+#define VIDEO(name) {name, NULL, "save the frame that you mean as a picture"}
+#define OTHER(name) {name, NULL, "not a picture"}
+#define DOWNLOAD(name) {name, NULL, "not a picture: the download went wrong"}
+
+static const struct {
+    uint8_t at, size;
+    const char *magic;
+    tvlm_format format;
+} formats[] = {
+    {0, 2, "\xff\xd8", JPEG},
+    {0, 8, "\x89PNG\r\n\x1a\n", PNG},
+    {8, 4, "WEBP", WEBP},
+    {0, 4, "GIF8", GIF},
+    {0, 2, "P1", PNM}, {0, 2, "P2", PNM}, {0, 2, "P3", PNM},
+    {0, 2, "P4", PNM}, {0, 2, "P5", PNM}, {0, 2, "P6", PNM},
+    {0, 2, "P7", PICTURE("a PAM picture")},
+    {0, 2, "PF", PICTURE("a PFM picture")}, {0, 2, "Pf", PICTURE("a PFM picture")},
+    {0, 2, "BM", PICTURE("a BMP picture")},
+    {0, 4, "II*", PICTURE("a TIFF or a camera's raw picture")},
+    {0, 4, "MM\0*", PICTURE("a TIFF or a camera's raw picture")},
+    {0, 4, "II+", PICTURE("a TIFF picture")}, {0, 4, "MM\0+", PICTURE("a TIFF picture")},
+    {0, 8, "FUJIFILM", PICTURE("a camera's raw picture (RAF)")},
+    {0, 3, "IIU", PICTURE("a camera's raw picture (RW2)")},
+    {4, 8, "ftypcrx ", PICTURE("a camera's raw picture (CR3)")},
+    {4, 8, "ftypavif", AVIF}, {4, 8, "ftypavis", AVIF},
+    {4, 7, "ftyphei", HEIC}, {4, 7, "ftyphev", HEIC}, {4, 8, "ftypmif1", HEIF},
+    {4, 8, "ftypmif2", HEIF}, {4, 8, "ftypmsf1", HEIF}, {4, 8, "ftypmiaf", HEIF},
+    {4, 4, "ftyp", VIDEO("a video (MP4 or MOV)")},
+    {4, 4, "moov", VIDEO("a video (MOV)")}, {4, 4, "mdat", VIDEO("a video (MOV)")},
+    {8, 4, "AVI ", VIDEO("a video (AVI)")}, {8, 4, "WAVE", OTHER("a sound (WAV)")},
+    {0, 4, "\x1a\x45\xdf\xa3", VIDEO("a video (WebM or Matroska)")},
+    {0, 2, "\xff\x0a", PICTURE("a JPEG XL picture")}, {4, 4, "JXL ", PICTURE("a JPEG XL picture")},
+    {4, 4, "jP  ", PICTURE("a JPEG 2000 picture")},
+    {0, 4, "\xff\x4f\xff\x51", PICTURE("a JPEG 2000 picture")},
+    {0, 4, "8BPS", PICTURE("a Photoshop document")},
+    {0, 4, "\0\0\1", PICTURE("an icon (ICO)")}, {0, 4, "\0\0\2", PICTURE("a cursor (CUR)")},
+    {0, 4, "qoif", PICTURE("a QOI picture")}, {0, 4, "DDS ", PICTURE("a DDS texture")},
+    {0, 4, "\x76\x2f\x31\x01", PICTURE("an OpenEXR picture")},
+    {0, 10, "#?RADIANCE", PICTURE("a Radiance HDR picture")},
+    {0, 5, "%PDF-", PICTURE("a PDF document")}, {0, 4, "%!PS", PICTURE("a PostScript document")},
+    {0, 4, "PK\3\4", OTHER("a ZIP archive or an office document")},
+    {0, 2, "\x1f\x8b", OTHER("a gzip archive")},
+    {0, 4, "GGUF", OTHER("a model file (GGUF)")},
+    {0, 23, "version https://git-lfs", {"a Git LFS pointer", NULL, "git lfs pull fetches the picture"}},
+};
+
+/* Told apart without regard to case, behind white space and a byte order mark. */
+static const struct {
+    const char *begin;
+    tvlm_format format;
+} texts[] = {
+    {"<!doctype html", DOWNLOAD("a web page (HTML)")},
+    {"<html", DOWNLOAD("a web page (HTML)")},
+    {"<head", DOWNLOAD("a web page (HTML)")},
+    {"<svg", PICTURE("an SVG drawing")}, {"<!doctype svg", PICTURE("an SVG drawing")},
+    {"<?xml", PICTURE("an SVG drawing or another XML document")},
+    {"{", DOWNLOAD("a JSON text")},
+    {"[", DOWNLOAD("a JSON text")},
+    {"data:", OTHER("a data: URL")},
+};
+// clang-format on
+
+static bool is_word(const uint8_t *p, size_t size, const char *text)
+{
+    for (; *text; p++, text++, size--)
+        if (!size || tolower(*p) != *text) return false;
+    return true;
+}
+
+const tvlm_format *tvlm_format_of(const uint8_t *p, size_t size)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (size >= (size_t)formats[i].at + formats[i].size &&
+            !memcmp(p + formats[i].at, formats[i].magic, formats[i].size))
+            return &formats[i].format;
+    size_t skip = size >= 3 && !memcmp(p, "\xef\xbb\xbf", 3) ? 3 : 0;
+    while (skip < size && isspace(p[skip]))
+        skip++;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (is_word(p + skip, size - skip, texts[i].begin)) return &texts[i].format;
+    return NULL;
+}
