@@ -1,28 +1,28 @@
-"""Caches the frozen tower's two maps for every picture, float16, so that an epoch reads no JPEG.
+"""The frozen tower's two maps of every picture, float16, so that an epoch reads no JPEG."""
 
-  python features.py --root DATA --data all --out DIR
-DIR/{hi.f16,lo.f16,keys.json}: hi [n][49][1280], lo [n][196][112]."""
-
-import argparse
 import io
-import json
 import os
 
 import numpy as np
 import torch
 from PIL import Image
 
-import data
-import tower
+import train.corpus as corpus
+import train.tower as tower
+
+BATCH = 64
 
 
 class Features:
-    """A cache opened for reading; rows are float16 views."""
+    """A folder of maps: hi.f16 [n][49][1280], lo.f16 [n][196][112], keys.txt, a key a line."""
 
     def __init__(self, path):
-        with open(os.path.join(path, "keys.json"), encoding="utf-8") as f:
-            self.index = {k: i for i, k in enumerate(json.load(f))}
-        n = len(self.index)
+        with open(os.path.join(path, "keys.txt"), encoding="utf-8") as f:
+            keys = f.read().splitlines()
+        sizes = [os.path.getsize(os.path.join(path, name)) // (2 * n * c) for name, n, c in
+                 (("hi.f16", tower.N_HI, tower.C_HI), ("lo.f16", tower.N_LO, tower.C_LO))]
+        n = min(len(keys), *sizes)  # a file still being written ends anywhere
+        self.index = {k: i for i, k in enumerate(keys[:n])}
         self.hi = np.memmap(os.path.join(path, "hi.f16"), np.float16, "r", shape=(n, tower.N_HI, tower.C_HI))
         self.lo = np.memmap(os.path.join(path, "lo.f16"), np.float16, "r", shape=(n, tower.N_LO, tower.C_LO))
 
@@ -33,37 +33,36 @@ class Features:
                 torch.from_numpy(self.lo[i].astype(np.float32)))
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--root", required=True)
-    p.add_argument("--data", choices=data.GROUPS, default="all")
-    p.add_argument("--out", required=True)
-    args = p.parse_args()
-    os.makedirs(args.out, exist_ok=True)
-    w = {k: (v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v)
+def batches(items, size):
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def write(root, data, out, limit=None, device="cpu"):
+    """The maps of all pictures that have a split, about 60 a second on two idle cores."""
+    os.makedirs(out, exist_ok=True)
+    w = {k: (v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v).to(device)
          for k, v in tower.load().items()}
-    keys, batch = [], []
-    with open(os.path.join(args.out, "hi.f16"), "wb") as hi_file, \
-         open(os.path.join(args.out, "lo.f16"), "wb") as lo_file, torch.inference_mode():
-        def flush():
-            x = tower.normalise(np.stack(batch)).permute(0, 3, 1, 2)  # NHWC memory = channels last
-            lo, hi = tower.forward(w, x)
-            hi_file.write(hi.half().contiguous().numpy().tobytes())
-            lo_file.write(lo.half().contiguous().numpy().tobytes())
-            batch.clear()
-
-        for key, jpeg in data.pictures(args.root, args.data):
-            batch.append(tower.pixels(Image.open(io.BytesIO(jpeg))))
-            keys.append(key)
-            if len(batch) == 64:
-                flush()
-                if len(keys) % 1024 == 0:
-                    print(len(keys), "pictures", flush=True)
-        if batch:
-            flush()
-    with open(os.path.join(args.out, "keys.json"), "w", encoding="utf-8") as f:
-        json.dump(keys, f)
-
-
-if __name__ == "__main__":
-    main()
+    splits = corpus.splits(root, data)
+    wanted = ((k, jpeg) for k, jpeg in corpus.pictures(root, data) if k in splits)
+    done = 0
+    with open(os.path.join(out, "hi.f16"), "wb") as hi_file, open(os.path.join(out, "lo.f16"), "wb") as lo_file, \
+            open(os.path.join(out, "keys.txt"), "w", encoding="utf-8") as keys:
+        for batch in batches(wanted, BATCH):
+            x = tower.normalise(np.stack([tower.pixels(Image.open(io.BytesIO(jpeg))) for _, jpeg in batch]))
+            lo, hi = tower.forward(w, x.to(device).permute(0, 3, 1, 2))  # NHWC memory: channels last
+            for file, maps in ((hi_file, hi), (lo_file, lo)):
+                file.write(maps.half().contiguous().cpu().numpy().tobytes())
+            keys.writelines(key + "\n" for key, _ in batch)
+            done += len(batch)
+            if done % (16 * BATCH) == 0:
+                print(done, "pictures", flush=True)
+            if limit and done >= limit:
+                return

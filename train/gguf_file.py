@@ -1,0 +1,95 @@
+"""Tiny-VLM in a GGUF file: read to go on training from one, written to run in the engine."""
+
+import gguf
+import numpy as np
+import torch
+
+import train.model as model
+import train.tokenizer as tokenizer
+import train.tower as tower
+import train.wording as wording
+
+CHAT_TEMPLATE = ("{% for message in messages %}{% if message['role'] == 'user' %}"
+                 "{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}"
+                 "{% else %}{{ ' ' + message['content'] + '<|im_end|>' }}{% endif %}{% endfor %}")
+LICENCE = {"all": "research-only weights (see the model card)", "permissive": "apache-2.0"}
+DESCRIPTION = {
+    "all": "Research weights: EfficientNet-Lite0 and SmolLM2-135M-Instruct layers (both Apache-2.0) "
+           "trained on Flickr8k, COCO, DAQUAR and ImageNet sample pictures (non-commercial research "
+           "terms) and on permissive pictures (tf_flowers, trashnet, COCO CC BY).",
+    "permissive": "EfficientNet-Lite0 and SmolLM2-135M-Instruct layers (both Apache-2.0) trained on "
+                  "tf_flowers (CC BY 2.0), trashnet (MIT) and COCO pictures under CC BY."}
+
+
+def read(path):
+    """-> (network, tokens, merges) of a file of any type. Shapes are those of model.py; the tower is not read."""
+    reader = gguf.GGUFReader(path)
+    tokens, merges = (reader.fields["tokenizer.ggml." + k].contents() for k in ("tokens", "merges"))
+    state = {}
+    for t in reader.tensors:
+        if not t.name.startswith("v."):
+            values = np.array(gguf.dequantize(t.data, t.tensor_type), np.float32)
+            state[t.name.removeprefix("mm.")] = torch.from_numpy(values)
+    net = model.TinyVLM(len(tokens), int(reader.fields["tinyvlm.block_count"].contents()))
+    net.load_state_dict({k: v.view(net.state_dict()[k].shape) for k, v in state.items()})
+    return net, tokens, merges
+
+
+def write(path, net, tokens, merges, variant, data):
+    w = gguf.GGUFWriter(path, "tinyvlm")
+    w.data_alignment = 64
+    w.add_uint32("general.alignment", 64)
+    w.add_string("general.name", f"Tiny-VLM-{variant.upper()}")
+    w.add_string("general.license", LICENCE[data])
+    w.add_string("general.description", DESCRIPTION[data])
+    for key, value in {"block_count": len(net.blk), "context_length": model.CONTEXT,
+                       "embedding_length": model.D, "feed_forward_length": model.FF,
+                       "attention.head_count": model.HEADS, "attention.head_count_kv": model.KV_HEADS,
+                       "vocab_size": len(tokens), "pool.head_count": model.HEADS}.items():
+        w.add_uint32("tinyvlm." + key, value)
+    w.add_float32("tinyvlm.attention.layer_norm_rms_epsilon", model.RMS_EPS)
+    w.add_float32("tinyvlm.rope.freq_base", model.ROPE_THETA)
+    w.add_float32("tinyvlm.pool.layer_norm_epsilon", model.LN_EPS)
+    w.add_string("tinyvlm.chat_template", "tinyvlm")
+    w.add_string("tinyvlm.describe_prompt", wording.DESCRIBE[0])
+    w.add_string("vision.tower", "efficientnet_lite")
+    w.add_uint32("vision.image_size", tower.SIZE)
+    w.add_string("vision.preprocess.mode", "squash")
+    w.add_string("vision.preprocess.filter", "bicubic")
+    for key, value in (("scale", 1 / 128), ("bias", -127 / 128)):
+        w.add_key_value(f"vision.preprocess.{key}", [value] * 3, gguf.GGUFValueType.ARRAY,
+                        sub_type=gguf.GGUFValueType.FLOAT64)
+    w.add_array("vision.efficientnet.strides", tower.STRIDES)
+    w.add_uint32("vision.efficientnet.stem_stride", tower.STEM_STRIDE)
+    w.add_array("vision.efficientnet.taps", [tower.TAP])
+    w.add_string("tokenizer.ggml.model", "gpt2")
+    w.add_string("tokenizer.ggml.pre", "smollm")
+    w.add_token_list(tokens)
+    w.add_token_types([3 if t in tokenizer.SPECIALS else 1 for t in tokens])
+    w.add_token_merges(merges)
+    w.add_uint32("tokenizer.ggml.bos_token_id", tokens.index(tokenizer.START))
+    w.add_uint32("tokenizer.ggml.eos_token_id", tokens.index(tokenizer.END))
+    w.add_bool("tokenizer.ggml.add_bos_token", False)
+    w.add_string("tokenizer.chat_template", CHAT_TEMPLATE)
+
+    def put(name, tensor):
+        w.add_tensor(name, np.ascontiguousarray(tensor.detach().float().numpy()))
+
+    for name, t in tower.load().items():  # tower, pooling, embeddings, layers: the loader's order
+        if name.startswith("v."):
+            if ".dw." in name and t.dim() == 4:
+                t = t[:, 0]
+            elif t.dim() == 4 and t.shape[-1] == 1:
+                t = t[:, :, 0, 0]
+            put(name, t)
+    for name, t in net.pool.state_dict().items():
+        put("mm.pool." + name, t)
+    put("token_embd.weight", net.token_embd.weight)
+    for i, layer in enumerate(net.blk):
+        for name, t in layer.state_dict().items():
+            put(f"blk.{i}.{name}", t)
+    put("output_norm.weight", net.output_norm.weight)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()

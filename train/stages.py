@@ -1,0 +1,237 @@
+"""The stages of training; each is resumable to the step and follows the time it is given.
+
+bridge  the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
+text    the decoder on caption sentences with the visual tokens zeroed, mixed 1:1 with pictures
+all     everything, the heads kept at a small weight"""
+
+import dataclasses
+import json
+import math
+import os
+import random
+import time
+
+import torch
+import torch.nn.functional as F
+
+import train.cards as cards
+import train.corpus as corpus
+import train.facts as facts
+import train.heads as heads
+import train.model as model
+import train.tokenizer as tokenizer
+import train.trie as trie
+import train.wording as wording
+
+MIN_RANK, MIN_PRESENCE = 40, 0.85  # of the bridge stage's tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    trains: tuple            # prefixes of the parameters that learn
+    words: bool              # the decoder reads cards
+    heads_weight: float
+    text_share: float = 0.0  # of the sequences: sentences without a picture
+    cards: float = 1.0       # of the pictures of a step whose cards the decoder reads: the bridge is cheap
+    lr_heads: float = 3e-3
+    lr_bridge: float = 1e-3
+    lr_cross: float = 5e-4
+    lr_decoder: float = 2e-4
+
+
+STAGES = {
+    "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
+    "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, text_share=0.5),
+    "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, lr_bridge=3e-4),
+}
+ORDER = list(STAGES)
+WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
+
+
+class Net(torch.nn.Module):
+    """What is trained: the model and its throw-away heads."""
+
+    def __init__(self, vlm):
+        super().__init__()
+        self.vlm, self.heads = vlm, model.Heads(heads.SIZES)
+
+    def named(self):
+        """Parameters under their exported names; heads under heads."""
+        yield from self.vlm.named_parameters()
+        yield from (("heads." + n, p) for n, p in self.heads.named_parameters())
+
+
+def optimiser(net, stage):
+    """No weight decay on gates, norms, biases and positions."""
+    groups = {}
+    for name, p in net.named():
+        if not name.startswith(stage.trains):
+            p.requires_grad_(False)
+            continue
+        lr = (stage.lr_heads if name.startswith("heads.") else stage.lr_bridge if name.startswith("pool.") else
+              stage.lr_cross if "cross_" in name else stage.lr_decoder)
+        decay = WEIGHT_DECAY if p.dim() > 1 and not name.endswith((".pos", ".query")) else 0.0
+        groups.setdefault((lr, decay), []).append(p)
+    return torch.optim.AdamW([{"params": ps, "peak": lr, "weight_decay": decay}
+                              for (lr, decay), ps in groups.items()], betas=(0.9, 0.98), fused=True)
+
+
+def rate(progress):
+    """Warm-up, then a cosine to a hundredth, over the stage's time."""
+    if progress < WARM:
+        return progress / WARM + 1e-3
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM) / (1 - WARM))))
+
+
+class Encoder:
+    def __init__(self, tokens, merges):
+        self.tokenizer = tokenizer.build(tokens, merges)
+        self.pad = self.tokenizer.token_to_id(tokenizer.PAD)
+
+    def rows(self, card):
+        return [(tokenizer.prompt_ids(self.tokenizer, q), tokenizer.answer_ids(self.tokenizer, a)) for q, a in card]
+
+
+def plan(deck, features, seed, epoch, size):
+    """Picture indices of each step of an epoch."""
+    order = [i for i in deck.epoch(seed, epoch) if deck.pictures[i].key in features.index]
+    return [order[i:i + size] for i in range(0, len(order) - size + 1, size)]
+
+
+def word_loss(net, visual, rows, pad):
+    ids, position, mask, where, targets = trie.collate(rows, pad)
+    ids, position, targets = (x.to(visual.device) for x in (ids, position, targets))
+    hidden = net.vlm(ids, visual, position, mask)[where[:, 0], where[:, 1]]
+    return F.cross_entropy(net.vlm.logits(hidden).float(), targets, label_smoothing=SMOOTHING)
+
+
+class Run:
+    """One stage of a run folder."""
+
+    def __init__(self, folder, name, args, vlm, tokens, merges, features):
+        self.folder, self.name, self.args, self.stage = folder, name, args, STAGES[name]
+        self.tokens, self.merges, self.features = tokens, merges, features
+        self.net = Net(vlm).to(args.device)
+        self.encoder = Encoder(tokens, merges)
+        pictures = facts.gather(args.root, args.data)
+        self.deck = cards.Deck(pictures)
+        self.targets = heads.Targets(self.deck.pictures)
+        self.held_out = list(facts.gather(args.root, args.data, "val").values())
+        self.sentences = corpus.sentences(args.root, args.data) if self.stage.text_share else []
+        self.step, self.elapsed, self.epoch, self.done = 0, 0.0, 0, 0
+
+    @property
+    def checkpoint(self):
+        return os.path.join(self.folder, self.name + ".pt")
+
+    def start(self):
+        """Goes on from this stage's checkpoint, or from the weights of the stage before."""
+        if os.path.exists(self.checkpoint):
+            saved = torch.load(self.checkpoint, weights_only=True, map_location=self.args.device)
+            self.net.load_state_dict(saved["net"])
+            self.optimiser = optimiser(self.net, self.stage)
+            peaks = [group["peak"] for group in self.optimiser.param_groups]  # today's, not the checkpoint's
+            self.optimiser.load_state_dict(saved["optimiser"])
+            for group, peak in zip(self.optimiser.param_groups, peaks):
+                group["peak"] = peak
+            self.step, self.elapsed, self.epoch, self.done = saved["at"]
+            print(f"{self.name}: resumed at step {self.step}, {self.elapsed / 60:.1f} minutes", flush=True)
+            return
+        for before in reversed(ORDER[:ORDER.index(self.name)]):
+            path = os.path.join(self.folder, before + ".pt")
+            if os.path.exists(path):
+                saved = torch.load(path, weights_only=True, map_location=self.args.device)
+                self.net.load_state_dict(saved["net"])
+                print(f"{self.name}: starts from {before}, step {saved['at'][0]}", flush=True)
+                break
+        self.optimiser = optimiser(self.net, self.stage)
+
+    def save(self):
+        torch.save({"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(),
+                    "at": (self.step, self.elapsed, self.epoch, self.done), "tokens": self.tokens,
+                    "merges": self.merges, "variant": self.args.variant, "data": self.args.data},
+                   self.checkpoint + ".part")
+        os.replace(self.checkpoint + ".part", self.checkpoint)
+
+    def losses(self, index):
+        """One batch -> {name: loss}, to be added up."""
+        keys = [self.deck.pictures[i].key for i in index]
+        hi, lo = (x.to(self.args.device) for x in self.features.get(keys))
+        out = {}
+        with torch.autocast(self.args.device, torch.bfloat16, enabled=self.args.bf16):
+            with torch.set_grad_enabled(any(p.requires_grad for p in self.net.vlm.pool.parameters())):
+                visual = self.net.vlm.pool(hi, lo)
+            if self.stage.heads_weight:
+                dense = self.targets.loss(self.net.heads(visual.float()), index, hi)
+                out |= {name: self.stage.heads_weight * loss for name, loss in dense.items()}
+            if self.stage.words:
+                read = index[:max(1, round(self.stage.cards * len(index)))]
+                rows = [self.encoder.rows(self.deck.card(i, self.args.seed, self.epoch)) for i in read]
+                filled = [i for i, r in enumerate(rows) if r]
+                out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
+            if self.sentences:
+                out["text"] = self.text_loss(len(index))
+        return out
+
+    def text_loss(self, n):
+        """Sentences under the prompt of captions, no picture to see."""
+        rng = random.Random(f"text {self.args.seed} {self.step}")
+        rows = [self.encoder.rows([(wording.DESCRIBE[0], s) for s in rng.sample(self.sentences, cards.CAPTIONS)])
+                for _ in range(n)]
+        blank = torch.zeros(n, model.N_QUERY, model.D, device=self.args.device)
+        return word_loss(self.net, blank, rows, self.encoder.pad)
+
+    def train(self):
+        total, saved_at = self.args.minutes * 60, time.time()
+        window, pictures, since = {}, 0, time.time()
+        log = open(os.path.join(self.folder, self.name + ".log.jsonl"), "a", encoding="utf-8")
+        while self.elapsed < total:
+            steps = plan(self.deck, self.features, self.args.seed, self.epoch, self.args.batch)
+            if not steps:
+                raise SystemExit(f"{self.name}: no epoch of --batch {self.args.batch} in these features")
+            for index in steps[self.done:]:
+                begin = time.time()
+                for group in self.optimiser.param_groups:
+                    group["lr"] = group["peak"] * self.args.lr_scale * rate(self.elapsed / total)
+                losses = self.losses(index)
+                sum(losses.values()).backward()
+                torch.nn.utils.clip_grad_norm_([p for _, p in self.net.named() if p.requires_grad], CLIP)
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
+                self.step, self.done = self.step + 1, self.done + 1
+                pictures += len(index)
+                self.elapsed += time.time() - begin
+                for name, loss in losses.items():
+                    window.setdefault(name, []).append(loss.item())
+                if self.step % self.args.log_steps == 0:
+                    line = {"step": self.step, "minutes": round(self.elapsed / 60, 2), "epoch": self.epoch,
+                            "pictures_per_s": round(pictures / (time.time() - since), 1),
+                            "loss": {k: round(sum(v) / len(v), 4) for k, v in window.items()}}
+                    print(json.dumps(line), file=log, flush=True)
+                    print(json.dumps(line), flush=True)
+                    window, pictures, since = {}, 0, time.time()
+                if time.time() - saved_at > self.args.save_minutes * 60:
+                    self.save()
+                    saved_at = time.time()
+                if self.elapsed >= total:
+                    break
+            else:
+                self.epoch, self.done = self.epoch + 1, 0
+        self.save()
+        if self.stage.heads_weight:
+            self.report()
+
+    def report(self):
+        rank, presence = heads.probe(self.net.vlm, self.net.heads, self.features, self.held_out)
+        print(f"{self.name}: effective rank {rank:.1f}, presence by the head {100 * presence:.1f} %", flush=True)
+        if self.name == "bridge" and (rank < MIN_RANK or presence < MIN_PRESENCE):
+            print(f"{self.name}: below rank {MIN_RANK} or presence {100 * MIN_PRESENCE:.0f} %: train it longer",
+                  flush=True)
+
+
+def load(path):
+    """-> (network, tokens, merges, variant, data) of a checkpoint."""
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    vlm = model.TinyVLM(len(saved["tokens"]), len(model.VARIANTS[saved["variant"]]))
+    vlm.load_state_dict({k.removeprefix("vlm."): v for k, v in saved["net"].items() if k.startswith("vlm.")})
+    return vlm.eval(), saved["tokens"], saved["merges"], saved["variant"], saved["data"]
