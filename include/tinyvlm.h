@@ -117,6 +117,9 @@ typedef struct tvlm_model_params {
     const char *chat_template; /* NULL: the file's; else "chatml", "qwen2", "smollm2", ... */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);
     void *user;
+    /* For tvlm_loader: bytes of the whole file where they are known, as by a download's
+     * Content-Length; else 0. A header that declares more is refused before memory is taken. */
+    uint64_t file_bytes;
 } tvlm_model_params;
 TVLM_API void tvlm_model_params_init(tvlm_model_params *params);
 

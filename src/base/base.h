@@ -100,6 +100,21 @@ typedef struct tvlm_utf8_stream {
 size_t tvlm_utf8_feed(tvlm_utf8_stream *s, const char *text, size_t len, char *out);
 size_t tvlm_utf8_end(tvlm_utf8_stream *s, char *out);
 
+/* ---- text from outside, made fit to be shown ---- */
+/* Whether a part is a character that shows: not one of the controls C0, DEL, C1, line separators
+ * and changes of direction. */
+bool tvlm_printable(const char *text, tvlm_utf8_part part);
+/* Writes one printable line of valid UTF-8, at most 3 * len bytes, without a terminator: newlines
+ * and tabs become spaces, what does not show U+FFFD. */
+size_t tvlm_clean(tvlm_str text, char *out);
+/* The longest beginning of at most `most` bytes that cuts no character. */
+size_t tvlm_clip(tvlm_str text, size_t most);
+/* A name from a file, for a message: clean, with "..." where it is cut to 96 bytes. */
+typedef struct tvlm_shown {
+    char text[3 * 96 + 4];
+} tvlm_shown;
+tvlm_shown tvlm_show(tvlm_str text);
+
 /* ---- arena: the memory pool ------------------------------------------------------------------
  *   base |== used ==|........ free ........| cap        mark = used; release(mark) frees above it
  * Measure mode (base NULL, cap SIZE_MAX): the same calls move `used` and `peak` and return NULL,

@@ -44,42 +44,24 @@ const char *tvlm_status_name(tvlm_status status)
     return "unknown";
 }
 
-/* Bytes of the well-formed, printable UTF-8 character at s (Unicode 15, table 3-7), else 0. The
- * terminator ends a truncated character, so nothing is read past it. */
-static size_t printable_length(const unsigned char *s)
+/* Messages quote names from files and arguments, which may hold anything: what is left is one line
+ * of valid UTF-8, ending in "..." where it was cut. */
+static void make_one_line(char *message, size_t len, bool cut)
 {
-    if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7F;
-    unsigned char low = 0x80, high = 0xBF; /* range of the second byte */
-    size_t n;
-    if (s[0] >= 0xC2 && s[0] <= 0xDF) {
-        n = 2;
-        low = s[0] == 0xC2 ? 0xA0 : low; /* U+0080..U+009F are controls */
-    } else if (s[0] >= 0xE0 && s[0] <= 0xEF) {
-        n = 3;
-        low = s[0] == 0xE0 ? 0xA0 : low;   /* shortest form only */
-        high = s[0] == 0xED ? 0x9F : high; /* no surrogates */
-    } else if (s[0] >= 0xF0 && s[0] <= 0xF4) {
-        n = 4;
-        low = s[0] == 0xF0 ? 0x90 : low;
-        high = s[0] == 0xF4 ? 0x8F : high;
-    } else {
-        return 0;
+    size_t end = 0;
+    if (cut) {
+        len = tvlm_clip((tvlm_str){message, len}, len - 3);
+        memcpy(message + len, "...", 3);
+        len += 3;
     }
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < n; i++)
-        if (s[i] < 0x80 || s[i] > 0xBF) return 0;
-    return n;
-}
-
-/* Messages quote names from files and arguments, which may hold anything, and may be cut inside a
- * character: what is left is one line of valid UTF-8. */
-static void make_one_line(char *message)
-{
-    for (unsigned char *s = (unsigned char *)message; *s;) {
-        size_t n = printable_length(s);
-        if (n == 0) *s = '?';
-        s += n ? n : 1;
+    for (size_t i = 0; i < len;) {
+        tvlm_utf8_part part = tvlm_utf8_first(message + i, len - i);
+        bool shows = tvlm_printable(message + i, part);
+        memmove(message + end, shows ? message + i : "?", shows ? part.len : 1);
+        end += shows ? part.len : 1;
+        i += part.len;
     }
+    message[end] = '\0';
 }
 
 tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...)
@@ -88,9 +70,10 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
     va_list args;
     va_start(args, format);
     err->code = code;
-    if (vsnprintf(err->message, sizeof err->message, format, args) < 0) err->message[0] = '\0';
+    int n = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    make_one_line(err->message);
+    if (n < 0) err->message[0] = '\0';
+    make_one_line(err->message, strlen(err->message), n >= (int)sizeof err->message);
     return code;
 }
 

@@ -67,9 +67,8 @@ bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *sh
     }
     print_shape(have, t->shape, t->n_dims);
     print_shape(want, wanted, n);
-    tvlm_bind_fail(b,
-                   tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%.*s': shape [%s], expected [%s]%s",
-                             (int)t->name.len, t->name.data, have, want, any ? " (0: any)" : ""));
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s': shape [%s], expected [%s]%s",
+                                tvlm_show(t->name).text, have, want, any ? " (0: any)" : ""));
     return false;
 }
 
@@ -81,8 +80,8 @@ static bool check_type(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind
     bool block = tvlm_type_runs(t->type) && tvlm_type_block((tvlm_type)t->type) > 1;
     if (q ? t->type == TVLM_TYPE_I8 : is_float || (kind == TVLM_SLOT_LINEAR && block)) return true;
     tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
-                                "tensor '%.*s': type %s is not supported here; supported: %s",
-                                (int)t->name.len, t->name.data, tvlm_type_name(t->type),
+                                "tensor '%s': type %s is not supported here; supported: %s",
+                                tvlm_show(t->name).text, tvlm_type_name(t->type),
                                 q ? "I8"
                                 : kind == TVLM_SLOT_LINEAR
                                     ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1"
@@ -122,8 +121,8 @@ tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_k
     if (!tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes) || !s->row_bytes ||
         s->row_bytes > SIZE_MAX / 2 / s->unit_rows || t->size / s->row_bytes != n ||
         t->size % s->row_bytes) {
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%.*s' overflows memory",
-                                    (int)t->name.len, t->name.data));
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory",
+                                    tvlm_show(t->name).text));
         return NULL;
     }
     if (s->row_bytes * s->unit_rows > p->unit_bytes) p->unit_bytes = s->row_bytes * s->unit_rows;
@@ -142,8 +141,8 @@ static void *at(const tvlm_binder *b, const tvlm_slot *slot)
 static size_t float_bytes(tvlm_binder *b, const tvlm_gguf_tensor *t, uint64_t n)
 {
     if (n <= SIZE_MAX / sizeof(float)) return (size_t)n * sizeof(float);
-    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%.*s' overflows memory",
-                                (int)t->name.len, t->name.data));
+    tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory",
+                                tvlm_show(t->name).text));
     return 0;
 }
 
@@ -167,8 +166,8 @@ static const float *bias(tvlm_binder *b, const char *name, size_t n, bool requir
     return required || tvlm_bind_find(b, full) ? tvlm_bind_vector(b, full, n) : NULL;
 }
 
-void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k,
-                      bool bias_required)
+/* NAME.weight alone. */
+static void bind_matrix(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k)
 {
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
@@ -182,6 +181,12 @@ void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
     out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_LINEAR, out->n, out->k, 1, bytes));
     out->gemm = tvlm_kernels_gemm(&b->model->kernels, (tvlm_type)t->type);
+}
+
+void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k,
+                      bool bias_required)
+{
+    bind_matrix(b, out, name, n, k);
     out->bias = bias(b, name, out->n, bias_required);
 }
 
@@ -204,8 +209,8 @@ static unsigned taps_of(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c)
     char have[96];
     print_shape(have, t->shape, d);
     tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
-                                "tensor '%.*s': shape [%s], expected [%zu,k,k] with odd k up to 15",
-                                (int)t->name.len, t->name.data, have, c));
+                                "tensor '%s': shape [%s], expected [%zu,k,k] with odd k up to 15",
+                                tvlm_show(t->name).text, have, c));
     return 0;
 }
 
@@ -330,14 +335,15 @@ static void bind_layer(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
     tvlm_bind_linear(b, &l->down, block_name(name, i, "ffn_down"), d, c->n_ff, false);
 }
 
+/* Frequencies are divided by these; tvlm_bind_finish accepts ones only, which change nothing. */
+#define ROPE_FACTORS "rope_freqs.weight"
+
 static void bind_decoder(tvlm_binder *b)
 {
     tvlm_decoder *w = &b->model->weights.decoder;
     const tvlm_decoder_config *c = &b->model->config.lm;
-    if (tvlm_bind_find(b, "rope_freqs.weight"))
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
-                                    "tensor 'rope_freqs.weight': rope scaling is not supported"));
-    tvlm_bind_linear(b, &w->token_embd, "token_embd", c->n_vocab, c->n_embd, false);
+    if (tvlm_bind_find(b, ROPE_FACTORS)) tvlm_bind_vector(b, ROPE_FACTORS, c->head_dim / 2);
+    bind_matrix(b, &w->token_embd, "token_embd", c->n_vocab, c->n_embd);
     w->layers = b->model->layers;
     for (uint32_t i = 0; i < c->n_layers && !b->status; i++) {
         bind_layer(b, &w->layers[i], i);
@@ -346,7 +352,7 @@ static void bind_decoder(tvlm_binder *b)
     tvlm_bind_norm(b, &w->output_norm, "output_norm", c->n_embd, false);
     w->output = w->token_embd;
     if (tvlm_bind_find(b, "output.weight"))
-        tvlm_bind_linear(b, &w->output, "output", c->n_vocab, c->n_embd, false);
+        bind_matrix(b, &w->output, "output", c->n_vocab, c->n_embd);
 }
 
 /* ---- the walk ---- */
@@ -399,6 +405,18 @@ static tvlm_status run_walk(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
     return TVLM_OK;
 }
 
+/* What is not used would be lost in silence. */
+static tvlm_status refuse_unused(const tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
+{
+    for (size_t i = 0; i < model->gguf.n_tensors; i++)
+        if (plan->slot_of[i] < 0)
+            return tvlm_fail(
+                err, TVLM_ERR_UNSUPPORTED, "tensor '%s' has no place in a %s model of %u layers",
+                tvlm_show(model->gguf.tensors[i].name).text, tvlm_arch_name(model->config.arch),
+                (unsigned)model->config.lm.n_layers);
+    return TVLM_OK;
+}
+
 tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
 {
     *plan = (tvlm_plan){0};
@@ -409,6 +427,7 @@ tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
     if (!plan->slot_of || !model->fastvit_blocks || !model->layers)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory binding tensors");
     TVLM_TRY(run_walk(model, plan, err));
+    TVLM_TRY(refuse_unused(model, plan, err));
     model->block_size = plan->block_size;
     for (size_t i = 0; i < plan->n_slots; i++)
         model->n_parameters += model->gguf.tensors[plan->slots[i].tensor].n_elements;
@@ -427,17 +446,33 @@ void tvlm_plan_free(tvlm_plan *plan)
     *plan = (tvlm_plan){0};
 }
 
+/* The values of a bound vector, where the file has it. */
+static const float *placed(const tvlm_model *model, const tvlm_plan *plan, const char *name)
+{
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&model->gguf, name);
+    if (!t) return NULL;
+    const tvlm_slot *slot = &plan->slots[plan->slot_of[t - model->gguf.tensors]];
+    return (const float *)(const void *)(model->block + slot->at);
+}
+
 static void finish_gates(tvlm_model *model, const tvlm_plan *plan)
 {
     for (uint32_t i = 0; i < model->config.lm.n_layers; i++) {
         char name[64];
-        const tvlm_gguf_tensor *t =
-            tvlm_gguf_find_tensor(&model->gguf, block_name(name, i, "cross_gate"));
-        float gate;
-        memcpy(&gate, model->block + plan->slots[plan->slot_of[t - model->gguf.tensors]].at,
-               sizeof gate);
-        model->weights.decoder.layers[i].cross_gate = (float)tanh((double)gate);
+        const float *gate = placed(model, plan, block_name(name, i, "cross_gate"));
+        model->weights.decoder.layers[i].cross_gate = (float)tanh((double)*gate);
     }
+}
+
+static tvlm_status check_rope_factors(const tvlm_model *model, const tvlm_plan *plan,
+                                      tvlm_error *err)
+{
+    const float *factors = placed(model, plan, ROPE_FACTORS);
+    for (uint32_t i = 0; factors && i < model->config.lm.head_dim / 2; i++)
+        if (factors[i] != 1.0f)
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "tensor '" ROPE_FACTORS "': rope scaling is not supported");
+    return TVLM_OK;
 }
 
 tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stage stage,
@@ -446,5 +481,5 @@ tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stag
     if (stage == TVLM_STAGE_TOWER && model->config.vision_int8)
         return tvlm_bind_finish_int8(model, plan, err);
     if (stage == TVLM_STAGE_DECODER && model->config.lm.cross_attention) finish_gates(model, plan);
-    return TVLM_OK;
+    return stage == TVLM_STAGE_DECODER ? check_rope_factors(model, plan, err) : TVLM_OK;
 }

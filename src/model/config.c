@@ -2,6 +2,7 @@
  * Metadata -> hyper-parameters. Whatever a later stage relies on is checked here, naming the key.
  */
 #include "model/config.h"
+#include "model/keys.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -54,15 +55,6 @@ static tvlm_str get_string(reader *r, const char *key, bool required, const char
     return v;
 }
 
-/* A number that must be one of these two, which change nothing, where it is there at all. */
-static void refuse_unless(reader *r, const char *key, double a, double b, const char *why)
-{
-    double v = a;
-    if (!r->status) fail(r, tvlm_gguf_f64(r->gguf, key, false, &v, r->err));
-    if (!r->status && v != a && v != b)
-        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", key, why));
-}
-
 /* One of a list of names -> its index. */
 static unsigned get_name(reader *r, const char *key, const char *const *names, unsigned n,
                          const char *fallback)
@@ -71,26 +63,32 @@ static unsigned get_name(reader *r, const char *key, const char *const *names, u
     for (unsigned i = 0; i < n && !r->status; i++)
         if (tvlm_str_eq(v, names[i])) return i;
     fail(r, r->status ? r->status
-                      : tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': '%.*s' is not supported",
-                                  key, v.len > 64 ? 64 : (int)v.len, v.data));
+                      : tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': '%s' is not supported",
+                                  key, tvlm_show(v).text));
     return 0;
 }
 
-/* What would change the decoder's arithmetic in ways that are not run here. */
-static void read_refused(reader *r)
+/* Keys that may hold what is so anyway, and nothing else. */
+static void read_implied(reader *r, const tvlm_decoder_config *c)
 {
-    static const char scaled[] = "rope scaling is not supported";
+    /* linear without a factor scales nothing; factors have to be neutral whatever the type */
+    static const char *const scalings[] = {"none", "linear", ""};
     char key[128];
-    tvlm_str type = get_string(r, arch_key(r, "rope.scaling.type", key), false, "none");
-    if (!r->status && !tvlm_str_eq(type, "none"))
-        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", key, scaled));
-    /* older files scale by a factor without naming a type; 0 and 1 scale nothing */
-    refuse_unless(r, arch_key(r, "rope.scaling.factor", key), 0, 1, scaled);
-    refuse_unless(r, arch_key(r, "rope.scale_linear", key), 0, 1, scaled);
-    refuse_unless(r, arch_key(r, "attention.sliding_window", key), 0, 0,
-                  "sliding windows are not supported");
-    refuse_unless(r, arch_key(r, "expert_count", key), 0, 0,
-                  "mixtures of experts are not supported");
+    double usual = 1.0 / sqrt((double)c->head_dim), scale = 0;
+    bool causal = true;
+    get_name(r, arch_key(r, "rope.scaling.type", key), scalings, 3, "none");
+    if (!r->status)
+        fail(r,
+             tvlm_gguf_bool(r->gguf, arch_key(r, "attention.causal", key), false, &causal, r->err));
+    if (!r->status && !causal)
+        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key '%s': only true is supported", key));
+    if (!r->status)
+        fail(r, tvlm_gguf_f64(r->gguf, arch_key(r, "attention.scale", key), false, &scale, r->err));
+    if (!r->status && scale != 0 && !(fabs(scale - usual) <= 1e-6))
+        fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
+                          "key '%s': %g, only 1 / sqrt(head size) = %g is supported", key, scale,
+                          usual));
+    get_u32(r, arch_key(r, "embedding_length_out", key), c->n_embd, c->n_embd, c->n_embd);
 }
 
 static void read_decoder(reader *r, tvlm_decoder_config *c)
@@ -121,7 +119,7 @@ static void read_decoder(reader *r, tvlm_decoder_config *c)
                           "head sizes: keys %u, values %u, rotated %u; only equal multiples of 8 "
                           "are supported",
                           (unsigned)c->head_dim, (unsigned)v_dim, (unsigned)rope_dim));
-    read_refused(r);
+    if (!r->status) read_implied(r, c);
 }
 
 static void read_vocabulary(reader *r, tvlm_config *c)
@@ -148,6 +146,14 @@ static void read_vocabulary(reader *r, tvlm_config *c)
                               (unsigned)ids[i]));
         *out[i] = ids[i] == UINT32_MAX ? -1 : (int32_t)ids[i];
     }
+    uint32_t eom = ids[1];
+    if (!r->status)
+        fail(r, tvlm_gguf_u32(r->gguf, "tokenizer.ggml.eom_token_id", false, &eom, r->err));
+    if (!r->status && eom != ids[1] && eom != ids[2])
+        fail(r,
+             tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
+                       "key 'tokenizer.ggml.eom_token_id': a third token that ends the answer is "
+                       "not supported"));
     fail(r, r->status ? r->status
                       : tvlm_gguf_bool(r->gguf, "tokenizer.ggml.add_bos_token", false, &c->add_bos,
                                        r->err));
@@ -164,10 +170,21 @@ static void read_chat(reader *r, tvlm_config *c)
     if (r->status) return;
     char text[32];
     snprintf(text, sizeof text, "%.*s", name.len > 31 ? 31 : (int)name.len, name.data);
-    c->chat = name.len ? tvlm_chat_from_name(text) : tvlm_chat_recognise(jinja);
+    c->chat = !name.len                 ? tvlm_chat_recognise(jinja)
+              : tvlm_str_eq(name, text) ? tvlm_chat_from_name(text)
+                                        : TVLM_CHAT_NONE; /* too long, or with a zero inside */
     if (name.len && c->chat == TVLM_CHAT_NONE)
         fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
-                          "key 'tinyvlm.chat_template': '%s' is not known", text));
+                          "key 'tinyvlm.chat_template': '%s' is not known", tvlm_show(name).text));
+}
+
+static void get_rgb(reader *r, const char *key, double out[3])
+{
+    if (!r->status) fail(r, tvlm_gguf_f64_array(r->gguf, key, true, out, 3, r->err));
+    for (int i = 0; i < 3 && !r->status; i++)
+        if (!(fabs(out[i]) <= 1e6)) /* true for NaN */
+            fail(r,
+                 tvlm_fail(r->err, TVLM_ERR_FORMAT, "key '%s': %g is out of range", key, out[i]));
 }
 
 static void read_preprocess(reader *r, tvlm_preprocess_config *p)
@@ -190,14 +207,8 @@ static void read_preprocess(reader *r, tvlm_preprocess_config *p)
                           "key 'vision.preprocess.pad_color': expected 3 values in 0..255"));
     for (int i = 0; i < 3; i++)
         p->pad_color[i] = (uint8_t)color[i];
-    if (!r->status)
-        fail(r, tvlm_gguf_f64_array(r->gguf, "vision.preprocess.scale", true, p->scale, 3, r->err));
-    if (!r->status)
-        fail(r, tvlm_gguf_f64_array(r->gguf, "vision.preprocess.bias", true, p->bias, 3, r->err));
-    for (int i = 0; i < 3 && !r->status; i++)
-        if (!(fabs(p->scale[i]) <= 1e6) || !(fabs(p->bias[i]) <= 1e6))
-            fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,
-                              "key 'vision.preprocess.scale' or '.bias': out of range"));
+    get_rgb(r, "vision.preprocess.scale", p->scale);
+    get_rgb(r, "vision.preprocess.bias", p->bias);
 }
 
 static void read_fastvit(reader *r, tvlm_config *c)
@@ -293,23 +304,45 @@ static void read_vision(reader *r, tvlm_config *c)
     }
 }
 
+static const char *const archs[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
+
+const char *tvlm_arch_name(tvlm_arch arch)
+{
+    return archs[arch];
+}
+
+/* Files that are no model say so where they are of llama.cpp. */
+static void read_type(reader *r)
+{
+    tvlm_str type = get_string(r, "general.type", false, "model");
+    if (r->status || tvlm_str_eq(type, "model")) return;
+    const char *hint = tvlm_str_eq(type, "adapter") ? ": merge the adapter into its model first"
+                       : tvlm_str_eq(type, "mmproj")
+                           ? ": here tower and decoder are one file, made by \"tinyvlm convert\""
+                           : "";
+    fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED, "key 'general.type': '%s' is not a model%s",
+                      tvlm_show(type).text, hint));
+}
+
 tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error *err)
 {
-    static const char *const archs[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
     reader r = {gguf, "", err, TVLM_OK};
     *out = (tvlm_config){.bos_id = -1, .eos_id = -1, .eot_id = -1};
-    out->arch = (tvlm_arch)get_name(&r, "general.architecture", archs, 4, NULL);
+    read_type(&r);
+    out->arch = (tvlm_arch)get_name(&r, "general.architecture", archs, TVLM_COUNT(archs), NULL);
     if (r.status) return r.status;
     r.arch = archs[out->arch];
     out->name = get_string(&r, "general.name", false, "");
     out->licence = get_string(&r, "general.license", false, "");
     out->description = get_string(&r, "general.description", false, "");
     out->describe_prompt = get_string(&r, "tinyvlm.describe_prompt", false, "Describe the image.");
+    bool sees = out->arch == TVLM_ARCH_FASTVLM || out->arch == TVLM_ARCH_TINYVLM;
+    if (!r.status) r.status = tvlm_keys_check(gguf, r.arch, sees, err);
     read_decoder(&r, &out->lm);
     out->lm.rope_interleaved = out->arch == TVLM_ARCH_LLAMA;
     out->lm.cross_attention = out->arch == TVLM_ARCH_TINYVLM;
     read_vocabulary(&r, out);
     read_chat(&r, out);
-    if (out->arch == TVLM_ARCH_FASTVLM || out->arch == TVLM_ARCH_TINYVLM) read_vision(&r, out);
+    if (sees) read_vision(&r, out);
     return r.status;
 }

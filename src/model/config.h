@@ -61,6 +61,9 @@ typedef struct tvlm_config {
     bool add_bos;
 } tvlm_config;
 
+/* "llama" and so on, as in general.architecture; static storage. */
+const char *tvlm_arch_name(tvlm_arch arch);
+
 /* strings point into the header bytes of gguf */
 tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error *err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Parsing and validating a GGUF v3 header. Every count and length is checked before use. */
+ * Parsing and validating a GGUF header. Every count and length is checked before use. */
 #include "model/gguf.h"
+#include "model/foreign.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,12 +58,6 @@ static bool valid_type(uint64_t type)
     return type <= TVLM_GGUF_F64;
 }
 
-/* For messages: a name that cannot be trusted, cut to what fits. */
-static int shown(tvlm_str s)
-{
-    return s.len > 96 ? 96 : (int)s.len;
-}
-
 static tvlm_status take_string(reader *r, uint64_t limit, const char *what, tvlm_str *out,
                                tvlm_error *err)
 {
@@ -83,11 +78,11 @@ static tvlm_status take_value(reader *r, tvlm_gguf_kv *kv, tvlm_error *err)
     kv->is_array = type == TVLM_GGUF_ARRAY;
     if (kv->is_array && (!take_le(r, 4, &type) || !take_le(r, 8, &n))) return TVLM_OK;
     if (!valid_type(type) || type == TVLM_GGUF_ARRAY)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: key '%.*s': value type %llu is not valid",
-                         shown(kv->key), kv->key.data, (unsigned long long)type);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: key '%s': value type %llu is not valid",
+                         tvlm_show(kv->key).text, (unsigned long long)type);
     if (n > MAX_HEADER)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: key '%.*s': array of %llu elements",
-                         shown(kv->key), kv->key.data, (unsigned long long)n);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: key '%s': array of %llu elements",
+                         tvlm_show(kv->key).text, (unsigned long long)n);
     kv->type = (tvlm_gguf_type)type;
     kv->n = n;
     size_t begin = r->at;
@@ -107,24 +102,23 @@ static tvlm_status take_value(reader *r, tvlm_gguf_kv *kv, tvlm_error *err)
 static tvlm_status check_tensor(tvlm_gguf_tensor *t, tvlm_error *err)
 {
     const char *type = tvlm_type_name(t->type);
-    int len = shown(t->name);
     uint32_t block = tvlm_type_block((tvlm_type)t->type);
     if (!block)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "tensor '%.*s': type %u is not known", len,
-                         t->name.data, (unsigned)t->type);
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "tensor '%s': type %u is not known",
+                         tvlm_show(t->name).text, (unsigned)t->type);
     uint64_t n = 1;
     for (uint32_t i = 0; i < t->n_dims; i++) {
         if (!t->shape[i] || t->shape[i] > (uint64_t)1 << 40 ||
             n > ((uint64_t)1 << 50) / t->shape[i])
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': dimension %llu is not valid",
-                             len, t->name.data, (unsigned long long)t->shape[i]);
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s': dimension %llu is not valid",
+                             tvlm_show(t->name).text, (unsigned long long)t->shape[i]);
         n *= t->shape[i];
     }
     uint64_t row = t->n_dims ? t->shape[t->n_dims - 1] : 1;
     if (row % block)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "tensor '%.*s': rows of %llu are not whole blocks of %s (%u)", len,
-                         t->name.data, (unsigned long long)row, type, (unsigned)block);
+                         "tensor '%s': rows of %llu are not whole blocks of %s (%u)",
+                         tvlm_show(t->name).text, (unsigned long long)row, type, (unsigned)block);
     t->n_elements = n;
     t->size = n / block * tvlm_type_block_bytes((tvlm_type)t->type);
     return TVLM_OK;
@@ -136,8 +130,8 @@ static tvlm_status take_tensor(reader *r, tvlm_gguf_tensor *t, tvlm_error *err)
     TVLM_TRY(take_string(r, MAX_NAME, "tensor name", &t->name, err));
     if (r->short_of || !take_le(r, 4, &n_dims)) return TVLM_OK;
     if (n_dims > TVLM_MAX_DIMS)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': %llu dimensions, at most %d",
-                         shown(t->name), t->name.data, (unsigned long long)n_dims, TVLM_MAX_DIMS);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s': %llu dimensions, at most %d",
+                         tvlm_show(t->name).text, (unsigned long long)n_dims, TVLM_MAX_DIMS);
     for (uint64_t i = 0; i < n_dims; i++)
         if (!take_le(r, 8, &dims[i])) return TVLM_OK;
     if (!take_le(r, 4, &type) || !take_le(r, 8, &t->offset)) return TVLM_OK;
@@ -154,43 +148,51 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+static int compare(tvlm_str x, tvlm_str y)
+{
+    size_t n = x.len < y.len ? x.len : y.len;
+    int c = n ? memcmp(x.data, y.data, n) : 0;
+    return c ? c : (x.len > y.len) - (x.len < y.len);
+}
+
 static int by_name(const void *a, const void *b)
 {
-    const tvlm_str *x = a, *y = b;
-    int c = memcmp(x->data, y->data, x->len < y->len ? x->len : y->len);
-    return c ? c : x->len < y->len ? -1 : x->len > y->len;
+    const tvlm_gguf_name *x = a, *y = b;
+    return compare(x->name, y->name);
 }
 
-static tvlm_status check_unique(const tvlm_str *names, size_t n, const char *what, tvlm_error *err)
+static tvlm_gguf_name *new_names(size_t n)
 {
-    if (!n) return TVLM_OK;
-    tvlm_str *sorted = malloc(n * sizeof *sorted);
-    if (!sorted) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
-    memcpy(sorted, names, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, by_name);
-    tvlm_status status = TVLM_OK;
-    for (size_t i = 1; i < n && !status; i++)
-        if (by_name(&sorted[i - 1], &sorted[i]) == 0)
-            status = tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: %s '%.*s' appears twice", what,
-                               shown(sorted[i]), sorted[i].data);
-    free(sorted);
-    return status;
+    return malloc((n + 1) * sizeof(tvlm_gguf_name));
 }
 
-static tvlm_status check_names(const tvlm_gguf *g, tvlm_error *err)
+static tvlm_status sort_names(tvlm_gguf_name *names, size_t n, const char *what, tvlm_error *err)
 {
-    size_t most = g->n_kv > g->n_tensors ? g->n_kv : g->n_tensors;
-    if (!most) return TVLM_OK;
-    tvlm_str *names = malloc(most * sizeof *names);
-    if (!names) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
+    if (n) qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 1; i < n; i++)
+        if (by_name(&names[i - 1], &names[i]) == 0)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "GGUF: %s '%s' appears twice", what,
+                             tvlm_show(names[i].name).text);
+    return TVLM_OK;
+}
+
+static tvlm_status index_keys(tvlm_gguf *g, tvlm_error *err)
+{
+    g->key_names = new_names(g->n_kv);
+    if (!g->key_names) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     for (size_t i = 0; i < g->n_kv; i++)
-        names[i] = g->kv[i].key;
-    tvlm_status status = check_unique(names, g->n_kv, "key", err);
+        g->key_names[i] = (tvlm_gguf_name){g->kv[i].key, i};
+    return sort_names(g->key_names, g->n_kv, "key", err);
+}
+
+static tvlm_status index_tensors(tvlm_gguf *g, tvlm_error *err)
+{
+    g->tensor_names = new_names(g->n_tensors);
+    if (!g->tensor_names)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     for (size_t i = 0; i < g->n_tensors; i++)
-        names[i] = g->tensors[i].name;
-    if (!status) status = check_unique(names, g->n_tensors, "tensor", err);
-    free(names);
-    return status;
+        g->tensor_names[i] = (tvlm_gguf_name){g->tensors[i].name, i};
+    return sort_names(g->tensor_names, g->n_tensors, "tensor", err);
 }
 
 /* File order gets the checksums, offsets become absolute, tensors are sorted by offset. */
@@ -211,16 +213,16 @@ static tvlm_status place_tensors(tvlm_gguf *g, size_t header_end, tvlm_error *er
         tvlm_gguf_tensor *t = &g->tensors[i];
         if (crc) t->crc32c = (uint32_t)load_le(crc->data + 4 * i, 4);
         if (t->offset & mask || t->offset > (uint64_t)1 << 50)
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': offset %llu is not valid",
-                             shown(t->name), t->name.data, (unsigned long long)t->offset);
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s': offset %llu is not valid",
+                             tvlm_show(t->name).text, (unsigned long long)t->offset);
         t->offset += g->data_offset;
     }
     if (g->n_tensors) qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_offset);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const tvlm_gguf_tensor *t = &g->tensors[i];
         if (t->offset < end)
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%.*s': overlaps the tensor before it",
-                             shown(t->name), t->name.data);
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s': overlaps the tensor before it",
+                             tvlm_show(t->name).text);
         end = t->offset + t->size;
     }
     g->file_size = end;
@@ -237,19 +239,47 @@ static tvlm_status read_alignment(tvlm_gguf *g, tvlm_error *err)
     return TVLM_OK;
 }
 
+/* Other parts hold the rest of the keys or tensors, so this is said before what is missing. */
+static tvlm_status refuse_part(const tvlm_gguf *g, tvlm_error *err)
+{
+    uint32_t count = 1, no = 0, n_tensors = (uint32_t)g->n_tensors;
+    TVLM_TRY(tvlm_gguf_u32(g, "split.count", false, &count, err));
+    TVLM_TRY(tvlm_gguf_u32(g, "split.no", false, &no, err));
+    TVLM_TRY(tvlm_gguf_u32(g, "split.tensors.count", false, &n_tensors, err));
+    if (count > 1)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "part %llu of %u of a split model: join the parts first, with "
+                         "\"llama-gguf-split --merge\"",
+                         (unsigned long long)no + 1, (unsigned)count);
+    if (n_tensors != g->n_tensors)
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "key 'split.tensors.count': %u tensors, but the file has %zu",
+                         (unsigned)n_tensors, g->n_tensors);
+    return TVLM_OK;
+}
+
+static tvlm_status check_magic(const reader *r, tvlm_error *err)
+{
+    if (!memcmp(r->data, "GGUF", r->size < 4 ? r->size : 4)) return TVLM_OK;
+    const char *kind = tvlm_foreign_kind(r->data, r->size);
+    return tvlm_fail(err, kind ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT, "not a GGUF file: %s",
+                     kind ? kind : "it does not begin with \"GGUF\"");
+}
+
 static tvlm_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv, tvlm_error *err)
 {
-    size_t known = r->size < 4 ? r->size : 4;
-    if (memcmp(r->data, "GGUF", known))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "not a GGUF file: it does not begin with \"GGUF\"");
+    TVLM_TRY(check_magic(r, err));
     uint64_t version = 0;
     if (!take(r, 4) || !take_le(r, 4, &version)) return TVLM_OK;
-    if (version == 0x03000000u)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "GGUF: big-endian files are not supported");
-    if (version != 3)
+    if (version && !(version & 0xffff))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "GGUF: version %llu, only version 3 is supported",
-                         (unsigned long long)version);
+                         "GGUF: big-endian files are not supported: convert it with "
+                         "gguf_convert_endian.py");
+    if (version != 2 && version != 3)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "GGUF: version %llu, only versions 2 and 3 are supported%s",
+                         (unsigned long long)version,
+                         version == 1 ? ": convert the original checkpoint anew" : "");
     if (!take_le(r, 8, n_tensors) || !take_le(r, 8, n_kv)) return TVLM_OK;
     if (*n_tensors > MAX_TENSORS || *n_kv > MAX_KEYS)
         return tvlm_fail(
@@ -281,9 +311,11 @@ static tvlm_status read_index(reader *r, tvlm_gguf *g, uint64_t n_tensors, uint6
     if (r->short_of) return TVLM_OK;
     g->n_kv = (size_t)n_kv;
     g->n_tensors = (size_t)n_tensors;
-    TVLM_TRY(check_names(g, err));
+    TVLM_TRY(index_keys(g, err));
+    TVLM_TRY(refuse_part(g, err));
     TVLM_TRY(read_alignment(g, err));
-    return place_tensors(g, r->at, err);
+    TVLM_TRY(place_tensors(g, r->at, err));
+    return index_tensors(g, err);
 }
 
 tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool *complete,
@@ -312,21 +344,36 @@ void tvlm_gguf_free(tvlm_gguf *gguf)
 {
     free(gguf->kv);
     free(gguf->tensors);
+    free(gguf->key_names);
+    free(gguf->tensor_names);
     *gguf = (tvlm_gguf){0};
 }
 
-const tvlm_gguf_kv *tvlm_gguf_find(const tvlm_gguf *gguf, const char *key)
+size_t tvlm_gguf_bytes(const tvlm_gguf *g)
 {
-    for (size_t i = 0; i < gguf->n_kv; i++)
-        if (tvlm_str_eq(gguf->kv[i].key, key)) return &gguf->kv[i];
-    return NULL;
+    return (g->n_kv + 1) * (sizeof *g->kv + sizeof *g->key_names) +
+           (g->n_tensors + 1) * (sizeof *g->tensors + sizeof *g->tensor_names);
 }
 
-const tvlm_gguf_tensor *tvlm_gguf_find_tensor(const tvlm_gguf *gguf, const char *name)
+static const tvlm_gguf_name *find_name(const tvlm_gguf_name *names, size_t n, const char *name)
 {
-    for (size_t i = 0; i < gguf->n_tensors; i++)
-        if (tvlm_str_eq(gguf->tensors[i].name, name)) return &gguf->tensors[i];
-    return NULL;
+    tvlm_gguf_name wanted = {
+        {name, strlen(name)},
+        0
+    };
+    return n ? bsearch(&wanted, names, n, sizeof *names, by_name) : NULL;
+}
+
+const tvlm_gguf_kv *tvlm_gguf_find(const tvlm_gguf *g, const char *key)
+{
+    const tvlm_gguf_name *found = find_name(g->key_names, g->n_kv, key);
+    return found ? &g->kv[found->index] : NULL;
+}
+
+const tvlm_gguf_tensor *tvlm_gguf_find_tensor(const tvlm_gguf *g, const char *name)
+{
+    const tvlm_gguf_name *found = find_name(g->tensor_names, g->n_tensors, name);
+    return found ? &g->tensors[found->index] : NULL;
 }
 
 /* ---- typed reads ---- */
@@ -339,14 +386,12 @@ static tvlm_status lookup(const tvlm_gguf *g, const char *key, bool required,
     return TVLM_OK;
 }
 
-/* Element i as a number; false when the type is no number. Integers beyond 2^53 lose low bits,
- * which is fine: every caller's range ends far below. */
-static bool number(const tvlm_gguf_kv *kv, uint64_t i, double *out, bool *integer)
+/* Integers beyond 2^53 lose low bits, which is fine: every caller's range ends far below. */
+bool tvlm_gguf_number(const tvlm_gguf_kv *kv, uint64_t i, double *out)
 {
     size_t size = scalar_size((uint64_t)kv->type);
-    if (!size || kv->type == TVLM_GGUF_BOOL) return false;
+    if (!size) return false;
     uint64_t v = load_le(kv->data + i * size, size);
-    *integer = kv->type != TVLM_GGUF_F32 && kv->type != TVLM_GGUF_F64;
     if (kv->type == TVLM_GGUF_F32) {
         uint32_t bits = (uint32_t)v;
         float f;
@@ -364,12 +409,21 @@ static bool number(const tvlm_gguf_kv *kv, uint64_t i, double *out, bool *intege
     return true;
 }
 
+static bool is_number(const tvlm_gguf_kv *kv)
+{
+    return kv->type != TVLM_GGUF_STRING && kv->type != TVLM_GGUF_BOOL;
+}
+
+static bool is_integer(const tvlm_gguf_kv *kv)
+{
+    return is_number(kv) && kv->type != TVLM_GGUF_F32 && kv->type != TVLM_GGUF_F64;
+}
+
 static tvlm_status read_u32(const tvlm_gguf_kv *kv, const char *key, uint64_t i, uint32_t *out,
                             tvlm_error *err)
 {
     double v;
-    bool integer;
-    if (!number(kv, i, &v, &integer) || !integer)
+    if (!is_integer(kv) || !tvlm_gguf_number(kv, i, &v))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an integer", key);
     if (v < 0 || v > 4294967295.0)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': %.0f is out of range", key, v);
@@ -391,9 +445,8 @@ tvlm_status tvlm_gguf_f64(const tvlm_gguf *g, const char *key, bool required, do
                           tvlm_error *err)
 {
     const tvlm_gguf_kv *kv;
-    bool integer;
     TVLM_TRY(lookup(g, key, required, &kv, err));
-    if (kv && (kv->is_array || !number(kv, 0, out, &integer)))
+    if (kv && (kv->is_array || !is_number(kv) || !tvlm_gguf_number(kv, 0, out)))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected a number", key);
     return TVLM_OK;
 }
@@ -427,14 +480,13 @@ tvlm_status tvlm_gguf_f64_array(const tvlm_gguf *g, const char *key, bool requir
                                 size_t n, tvlm_error *err)
 {
     const tvlm_gguf_kv *kv;
-    bool integer;
     TVLM_TRY(lookup(g, key, required, &kv, err));
     if (!kv) return TVLM_OK;
     if (!kv->is_array || kv->n != n)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an array of %zu numbers", key,
                          n);
     for (size_t i = 0; i < n; i++)
-        if (!number(kv, i, &out[i], &integer))
+        if (!is_number(kv) || !tvlm_gguf_number(kv, i, &out[i]))
             return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected numbers", key);
     return TVLM_OK;
 }

@@ -51,29 +51,41 @@ typedef struct tvlm_gguf_tensor {
     uint32_t crc32c;
 } tvlm_gguf_tensor;
 
+/* A key or tensor by its name. */
+typedef struct tvlm_gguf_name {
+    tvlm_str name;
+    size_t index;
+} tvlm_gguf_name;
+
 typedef struct tvlm_gguf {
-    tvlm_gguf_kv
-        *kv; /* sorted by nothing: file order; lookup is hashed or linear as n_kv is small */
+    tvlm_gguf_kv *kv; /* in the file's order */
     size_t n_kv;
     tvlm_gguf_tensor *tensors; /* in order of offset */
     size_t n_tensors;
-    bool has_crc;         /* tinyvlm.tensor_crc32c present */
-    uint64_t data_offset; /* of the first tensor's region */
-    uint64_t file_size;   /* end of the last tensor */
+    tvlm_gguf_name *key_names, *tensor_names; /* sorted, for look-ups */
+    bool has_crc;                             /* tinyvlm.tensor_crc32c present */
+    uint64_t data_offset;                     /* of the first tensor's region */
+    uint64_t file_size;                       /* end of the last tensor */
     uint32_t alignment;
 } tvlm_gguf;
 
-/* Header bytes needed: TVLM_OK with *complete=false when `size` bytes are a valid beginning but not
- * the whole header (feed more); an error as soon as something is wrong, naming key or tensor.
- * Limits: 65,536 tensors, 65,536 keys, header 256 MiB, names 256 bytes, keys 1024. Checked:
- * duplicate names, dims > 0, block divides the row, offsets aligned, inside no other tensor, no
- * overflow. */
+/* TVLM_OK with *complete=false when `size` bytes are a valid beginning but not the whole header
+ * (feed more); an error as soon as something is wrong, naming key or tensor. Versions 2 and 3 are
+ * read, which differ in big-endian files alone. Limits: 65,536 tensors, 65,536 keys, header 256
+ * MiB, names 256 bytes, keys 1024. Checked: duplicate names, dims > 0, block divides the row,
+ * offsets aligned, inside no other tensor, no overflow; one part of a split model is refused. */
 tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool *complete,
                             tvlm_error *err);
 void tvlm_gguf_free(tvlm_gguf *gguf);
 
+/* Heap bytes of the index. */
+size_t tvlm_gguf_bytes(const tvlm_gguf *gguf);
+
 const tvlm_gguf_kv *tvlm_gguf_find(const tvlm_gguf *gguf, const char *key);
 const tvlm_gguf_tensor *tvlm_gguf_find_tensor(const tvlm_gguf *gguf, const char *name);
+
+/* Element i as a number, true and false as 1 and 0; false for strings. */
+bool tvlm_gguf_number(const tvlm_gguf_kv *kv, uint64_t i, double *out);
 
 /* Typed reads: any integer type for u32/u64, float types for f64. Absent: *out keeps its value and
  * `required` makes that an error naming the key; wrong type or out of range: always an error. */

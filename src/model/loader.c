@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_SHOWN 4096u /* bytes of a name, licence or description */
+
 struct tvlm_loader {
     tvlm_model_params params;
     tvlm_model *model; /* NULL before the header is complete */
@@ -32,16 +34,11 @@ void tvlm_model_params_init(tvlm_model_params *params)
     if (params) *params = (tvlm_model_params){.size = sizeof *params};
 }
 
-static size_t index_bytes(const tvlm_gguf *g)
-{
-    return (g->n_kv + 1) * sizeof *g->kv + (g->n_tensors + 1) * sizeof *g->tensors;
-}
-
 size_t tvlm_model_bytes(const tvlm_model *m)
 {
     return sizeof *m + tvlm_fastvit_block_count(&m->config) * sizeof *m->fastvit_blocks +
            sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size +
-           m->strings_size + index_bytes(&m->gguf) + tvlm_tokenizer_bytes(m->tokenizer) +
+           m->strings_size + tvlm_gguf_bytes(&m->gguf) + tvlm_tokenizer_bytes(m->tokenizer) +
            m->block_size;
 }
 
@@ -143,21 +140,27 @@ static void find_end_of_turn(tvlm_model *m)
         m->config.eot_id = tvlm_tokenizer_id(m->tokenizer, (tvlm_str){"<|im_end|>", 10});
 }
 
-/* The strings of tvlm_model_info, terminated. */
+/* The strings of tvlm_model_info, terminated. Those that are only shown become printable lines;
+ * the question may have lines of its own, but no zeros, which would end it early. */
 static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
 {
-    const tvlm_str all[] = {m->config.name, m->config.licence, m->config.description,
-                            m->config.describe_prompt};
-    m->strings_size = TVLM_COUNT(all);
-    for (size_t i = 0; i < TVLM_COUNT(all); i++)
-        m->strings_size += all[i].len;
-    char *p = m->strings = malloc(m->strings_size);
+    const tvlm_str shown[] = {m->config.name, m->config.licence, m->config.description};
+    const tvlm_str question = m->config.describe_prompt;
+    size_t most = question.len + 1;
+    for (size_t i = 0; i < TVLM_COUNT(shown); i++)
+        most += 3 * tvlm_clip(shown[i], MAX_SHOWN) + 1;
+    char *p = malloc(most);
     if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    for (size_t i = 0; i < TVLM_COUNT(all); i++) {
-        if (all[i].len) memcpy(p, all[i].data, all[i].len);
-        p[all[i].len] = 0;
-        p += all[i].len + 1;
+    m->strings = p;
+    for (size_t i = 0; i < TVLM_COUNT(shown); i++) {
+        p += tvlm_clean((tvlm_str){shown[i].data, tvlm_clip(shown[i], MAX_SHOWN)}, p);
+        *p++ = 0;
     }
+    if (question.len && memchr(question.data, 0, question.len))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.describe_prompt': it has a zero byte");
+    if (question.len) memcpy(p, question.data, question.len);
+    p[question.len] = 0;
+    m->strings_size = most;
     return TVLM_OK;
 }
 
@@ -178,14 +181,29 @@ static tvlm_status publish_complete(tvlm_loader *l, tvlm_error *err)
     return TVLM_OK;
 }
 
+static tvlm_status truncated(uint64_t have, const tvlm_model *m, tvlm_error *err)
+{
+    return tvlm_fail(err, TVLM_ERR_FORMAT, "the file is truncated: it has %llu of %llu bytes",
+                     (unsigned long long)have, (unsigned long long)m->gguf.file_size);
+}
+
+/* Memory is taken for weights that the caller allows and that the file can hold. */
+static tvlm_status check_size(const tvlm_loader *l, tvlm_error *err)
+{
+    const tvlm_model *m = l->model;
+    uint64_t have = l->params.file_bytes;
+    if (l->params.max_memory && m->block_size > l->params.max_memory)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the weights take %zu bytes, the limit is %zu",
+                         m->block_size, l->params.max_memory);
+    return have && have < m->gguf.file_size ? truncated(have, m, err) : TVLM_OK;
+}
+
 static tvlm_status begin_data(tvlm_loader *l, tvlm_error *err)
 {
     tvlm_model *m = l->model;
     TVLM_TRY(tvlm_bind_plan(m, &l->plan, err));
     if (!l->params.header_only) {
-        if (l->params.max_memory && m->block_size > l->params.max_memory)
-            return tvlm_fail(err, TVLM_ERR_LIMIT, "the weights take %zu bytes, the limit is %zu",
-                             m->block_size, l->params.max_memory);
+        TVLM_TRY(check_size(l, err));
         m->block = tvlm_aligned_alloc(m->block_size);
         l->unit = malloc(l->plan.unit_bytes + 1);
         if (!m->block || !l->unit)
@@ -247,8 +265,8 @@ static tvlm_status end_tensor(tvlm_loader *l, const tvlm_gguf_tensor *t, tvlm_sl
 {
     if (l->model->gguf.has_crc && !l->params.skip_checksums && l->crc != t->crc32c)
         return tvlm_fail(err, TVLM_ERR_CHECKSUM,
-                         "tensor '%.*s': checksum %08x, the file says %08x: the file is damaged",
-                         (int)t->name.len, t->name.data, (unsigned)l->crc, (unsigned)t->crc32c);
+                         "tensor '%s': checksum %08x, the file says %08x: the file is damaged",
+                         tvlm_show(t->name).text, (unsigned)l->crc, (unsigned)t->crc32c);
     l->crc = 0;
     l->row = 0;
     l->unit_size = 0;
@@ -372,10 +390,7 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
         return tvlm_fail(err, TVLM_ERR_FORMAT, "the file ends inside its header (%zu bytes)",
                          loader->head_size);
     if (!loader->params.header_only && loader->at < loader->model->gguf.file_size)
-        return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "the file is truncated: it ends at byte %llu, its header declares %llu",
-                         (unsigned long long)loader->at,
-                         (unsigned long long)loader->model->gguf.file_size);
+        return truncated(loader->at, loader->model, err);
     *out = loader->model;
     loader->model = NULL;
     tvlm_loader_free(loader);
@@ -393,6 +408,7 @@ static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfi
     tvlm_loader *l;
     *out = NULL;
     TVLM_TRY(tvlm_loader_new(params, &l, err));
+    l->params.file_bytes = size;
     tvlm_status status = TVLM_OK;
     for (size_t at = 0; at < size && !status;) {
         size_t n = size - at < PIECE ? size - at : PIECE;
@@ -437,12 +453,11 @@ tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, t
 
 void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
 {
-    const char *names[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
     if (!out) return;
     *out = (tvlm_model_info){"", "", "", "", "", "", "", .bos_id = -1, .eos_id = -1};
     if (!m) return;
     const char *s = m->strings;
-    *out = (tvlm_model_info){.architecture = names[m->config.arch], .name = s};
+    *out = (tvlm_model_info){.architecture = tvlm_arch_name(m->config.arch), .name = s};
     s += strlen(s) + 1;
     out->licence = s;
     s += strlen(s) + 1;

@@ -51,17 +51,19 @@ static void test_fail_sanitises(void **state)
     static const struct {
         const char *in, *want;
     } cases[] = {
-        {"a\nb\tc\x7f",       "a?b?c?"           },
-        {"caf\xc3\xa9",       "caf\xc3\xa9"      },
-        {"\xe2\x82\xac",      "\xe2\x82\xac"     },
-        {"\xf0\x9f\x98\x80!", "\xf0\x9f\x98\x80!"},
-        {"\xc0\x80",          "??"               }, /* overlong */
-        {"\xe0\x80\x80",      "???"              }, /* overlong */
-        {"\xed\xa0\x80",      "???"              }, /* surrogate */
-        {"\xf4\x90\x80\x80",  "????"             }, /* above U+10FFFF */
-        {"\xc2\x85",          "??"               }, /* a control beyond ASCII */
-        {"\xffz\x80",         "?z?"              },
-        {"\xe2\x82",          "??"               }, /* cut short by the end */
+        {"a\nb\tc\x7f",              "a?b?c?"           },
+        {"caf\xc3\xa9",              "caf\xc3\xa9"      },
+        {"\xe2\x82\xac",             "\xe2\x82\xac"     },
+        {"\xf0\x9f\x98\x80!",        "\xf0\x9f\x98\x80!"},
+        {"\xc0\x80",                 "??"               }, /* overlong */
+        {"\xe0\x80\x80",             "???"              }, /* overlong */
+        {"\xed\xa0\x80",             "???"              }, /* surrogate */
+        {"\xf4\x90\x80\x80",         "????"             }, /* above U+10FFFF */
+        {"\xc2\x85",                 "?"                }, /* a control beyond ASCII */
+        {"a\xe2\x80\xa8z",           "a?z"              }, /* a line separator */
+        {"\xe2\x80\xae\xe2\x81\xa6", "??"               }, /* changes of direction */
+        {"\xffz\x80",                "?z?"              },
+        {"\xe2\x82",                 "?"                }, /* cut short by the end */
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         tvlm_error err;
@@ -76,12 +78,60 @@ static void test_fail_truncates(void **state)
     tvlm_error err;
     char longer[2 * sizeof err.message];
     memset(longer, 'x', sizeof longer);
-    memcpy(longer + sizeof err.message - 2, "\xc3\xa9", 2); /* cut between these two bytes */
+    memcpy(longer + sizeof err.message - 5, "\xc3\xa9", 2); /* the dots cut between these two */
     longer[sizeof longer - 1] = '\0';
     tvlm_fail(&err, TVLM_ERR_LIMIT, "%s", longer);
-    assert_int_equal(strlen(err.message), sizeof err.message - 1);
-    assert_int_equal(err.message[sizeof err.message - 2], '?');
-    assert_int_equal(err.message[sizeof err.message - 3], 'x');
+    assert_int_equal(strlen(err.message), sizeof err.message - 2);
+    assert_string_equal(err.message + sizeof err.message - 7, "xx...");
+    longer[sizeof err.message - 1] = '\0'; /* just fits */
+    tvlm_fail(&err, TVLM_ERR_LIMIT, "%s", longer);
+    assert_string_equal(err.message, longer);
+}
+
+static void test_clean(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in;
+        size_t len;
+        const char *want;
+    } cases[] = {
+        {"a\0b",             3,
+         "a\xef\xbf\xbd"
+         "b"                                                            },
+        {"two\nlines\t.",    11, "two lines ."                          },
+        {"\x1b[31mred\r",    9,  "\xef\xbf\xbd[31mred\xef\xbf\xbd"      },
+        {"\xff\xfe \xc3",    4,  "\xef\xbf\xbd\xef\xbf\xbd \xef\xbf\xbd"},
+        {"\xc2\x9b"
+         "2J",      4,
+         "\xef\xbf\xbd"
+         "2J"                                                           },
+        {"\xe2\x80\xae"
+         "fdp.exe", 10,
+         "\xef\xbf\xbd"
+         "fdp.exe"                                                      },
+        {"",                 0,  ""                                     },
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        char out[64];
+        size_t n = tvlm_clean((tvlm_str){cases[i].in, cases[i].len}, out);
+        assert_int_equal(n, strlen(cases[i].want));
+        assert_memory_equal(out, cases[i].want, n);
+    }
+}
+
+static void test_show(void **state)
+{
+    (void)state;
+    char name[400];
+    assert_string_equal(tvlm_show((tvlm_str){"blk.0", 5}).text, "blk.0");
+    memset(name, 'n', sizeof name);
+    memcpy(name + 95, "\xc3\xa9", 2);
+    tvlm_shown shown = tvlm_show((tvlm_str){name, sizeof name}); /* not between the two bytes */
+    assert_int_equal(strlen(shown.text), 95 + 3);
+    assert_string_equal(shown.text + 94, "n...");
+    memset(name, 0x1b, sizeof name); /* the most that cleaning can add */
+    assert_int_equal(strlen(tvlm_show((tvlm_str){name, sizeof name}).text), 3 * 96 + 3);
 }
 
 static void test_checked_arithmetic(void **state)
@@ -374,6 +424,8 @@ int main(void)
         cmocka_unit_test(test_fail),
         cmocka_unit_test(test_fail_sanitises),
         cmocka_unit_test(test_fail_truncates),
+        cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_show),
         cmocka_unit_test(test_checked_arithmetic),
         cmocka_unit_test(test_str_eq),
         cmocka_unit_test(test_cancel),

@@ -3,6 +3,7 @@
  * set of keys with a few changed. */
 #include "model/config.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 #include "gguf_bytes.h"
 
-typedef enum kind { ABSENT, U32, F32, TEXT, LIST, DOUBLES, TOKENS } kind;
+typedef enum kind { ABSENT, FALSE, U32, F32, TEXT, LIST, DOUBLES, TOKENS } kind;
 
 typedef struct entry {
     const char *key;
@@ -83,6 +84,10 @@ static void put(gguf_bytes *b, const entry *e)
 {
     switch (e->kind) {
     case ABSENT:
+        break;
+    case FALSE:
+        bytes_key(b, e->key, TVLM_GGUF_BOOL);
+        bytes_le(b, 0, 1);
         break;
     case U32:
         bytes_key(b, e->key, TVLM_GGUF_U32);
@@ -281,6 +286,148 @@ static void what_is_not_run_is_refused(void **state)
              SET_U32("llama.attention.sliding_window", 0), SET_U32("llama.expert_count", 0));
 }
 
+/* Every key of llama.cpp that would change the arithmetic, with a value that does. */
+static void what_changes_the_result_is_refused(void **state)
+{
+    (void)state;
+    static const entry changing[] = {
+        SET_U32("llama.attention.sliding_window", 4096),
+        SET_U32("llama.attention.sliding_window_pattern", 4),
+        SET_F32("llama.attention.max_alibi_bias", 8),
+        SET_F32("llama.attention.clamp_kqv", 6),
+        SET_F32("llama.attention.layer_norm_epsilon", 1e-5),
+        SET_F32("llama.attention.scale", 0.5),
+        SET_F32("llama.attention.output_scale", 2),
+        SET_F32("llama.attention.temperature_scale", 0.1),
+        SET_U32("llama.attention.q_lora_rank", 16),
+        SET_U32("llama.attention.key_length_mla", 16),
+        SET_U32("llama.attention.shared_kv_layers", 1),
+        SET_F32("llama.attn_logit_softcapping", 50),
+        SET_F32("llama.final_logit_softcapping", 30),
+        SET_F32("llama.logit_scale", 0.0625),
+        SET_F32("llama.residual_scale", 0.25),
+        SET_F32("llama.embedding_scale", 12),
+        SET_U32("llama.embedding_length_out", 32),
+        SET_U32("llama.use_parallel_residual", 1),
+        SET_U32("llama.pooling_type", 1),
+        SET_U32("llama.expert_count", 8),
+        SET_U32("llama.expert_used_count", 2),
+        SET_F32("llama.expert_weights_scale", 2.5),
+        SET_U32("llama.leading_dense_block_count", 1),
+        SET_U32("llama.nextn_predict_layers", 1),
+        SET_U32("llama.decoder_block_count", 2),
+        SET_U32("llama.ssm.state_size", 16),
+        SET_F32("llama.rope.freq_base_swa", 10000),
+        SET_F32("llama.rope.scaling.factor", NAN),
+        SET_F32("llama.rope.scaling.attn_factor", 1.5),
+        SET_F32("llama.rope.scaling.yarn_ext_factor", 1),
+        SET_F32("llama.rope.scaling.yarn_log_multiplier", 0.1),
+        {.key = "llama.rope.dimension_sections",       .kind = LIST, .v = {8, 4, 4, 0}, .n = 4},
+        SET_TEXT("llama.something.new", "on"),
+        SET_U32("tokenizer.ggml.add_eos_token", 1),
+        SET_U32("tokenizer.ggml.add_sep_token", 1),
+        SET_U32("tokenizer.ggml.add_space_prefix", 1),
+        SET_U32("tokenizer.ggml.remove_extra_whitespaces", 1),
+        {.key = "tokenizer.ggml.precompiled_charsmap", .kind = LIST, .v = {1},          .n = 1},
+        SET_U32("tokenizer.ggml.eom_token_id", 5),
+        SET_U32("tokenizer.ggml.something_new", 1),
+        SET_U32("tinyvlm.something_new", 1),
+        SET_U32("general.quantization_version", 3),
+        SET_TEXT("general.type", "adapter"),
+        SET_TEXT("general.type", "mmproj"),
+        SET_TEXT("general.type", "vocab"),
+    };
+    for (size_t i = 0; i < TVLM_COUNT(changing); i++) {
+        tvlm_config c;
+        tvlm_status status = read_config(llama, TVLM_COUNT(llama), &changing[i], 1, 0, &c);
+        if (status != TVLM_ERR_UNSUPPORTED && status != TVLM_ERR_FORMAT)
+            fail_msg("%s is accepted", changing[i].key);
+        if (!strstr(err.message, changing[i].key))
+            fail_msg("'%s' does not name %s", err.message, changing[i].key);
+    }
+    REFUSED(llama, TVLM_ERR_UNSUPPORTED, "llama.attention.causal",
+            {.key = "llama.attention.causal", .kind = FALSE});
+    REFUSED(fastvlm, TVLM_ERR_UNSUPPORTED, "'vision.patch_size'", SET_U32("vision.patch_size", 14));
+    REFUSED(tinyvlm, TVLM_ERR_UNSUPPORTED, "'tinyvlm.pool.kind'", SET_U32("tinyvlm.pool.kind", 2));
+}
+
+/* The keys that llama.cpp's converter writes for llama and qwen2 today, and those of other
+ * programs. */
+static void what_changes_nothing_is_accepted(void **state)
+{
+    (void)state;
+    static const entry keys[] = {
+        SET_TEXT("general.type", "model"),
+        SET_TEXT("general.basename", "SmolLM2"),
+        SET_TEXT("general.size_label", "135M"),
+        SET_TEXT("general.license", "apache-2.0"),
+        SET_TEXT("general.base_model.0.name", "SmolLM2 135M"),
+        SET_U32("general.base_model.count", 1),
+        {.key = "general.languages", .kind = TOKENS, .n = 1},
+        SET_U32("general.file_type", 7),
+        SET_U32("general.quantization_version", 2),
+        SET_F32("general.sampling.temp", 0.7),
+        SET_TEXT("quantize.imatrix.file", "imatrix.dat"),
+        SET_U32("quantize.imatrix.entries_count", 168),
+        SET_U32("mradermacher.quantize_version", 2),
+        SET_U32("llama.rope.dimension_count", 16),
+        SET_TEXT("llama.tensor_data_layout", "Meta AI original pth"),
+        SET_TEXT("llama.rope.scaling.type", "linear"),
+        SET_F32("llama.rope.scaling.factor", 1),
+        SET_F32("llama.rope.scaling.attn_factor", 1),
+        SET_U32("llama.rope.scaling.original_context_length", 4096),
+        {.key = "llama.rope.scaling.finetuned", .kind = FALSE},
+        {.key = "llama.rope.dimension_sections", .kind = LIST, .v = {0}, .n = 4},
+        SET_F32("llama.attention.scale", 0.25), /* 1 / sqrt(16) */
+        SET_F32("llama.attention.max_alibi_bias", 0),
+        SET_F32("llama.logit_scale", 1),
+        SET_U32("llama.embedding_length_out", 64),
+        SET_U32("llama.expert_count", 0),
+        {.key = "llama.use_parallel_residual", .kind = FALSE},
+        SET_TEXT("llama.something.new", ""),
+        SET_U32("qwen2.rope.scaling.factor", 4), /* of another architecture */
+        SET_U32("vision.image_size", 224), /* of no tower here */
+        SET_U32("tokenizer.ggml.unknown_token_id", 0),
+        SET_U32("tokenizer.ggml.padding_token_id", 2),
+        SET_U32("tokenizer.ggml.eos_token_id", 5),
+        SET_U32("tokenizer.ggml.eom_token_id", 5),
+        {.key = "tokenizer.ggml.add_space_prefix", .kind = FALSE},
+        {.key = "tokenizer.ggml.add_bos_token", .kind = FALSE},
+        {.key = "tokenizer.ggml.add_eos_token", .kind = FALSE},
+        SET_U32("tokenizer.ggml.fim_pre_token_id", 3),
+        {.key = "tokenizer.ggml.scores", .kind = LIST, .v = {1}, .n = 4},
+        SET_TEXT("tokenizer.chat_template.tool_use", "{{ x }}"),
+        {.key = "tokenizer.chat_templates", .kind = TOKENS, .n = 1},
+        SET_TEXT("tokenizer.huggingface.json", "{}"),
+    };
+    tvlm_config c;
+    if (read_config(llama, TVLM_COUNT(llama), keys, TVLM_COUNT(keys), 0, &c))
+        fail_msg("%s", err.message);
+}
+
+static void numbers_are_finite(void **state)
+{
+    (void)state;
+    static const double bad[] = {NAN, INFINITY, -INFINITY, -1e-5};
+    static const char *const keys[] = {"llama.attention.layer_norm_rms_epsilon",
+                                       "llama.rope.freq_base"};
+    for (size_t i = 0; i < TVLM_COUNT(bad) * TVLM_COUNT(keys); i++)
+        REFUSED(llama, TVLM_ERR_FORMAT, keys[i % 2], SET_F32(keys[i % 2], bad[i / 2]));
+    for (size_t i = 0; i < TVLM_COUNT(bad) - 1; i++) {
+        REFUSED(
+            fastvlm, TVLM_ERR_FORMAT, "vision.preprocess.scale",
+            {
+                .key = "vision.preprocess.scale", .kind = DOUBLES, .v = {1, bad[i], 1},
+                        .n = 3
+        });
+        REFUSED(fastvlm, TVLM_ERR_FORMAT, "vision.preprocess.bias",
+                {
+                    .key = "vision.preprocess.bias", .kind = DOUBLES, .v = {bad[i], 1, 1},
+                            .n = 3
+        });
+    }
+}
+
 static void vision_ranges(void **state)
 {
     (void)state;
@@ -341,6 +488,9 @@ int main(void)
         cmocka_unit_test(vocabulary_is_the_embeddings),
         cmocka_unit_test(decoder_ranges),
         cmocka_unit_test(what_is_not_run_is_refused),
+        cmocka_unit_test(what_changes_the_result_is_refused),
+        cmocka_unit_test(what_changes_nothing_is_accepted),
+        cmocka_unit_test(numbers_are_finite),
         cmocka_unit_test(vision_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -314,17 +314,121 @@ static void bad_beginnings_are_refused_at_once(void **state)
     b.size = 4;
     refused(&b, TVLM_ERR_FORMAT, "not a GGUF file");
     bytes_begin(&b);
-    b.data[4] = 2;
-    refused(&b, TVLM_ERR_UNSUPPORTED, "version 2");
+    b.data[4] = 1;
+    refused(&b, TVLM_ERR_UNSUPPORTED, "version 1");
     bytes_begin(&b);
-    b.data[4] = 0, b.data[7] = 3;
-    refused(&b, TVLM_ERR_UNSUPPORTED, "big-endian");
+    b.data[4] = 4;
+    refused(&b, TVLM_ERR_UNSUPPORTED, "version 4");
+    for (unsigned char version = 2; version <= 3; version++) {
+        bytes_begin(&b);
+        b.data[4] = 0, b.data[7] = version;
+        refused(&b, TVLM_ERR_UNSUPPORTED, "big-endian");
+    }
     bytes_begin(&b);
     b.data[10] = 2; /* 131,072 tensors */
     refused(&b, TVLM_ERR_FORMAT, "131072 tensors");
     bytes_begin(&b);
     b.data[23] = 0x80;
     refused(&b, TVLM_ERR_FORMAT, "keys");
+}
+
+/* Version 2 has the same bytes. */
+static void version_2_is_read(void **state)
+{
+    (void)state;
+    gguf_bytes b;
+    bool complete;
+    every_type(&b);
+    b.data[4] = 2;
+    OK(parse(b.data, b.size, &complete));
+    assert_true(complete);
+}
+
+static void other_files_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *says;
+    } files[] = {
+        {"version https://git-lfs.github.com/spec/v1\noid", 46, "Git LFS pointer"    },
+        {"\x90\1\0\0\0\0\0\0{\"__metadata__\"",             22, "safetensors"        },
+        {"PK\3\4\0\0",                                      6,  "PyTorch"            },
+        {"\x80\2}q",                                        4,  "pickle"             },
+        {"\x08\x07\x12\x07pytorch",                         11, "ONNX"               },
+        {"tjgg\3\0\0\0",                                    8,  "before GGUF"        },
+        {"lmgg",                                            4,  "before GGUF"        },
+        {"FUGG\0\0\0\3",                                    8,  "big-endian"         },
+        {"<!DOCTYPE html>",                                 15, "HTML"               },
+        {"\n <HTML lang=en>",                               16, "HTML"               },
+        {"{\"error\":\"not found\"}",                       21, "JSON"               },
+        {"\x1f\x8b\x08",                                    3,  "compressed"         },
+        {"\x28\xb5\x2f\xfd",                                4,  "compressed"         },
+        {"\x89PNG\r\n\x1a\n",                               8,  "picture"            },
+        {"\xff\xd8\xff\xe0",                                4,  "picture"            },
+        {"\0\0\0\0\0\0\0\0",                                8,  "zeros"              },
+        {"what is this",                                    12, "does not begin with"},
+    };
+    for (size_t i = 0; i < TVLM_COUNT(files); i++) {
+        bool complete;
+        assert_int_not_equal(parse((const unsigned char *)files[i].bytes, files[i].n, &complete),
+                             TVLM_OK);
+        assert_memory_equal(err.message, "not a GGUF file: ", 17);
+        if (!strstr(err.message, files[i].says))
+            fail_msg("'%s' does not say '%s'", err.message, files[i].says);
+    }
+}
+
+static void put_split(gguf_bytes *b, uint64_t no, uint64_t count, uint64_t n_tensors)
+{
+    bytes_begin(b);
+    bytes_key(b, "split.no", TVLM_GGUF_U16);
+    bytes_le(b, no, 2);
+    bytes_key(b, "split.count", TVLM_GGUF_U16);
+    bytes_le(b, count, 2);
+    bytes_key(b, "split.tensors.count", TVLM_GGUF_I32);
+    bytes_le(b, n_tensors, 4);
+    bytes_tensor(b, "t", 0, (uint64_t[5]){1}, 0);
+}
+
+static void parts_are_refused(void **state)
+{
+    (void)state;
+    gguf_bytes b;
+    bool complete;
+    put_split(&b, 1, 3, 2);
+    refused(&b, TVLM_ERR_UNSUPPORTED, "part 2 of 3");
+    assert_non_null(strstr(err.message, "llama-gguf-split --merge"));
+    put_split(&b, 0, 1, 1); /* the whole as one part */
+    OK(parse(b.data, b.size, &complete));
+    put_split(&b, 0, 1, 2);
+    refused(&b, TVLM_ERR_FORMAT, "'split.tensors.count': 2 tensors");
+}
+
+/* Names are shown on one line, whatever they hold, and told apart to the last byte. */
+static void odd_names_are_shown(void **state)
+{
+    (void)state;
+    gguf_bytes b;
+    tvlm_gguf g;
+    bool complete;
+    bytes_begin(&b);
+    bytes_tensor(&b, "a?b\x1b[31m\nc\xff", 77, (uint64_t[5]){1}, 0);
+    b.data[24 + 8 + 1] = 0;
+    refused(&b, TVLM_ERR_UNSUPPORTED,
+            "'a\xef\xbf\xbd"
+            "b\xef\xbf\xbd[31m c\xef\xbf\xbd': type 77");
+    bytes_begin(&b);
+    bytes_key(&b, "text?more", TVLM_GGUF_U8);
+    b.data[24 + 8 + 4] = 0;
+    bytes_le(&b, 7, 1);
+    bytes_key(&b, "text", TVLM_GGUF_U8);
+    bytes_le(&b, 8, 1);
+    OK(tvlm_gguf_parse(b.data, b.size, &g, &complete, &err));
+    assert_int_equal(tvlm_gguf_find(&g, "text")->data[0], 8);
+    assert_null(tvlm_gguf_find(&g, "text\xef\xbf\xbdmore"));
+    tvlm_gguf_free(&g);
 }
 
 /* ---- the writer ---- */
@@ -481,6 +585,10 @@ int main(void)
         cmocka_unit_test(bad_tensors_are_named),
         cmocka_unit_test(bad_keys_are_named),
         cmocka_unit_test(bad_beginnings_are_refused_at_once),
+        cmocka_unit_test(version_2_is_read),
+        cmocka_unit_test(other_files_are_named),
+        cmocka_unit_test(parts_are_refused),
+        cmocka_unit_test(odd_names_are_shown),
         cmocka_unit_test(written_files_read_back),
         cmocka_unit_test(the_writer_refuses),
     };

@@ -13,8 +13,8 @@
 
 #include "tiny_model.h"
 
-#define PATH        TVLM_BUILD_DIR "/loader-test.gguf"
-#define UNUSED_PATH TVLM_BUILD_DIR "/loader-unused.gguf"
+#define PATH       TVLM_BUILD_DIR "/loader-test.gguf"
+#define OTHER_PATH TVLM_BUILD_DIR "/loader-other.gguf"
 
 enum { D = 32, FF = 64, VOCAB = 260 };
 
@@ -256,7 +256,7 @@ static void lie(const char *name, size_t after, uint64_t value, size_t bytes, co
 static void lies_are_named(void **state)
 {
     (void)state;
-    lie("GGUF", 0, 2, 4, "version 2");
+    lie("GGUF", 0, 1, 4, "version 1");
     lie("GGUF", 0, 0x03000000, 4, "big-endian");
     lie("GGUF", 4, UINT64_MAX, 8, "tensors");
     lie("llama.block_count", 4, 0, 4, "llama.block_count");
@@ -276,47 +276,168 @@ static void lies_are_named(void **state)
     lie("blk.0.attn_q.weight", 24, UINT64_MAX, 8, "offset");
 }
 
-/* A cut inside a tensor that the model does not use is a cut all the same. */
-static void unused_tensors_are_read_too(void **state)
+static tiny small(const char *arch)
+{
+    return (tiny){.arch = arch,
+                  .layers = 1,
+                  .d = 32,
+                  .ff = 32,
+                  .heads = 2,
+                  .kv_heads = 2,
+                  .head_dim = 16,
+                  .ctx = 16,
+                  .vocab = TINY_TOKENS,
+                  .theta = 1e4,
+                  .eps = 1e-5f,
+                  .tied = true,
+                  .bias = !strcmp(arch, "qwen2"),
+                  .random = 1};
+}
+
+/* Opens the decoder with one more tensor of n elements around `middle`. */
+static tvlm_status open_with(const char *arch, const char *name, size_t n, float middle,
+                             float spread)
+{
+    static tiny t;
+    tvlm_model *m;
+    t = small(arch);
+    tiny_decoder(&t);
+    if (name) tiny_put(&t, name, TVLM_TYPE_F32, (size_t[]){n, 0, 0, 0}, middle, spread);
+    tiny_write(&t, OTHER_PATH, NULL);
+    tiny_free(&t);
+    tvlm_status status = tvlm_model_open(OTHER_PATH, NULL, &m, &err);
+    remove(OTHER_PATH);
+    tvlm_model_free(m);
+    return status;
+}
+
+/* A tensor without a place would be lost in silence. */
+static void unused_tensors_are_refused(void **state)
 {
     (void)state;
-    static tiny t = {.arch = "llama",
-                     .layers = 1,
-                     .d = 32,
-                     .ff = 32,
-                     .heads = 2,
-                     .kv_heads = 2,
-                     .head_dim = 16,
-                     .ctx = 16,
-                     .vocab = TINY_TOKENS,
-                     .theta = 1e4,
-                     .eps = 1e-5f,
-                     .tied = true,
-                     .random = 1};
+    static const char *const names[] = {"blk.0.attn_q_norm.weight",
+                                        "blk.0.attn_k_norm.weight",
+                                        "blk.0.post_attention_norm.weight",
+                                        "blk.0.attn_norm.bias",
+                                        "blk.0.attn_sinks.weight",
+                                        "blk.0.ffn_gate_inp.weight",
+                                        "blk.1.attn_norm.weight",
+                                        "blk.00.attn_norm.weight",
+                                        "output.bias",
+                                        "token_embd.bias",
+                                        "output_norm.bias",
+                                        "token_embd_norm.weight",
+                                        "rope_factors_long.weight",
+                                        "rope_factors_short.weight",
+                                        "position_embd.weight",
+                                        "v.stem.weight",
+                                        "mm.0.weight",
+                                        "unused"};
+    OK(open_with("llama", NULL, 0, 0, 0));
+    OK(open_with("qwen2", NULL, 0, 0, 0));
+    for (size_t i = 0; i < 2 * TVLM_COUNT(names); i++) {
+        const char *name = names[i / 2];
+        assert_int_equal(open_with(i % 2 ? "qwen2" : "llama", name, 32, 0, 1),
+                         TVLM_ERR_UNSUPPORTED);
+        if (!strstr(err.message, name) || !strstr(err.message, "has no place"))
+            fail_msg("%s: '%s'", name, err.message);
+    }
+}
+
+/* Ones divide nothing; every other factor would change the rotation. */
+static void rope_factors_are_ones(void **state)
+{
+    (void)state;
+    OK(open_with("llama", "rope_freqs.weight", 8, 1, 0));
+    assert_int_equal(open_with("llama", "rope_freqs.weight", 8, 1, 0.5f), TVLM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "tensor 'rope_freqs.weight'"));
+    assert_int_equal(open_with("llama", "rope_freqs.weight", 9, 1, 0), TVLM_ERR_FORMAT);
+}
+
+/* ---- metadata that is shown ---- */
+
+static tvlm_str odd_name, odd_prompt;
+
+static void put_odd(tvlm_gguf_writer *w)
+{
+    OK(tvlm_gguf_put_string(w, "general.name", odd_name, &err));
+    OK(tvlm_gguf_put_string(w, "general.license", (tvlm_str){"MIT", 3}, &err));
+    OK(tvlm_gguf_put_string(w, "general.description", (tvlm_str){"two\nlines", 9}, &err));
+    OK(tvlm_gguf_put_string(w, "tinyvlm.describe_prompt", odd_prompt, &err));
+}
+
+static tvlm_status open_odd(tvlm_str name, tvlm_str prompt, tvlm_model **out)
+{
+    static tiny t;
+    t = small("llama");
+    tiny_decoder(&t);
+    odd_name = name;
+    odd_prompt = prompt;
+    tiny_write(&t, OTHER_PATH, put_odd);
+    tiny_free(&t);
+    tvlm_status status = tvlm_model_open(OTHER_PATH, NULL, out, &err);
+    remove(OTHER_PATH);
+    return status;
+}
+
+static void info_is_printable(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in;
+        size_t n;
+        const char *want;
+    } names[] = {
+        {"a\0b\0c",                   5,
+         "a\xef\xbf\xbd"
+         "b\xef\xbf\xbd"
+         "c"                                                                        },
+        {"\xff\xfe bad",              6,  "\xef\xbf\xbd\xef\xbf\xbd bad"            },
+        {"x\x1b]0;t\x07\nfile  fake", 18, "x\xef\xbf\xbd]0;t\xef\xbf\xbd file  fake"},
+        {"\xe2\x80\xaeleader",        9,  "\xef\xbf\xbdleader"                      },
+        {"",                          0,  ""                                        },
+    };
+    tvlm_model *m;
+    tvlm_model_info info;
+    for (size_t i = 0; i < TVLM_COUNT(names); i++) {
+        OK(open_odd((tvlm_str){names[i].in, names[i].n}, (tvlm_str){"What?\n", 6}, &m));
+        tvlm_model_get_info(m, &info);
+        assert_string_equal(info.name, names[i].want);
+        assert_string_equal(info.licence, "MIT");
+        assert_string_equal(info.description, "two lines");
+        assert_string_equal(info.describe_prompt, "What?\n");
+        tvlm_model_free(m);
+    }
+    assert_int_equal(open_odd((tvlm_str){"x", 1}, (tvlm_str){"a\0b", 3}, &m), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "tinyvlm.describe_prompt"));
+}
+
+/* A header that declares more than there is: refused before the weights' block is taken. */
+static void lies_about_size_take_no_memory(void **state)
+{
+    (void)state;
     tvlm_gguf g;
     tvlm_model *m;
+    tvlm_loader *l;
+    tvlm_model_params p;
     bool complete;
-    unsigned char data[200000];
-    tiny_decoder(&t);
-    tiny_vector(&t, "unused", 64, 0.0f);
-    tiny_write(&t, UNUSED_PATH, NULL);
-    tiny_free(&t);
-    FILE *f = fopen(UNUSED_PATH, "rb");
-    assert_non_null(f);
-    size_t size = fread(data, 1, sizeof data, f);
-    fclose(f);
-    remove(UNUSED_PATH);
-    OK(tvlm_gguf_parse(data, size, &g, &complete, &err));
-    size_t end = (size_t)g.file_size;
-    assert_true(end <= size && tvlm_str_eq(g.tensors[g.n_tensors - 1].name, "unused"));
+    OK(tvlm_gguf_parse(file, file_size, &g, &complete, &err));
+    size_t header = (size_t)g.data_offset;
     tvlm_gguf_free(&g);
-    OK(tvlm_model_open_memory(data, end, NULL, &m, &err));
-    tvlm_model_free(m);
-    assert_int_equal(tvlm_model_open_memory(data, end - 1, NULL, &m, &err), TVLM_ERR_FORMAT);
-    assert_non_null(strstr(err.message, "truncated"));
-    assert_null(m);
-    data[end - 1] ^= 1;
-    assert_int_equal(tvlm_model_open_memory(data, end, NULL, &m, &err), TVLM_ERR_CHECKSUM);
+    tvlm_model_params_init(&p);
+    for (int told = 0; told <= 1; told++) {
+        p.file_bytes = told ? header + 1 : 0;
+        OK(tvlm_loader_new(&p, &l, &err));
+        tvlm_status status = tvlm_loader_feed(l, file, header, &err);
+        assert_int_equal(status, told ? TVLM_ERR_FORMAT : TVLM_OK);
+        if (told) assert_non_null(strstr(err.message, "truncated"));
+        assert_int_equal(tvlm_loader_model(l) != NULL, !told);
+        tvlm_loader_free(l);
+    }
+    p.file_bytes = file_size; /* what is passed to these is not asked for */
+    assert_int_equal(tvlm_model_open_memory(file, header + 1, &p, &m, &err), TVLM_ERR_FORMAT);
+    p.max_memory = 1000; /* honoured before anything is said about the file */
+    assert_int_equal(tvlm_model_open_memory(file, header + 1, &p, &m, &err), TVLM_ERR_LIMIT);
 }
 
 static void limits(void **state)
@@ -356,7 +477,10 @@ int main(void)
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(damage_is_caught),
         cmocka_unit_test(lies_are_named),
-        cmocka_unit_test(unused_tensors_are_read_too),
+        cmocka_unit_test(unused_tensors_are_refused),
+        cmocka_unit_test(rope_factors_are_ones),
+        cmocka_unit_test(info_is_printable),
+        cmocka_unit_test(lies_about_size_take_no_memory),
         cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, write_model, forget_model);
