@@ -40,6 +40,11 @@ void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...) TVL
 /* Keeps the first failure. */
 void tvlm_conversion_fail(tvlm_conversion *c, tvlm_status status);
 
+/* Values first .. first + n of the checkpoint's tensor; NaN and infinity are refused by its name.
+ */
+tvlm_status tvlm_conversion_read(const tvlm_conversion *c, const tvlm_st_tensor *t, size_t first,
+                                 size_t n, float *out);
+
 /* The marked tensor of a canonical name; absent: NULL and, when required, a failure. */
 const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required);
 

@@ -57,29 +57,45 @@ static size_t count(const tvlm_out_tensor *t)
 {
     size_t n = 1;
     for (uint32_t i = 0; i < t->n_dims; i++)
-        n *= (size_t)t->shape[i]; /* the size of something in memory or mapped */
+        n *= (size_t)t->shape[i]; /* the size of something in memory or a file */
     return n;
 }
 
-static void read_values(const tvlm_out_tensor *t, size_t first, size_t n, float *out)
+static tvlm_status check_numbers(const char *name, const float *v, size_t n, tvlm_error *err)
 {
-    if (t->values)
-        memcpy(out, t->values + first, n * sizeof *out);
-    else
-        tvlm_st_read_f32(t->source, first, n, out);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' contains NaN or infinity", name);
+    return TVLM_OK;
 }
 
-static float largest(const tvlm_out_tensor *t)
+tvlm_status tvlm_conversion_read(const tvlm_conversion *c, const tvlm_st_tensor *t, size_t first,
+                                 size_t n, float *out)
 {
-    float part[1024], most = 0;
+    TVLM_TRY(tvlm_st_read_f32(t, first, n, out, c->err));
+    return check_numbers(t->name, out, n, c->err);
+}
+
+static tvlm_status read_values(const tvlm_conversion *c, const tvlm_out_tensor *t, size_t first,
+                               size_t n, float *out)
+{
+    if (t->source) return tvlm_conversion_read(c, t->source, first, n, out);
+    memcpy(out, t->values + first, n * sizeof *out);
+    return check_numbers(t->name, out, n, c->err);
+}
+
+static tvlm_status find_largest(const tvlm_conversion *c, const tvlm_out_tensor *t, float *out)
+{
+    float part[4096];
     size_t n = count(t);
-    for (size_t at = 0; at < n; at += 1024) {
-        size_t m = n - at < 1024 ? n - at : 1024;
-        read_values(t, at, m, part);
+    *out = 0;
+    for (size_t at = 0; at < n; at += TVLM_COUNT(part)) {
+        size_t m = n - at < TVLM_COUNT(part) ? n - at : TVLM_COUNT(part);
+        TVLM_TRY(read_values(c, t, at, m, part));
         for (size_t i = 0; i < m; i++)
-            most = fabsf(part[i]) > most ? fabsf(part[i]) : most;
+            *out = fmaxf(*out, fabsf(part[i]));
     }
-    return most;
+    return TVLM_OK;
 }
 
 /* ---- planning ---- */
@@ -99,7 +115,9 @@ static void plan_tensor(tvlm_conversion *c, const tvlm_out_tensor *t)
     }
     tvlm_out_tensor *out = &c->out[c->n_out++];
     *out = *t;
-    if (largest(t) > tvlm_type_largest(t->type)) {
+    float largest;
+    tvlm_conversion_fail(c, find_largest(c, t, &largest));
+    if (!c->status && largest > tvlm_type_largest(t->type)) {
         tvlm_conversion_note(c, "%s stays F32: it has values beyond the range of %s", t->name,
                              tvlm_type_name((uint32_t)t->type));
         out->type = TVLM_TYPE_F32;
@@ -167,20 +185,16 @@ static size_t source_row(const tvlm_out_tensor *t, size_t row)
 /* ---- writing ---- */
 
 /* Rows of the tensor in its type. */
-static tvlm_status encode(const tvlm_out_tensor *t, unsigned char *out, size_t row_bytes,
-                          tvlm_error *err)
+static tvlm_status encode(const tvlm_conversion *c, const tvlm_out_tensor *t, unsigned char *out,
+                          size_t row_bytes)
 {
     size_t k = (size_t)t->shape[t->n_dims - 1], rows = count(t) / k;
     float *row = malloc(k * sizeof *row);
-    if (!row) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a row of %zu", k);
+    if (!row) return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory for a row of %zu", k);
     tvlm_status status = TVLM_OK;
     for (size_t i = 0; i < rows && status == TVLM_OK; i++) {
-        read_values(t, source_row(t, i) * k, k, row);
-        for (size_t j = 0; j < k && status == TVLM_OK; j++)
-            if (!isfinite(row[j]))
-                status = tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s' contains NaN or infinity",
-                                   t->source ? t->source->name : t->name);
-        tvlm_quantize(t->type, row, out + i * row_bytes, k);
+        status = read_values(c, t, source_row(t, i) * k, k, row);
+        if (status == TVLM_OK) tvlm_quantize(t->type, row, out + i * row_bytes, k);
     }
     free(row);
     return status;
@@ -203,7 +217,7 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
         if (!bytes)
             return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory for tensor '%s': %zu bytes",
                              t->name, size);
-        tvlm_status status = encode(t, bytes, row_bytes, c->err);
+        tvlm_status status = encode(c, t, bytes, row_bytes);
         if (status == TVLM_OK) status = tvlm_gguf_write_tensor(w, bytes, size, c->err);
         free(bytes);
         free(t->values);
@@ -215,11 +229,19 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
     return TVLM_OK;
 }
 
+/* What is wrong with a tensor is said with its folder. */
+static tvlm_status name_folder(const tvlm_conversion *c, const char *dir, tvlm_status status)
+{
+    if (!status || !c->err || !strncmp(c->err->message, dir, strlen(dir))) return status;
+    tvlm_error why = *c->err;
+    return tvlm_fail(c->err, status, "%s: %s", dir, why.message);
+}
+
 static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
 {
     tvlm_gguf_writer *w;
     TVLM_TRY(tvlm_gguf_writer_new(path, c->params->cancel, &w, c->err));
-    tvlm_status status = tvlm_write_metadata(c, dir, w);
+    tvlm_status status = name_folder(c, dir, tvlm_write_metadata(c, dir, w));
     for (size_t i = 0; i < c->n_out && status == TVLM_OK; i++)
         status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
                                    c->out[i].n_dims, c->err);
@@ -256,7 +278,7 @@ static tvlm_status convert(tvlm_conversion *c, const char *dir, const char *out)
     TVLM_TRY(tvlm_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer, p->on_note,
                                        p->user, c->err));
     TVLM_TRY(tvlm_checkpoint_open(dir, &c->checkpoint, c->err));
-    TVLM_TRY(plan(c));
+    TVLM_TRY(name_folder(c, dir, plan(c)));
     return write_file(c, dir, out);
 }
 

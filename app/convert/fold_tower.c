@@ -35,28 +35,27 @@ static const char *join(char out[NAME], const char *prefix, const char *part)
 
 static double *numbers(tvlm_conversion *c, size_t n)
 {
-    double *v = c->status ? NULL : calloc(n ? n : 1, sizeof *v);
+    if (c->status) return NULL;
+    double *v = calloc(n ? n : 1, sizeof *v);
     if (!v) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory folding"));
     return v;
 }
 
+/* Values must be numbers: folded, an infinite variance would be a plain zero. */
 static double *read_tensor(tvlm_conversion *c, const tvlm_st_tensor *t)
 {
     double *out = t ? numbers(c, t->n) : NULL;
-    float part[512];
-    for (size_t at = 0; out && at < t->n;) {
-        size_t n = t->n - at < 512 ? t->n - at : 512;
-        tvlm_st_read_f32(t, at, n, part);
-        for (size_t i = 0; i < n; i++) {
-            /* folded, an infinite variance would be a plain zero */
-            if (!isfinite(part[i]))
-                tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                                  "tensor '%s' contains NaN or infinity", t->name));
+    float part[4096];
+    for (size_t at = 0; out && at < t->n && !c->status;) {
+        size_t n = t->n - at < TVLM_COUNT(part) ? t->n - at : TVLM_COUNT(part);
+        tvlm_conversion_fail(c, tvlm_conversion_read(c, t, at, n, part));
+        for (size_t i = 0; i < n && !c->status; i++)
             out[at + i] = part[i];
-        }
         at += n;
     }
-    return out;
+    if (!c->status) return out;
+    free(out);
+    return NULL;
 }
 
 /* PREFIX.PART as n numbers; NULL when it is absent (a failure if required). */
@@ -279,7 +278,8 @@ typedef enum form { DEPTHWISE, DENSE, POINTWISE } form;
 
 static float *rounded(tvlm_conversion *c, const double *v, size_t n)
 {
-    float *out = c->status ? NULL : malloc(n * sizeof *out);
+    if (c->status) return NULL;
+    float *out = malloc(n * sizeof *out);
     if (!out) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
     for (size_t i = 0; out && i < n; i++)
         out[i] = (float)v[i];

@@ -13,13 +13,25 @@
 enum { MAX_TENSORS = 1 << 17, MAX_NAME = 512 };
 #define MAX_HEADER ((size_t)32 << 20)
 
-/* One file: its mapping and the parsed header, whose strings are the tensors' names. */
+/* One file, or bytes in memory, and the parsed header, whose strings are the tensors' names. */
 struct tvlm_st_source {
     struct tvlm_st_source *next;
     json_t *header;
-    tvlm_mapfile map;
-    bool mapped;
+    const char *label;
+    const unsigned char *data; /* NULL: in the file */
+    uint64_t size;
+    char *path; /* the file's */
+    tvlm_file file;
+    bool opened;
 };
+
+static tvlm_status read_bytes(const struct tvlm_st_source *s, uint64_t offset, void *out, size_t n,
+                              tvlm_error *err)
+{
+    if (!s->data) return tvlm_file_read(&s->file, offset, out, n, err);
+    memcpy(out, s->data + offset, n);
+    return TVLM_OK;
+}
 
 static const struct {
     const char *name;
@@ -75,24 +87,27 @@ static bool parse_shape(const json_t *value, tvlm_st_tensor *t)
     return true;
 }
 
-static bool parse_offset(const json_t *offsets, size_t i, size_t limit, size_t *out)
+static bool parse_offset(const json_t *offsets, size_t i, uint64_t limit, uint64_t *out)
 {
     const json_t *value = json_array_get(offsets, i);
     json_int_t v = json_integer_value(value);
     if (!json_is_integer(value) || v < 0 || (uint64_t)v > limit) return false;
-    *out = (size_t)v;
+    *out = (uint64_t)v;
     return true;
 }
 
-/* data, size: the region behind the header. */
-static tvlm_status parse_tensor(const char *label, const char *name, const json_t *entry,
-                                const unsigned char *data, size_t size, tvlm_st_tensor *t,
+/* The tensor's data lies in the source behind `at`. */
+static tvlm_status parse_tensor(const struct tvlm_st_source *source, const char *name,
+                                const json_t *entry, uint64_t at, tvlm_st_tensor *t,
                                 tvlm_error *err)
 {
+    const char *label = source->label;
+    uint64_t size = source->size - at;
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *dtype = json_object_get(entry, "dtype");
-    size_t from, to, bytes;
-    *t = (tvlm_st_tensor){.name = name};
+    uint64_t from, to;
+    size_t bytes;
+    *t = (tvlm_st_tensor){.name = name, .file = source->opened ? &source->file : NULL};
     if (strlen(name) > MAX_NAME)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a tensor's name is longer than %d bytes", label,
                          MAX_NAME);
@@ -106,21 +121,22 @@ static tvlm_status parse_tensor(const char *label, const char *name, const json_
     if (json_array_size(offsets) != 2 || !parse_offset(offsets, 0, size, &from) ||
         !parse_offset(offsets, 1, size, &to) || from > to)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "%s: tensor '%s': its data_offsets are not within the file's %zu bytes "
+                         "%s: tensor '%s': its data_offsets are not within the file's %llu bytes "
                          "of data (is the file cut off?)",
-                         label, name, size);
+                         label, name, (unsigned long long)size);
     if (!tvlm_mul_size(t->n, dtypes[t->dtype].size, &bytes) || bytes != to - from)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "%s: tensor '%s': %zu bytes of data do not fit its shape", label, name,
-                         to - from);
-    t->data = data + from;
+                         "%s: tensor '%s': %llu bytes of data do not fit its shape", label, name,
+                         (unsigned long long)(to - from));
+    t->offset = at + from;
+    if (source->data) t->data = source->data + t->offset;
     return TVLM_OK;
 }
 
 static int by_place(const void *a, const void *b)
 {
     const tvlm_st_tensor *x = a, *y = b;
-    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     return (x->n > 0) - (y->n > 0); /* empty tensors before the one they touch */
 }
 
@@ -129,57 +145,70 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const tvlm_st_tensor *)a)->name, ((const tvlm_st_tensor *)b)->name);
 }
 
-/* The tensors lie one after the other from begin to end. */
-static tvlm_status check_cover(const char *label, tvlm_st_tensor *t, size_t n,
-                               const unsigned char *begin, const unsigned char *end,
-                               tvlm_error *err)
+/* The tensors lie one after the other from `at` to the source's end. */
+static tvlm_status check_cover(const struct tvlm_st_source *source, tvlm_st_tensor *t, size_t n,
+                               uint64_t at, tvlm_error *err)
 {
-    const unsigned char *at = begin;
     if (n) qsort(t, n, sizeof *t, by_place);
     for (size_t i = 0; i < n; i++) {
-        if (t[i].data != at)
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%s' %s", label, t[i].name,
-                             t[i].data < at ? "overlaps another" : "lies behind a gap");
+        if (t[i].offset != at)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%s' %s", source->label, t[i].name,
+                             t[i].offset < at ? "overlaps another" : "lies behind a gap");
         at += t[i].n * dtypes[t[i].dtype].size;
     }
-    if (at != end)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: %zu bytes at its end belong to no tensor",
-                         label, (size_t)(end - at));
+    if (at != source->size)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: %llu bytes at its end belong to no tensor",
+                         source->label, (unsigned long long)(source->size - at));
     return TVLM_OK;
 }
 
 /* ---- a file ---- */
 
-static tvlm_status parse_header(const char *label, const unsigned char *data, size_t size,
-                                json_t **out, size_t *data_at, tvlm_error *err)
+/* The header's text in a new block. */
+static tvlm_status read_text(const struct tvlm_st_source *s, char **out, size_t *n, tvlm_error *err)
 {
-    uint64_t n = 0;
-    for (unsigned i = 0; i < 8 && size >= 8; i++)
-        n |= (uint64_t)data[i] << (8 * i);
-    if (size < 8 || n > size - 8)
+    unsigned char le[8];
+    uint64_t size = 0;
+    if (s->size >= 8) TVLM_TRY(read_bytes(s, 0, le, 8, err));
+    for (unsigned i = 0; i < 8 && s->size >= 8; i++)
+        size |= (uint64_t)le[i] << (8 * i);
+    if (s->size < 8 || size > s->size - 8)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          "%s: not a safetensors file, or cut off: its header does not end within "
-                         "%zu bytes",
-                         label, size);
-    if (n > MAX_HEADER)
+                         "%llu bytes",
+                         s->label, (unsigned long long)s->size);
+    if (size > MAX_HEADER)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a header of %llu bytes, at most %zu are read",
-                         label, (unsigned long long)n, MAX_HEADER);
-    TVLM_TRY(tvlm_json_parse(label, data + 8, (size_t)n, out, err));
-    if (!json_is_object(*out))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: its header is no JSON object", label);
-    *data_at = (size_t)n + 8;
-    return TVLM_OK;
+                         s->label, (unsigned long long)size, MAX_HEADER);
+    *n = (size_t)size;
+    *out = malloc(*n + 1);
+    if (!*out) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading %s", s->label);
+    return read_bytes(s, 8, *out, *n, err);
 }
 
-/* Appends the tensors of one file to the set; source->header is set as soon as it is parsed. */
-static tvlm_status add_file(tvlm_st_set *set, struct tvlm_st_source *source, const char *label,
-                            const unsigned char *data, size_t size, tvlm_error *err)
+static tvlm_status read_header(struct tvlm_st_source *s, uint64_t *data_at, tvlm_error *err)
 {
-    size_t at = 0, n = 0;
-    TVLM_TRY(parse_header(label, data, size, &source->header, &at, err));
+    char *text = NULL;
+    size_t n = 0;
+    tvlm_status status = read_text(s, &text, &n, err);
+    if (status == TVLM_OK) status = tvlm_json_parse(s->label, text, n, &s->header, err);
+    free(text);
+    *data_at = (uint64_t)n + 8;
+    if (status == TVLM_OK && !json_is_object(s->header))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: its header is no JSON object", s->label);
+    return status;
+}
+
+/* Appends the tensors of a source to the set. */
+static tvlm_status add_tensors(tvlm_st_set *set, struct tvlm_st_source *source, tvlm_error *err)
+{
+    uint64_t at;
+    size_t n = 0;
+    TVLM_TRY(read_header(source, &at, err));
     size_t count = json_object_size(source->header);
     if (count > MAX_TENSORS || set->n + count > MAX_TENSORS)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: more than %d tensors", label, MAX_TENSORS);
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: more than %d tensors", source->label,
+                         MAX_TENSORS);
     tvlm_st_tensor *grown = realloc(set->tensors, (set->n + count + 1) * sizeof *grown);
     if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", count);
     set->tensors = grown;
@@ -188,10 +217,10 @@ static tvlm_status add_file(tvlm_st_set *set, struct tvlm_st_source *source, con
     json_object_foreach(source->header, name, entry)
     {
         if (strcmp(name, "__metadata__") == 0) continue;
-        TVLM_TRY(parse_tensor(label, name, entry, data + at, size - at, &grown[set->n + n], err));
+        TVLM_TRY(parse_tensor(source, name, entry, at, &grown[set->n + n], err));
         n++;
     }
-    TVLM_TRY(check_cover(label, grown + set->n, n, data + at, data + size, err));
+    TVLM_TRY(check_cover(source, grown + set->n, n, at, err));
     set->n += n;
     return TVLM_OK;
 }
@@ -208,10 +237,14 @@ static struct tvlm_st_source *add_source(tvlm_st_set *set)
 static tvlm_status add_path(tvlm_st_set *set, const char *path, tvlm_error *err)
 {
     struct tvlm_st_source *source = add_source(set);
-    if (!source) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    TVLM_TRY(tvlm_mapfile_open(path, &source->map, err));
-    source->mapped = true;
-    return add_file(set, source, path, source->map.data, source->map.size, err);
+    size_t size = strlen(path) + 1;
+    if (!source || !(source->path = malloc(size)))
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    source->label = memcpy(source->path, path, size);
+    TVLM_TRY(tvlm_file_open(source->path, &source->file, err));
+    source->opened = true;
+    source->size = source->file.os.size;
+    return add_tensors(set, source, err);
 }
 
 static tvlm_status sort_names(tvlm_st_set *set, tvlm_error *err)
@@ -329,7 +362,10 @@ tvlm_status tvlm_st_open_memory(const char *label, const void *data, size_t size
     *out = (tvlm_st_set){0};
     struct tvlm_st_source *source = add_source(out);
     if (!source) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    tvlm_status status = add_file(out, source, label, data, size, err);
+    source->label = label;
+    source->data = data;
+    source->size = size;
+    tvlm_status status = add_tensors(out, source, err);
     if (status == TVLM_OK) status = sort_names(out, err);
     if (status) tvlm_st_close(out);
     return status;
@@ -341,7 +377,8 @@ void tvlm_st_close(tvlm_st_set *set)
         struct tvlm_st_source *source = set->sources;
         set->sources = source->next;
         json_decref(source->header);
-        if (source->mapped) tvlm_mapfile_close(&source->map);
+        if (source->opened) tvlm_file_close(&source->file);
+        free(source->path);
         free(source);
     }
     free(set->tensors);
@@ -381,12 +418,11 @@ static float load_f64(const unsigned char *p)
     return (float)v;
 }
 
-void tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *out)
+static void to_f32(tvlm_st_dtype dtype, const unsigned char *p, size_t n, float *out)
 {
-    size_t size = dtypes[t->dtype].size;
-    const unsigned char *p = t->data + first * size;
+    size_t size = dtypes[dtype].size;
     for (size_t i = 0; i < n; i++, p += size)
-        switch (t->dtype) {
+        switch (dtype) {
         case TVLM_ST_F32:
             out[i] = load_f32(p);
             break;
@@ -413,6 +449,24 @@ void tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *ou
             out[i] = (float)p[0];
             break;
         }
+}
+
+tvlm_status tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *out,
+                             tvlm_error *err)
+{
+    unsigned char piece[32768];
+    size_t size = dtypes[t->dtype].size, at_once = sizeof piece / size;
+    if (t->data) {
+        to_f32(t->dtype, t->data + first * size, n, out);
+        return TVLM_OK;
+    }
+    for (size_t at = 0; at < n; at += at_once) {
+        size_t m = n - at < at_once ? n - at : at_once;
+        uint64_t offset = t->offset + (uint64_t)(first + at) * size;
+        TVLM_TRY(tvlm_file_read(t->file, offset, piece, m * size, err));
+        to_f32(t->dtype, piece, m, out + at);
+    }
+    return TVLM_OK;
 }
 
 /* ---- writing ---- */

@@ -31,7 +31,9 @@ typedef struct tvlm_st_tensor {
     uint32_t n_dims;
     uint64_t shape[TVLM_ST_MAX_DIMS]; /* outermost first */
     size_t n;                         /* elements; 1 for scalars, 0 is possible */
-    const unsigned char *data;        /* little-endian, unaligned */
+    const unsigned char *data;        /* little-endian, unaligned; NULL: in the file, */
+    const tvlm_file *file;            /* borrowed from the set, */
+    uint64_t offset;                  /* there */
 } tvlm_st_tensor;
 
 /* The tensors of one file or of a sharded set, sorted by name. */
@@ -53,9 +55,10 @@ const tvlm_st_tensor *tvlm_st_find(const tvlm_st_set *set, const char *name);
 const char *tvlm_st_dtype_name(tvlm_st_dtype dtype);
 size_t tvlm_st_dtype_size(tvlm_st_dtype dtype);
 /* Elements first .. first + n as float (the caller keeps within the tensor). */
-void tvlm_st_read_f32(const tvlm_st_tensor *tensor, size_t first, size_t n, float *out);
+tvlm_status tvlm_st_read_f32(const tvlm_st_tensor *tensor, size_t first, size_t n, float *out,
+                             tvlm_error *err);
 
-/* data: as in tvlm_st_tensor. Written in the given order; path, cancel: as in file/output.h. */
+/* Tensors with data. Written in the given order; path, cancel: as in file/output.h. */
 tvlm_status tvlm_st_write(const char *path, const tvlm_cancel *cancel,
                           const tvlm_st_tensor *tensors, size_t n, tvlm_error *err);
 

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (size_t i = 0; i < set.n; i++) {
         float *values = malloc((set.tensors[i].n + 1) * sizeof *values);
-        if (values) tvlm_st_read_f32(&set.tensors[i], 0, set.tensors[i].n, values);
+        if (values) tvlm_st_read_f32(&set.tensors[i], 0, set.tensors[i].n, values, NULL);
         free(values);
     }
     tvlm_st_close(&set);

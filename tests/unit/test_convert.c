@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tensors.h"
+
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 #define OUT    TVLM_BUILD_DIR "/test_convert.gguf"
 
@@ -221,7 +223,8 @@ static void on_note(void *user, const char *line)
 }
 
 typedef struct converted {
-    tvlm_mapfile map;
+    unsigned char *data;
+    size_t size;
     tvlm_gguf gguf;
     notes notes;
 } converted;
@@ -244,8 +247,8 @@ static converted open_converted(const char *dir, tvlm_type type)
     tvlm_error err = {0};
     bool complete;
     if (convert(dir, type, &c, &err)) fail_msg("%s: %s", dir, err.message);
-    assert_int_equal(tvlm_mapfile_open(OUT, &c.map, &err), TVLM_OK);
-    assert_int_equal(tvlm_gguf_parse(c.map.data, c.map.size, &c.gguf, &complete, &err), TVLM_OK);
+    c.data = read_whole_file(OUT, &c.size);
+    assert_int_equal(tvlm_gguf_parse(c.data, c.size, &c.gguf, &complete, &err), TVLM_OK);
     assert_true(complete);
     remove(OUT);
     return c;
@@ -254,10 +257,10 @@ static converted open_converted(const char *dir, tvlm_type type)
 static void close_converted(converted *c)
 {
     tvlm_gguf_free(&c->gguf);
-    tvlm_mapfile_close(&c->map);
+    free(c->data);
 }
 
-static const tvlm_gguf_tensor *tensor(const converted *c, const char *name)
+static const tvlm_gguf_tensor *tensor_of(const converted *c, const char *name)
 {
     const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(&c->gguf, name);
     if (!t) fail_msg("no tensor '%s'", name);
@@ -276,7 +279,7 @@ static void test_layouts_agree(void **state)
         assert_int_equal(a->name.len, b->name.len);
         assert_memory_equal(a->name.data, b->name.data, a->name.len);
         assert_int_equal(a->size, b->size);
-        assert_memory_equal(apple.map.data + a->offset, hf.map.data + b->offset, a->size);
+        assert_memory_equal(apple.data + a->offset, hf.data + b->offset, a->size);
     }
     uint32_t eos = 0, bos = 99;
     assert_int_equal(tvlm_gguf_u32(&hf.gguf, "tokenizer.ggml.eos_token_id", true, &eos, NULL), 0);
@@ -297,20 +300,20 @@ static void test_order_and_types(void **state)
     static const char *const first[] = {"v.stem.0.weight", "v.stem.0.bias", "v.stem.1.weight"};
     for (size_t i = 0; i < TVLM_COUNT(first); i++)
         assert_true(tvlm_str_eq(c.gguf.tensors[i].name, first[i]));
-    const tvlm_gguf_tensor *bridge = tensor(&c, "mm.0.weight"),
-                           *embd = tensor(&c, "token_embd.weight");
-    assert_true(tensor(&c, "v.exp.se_expand.bias")->offset < bridge->offset);
+    const tvlm_gguf_tensor *bridge = tensor_of(&c, "mm.0.weight"),
+                           *embd = tensor_of(&c, "token_embd.weight");
+    assert_true(tensor_of(&c, "v.exp.se_expand.bias")->offset < bridge->offset);
     assert_true(bridge->offset < embd->offset);
-    assert_true(embd->offset < tensor(&c, "blk.0.attn_norm.weight")->offset);
+    assert_true(embd->offset < tensor_of(&c, "blk.0.attn_norm.weight")->offset);
     assert_int_equal(embd->type, TVLM_TYPE_Q8_0);
-    assert_int_equal(tensor(&c, "output.weight")->type, TVLM_TYPE_Q8_0);
-    assert_int_equal(tensor(&c, "v.stage.4.blk.0.ffn_up.weight")->type, TVLM_TYPE_Q8_0);
-    assert_int_equal(tensor(&c, "blk.2.ffn_down.weight")->type, TVLM_TYPE_Q4_0);
+    assert_int_equal(tensor_of(&c, "output.weight")->type, TVLM_TYPE_Q8_0);
+    assert_int_equal(tensor_of(&c, "v.stage.4.blk.0.ffn_up.weight")->type, TVLM_TYPE_Q8_0);
+    assert_int_equal(tensor_of(&c, "blk.2.ffn_down.weight")->type, TVLM_TYPE_Q4_0);
     assert_int_equal(bridge->type, TVLM_TYPE_Q4_0);
-    assert_int_equal(tensor(&c, "v.stem.2.weight")->type, TVLM_TYPE_F16);
-    assert_int_equal(tensor(&c, "v.stage.0.blk.0.mixer.weight")->type, TVLM_TYPE_F32);
-    assert_int_equal(tensor(&c, "v.stage.0.blk.0.mixer.weight")->n_dims, 3);
-    assert_int_equal(tensor(&c, "v.stem.0.weight")->n_dims, 4);
+    assert_int_equal(tensor_of(&c, "v.stem.2.weight")->type, TVLM_TYPE_F16);
+    assert_int_equal(tensor_of(&c, "v.stage.0.blk.0.mixer.weight")->type, TVLM_TYPE_F32);
+    assert_int_equal(tensor_of(&c, "v.stage.0.blk.0.mixer.weight")->n_dims, 3);
+    assert_int_equal(tensor_of(&c, "v.stem.0.weight")->n_dims, 4);
     expect_says(c.notes.text, "v.stem.2 stays F16: rows of 8 are not whole blocks of Q8_0");
     close_converted(&c);
 }
@@ -377,11 +380,11 @@ static void save_llama(const llama *m)
 
 static void row_numbers(const converted *c, const char *name, size_t n, int *out)
 {
-    const tvlm_gguf_tensor *t = tensor(c, name);
+    const tvlm_gguf_tensor *t = tensor_of(c, name);
     assert_int_equal(t->type, TVLM_TYPE_F32);
     for (size_t i = 0; i < n; i++) {
         float v;
-        memcpy(&v, c->map.data + t->offset + i * D * sizeof v, sizeof v);
+        memcpy(&v, c->data + t->offset + i * D * sizeof v, sizeof v);
         out[i] = (int)v;
     }
 }
@@ -409,6 +412,36 @@ static void test_llama_rows(void **state)
     free(m);
 }
 
+/* Other readers want a token for each row of the embeddings. */
+static void test_tokens_fill_the_rows(void **state)
+{
+    (void)state;
+    llama *m = make_llama();
+    save_llama(m);
+    converted c = open_converted(LLAMA_DIR, TVLM_TYPE_F32);
+    const tvlm_gguf_kv *tokens = tvlm_gguf_find(&c.gguf, "tokenizer.ggml.tokens");
+    const tvlm_gguf_kv *types = tvlm_gguf_find(&c.gguf, "tokenizer.ggml.token_type");
+    assert_int_equal(tokens->n, VOCAB);
+    assert_int_equal(types->n, VOCAB);
+    size_t cursor = 0;
+    tvlm_str last = {0};
+    for (size_t i = 0; i < VOCAB; i++)
+        last = tvlm_gguf_next_string(tokens, &cursor);
+    assert_true(tvlm_str_eq(last, "[PAD575]"));
+    assert_int_equal(types->data[4 * (VOCAB - 1)], TVLM_TOKEN_UNUSED);
+    assert_int_not_equal(types->data[4 * (VOCAB - 2)], TVLM_TOKEN_UNUSED);
+    tvlm_model *model;
+    tvlm_error err = {0};
+    assert_int_equal(tvlm_model_open_memory(c.data, c.size, NULL, &model, &err), TVLM_OK);
+    int32_t ids[16];
+    size_t n; /* text is never read as one of them */
+    assert_int_equal(tvlm_tokenize(model, "[PAD575]", 8, true, ids, 16, &n, &err), TVLM_OK);
+    assert_true(n > 1);
+    tvlm_model_free(model);
+    close_converted(&c);
+    free(m);
+}
+
 static void test_out_of_range(void **state)
 {
     (void)state;
@@ -416,8 +449,8 @@ static void test_out_of_range(void **state)
     m->ff[5] = 70000;
     save_llama(m);
     converted c = open_converted(LLAMA_DIR, TVLM_TYPE_F16);
-    assert_int_equal(tensor(&c, "blk.0.ffn_up.weight")->type, TVLM_TYPE_F32);
-    assert_int_equal(tensor(&c, "blk.0.attn_q.weight")->type, TVLM_TYPE_F16);
+    assert_int_equal(tensor_of(&c, "blk.0.ffn_up.weight")->type, TVLM_TYPE_F32);
+    assert_int_equal(tensor_of(&c, "blk.0.attn_q.weight")->type, TVLM_TYPE_F16);
     expect_says(c.notes.text, "blk.0.ffn_up.weight stays F32");
     close_converted(&c);
     m->ff[5] = NAN;
@@ -496,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_layouts_agree),
         cmocka_unit_test(test_order_and_types),
         cmocka_unit_test(test_llama_rows),
+        cmocka_unit_test(test_tokens_fill_the_rows),
         cmocka_unit_test(test_out_of_range),
         cmocka_unit_test(test_refused_checkpoints),
         cmocka_unit_test(test_cancelled),

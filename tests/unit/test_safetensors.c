@@ -147,7 +147,7 @@ static void test_values(void **state)
         const tvlm_st_tensor *t = tvlm_st_find(&set, name);
         assert_non_null(t);
         assert_int_equal(t->n, 1);
-        tvlm_st_read_f32(t, 0, 1, &v);
+        assert_int_equal(tvlm_st_read_f32(t, 0, 1, &v, NULL), TVLM_OK);
         assert_true(v == expected[i]);
     }
     assert_null(tvlm_st_find(&set, "t"));
@@ -162,9 +162,9 @@ static void test_write_and_read(void **state)
     static const int32_t b[3] = {-200, 7, 151645};
     const char *path = TVLM_BUILD_DIR "/test_write.safetensors";
     const tvlm_st_tensor list[] = {
-        {"b/\"quoted\"", TVLM_ST_I32, 1, {3},    3, (const unsigned char *)b},
-        {"a",            TVLM_ST_F32, 2, {2, 3}, 6, (const unsigned char *)a},
-        {"nothing",      TVLM_ST_U8,  1, {0},    0, NULL                    },
+        {"b/\"quoted\"", TVLM_ST_I32, 1, {3},    3, (const unsigned char *)b, NULL, 0},
+        {"a",            TVLM_ST_F32, 2, {2, 3}, 6, (const unsigned char *)a, NULL, 0},
+        {"nothing",      TVLM_ST_U8,  1, {0},    0, NULL,                     NULL, 0},
     };
     tvlm_error err = {0};
     tvlm_st_set set;
@@ -174,11 +174,20 @@ static void test_write_and_read(void **state)
     assert_non_null(t);
     assert_int_equal(t->n_dims, 2);
     assert_int_equal(t->shape[1], 3);
-    assert_memory_equal(t->data, a, sizeof a);
+    float values[6];
+    assert_int_equal(tvlm_st_read_f32(t, 0, 6, values, &err), TVLM_OK);
+    assert_memory_equal(values, a, sizeof a);
+    assert_int_equal(tvlm_st_read_f32(t, 4, 2, values, &err), TVLM_OK);
+    assert_memory_equal(values, a + 4, 2 * sizeof *a);
     t = tvlm_st_find(&set, "b/\"quoted\"");
     assert_non_null(t);
-    assert_memory_equal(t->data, b, sizeof b);
+    assert_int_equal(tvlm_st_read_f32(t, 0, 3, values, &err), TVLM_OK);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(values[i] == (float)b[i]);
     assert_non_null(tvlm_st_find(&set, "nothing"));
+    FILE *f = fopen(path, "wb"); /* cut while it is open */
+    assert_true(f && !fclose(f));
+    assert_int_equal(tvlm_st_read_f32(t, 0, 3, values, &err), TVLM_ERR_IO);
     tvlm_st_close(&set);
     remove(path);
     assert_int_equal(tvlm_st_write("/nonexistent/x.safetensors", NULL, list, 3, &err),
@@ -226,7 +235,7 @@ static void test_refused_indexes(void **state)
     };
     // clang-format on
     static const unsigned char byte = 1;
-    const tvlm_st_tensor one = {"a", TVLM_ST_U8, 1, {1}, 1, &byte};
+    const tvlm_st_tensor one = {"a", TVLM_ST_U8, 1, {1}, 1, &byte, NULL, 0};
     const char *path = TVLM_BUILD_DIR "/test.index.json";
     const char *shard = TVLM_BUILD_DIR "/index_shard.safetensors";
     assert_int_equal(tvlm_st_write(shard, NULL, &one, 1, NULL), TVLM_OK);
