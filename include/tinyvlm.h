@@ -167,6 +167,7 @@ typedef struct tvlm_model_info {
     uint32_t vision_dim;      /* features per tower token */
     uint32_t n_vision_tokens; /* tower tokens before the bridge */
     int32_t bos_id, eos_id;   /* -1 when absent */
+    uint32_t max_images;      /* pictures of one prompt: 0 for text models, 1 for Tiny-VLM */
 } tvlm_model_info;
 TVLM_API void tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out);
 

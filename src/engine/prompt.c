@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PROMPT_BYTES  ((size_t)64 << 20) /* hard cap; sessions have limits of their own */
-#define MAX_PROMPT_IMAGES ((size_t)1024)
+#define MAX_PROMPT_BYTES ((size_t)64 << 20) /* hard cap; sessions have limits of their own */
 
 tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_error *err)
 {
@@ -133,8 +132,9 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, 
     bool cross = m->config.lm.cross_attention;
     if (cross && p->n_images)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "this model looks at one picture per conversation");
-    if (p->n_images == MAX_PROMPT_IMAGES)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "over %zu pictures in a prompt", MAX_PROMPT_IMAGES);
+    if (p->n_images == TVLM_MAX_PROMPT_IMAGES)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "over %d pictures in a prompt",
+                         TVLM_MAX_PROMPT_IMAGES);
     TVLM_TRY(reserve_ids(p, 1, err));
     if (p->n_images == p->cap_images) {
         size_t cap = 2 * p->cap_images + 4;

@@ -7,6 +7,8 @@
 
 #include <stdatomic.h>
 
+enum { TVLM_MAX_PROMPT_IMAGES = 1024 };
+
 struct tvlm_model {
     tvlm_config config;
     tvlm_tokenizer *tokenizer;
