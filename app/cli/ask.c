@@ -1,34 +1,69 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char help[] =
-    "Usage: tinyvlm ask [OPTIONS] IMAGE QUESTION\n"
-    "Answers a question about a picture ('-' reads it from standard input).\n"
+    "Usage: tinyvlm ask [OPTIONS] IMAGE... QUESTION\n"
+    "Answers a question about a picture, or about several where the model takes several\n"
+    "(FastVLM). The last word is the question, all before it are pictures; '-' reads one from\n"
+    "standard input, '--' ends the options: a question may begin with '-' after it.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm ask photo.jpg \"Is there a dog in the picture?\"\n"
-    "  tinyvlm ask --json --max-tokens 20 photo.jpg \"What is this?\"\n"
-    "\n";
+    "  tinyvlm ask -m fastvlm.gguf before.jpg after.jpg -- \"What has changed?\"\n"
+    "  tinyvlm ask --json --max-tokens 20 --image photo.jpg \"What is this?\"\n"
+    "\n"
+    "  -i, --image FILE        a picture (may be repeated; before those of the line)\n";
+
+typedef struct pictures {
+    char **paths;
+    size_t n;
+} pictures;
+
+static bool take(void *user, int value, const char *text)
+{
+    pictures *p = user;
+    (void)value;
+    p->paths[p->n++] = (char *)(uintptr_t)text;
+    return *text;
+}
+
+static int ask(cli_options *o, const pictures *p, const char *question)
+{
+    cli_runner r;
+    if (!p->n || !question)
+        return cli_usage("ask: a picture and a question are needed; see tinyvlm ask --help");
+    if (!cli_says_something(question, strlen(question)))
+        return cli_usage("ask: the question is empty (describe needs none)");
+    int code = cli_runner_open(&r, o);
+    if (code) return code;
+    code = cli_answer(&r, p->paths, p->n, question, false);
+    cli_runner_close(&r);
+    return code;
+}
 
 int cmd_ask(int argc, char **argv)
 {
+    static const struct option names[] = {
+        {"image", required_argument, NULL, 'i'},
+        {0}
+    };
+    pictures p = {.paths = malloc((size_t)argc * sizeof *p.paths)};
+    cli_own own = {names, take, &p};
     cli_options o;
-    cli_runner r;
     cli_options_init(&o);
-    int first = cli_parse(argc, argv, &o, NULL);
-    if (first < 0) return EXIT_USAGE;
-    if (o.help) {
-        printf("%s%s", help, cli_common_help);
-        return 0;
+    int first = p.paths ? cli_parse(argc, argv, &o, &own) : -1, code = EXIT_USAGE;
+    if (first >= 0 && o.help) {
+        code = printf("%s%s", help, cli_common_help) < 0;
+    } else if (first >= 0) {
+        for (int i = first; i < argc - 1; i++)
+            p.paths[p.n++] = argv[i];
+        code = ask(&o, &p, first < argc ? argv[argc - 1] : NULL);
     }
-    if (argc - first != 2)
-        return cli_usage("ask: a picture and a question are needed; see tinyvlm ask --help");
-    int code = cli_runner_open(&r, &o);
-    if (code) return code;
-    code = cli_answer(&r, argv[first], argv[first + 1], strlen(argv[first + 1]), false);
-    cli_runner_close(&r);
+    free(p.paths);
     return code;
 }

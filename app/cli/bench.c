@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static const char help[] =
@@ -49,11 +50,9 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     tvlm_prompt *prompt = NULL;
     tvlm_image *image = NULL;
     tvlm_image_timings t = {0};
-    tvlm_model_info info;
     tvlm_result result = {0};
     tvlm_generate_params p;
     tvlm_encode_params encode;
-    tvlm_model_get_info(r->model, &info);
     tvlm_generate_params_init(&p);
     p.max_tokens = r->options->max_tokens;
     p.ignore_eos = true;
@@ -65,12 +64,12 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     if (!status && pixels) status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
     if (!status && image) {
         tvlm_image_get_timings(image, &t);
-        tvlm_message m = {TVLM_ROLE_USER, info.describe_prompt, strlen(info.describe_prompt),
+        tvlm_message m = {TVLM_ROLE_USER, r->info.describe_prompt, strlen(r->info.describe_prompt),
                           &image, 1};
         status = tvlm_prompt_chat(prompt, &m, 1, err);
     }
     for (unsigned long i = 0; !status && !image && i < b->prompt_tokens; i++) {
-        int32_t id = (int32_t)(i * 37 % info.n_vocab);
+        int32_t id = (int32_t)(i * 37 % r->info.n_vocab);
         status = tvlm_prompt_add_ids(prompt, &id, 1, err);
     }
     if (!status) status = tvlm_generate(r->engine, r->session, prompt, &p, &result, err);
@@ -144,7 +143,9 @@ static tvlm_status measure_cancels(cli_runner *r, bench *b, const tvlm_pixels *p
 
 static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
 {
-    double peak = (double)tvlm_peak_memory() / 1e6;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double peak = (double)usage.ru_maxrss * 1024 / 1e6;
     json_t *stages = json_object();
     if (!r->options->json)
         printf("%-18s %10s %10s   (%lu runs, prompt of %zu rows)\n", "ms", "min", "median", b->runs,
@@ -170,10 +171,11 @@ static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
         printf("%-18s %10.1f\n%-18s %10.1f   (estimated %.1f)\n", "tokens/s",
                per > 0 ? 1000 / per : 0, "peak memory MB", peak, (double)m->total_bytes / 1e6);
     if (r->options->json)
-        cli_json_line(json_pack("{s:s,s:i,s:i,s:o,s:f,s:f,s:f}", "model", r->options->model, "runs",
-                                (int)b->runs, "prompt_rows", (int)b->prompt_rows, "stages_ms",
-                                stages, "tokens_per_second", per > 0 ? 1000 / per : 0.0,
-                                "peak_rss_mb", peak, "estimate_mb", (double)m->total_bytes / 1e6));
+        cli_json_line(json_pack("{s:o,s:i,s:i,s:o,s:f,s:f,s:f}", "model",
+                                cli_json_string(r->options->model), "runs", (int)b->runs,
+                                "prompt_rows", (int)b->prompt_rows, "stages_ms", stages,
+                                "tokens_per_second", per > 0 ? 1000 / per : 0.0, "peak_rss_mb",
+                                peak, "estimate_mb", (double)m->total_bytes / 1e6));
     else
         json_decref(stages);
 }
@@ -199,7 +201,6 @@ int cmd_bench(int argc, char **argv)
     cli_options o;
     cli_runner r;
     tvlm_error err;
-    tvlm_model_info info;
     tvlm_memory memory;
     tvlm_decoded picture = {0};
     cli_options_init(&o);
@@ -210,16 +211,16 @@ int cmd_bench(int argc, char **argv)
         printf("%s%s", help, cli_common_help);
         return 0;
     }
+    if (argc - first > 1) return cli_usage("bench: one picture at a time");
     int code = cli_runner_open(&r, &o);
     if (code) return code;
-    tvlm_model_get_info(r.model, &info);
     static uint8_t grey[64 * 64];
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
-    tvlm_status status =
-        first < argc ? cli_decode(&o, argv[first], false, &picture, &err) : TVLM_OK;
+    tvlm_status status = cli_takes_pictures(&r, (size_t)(argc - first), &err);
+    if (!status && first < argc) status = cli_decode(&o, argv[first], false, &picture, &err);
     if (!status && picture.data) pixels = tvlm_decoded_pixels(&picture);
-    const tvlm_pixels *source = info.image_size ? &pixels : NULL;
+    const tvlm_pixels *source = r.info.image_size ? &pixels : NULL;
     for (long run = -1; run < (long)b.runs && !status; run++) {
         status = run_once(&r, &b, source, run, cli_cancel(), &err);
         if (!o.quiet) cli_progress("runs", (uint64_t)(run + 1), b.runs);
@@ -231,6 +232,7 @@ int cmd_bench(int argc, char **argv)
     engine.n_threads = o.threads;
     tvlm_session_params_init(&session);
     session.n_ctx = o.ctx;
+    session.kv_type = o.kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     if (!status) status = tvlm_memory_estimate(r.model, &engine, &session, &memory, &err);
     if (!status) report(&r, &b, &memory);
     tvlm_decoded_free(&picture);

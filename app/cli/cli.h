@@ -47,8 +47,9 @@ void cli_options_init(cli_options *o);
 enum { CLI_OWN = 1000 };
 struct option;
 /* Parses: common options into o, others through own(user, value, text), which returns false for a
- * value that is wrong. names: the command's own options (nullable). Returns the index of the first
- * operand, or -1 after printing what is wrong. */
+ * value that is wrong. names: the command's own options, ending with zeros (own is nullable; a val
+ * below 256 is a letter too). Returns the index of the first operand, or -1 after printing what is
+ * wrong. */
 typedef struct cli_own {
     const struct option *names;
     bool (*take)(void *user, int value, const char *text);
@@ -57,7 +58,8 @@ typedef struct cli_own {
 int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own);
 extern const char cli_common_help[];
 
-/* Whole text as an unsigned number in lo..hi, or as a float. */
+/* Whole text as a plain decimal number in lo..hi. The message about an option whose value was not
+ * tells the range. */
 bool cli_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned long *out);
 bool cli_float(const char *text, double lo, double hi, float *out);
 
@@ -99,28 +101,84 @@ void cli_standard_streams(void); /* first of all */
 bool cli_flush(void);            /* false: a write failed, now or before; stop, any code */
 int cli_finish(int code);        /* last of all: says what failed; the exit code */
 
-/* A JSON string of any bytes: invalid UTF-8 becomes U+FFFD. */
+/* A JSON string of any bytes: invalid UTF-8 becomes U+FFFD. For every text that comes from outside:
+ * jansson's own "s" refuses such. */
 json_t *cli_json_text(const char *text, size_t len);
-/* One object, one line, flushed; frees it. */
+json_t *cli_json_string(const char *text);
+/* One object, one line, flushed; frees it. NULL, or what cannot be written, ends the process. */
 void cli_json_line(json_t *object);
+
+/* ---- paste.c: paths as terminals paste them (quotes, escapes, ~, file: URLs) ---- */
+typedef struct cli_paths {
+    char **at;
+    size_t n;
+} cli_paths;
+void cli_paths_free(cli_paths *p);
+/* Every path of the text, existing or not; false when out of memory. */
+bool cli_paste_paths(const char *text, cli_paths *out);
+/* The existing files that a message begins with, where it begins as an absolute path, ./, ../, ~/
+ * or a file: URL does. Returns what follows. */
+const char *cli_leading_paths(const char *text, cli_paths *out);
+
+/* ---- lines.c: messages from standard input ---- */
+typedef struct cli_lines cli_lines;
+typedef enum cli_input {
+    CLI_INPUT_MESSAGE,
+    CLI_INPUT_CLEARED,     /* Ctrl-C took back what was being typed */
+    CLI_INPUT_INTERRUPTED, /* a signal, nothing being typed; see cli_signal */
+    CLI_INPUT_END,
+    CLI_INPUT_FAILED /* after printing why */
+} cli_input;
+cli_lines *cli_lines_new(bool json); /* NULL when out of memory */
+void cli_lines_free(cli_lines *l);
+bool cli_lines_interactive(const cli_lines *l); /* standard input is a terminal */
+/* The next line, text pasted at a terminal or, between """, several lines (*block), without its
+ * newline; terminated, valid until the next call. */
+cli_input cli_lines_next(cli_lines *l, const char **text, size_t *len, bool *block);
+
+/* Whether text has something to ask: more than white space. */
+bool cli_says_something(const char *text, size_t len);
 
 /* Model, engine, session, and a question at a time. */
 typedef struct cli_runner {
     cli_options *options;
     tvlm_model *model;
+    tvlm_model_info info;
     tvlm_engine *engine;
     tvlm_session *session;
     double load_ms;
-    char warning[160]; /* of the picture that was encoded last; "" when there is nothing to say */
 } cli_runner;
 int cli_runner_open(cli_runner *r, cli_options *o); /* 0 or an exit code */
 void cli_runner_close(cli_runner *r);
-int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode_ms);
-/* Streams the answer on standard output unless JSON was asked for. */
-int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result);
-void cli_print_timings(const cli_runner *r, const tvlm_image *image, double decode_ms,
-                       const tvlm_result *result);
-/* describe and ask: one picture, one question. */
-int cli_answer(cli_runner *r, const char *path, const char *question, size_t len, bool heading);
+uint32_t cli_context(const cli_runner *r); /* positions of the session */
+
+typedef struct cli_picture {
+    char *path;
+    tvlm_image *image;
+    double decode_ms;
+    char warning[160]; /* "" when there is nothing to say */
+} cli_picture;
+/* Whether the model takes n pictures in one question. */
+tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err);
+tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err);
+void cli_picture_free(cli_picture *picture);
+
+/* A question, the pictures that came with it, and its answer. */
+typedef struct cli_exchange {
+    cli_picture *pictures;
+    size_t n_pictures;
+    const char *question;
+    size_t len;
+    tvlm_result result;
+    bool interrupted; /* the answer, by the user */
+} cli_exchange;
+/* Streams the answer on standard output unless JSON was asked for. A cancelled one leaves what
+ * there is in result. */
+tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result,
+                         tvlm_error *err);
+/* One line: JSON on standard output, or timings on standard error. */
+void cli_print_exchange(const cli_runner *r, const cli_exchange *e);
+/* describe and ask: one question about n pictures; an exit code. heading: the first one's name. */
+int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question, bool heading);
 
 #endif

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
-#include "cli/cli.h"
-
 #include "base/base.h"
+#include "cli/cli.h"
+#include "cpu/cpu.h"
+#include "text/unicode.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -82,23 +84,33 @@ void cli_options_init(cli_options *o)
     o->cpu = o->cpu && *o->cpu ? o->cpu : NULL;
 }
 
+/* What the number refused last should have been: told by the message about its option. */
+static char valid_range[64];
+
 bool cli_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned long *out)
 {
     char *end;
     errno = 0;
     unsigned long v = strtoul(text, &end, 10);
-    if (errno || end == text || *end || text[0] == '-' || v < lo || v > hi) return false;
-    *out = v;
-    return true;
+    if (!errno && isdigit((unsigned char)text[0]) && !*end && v >= lo && v <= hi) {
+        *out = v;
+        return true;
+    }
+    snprintf(valid_range, sizeof valid_range, ": a whole number from %lu to %lu", lo, hi);
+    return false;
 }
 
 bool cli_float(const char *text, double lo, double hi, float *out)
 {
+    bool plain = *text && strspn(text, "0123456789.eE+-") == strlen(text); /* no nan, inf, 0x1p3 */
     char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end || !(v >= lo && v <= hi)) return false;
-    *out = (float)v;
-    return true;
+    double v = strtod(text, &end); /* the locale is never set: "C" */
+    if (plain && isdigit((unsigned char)text[*text == '.']) && !*end && v >= lo && v <= hi) {
+        *out = (float)v;
+        return true;
+    }
+    snprintf(valid_range, sizeof valid_range, ": a number from %g to %g", lo, hi);
+    return false;
 }
 
 static bool take_unsigned(const char *text, unsigned long lo, unsigned long hi, unsigned *out)
@@ -147,7 +159,11 @@ static bool take_common(cli_options *o, int value, const char *text)
         o->sampling.seed = seed;
         return true;
     case OPT_STOP:
-        if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text) return false;
+        if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text) {
+            snprintf(valid_range, sizeof valid_range, ": some text, at most %zu times",
+                     sizeof o->stop / sizeof *o->stop);
+            return false;
+        }
         o->stop[o->n_stop++] = text;
         return true;
     case OPT_SYSTEM:
@@ -170,43 +186,111 @@ static bool take_common(cli_options *o, int value, const char *text)
     }
 }
 
-/* Whether the value is one of the command's own options. */
-static bool is_own(const cli_own *own, int value)
+/* ---- the command line: the command's own options, then the common ones ---- */
+
+enum { MOST_OPTIONS = 48 };
+
+typedef struct option_set {
+    struct option all[MOST_OPTIONS]; /* ends with zeros */
+    char letters[2 * MOST_OPTIONS + 2];
+    size_t n_own;
+} option_set;
+
+static option_set collect(const cli_own *own)
 {
+    option_set set = {.letters = ":"};
+    size_t n = 0, at = 1;
     for (const struct option *name = own ? own->names : NULL; name && name->name; name++)
-        if (name->val == value) return true;
+        set.all[n++] = *name;
+    set.n_own = n;
+    memcpy(set.all + n, common, sizeof common);
+    for (const struct option *name = set.all; name->name; name++)
+        if (name->val < 256) {
+            set.letters[at++] = (char)name->val;
+            if (name->has_arg) set.letters[at++] = ':';
+        }
+    return set;
+}
+
+static const struct option *find_option(const option_set *set, int value)
+{
+    for (const struct option *name = set->all; name->name; name++)
+        if (name->val == value) return name;
+    return NULL;
+}
+
+/* "--threads", or "-t" where the letter was written. */
+static const char *option_text(const struct option *name, bool as_letter, char out[64])
+{
+    char letter[2] = {(char)name->val, 0};
+    snprintf(out, 64, "%s%s", as_letter ? "-" : "--", as_letter ? letter : name->name);
+    return out;
+}
+
+/* The word that holds the unknown letter: getopt may or may not have passed it. */
+static const char *letter_text(char **argv, char letter, char out[64])
+{
+    snprintf(out, 64, "-%c", letter);
+    if (letter > 0x20 && letter < 0x7f) return out;
+    for (char **word = argv + 1; *word; word++)
+        if ((*word)[0] == '-' && (*word)[1] != '-' && strchr(*word, letter)) return *word;
+    return out;
+}
+
+static bool ambiguous(const option_set *set, const char *word)
+{
+    size_t n = 0, len = strcspn(word + 2, "=");
+    for (const struct option *name = set->all; name->name; name++)
+        n += !strncmp(name->name, word + 2, len);
+    return n > 1;
+}
+
+/* value is what getopt_long returned for an option that is wrong: ':' or '?'. */
+static int refuse(char **argv, const option_set *set, int value)
+{
+    char text[64];
+    const char *word = argv[optind - 1];
+    const struct option *known = optopt ? find_option(set, optopt) : NULL;
+    bool letter = strncmp(word, "--", 2) != 0;
+    if (value == ':' && known)
+        return cli_usage("%s: option '%s' needs a value; see tinyvlm %s --help", argv[0],
+                         option_text(known, letter, text), argv[0]);
+    if (known)
+        return cli_usage("%s: option '%s' takes no value; see tinyvlm %s --help", argv[0],
+                         option_text(known, false, text), argv[0]);
+    return cli_usage("%s: option '%s' is %s; see tinyvlm %s --help ('--' ends the options)",
+                     argv[0], optopt ? letter_text(argv, (char)optopt, text) : word,
+                     !optopt && ambiguous(set, word) ? "ambiguous" : "not known", argv[0]);
+}
+
+static bool take_option(cli_options *o, const cli_own *own, const option_set *set, char **argv,
+                        int value, int index)
+{
+    char text[64];
+    const struct option *name = index < 0 ? find_option(set, value) : &set->all[index];
+    bool mine = (size_t)(name - set->all) < set->n_own;
+    valid_range[0] = 0;
+    if (mine ? own->take(own->user, value, optarg) : take_common(o, value, optarg)) return true;
+    cli_usage("%s: '%s' is not a valid value for option '%s'%s", argv[0], optarg ? optarg : "",
+              option_text(name, index < 0, text), valid_range);
     return false;
 }
 
 int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own)
 {
-    struct option all[48] = {{0}};
-    size_t n = 0;
-    for (const struct option *own_name = own ? own->names : NULL; own_name && own_name->name;
-         own_name++)
-        all[n++] = *own_name;
-    memcpy(all + n, common, sizeof common);
+    option_set set = collect(own);
+    tvlm_error err;
+    uint32_t mask;
     optind = 1;
     opterr = 0;
     for (;;) {
-        int index = -1, value = getopt_long(argc, argv, "m:t:n:c:qhdo:p:", all, &index);
-        if (value == -1) return optind;
-        char letter[] = {'-', (char)value, 0};
-        bool mine = is_own(own, value);
-        bool others = !mine && (value == 'd' || value == 'o' || value == 'p');
-        if (value == '?' || others) {
-            cli_usage("%s: option '%s' is not known or lacks its value; see tinyvlm %s --help",
-                      argv[0], others ? letter : argv[optind - 1], argv[0]);
-            return -1;
-        }
-        bool fine = mine ? own->take(own->user, value, optarg) : take_common(o, value, optarg);
-        if (!fine) {
-            cli_usage("%s: '%s' is not a valid value for option '%s%s'", argv[0],
-                      optarg ? optarg : "", index < 0 ? "" : "--",
-                      index < 0 ? letter : all[index].name);
-            return -1;
-        }
+        int index = -1, value = getopt_long(argc, argv, set.letters, set.all, &index);
+        if (value == -1) break;
+        if (value == '?' || value == ':') return refuse(argv, &set, value), -1;
+        if (!take_option(o, own, &set, argv, value, index)) return -1;
     }
+    if (o->help || !tvlm_cpu_mask(o->cpu, &mask, &err)) return optind;
+    return cli_usage("%s: %s", argv[0], err.message), -1;
 }
 
 int cli_fail(tvlm_status status, const tvlm_error *err)
@@ -348,42 +432,39 @@ void cli_progress(const char *what, uint64_t done, uint64_t total)
 
 /* ---- JSON ---- */
 
-/* Length of the valid UTF-8 character at p, or 0. */
-static size_t utf8_length(const unsigned char *p, size_t n)
+bool cli_says_something(const char *text, size_t len)
 {
-    size_t len = p[0] < 0x80                   ? 1
-                 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-                 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-                 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-                                               : 0;
-    if (!len || len > n) return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-               (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return bad ? 0 : len;
+    for (size_t pos = 0; pos < len;)
+        if (tvlm_unicode_class(tvlm_utf8_next(text, len, &pos)) != TVLM_CHAR_SPACE) return true;
+    return false;
 }
 
 json_t *cli_json_text(const char *text, size_t len)
 {
-    char *clean = malloc(3 * len + 1);
-    size_t n = 0;
+    tvlm_utf8_stream utf8 = {0};
+    char *clean = len < SIZE_MAX / TVLM_UTF8_GROWS ? malloc(TVLM_UTF8_GROWS * len + 1) : NULL;
     if (!clean) return NULL;
-    for (size_t i = 0; i < len;) {
-        size_t k = utf8_length((const unsigned char *)text + i, len - i);
-        memcpy(clean + n, k ? text + i : "\xef\xbf\xbd", k ? k : 3);
-        n += k ? k : 3;
-        i += k ? k : 1;
-    }
+    size_t n = tvlm_utf8_feed(&utf8, text, len, clean);
+    n += tvlm_utf8_end(&utf8, clean + n);
     json_t *s = json_stringn(clean, n);
     free(clean);
     return s;
 }
 
+json_t *cli_json_string(const char *text)
+{
+    return cli_json_text(text, strlen(text));
+}
+
 void cli_json_line(json_t *object)
 {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    cli_flush();
+    char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(object);
+    if (!line) { /* a reader who counts lines must not go on with one less */
+        fputs("tinyvlm: out of memory, or text that JSON cannot hold\n", stderr);
+        exit(cli_finish(EXIT_RUN));
+    }
+    puts(line);
+    cli_flush();
+    free(line);
 }

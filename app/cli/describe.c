@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const char help[] = "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
                            "Says what is in each picture: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
@@ -19,7 +18,6 @@ int cmd_describe(int argc, char **argv)
 {
     cli_options o;
     cli_runner r;
-    tvlm_model_info info;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, NULL);
     if (first < 0) return EXIT_USAGE;
@@ -30,12 +28,10 @@ int cmd_describe(int argc, char **argv)
     if (first == argc) return cli_usage("describe: name a picture; see tinyvlm describe --help");
     int code = cli_runner_open(&r, &o);
     if (code) return code;
-    tvlm_model_get_info(r.model, &info);
     int worst = 0;
     /* a picture that cannot be read does not keep the others from being described */
     for (int i = first; i < argc && !cli_signal() && cli_flush(); i++) {
-        code = cli_answer(&r, argv[i], info.describe_prompt, strlen(info.describe_prompt),
-                          argc - first > 1);
+        code = cli_answer(&r, &argv[i], 1, r.info.describe_prompt, argc - first > 1);
         worst = code ? code : worst;
     }
     cli_runner_close(&r);

@@ -43,19 +43,19 @@ static void print_table(const char *path, const tvlm_model_info *i, const tvlm_m
 static void print_json(const char *path, const tvlm_model_info *i, const tvlm_memory *m,
                        unsigned ctx)
 {
-    cli_json_line(
-        json_pack("{s:s,s:I,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
-                  "s:I,s:I,s:I,s:I}}",
-                  "file", path, "file_bytes", (json_int_t)i->file_bytes, "architecture",
-                  i->architecture, "name", i->name, "licence", i->licence, "description",
-                  i->description, "parameters", (json_int_t)i->n_parameters, "layers",
-                  (int)i->n_layers, "embedding", (int)i->n_embd, "vocabulary", (int)i->n_vocab,
-                  "context", (int)i->n_ctx_train, "image_size", (int)i->image_size, "image_tokens",
-                  (int)i->n_image_tokens, "vision_tokens", (int)i->n_vision_tokens, "vision_dim",
-                  (int)i->vision_dim, "chat_template", i->chat_template, "cpu", i->cpu_tier,
-                  "memory", "ctx", (int)ctx, "model", (json_int_t)m->model_bytes, "engine",
-                  (json_int_t)m->engine_bytes, "session", (json_int_t)m->session_bytes, "image",
-                  (json_int_t)m->image_bytes, "total", (json_int_t)m->total_bytes));
+    cli_json_line(json_pack(
+        "{s:o,s:I,s:s,s:o,s:o,s:o,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
+        "s:I,s:I,s:I,s:I}}",
+        "file", cli_json_string(path), "file_bytes", (json_int_t)i->file_bytes, "architecture",
+        i->architecture, "name", cli_json_string(i->name), "licence", cli_json_string(i->licence),
+        "description", cli_json_string(i->description), "parameters", (json_int_t)i->n_parameters,
+        "layers", (int)i->n_layers, "embedding", (int)i->n_embd, "vocabulary", (int)i->n_vocab,
+        "context", (int)i->n_ctx_train, "image_size", (int)i->image_size, "image_tokens",
+        (int)i->n_image_tokens, "vision_tokens", (int)i->n_vision_tokens, "vision_dim",
+        (int)i->vision_dim, "chat_template", i->chat_template, "cpu", i->cpu_tier, "memory", "ctx",
+        (int)ctx, "model", (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes,
+        "session", (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
+        (json_int_t)m->total_bytes));
 }
 
 int cmd_info(int argc, char **argv)

@@ -41,8 +41,12 @@ static void print_help(FILE *to)
 static int run(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
+    bool helps = argc > 2 && !strcmp(name, "help");
+    if (helps) name = argv[2];
+    char *asked[] = {(char *)(uintptr_t)name, "--help", NULL};
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+        if (!strcmp(name, commands[i].name))
+            return helps ? commands[i].run(2, asked) : commands[i].run(argc - 1, argv + 1);
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
         printf("tinyvlm %s\n", tvlm_version());
         return 0;

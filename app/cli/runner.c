@@ -24,6 +24,8 @@ int cli_runner_open(cli_runner *r, cli_options *o)
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     tvlm_status status = cli_open_model(o, false, &r->model, &err);
+    tvlm_model_get_info(r->model, &r->info);
+    session.max_images = r->info.max_images;
     if (!status) status = tvlm_engine_new(r->model, &engine, &r->engine, &err);
     if (!status) status = tvlm_session_new(r->model, &session, &r->session, &err);
     r->load_ms = tvlm_now_ms() - begin;
@@ -40,33 +42,60 @@ void cli_runner_close(cli_runner *r)
     *r = (cli_runner){0};
 }
 
-int cli_encode(cli_runner *r, const char *path, tvlm_image **out, double *decode_ms)
+uint32_t cli_context(const cli_runner *r)
 {
-    tvlm_error err, local;
+    uint32_t wanted = r->options->ctx ? r->options->ctx : 4096;
+    return wanted < r->info.n_ctx_train ? wanted : r->info.n_ctx_train;
+}
+
+/* ---- pictures ---- */
+
+tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err)
+{
+    uint32_t most = r->info.max_images;
+    if (n && !most)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "%s: a text model: it takes no picture; tinyvlm chat talks with it",
+                         r->options->model);
+    if (n <= most) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: takes %u picture%s in one question, %zu were given",
+                     r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
+}
+
+tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+{
+    tvlm_error local;
     tvlm_decoded picture;
     tvlm_encode_params encode;
-    tvlm_model_info info;
     double begin = tvlm_now_ms();
-    *out = NULL;
-    tvlm_model_get_info(r->model, &info);
-    if (!info.image_size)
-        return cli_fail(
-            tvlm_fail(&err, TVLM_ERR_UNSUPPORTED,
-                      "%s: a text model: it takes no picture; tinyvlm chat talks with it",
-                      r->options->model),
-            &err);
-    tvlm_status status = cli_decode(r->options, path, false, &picture, &err);
-    *decode_ms = tvlm_now_ms() - begin;
-    if (status) return cli_fail(status, &err);
-    snprintf(r->warning, sizeof r->warning, "%s", picture.warning);
+    *out = (cli_picture){0};
+    TVLM_TRY(cli_takes_pictures(r, 1, err));
+    TVLM_TRY(cli_decode(r->options, path, false, &picture, err));
+    out->decode_ms = tvlm_now_ms() - begin;
+    snprintf(out->warning, sizeof out->warning, "%s", picture.warning);
     tvlm_encode_params_init(&encode);
     encode.cancel = cli_cancel();
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
-    status = tvlm_image_encode(r->engine, &pixels, &encode, out, &local);
+    tvlm_status status = tvlm_image_encode(r->engine, &pixels, &encode, &out->image, &local);
     tvlm_decoded_free(&picture);
-    if (status) tvlm_fail(&err, status, "%s: %s", cli_picture_name(path), local.message);
-    return status ? cli_fail(status, &err) : 0;
+    if (status) return tvlm_fail(err, status, "%s: %s", cli_picture_name(path), local.message);
+    out->path = malloc(strlen(path) + 1);
+    if (out->path) {
+        strcpy(out->path, path);
+        return TVLM_OK;
+    }
+    cli_picture_free(out);
+    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
+
+void cli_picture_free(cli_picture *picture)
+{
+    tvlm_image_free(picture->image);
+    free(picture->path);
+    *picture = (cli_picture){0};
+}
+
+/* ---- answers ---- */
 
 static bool print_text(void *user, const char *text, size_t len)
 {
@@ -75,9 +104,9 @@ static bool print_text(void *user, const char *text, size_t len)
     return cli_flush();
 }
 
-int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result)
+tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result,
+                         tvlm_error *err)
 {
-    tvlm_error err;
     tvlm_generate_params p;
     tvlm_generate_params_init(&p);
     p.max_tokens = r->options->max_tokens;
@@ -86,10 +115,10 @@ int cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result)
     p.n_stop = r->options->n_stop;
     p.on_text = r->options->json ? NULL : print_text;
     p.cancel = cli_cancel();
-    tvlm_status status = tvlm_generate(r->engine, r->session, prompt, &p, result, &err);
-    if (!r->options->json && !status) putchar('\n');
-    bool written = cli_flush();
-    return status ? cli_fail(status, &err) : written ? 0 : EXIT_RUN;
+    tvlm_status status = tvlm_generate(r->engine, r->session, prompt, &p, result, err);
+    if (!r->options->json && (!status || result->text_len)) putchar('\n');
+    cli_flush();
+    return status;
 }
 
 static double tokens_per_second(const tvlm_result *r)
@@ -98,99 +127,151 @@ static double tokens_per_second(const tvlm_result *r)
     return r->n_ids > 1 && r->decode_ms > 0 ? (double)(r->n_ids - 1) * 1000.0 / r->decode_ms : 0.0;
 }
 
-void cli_print_timings(const cli_runner *r, const tvlm_image *image, double decode_ms,
-                       const tvlm_result *result)
+/* Of all the pictures together. */
+static double sum_timings(const cli_exchange *e, tvlm_image_timings *sum)
 {
-    tvlm_image_timings t = {0};
+    double decode_ms = 0;
+    *sum = (tvlm_image_timings){0};
+    for (size_t i = 0; i < e->n_pictures; i++) {
+        tvlm_image_timings t;
+        tvlm_image_get_timings(e->pictures[i].image, &t);
+        sum->preprocess_ms += t.preprocess_ms;
+        sum->tower_ms += t.tower_ms;
+        sum->bridge_ms += t.bridge_ms;
+        decode_ms += e->pictures[i].decode_ms;
+    }
+    return decode_ms;
+}
+
+static void print_timings(const cli_runner *r, const cli_exchange *e)
+{
+    tvlm_image_timings t;
+    double decode_ms = sum_timings(e, &t);
     if (r->options->quiet) return;
-    if (image) tvlm_image_get_timings(image, &t);
     fprintf(stderr, "%s", cli_dim());
-    if (image)
+    if (e->n_pictures)
         fprintf(stderr,
                 "decode %.1f ms, image %.1f ms (preprocess %.1f, tower %.1f, bridge %.1f), ",
                 decode_ms, t.preprocess_ms + t.tower_ms + t.bridge_ms, t.preprocess_ms, t.tower_ms,
                 t.bridge_ms);
-    fprintf(stderr, "first word %.1f ms, %zu tokens, %.0f tokens/s%s\n", result->first_token_ms,
-            result->n_ids, tokens_per_second(result), cli_reset());
+    fprintf(stderr, "first word %.1f ms, %zu tokens, %.0f tokens/s%s\n", e->result.first_token_ms,
+            e->result.n_ids, tokens_per_second(&e->result), cli_reset());
 }
 
-static void print_json(const cli_runner *r, const char *path, const char *question, size_t len,
-                       const tvlm_image *image, double decode_ms, const tvlm_result *result)
+/* "image" is the one picture's name, "images" the names of several. "warning" is what there is to
+ * say about the first that has one: standard error has them all. */
+static void add_pictures(json_t *object, const cli_exchange *e)
+{
+    for (size_t i = 0; i < e->n_pictures && !json_object_get(object, "warning"); i++)
+        if (*e->pictures[i].warning)
+            json_object_set_new(object, "warning", cli_json_string(e->pictures[i].warning));
+    if (e->n_pictures == 1)
+        json_object_set_new(object, "image", cli_json_string(e->pictures[0].path));
+    if (e->n_pictures < 2) return;
+    json_t *names = json_array();
+    for (size_t i = 0; i < e->n_pictures; i++)
+        json_array_append_new(names, cli_json_string(e->pictures[i].path));
+    json_object_set_new(object, "images", names);
+}
+
+static void print_json(const cli_runner *r, const cli_exchange *e)
 {
     static const char *const finish[] = {"stop", "length", "context", "callback"};
+    const tvlm_result *result = &e->result;
     tvlm_image_timings t;
-    tvlm_image_get_timings(image, &t);
-    cli_json_line(json_pack(
-        "{s:o,s:s*,s:o,s:o,s:s,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "image",
-        cli_json_text(path, strlen(path)), "warning", r->warning[0] ? r->warning : NULL, "prompt",
-        cli_json_text(question, len), "text", cli_json_text(result->text, result->text_len),
-        "finish", finish[result->finish], "tokens", (json_int_t)result->n_ids, "prompt_tokens",
-        (json_int_t)result->n_prompt_rows, "timings_ms", "load", r->load_ms, "decode", decode_ms,
-        "preprocess", t.preprocess_ms, "tower", t.tower_ms, "bridge", t.bridge_ms, "prefill",
-        result->prefill_ms, "first_token", result->first_token_ms, "generate", result->decode_ms));
+    double decode_ms = sum_timings(e, &t);
+    json_t *object = json_object();
+    add_pictures(object, e);
+    json_t *rest = json_pack(
+        "{s:o,s:o,s:s,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "prompt",
+        cli_json_text(e->question, e->len), "text", cli_json_text(result->text, result->text_len),
+        "finish", e->interrupted ? "interrupted" : finish[result->finish], "tokens",
+        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_rows, "timings_ms",
+        "load", r->load_ms, "decode", decode_ms, "preprocess", t.preprocess_ms, "tower", t.tower_ms,
+        "bridge", t.bridge_ms, "prefill", result->prefill_ms, "first_token", result->first_token_ms,
+        "generate", result->decode_ms);
+    bool whole = rest && json_object_update(object, rest) == 0;
+    json_decref(rest);
+    cli_json_line(whole ? object : NULL);
 }
 
-static int answer_about(cli_runner *r, const char *path, const char *question, size_t len,
-                        tvlm_image *image, double decode_ms)
+void cli_print_exchange(const cli_runner *r, const cli_exchange *e)
 {
-    tvlm_error err;
-    tvlm_result result;
-    tvlm_prompt *prompt;
+    (r->options->json ? print_json : print_timings)(r, e);
+}
+
+/* A conversation of one question. */
+static tvlm_status make_prompt(const cli_runner *r, const cli_exchange *e, tvlm_image **images,
+                               size_t n_images, tvlm_prompt **out, tvlm_error *err)
+{
     const char *system = r->options->system;
     tvlm_message m[2] = {
-        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0},
-        {TVLM_ROLE_USER,   question, len,                         &image, 1}
+        {TVLM_ROLE_SYSTEM, system,      system ? strlen(system) : 0, NULL,   0       },
+        {TVLM_ROLE_USER,   e->question, e->len,                      images, n_images}
     };
-    tvlm_status status = tvlm_prompt_new(r->model, &prompt, &err);
-    if (!status) status = tvlm_prompt_chat(prompt, system ? m : m + 1, system ? 2 : 1, &err);
-    int code = status ? cli_fail(status, &err) : cli_generate(r, prompt, &result);
-    if (!code && r->options->json)
-        print_json(r, path, question, len, image, decode_ms, &result);
-    else if (!code)
-        cli_print_timings(r, image, decode_ms, &result);
-    tvlm_prompt_free(prompt);
-    return code;
+    TVLM_TRY(tvlm_prompt_new(r->model, out, err));
+    tvlm_status status = tvlm_prompt_chat(*out, system ? m : m + 1, system ? 2 : 1, err);
+    if (!status) return TVLM_OK;
+    tvlm_prompt_free(*out);
+    *out = NULL;
+    return status;
 }
 
-/* Refuses a question that cannot fit before the picture is encoded. The template may put a few ids
- * around a picture: whether those fit too, the engine finds. */
-static tvlm_status check_length(const cli_runner *r, const char *question, size_t len,
+/* Refuses a question that cannot fit before the pictures are encoded. The template may put a few
+ * ids around a picture: whether those fit too, the engine finds. */
+static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size_t n_images,
                                 tvlm_error *err)
 {
-    tvlm_model_info info;
     tvlm_prompt *prompt;
-    const char *system = r->options->system;
-    tvlm_message m[2] = {
-        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL, 0},
-        {TVLM_ROLE_USER,   question, len,                         NULL, 0}
-    };
-    tvlm_status status = tvlm_prompt_new(r->model, &prompt, err);
-    if (!status) status = tvlm_prompt_chat(prompt, system ? m : m + 1, system ? 2 : 1, err);
-    size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
+    TVLM_TRY(make_prompt(r, e, NULL, 0, &prompt, err));
+    size_t rows = tvlm_prompt_rows(prompt);
     tvlm_prompt_free(prompt);
-    if (status) return status;
-    tvlm_model_get_info(r->model, &info);
-    if (!strcmp(info.architecture, "fastvlm")) rows += info.n_image_tokens;
-    uint32_t context = r->options->ctx ? r->options->ctx : 4096;
-    context = context < info.n_ctx_train ? context : info.n_ctx_train;
-    if (rows <= context) return TVLM_OK;
+    if (r->info.max_images > 1) rows += n_images * r->info.n_image_tokens;
+    if (rows <= cli_context(r)) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_CONTEXT,
                      "the prompt needs at least %zu positions, the context has %u", rows,
-                     (unsigned)context);
+                     (unsigned)cli_context(r));
 }
 
-int cli_answer(cli_runner *r, const char *path, const char *question, size_t len, bool heading)
+static tvlm_status open_pictures(cli_runner *r, char *const *paths, size_t n, cli_exchange *e,
+                                 tvlm_error *err)
 {
-    tvlm_image *image;
+    for (; e->n_pictures < n; e->n_pictures++)
+        TVLM_TRY(cli_picture_open(r, paths[e->n_pictures], &e->pictures[e->n_pictures], err));
+    return TVLM_OK;
+}
+
+static tvlm_status answer(cli_runner *r, cli_exchange *e, tvlm_image **images, tvlm_error *err)
+{
+    tvlm_prompt *prompt;
+    for (size_t i = 0; i < e->n_pictures; i++)
+        images[i] = e->pictures[i].image;
+    TVLM_TRY(make_prompt(r, e, images, e->n_pictures, &prompt, err));
+    tvlm_status status = cli_generate(r, prompt, &e->result, err);
+    tvlm_prompt_free(prompt);
+    return status;
+}
+
+int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question, bool heading)
+{
     tvlm_error err;
-    double decode_ms;
-    tvlm_status status = check_length(r, question, len, &err);
+    cli_exchange e = {.question = question, .len = strlen(question)};
+    tvlm_image **images = malloc((n + 1) * sizeof *images);
+    e.pictures = calloc(n + 1, sizeof *e.pictures);
+    tvlm_status status = images && e.pictures ? cli_takes_pictures(r, n, &err)
+                                              : tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory");
+    if (!status) status = check_length(r, &e, n, &err);
+    if (!status) status = open_pictures(r, paths, n, &e, &err);
+    if (!status) {
+        if (heading && !r->options->json) printf("%s: ", paths[0]);
+        status = answer(r, &e, images, &err);
+        tvlm_session_reset(r->session); /* it must not keep pictures that are gone */
+    }
+    if (!status) cli_print_exchange(r, &e);
+    for (size_t i = 0; i < e.n_pictures; i++)
+        cli_picture_free(&e.pictures[i]);
+    free(e.pictures);
+    free(images);
     if (status) return cli_fail(status, &err);
-    int code = cli_encode(r, path, &image, &decode_ms);
-    if (code) return code;
-    if (heading && !r->options->json) printf("%s: ", path);
-    code = cli_flush() ? answer_about(r, path, question, len, image, decode_ms) : EXIT_RUN;
-    tvlm_session_reset(r->session); /* it must not keep a picture that is gone */
-    tvlm_image_free(image);
-    return code;
+    return cli_flush() ? 0 : EXIT_RUN;
 }

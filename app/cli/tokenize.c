@@ -4,6 +4,7 @@
 #include "convert/tokenizer_files.h"
 #include "model/model.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,21 +40,24 @@ static bool take(void *user, int value, const char *text)
     return true;
 }
 
-static char *read_input(size_t *len)
+static tvlm_status read_input(char **text, size_t *len, tvlm_error *err)
 {
     size_t cap = 1 << 16, n;
-    char *text = malloc(cap);
     *len = 0;
-    while (text && (n = fread(text + *len, 1, cap - *len, stdin)) > 0) {
+    *text = malloc(cap);
+    while (*text && (n = fread(*text + *len, 1, cap - *len, stdin)) > 0) {
         *len += n;
-        if (*len == cap) {
-            char *grown = cap < (size_t)1 << 30 ? realloc(text, 2 * cap) : NULL;
-            if (!grown) free(text);
-            text = grown;
-            cap *= 2;
-        }
+        if (*len < cap) continue;
+        cap *= 2;
+        char *grown = cap <= (size_t)1 << 31 ? realloc(*text, cap) : NULL;
+        if (!grown) free(*text);
+        *text = grown;
     }
-    return text;
+    if (!*text) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the text");
+    if (!ferror(stdin)) return TVLM_OK;
+    free(*text);
+    *text = NULL;
+    return tvlm_fail(err, TVLM_ERR_IO, "cannot read standard input: %s", strerror(errno));
 }
 
 static int encode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
@@ -139,6 +143,7 @@ int cmd_tokenize(int argc, char **argv)
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, &own);
     if (first < 0) return EXIT_USAGE;
+    if (j.tokenizer && o.model) return cli_usage("tokenize: --model or --tokenizer, not both");
     if (o.help) {
         printf("%s%s", help, cli_common_help);
         return 0;
@@ -159,13 +164,16 @@ int cmd_tokenize(int argc, char **argv)
         status = cli_open_model(&o, true, &model, &err);
     }
     if (status) return cli_fail(status, &err);
-    bool standard = first == argc || !strcmp(argv[first], "-");
-    size_t len = standard ? 0 : strlen(argv[first]);
-    char *input = standard ? read_input(&len) : NULL;
-    const char *text = standard ? input : argv[first];
-    int code =
-        !text ? cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for the text"), &err)
-              : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len, o.json);
+    char *input = NULL;
+    const char *text = first < argc ? argv[first] : "-";
+    size_t len = strlen(text);
+    if (!strcmp(text, "-")) {
+        status = read_input(&input, &len, &err);
+        text = input;
+    }
+    int code = status ? cli_fail(status, &err)
+                      : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len,
+                                                     o.json);
     free(input);
     tvlm_tokenizer_free(loaded);
     tvlm_model_free(model);

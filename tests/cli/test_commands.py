@@ -31,6 +31,8 @@ def test_program_help():
     done = ok("--help")
     assert all(f"  {c} " in done.out for c in COMMANDS)
     assert ok("help").out == done.out
+    assert all(ok("help", c).out == ok(c, "--help").out for c in COMMANDS)
+    assert "'frob' is not a command" in run("help", "frob").err
     assert ok("--version").out.startswith("tinyvlm ")
     nothing = run()
     assert nothing.code == 2 and nothing.out == "" and "Usage:" in nothing.err
@@ -50,7 +52,22 @@ def test_program_help():
         ),
         (["describe", "a.jpg", "-t", "many"], "'many' is not a valid value for option '-t'"),
         (["describe", "a.jpg", "--temperature", "-1"], "option '--temperature'"),
-        (["describe", "a.jpg", "--seed"], "option '--seed' is not known or lacks its value"),
+        (["describe", "a.jpg", "--seed"], "option '--seed' needs a value"),
+        (["describe", "a.jpg", "-n"], "option '-n' needs a value"),
+        (["describe", "a.jpg", "--json=yes"], "option '--json' takes no value"),
+        (["describe", "a.jpg", "--te", "1"], "option '--te' is ambiguous"),
+        (["describe", "a.jpg", "--thread=0"], "option '--threads': a whole number from 1 to 64"),
+        (["describe", "a.jpg", "-z5"], "option '-z' is not known"),
+        (["describe", "-qz", "a.jpg"], "option '-z' is not known"),
+        (["ask", "photo.jpg", "-5 apples?"], "option '-5' is not known"),
+        (["ask", "photo.jpg", "-5 apples?"], "'--' ends the options"),
+        (["ask", "photo.jpg", "-\u00e9"], "option '-\u00e9' is not known"),
+        (["ask", "a.jpg", ""], "the question is empty"),
+        (["ask", "a.jpg", " \u00a0\t"], "the question is empty"),
+        (["ask", "-i", "a.jpg"], "a picture and a question"),
+        (["info", "--runs", "3"], "option '--runs' is not known"),
+        (["convert", "-d", "a", "b"], "option '-d' is not known"),
+        (["bench", "a.jpg", "b.jpg"], "one picture"),
         (["ask", "a.jpg"], "a picture and a question"),
         (["chat", "a.jpg"], "pictures come by --image"),
         (["info", "a", "b"], "one model"),
@@ -65,6 +82,25 @@ def test_wrong_usage(args, message):
     done = run(*args)
     assert done.code == 2 and done.out == ""
     assert done.err.splitlines()[-1].startswith("tinyvlm: ") and message in done.err
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0", "1e3", "12x", " 5", "+5", "-1", "0x10", "5.0", "99999999999999999999999"]
+)
+def test_whole_numbers(value):
+    done = refused(2, f"'{value}' is not a valid value for option '-n'", "info", "-n", value)
+    assert "from 1 to 1000000" in done.err
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf", "-0.1", "1,5", "1.5.", "0x1p3", "1e999", " 1", "e1"])
+def test_numbers(value):
+    done = refused(2, f"'{value}' is not a valid", "info", "--temperature", value, env={"LC_ALL": "de_DE.UTF-8"})
+    assert "from 0 to 100" in done.err
+
+
+def test_numbers_that_are_fine(model):
+    options = ["--temperature", "1e-1", "--top-p", ".5", "--min-p", "0", "--seed", 2**64 - 1, "-n1"]
+    assert ok("describe", "-m", model, "-q", *options, PICTURE).out
 
 
 def test_model_lookup(tmp_path, model):
@@ -189,8 +225,10 @@ def test_context_too_small(model):
 
 
 def test_unknown_tier(model):
-    refused(3, "cpu tier 'zen'", "describe", "-m", model, "--cpu", "zen", PICTURE)
-    refused(3, "cpu tier 'zen'", "describe", "-m", model, PICTURE, env={"TVLM_CPU": "zen"})
+    refused(2, "cpu tier 'zen'", "describe", "-m", model, "--cpu", "zen", PICTURE)
+    refused(2, "cpu tier 'zen'", "describe", "-m", model, PICTURE, env={"TVLM_CPU": "zen"})
+    refused(2, "cpu tier 'zen'", "info", model, "--cpu", "zen")
+    assert ok("describe", "--help", env={"TVLM_CPU": "zen"}).out
 
 
 def test_chat(model):
@@ -222,6 +260,37 @@ def test_text_models_take_no_pictures(tmp_path, model):
     assert ok("chat", "-m", text, "-n", 3, "-q", "--template", "qwen2", stdin=b"Hi\n").out
     assert json.loads(ok("info", text, "--json").out)["image_size"] == 0
     assert ok("bench", "-m", text, "--runs", 1, "--prompt-tokens", 8, "-n", 2, "--json").json()
+
+
+@pytest.fixture
+def latin1(tmp_path, model):
+    """A model and a picture in a folder whose name is not UTF-8."""
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    copies = {}
+    for source in (model, PICTURE):
+        name = folder + b"/" + os.fsencode(source.name)
+        shutil.copy(source, name)
+        copies[source] = os.fsdecode(name)
+    return copies[model], copies[PICTURE]
+
+
+def test_names_that_are_not_utf8(latin1):
+    model, picture = latin1
+    runs = [
+        ok("info", "--json", model),
+        ok("describe", "-m", model, "--json", "-n", 1, picture),
+        ok("ask", "-m", model, "--json", "-n", 1, picture, "caf\udce9?"),
+        ok("chat", "-m", model, "--json", "-n", 1, "-i", picture, stdin=b"Hi\n"),
+        ok("bench", "-m", model, "--json", "--runs", 1, "-n", 1),
+        ok("tokenize", "-m", model, "--json", "-d", "39"),
+    ]
+    for done in runs:
+        (line,) = done.json()  # one object: and it is UTF-8
+        done.raw.decode("utf-8")
+        for key in ("file", "image", "model"):
+            assert "caf\ufffd" in line.get(key, "caf\ufffd")
+    assert runs[2].json()[0]["prompt"] == "caf\ufffd?"
 
 
 def text_model(tmp_path):
