@@ -1,179 +1,503 @@
 /* SPDX-License-Identifier: MIT
  * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps
  * what it has of the common beginning, so a turn costs its new words only. */
-#define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
+#include "base/base.h"
 #include "cli/cli.h"
 
+#include <ctype.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-static const char help[] = "Usage: tinyvlm chat [OPTIONS] [--image IMAGE]\n"
-                           "Talks, about a picture or without one. A line is a turn:\n"
-                           "  /image FILE   look at another picture (starts anew)\n"
-                           "  /reset        forget the conversation\n"
-                           "  /quit         leave (as does end of input)\n"
-                           "\n"
-                           "Examples:\n"
-                           "  tinyvlm chat --image photo.jpg\n"
-                           "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
-                           "\n"
-                           "      --image FILE        picture to begin with\n";
+static const char commands[] =
+    "  /image FILE...  look at pictures: added to the next message, or in place of the one\n"
+    "                  before where the model takes one (Tiny-VLM: starts anew)\n"
+    "  /reset          forget the conversation, keep the pictures\n"
+    "  /clear          forget the pictures too\n"
+    "  /help, /?       this list\n"
+    "  /quit           leave (as do /exit, /bye and the end of input)\n"
+    "A message that begins with a picture's path asks about that picture. A message between\n"
+    "\"\"\" and \"\"\" may have several lines and begin with anything.\n";
 
-enum { MAX_TURNS = 512, OPT_IMAGE = CLI_OWN };
+static const char help[] =
+    "Usage: tinyvlm chat [OPTIONS] [--image FILE]...\n"
+    "Talks, about pictures or without any. A line is a turn, except for:\n"
+    "%s"
+    "Ctrl-C stops an answer, takes back a line, leaves at an empty one. When the context is\n"
+    "full, the oldest turns are dropped. What is typed is kept in no file. With --json every\n"
+    "turn is one line: the answer, or {\"error\": ...}.\n"
+    "\n"
+    "Examples:\n"
+    "  tinyvlm chat --image photo.jpg\n"
+    "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
+    "\n"
+    "  -i, --image FILE        picture to begin with (may be repeated)\n"
+    "      --no-shift          when the context is full, stop with an error instead\n"
+    "%s";
+
+enum { OPT_NO_SHIFT = CLI_OWN };
+
+typedef struct pictures {
+    cli_picture *at;
+    size_t n;
+} pictures;
+
+typedef struct turn {
+    pictures pictures; /* that came with the question */
+    char *question, *answer;
+    size_t question_len, answer_len;
+} turn;
 
 typedef struct conversation {
     cli_runner runner;
-    const char *image_path;
-    tvlm_image *image;
-    double decode_ms;
-    char *texts[MAX_TURNS]; /* user, assistant, user, ... */
-    size_t lens[MAX_TURNS], n;
+    cli_options options;
+    cli_lines *lines;
+    turn *turns;
+    size_t n_turns, cap_turns;
+    pictures next; /* of the question to come */
+    bool no_shift;
+    char **named; /* by --image */
+    size_t n_named;
+    int code; /* of the first failure */
 } conversation;
 
-static void forget(conversation *c)
+/* ---- memory ---- */
+
+static tvlm_status no_memory(tvlm_error *err)
 {
-    for (size_t i = 0; i < c->n; i++)
-        free(c->texts[i]);
-    c->n = 0;
-    tvlm_session_reset(c->runner.session);
+    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
-static int look_at(conversation *c, const char *path)
+static char *copy(const char *text, size_t len)
 {
-    tvlm_image *image;
-    int code = cli_encode(&c->runner, path, &image, &c->decode_ms);
-    if (code) return code;
-    forget(c);
-    tvlm_image_free(c->image);
-    c->image = image;
-    return 0;
+    char *s = malloc(len + 1);
+    if (!s) return NULL;
+    if (len) memcpy(s, text, len);
+    s[len] = 0;
+    return s;
 }
 
-static bool remember(conversation *c, const char *text, size_t len)
+static void free_pictures(pictures *p)
 {
-    char *copy = malloc(len + 1);
-    if (!copy) return false;
-    memcpy(copy, text, len);
-    copy[len] = 0;
-    c->texts[c->n] = copy;
-    c->lens[c->n++] = len;
+    while (p->n)
+        cli_picture_free(&p->at[--p->n]);
+    free(p->at);
+    *p = (pictures){0};
+}
+
+/* Moves the pictures of `from` before or behind those of `to`; false, and nothing moved, when out
+ * of memory. */
+static bool move_pictures(pictures *from, pictures *to, bool before)
+{
+    if (!from->n) return true;
+    cli_picture *grown = realloc(to->at, (to->n + from->n) * sizeof *grown);
+    if (!grown) return false;
+    to->at = grown;
+    if (before && to->n) memmove(grown + from->n, grown, to->n * sizeof *grown);
+    memcpy(grown + (before ? 0 : to->n), from->at, from->n * sizeof *grown);
+    to->n += from->n;
+    from->n = 0;
+    free_pictures(from);
     return true;
 }
 
-static tvlm_status render(const conversation *c, tvlm_prompt *prompt, tvlm_error *err)
+static void free_turn(turn *t)
 {
-    static tvlm_message messages[MAX_TURNS + 1];
-    const char *system = c->runner.options->system;
-    size_t n = 0;
-    if (system) messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0};
-    for (size_t i = 0; i < c->n; i++) {
-        bool first = i == 0 && c->image;
-        messages[n++] = (tvlm_message){i % 2 ? TVLM_ROLE_ASSISTANT : TVLM_ROLE_USER, c->texts[i],
-                                       c->lens[i], first ? &c->image : NULL, first};
-    }
-    return tvlm_prompt_chat(prompt, messages, n, err);
+    free_pictures(&t->pictures);
+    free(t->question);
+    free(t->answer);
+    *t = (turn){0};
 }
 
-/* The question is the conversation's last text already. */
-static int answer(conversation *c)
+/* The first n turns go; their pictures stay, with the turn that is the first now or the question to
+ * come. */
+static void drop_turns(conversation *c, size_t n)
+{
+    for (size_t i = n; i-- > 0;) {
+        pictures *to = n < c->n_turns ? &c->turns[n].pictures : &c->next;
+        move_pictures(&c->turns[i].pictures, to, true);
+    }
+    for (size_t i = 0; i < n; i++)
+        free_turn(&c->turns[i]);
+    c->n_turns -= n;
+    if (c->n_turns) memmove(c->turns, c->turns + n, c->n_turns * sizeof *c->turns);
+}
+
+static void forget(conversation *c, bool pictures_too)
+{
+    drop_turns(c, c->n_turns);
+    if (pictures_too) free_pictures(&c->next);
+    tvlm_session_reset(c->runner.session);
+}
+
+static tvlm_status add_turn(conversation *c, const char *text, size_t len, tvlm_error *err)
+{
+    if (c->n_turns == c->cap_turns) {
+        size_t cap = 2 * c->cap_turns + 16;
+        turn *grown = realloc(c->turns, cap * sizeof *grown);
+        if (!grown) return no_memory(err);
+        c->turns = grown;
+        c->cap_turns = cap;
+    }
+    char *question = copy(text, len);
+    if (!question) return no_memory(err);
+    c->turns[c->n_turns++] = (turn){.pictures = c->next, .question = question, .question_len = len};
+    c->next = (pictures){0};
+    return TVLM_OK;
+}
+
+/* The question is taken back: the conversation goes on as if it had not been asked. */
+static void take_back(conversation *c)
+{
+    turn *last = &c->turns[--c->n_turns];
+    move_pictures(&last->pictures, &c->next, true);
+    free_turn(last);
+}
+
+/* ---- pictures ---- */
+
+static size_t count_pictures(const conversation *c)
+{
+    size_t n = c->next.n;
+    for (size_t i = 0; i < c->n_turns; i++)
+        n += c->turns[i].pictures.n;
+    return n;
+}
+
+static tvlm_status open_pictures(conversation *c, char *const *paths, size_t n, pictures *out,
+                                 tvlm_error *err)
+{
+    out->at = calloc(n, sizeof *out->at);
+    if (!out->at) return no_memory(err);
+    for (; out->n < n; out->n++)
+        TVLM_TRY(cli_picture_open(&c->runner, paths[out->n], &out->at[out->n], err));
+    return TVLM_OK;
+}
+
+/* All of them or none. */
+static tvlm_status look_at(conversation *c, char *const *paths, size_t n, tvlm_error *err)
+{
+    pictures opened = {0};
+    bool replaces = c->runner.info.max_images == 1;
+    TVLM_TRY(cli_takes_pictures(&c->runner, n + (replaces ? 0 : count_pictures(c)), err));
+    tvlm_status status = open_pictures(c, paths, n, &opened, err);
+    if (!status && replaces) forget(c, true);
+    if (!status && !move_pictures(&opened, &c->next, false)) status = no_memory(err);
+    free_pictures(&opened);
+    return status;
+}
+
+/* ---- what the model reads ---- */
+
+/* The conversation from turn `first` on, with every picture there is: those of turns before come
+ * with it. */
+static tvlm_status render(const conversation *c, size_t first, tvlm_prompt *prompt, tvlm_error *err)
+{
+    const char *system = c->options.system;
+    size_t n = 0, n_images = 0, at = 0;
+    tvlm_message *messages = malloc((2 * c->n_turns + 1) * sizeof *messages);
+    tvlm_image **images = malloc((count_pictures(c) + 1) * sizeof *images);
+    if (messages && images) {
+        if (system)
+            messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0};
+        for (size_t i = 0; i < c->n_turns; i++) {
+            const turn *t = &c->turns[i];
+            for (size_t k = 0; k < t->pictures.n; k++)
+                images[n_images++] = t->pictures.at[k].image;
+            if (i < first) continue;
+            messages[n++] = (tvlm_message){TVLM_ROLE_USER, t->question, t->question_len,
+                                           images + at, n_images - at};
+            at = n_images;
+            if (t->answer)
+                messages[n++] =
+                    (tvlm_message){TVLM_ROLE_ASSISTANT, t->answer, t->answer_len, NULL, 0};
+        }
+    }
+    tvlm_status status =
+        messages && images ? tvlm_prompt_chat(prompt, messages, n, err) : no_memory(err);
+    free(messages);
+    free(images);
+    return status;
+}
+
+static tvlm_status new_prompt(const conversation *c, size_t first, tvlm_prompt **out, size_t *rows,
+                              tvlm_error *err)
+{
+    TVLM_TRY(tvlm_prompt_new(c->runner.model, out, err));
+    tvlm_status status = render(c, first, *out, err);
+    *rows = tvlm_prompt_rows(*out);
+    if (!status) return TVLM_OK;
+    tvlm_prompt_free(*out);
+    *out = NULL;
+    return status;
+}
+
+/* The first turn from which on the conversation takes at most `most` positions, or the last. */
+static tvlm_status find_first(const conversation *c, size_t most, size_t *first, tvlm_error *err)
+{
+    size_t low = 1, high = c->n_turns - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2, rows;
+        tvlm_prompt *prompt;
+        TVLM_TRY(new_prompt(c, middle, &prompt, &rows, err));
+        tvlm_prompt_free(prompt);
+        if (rows <= most)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    *first = high;
+    return TVLM_OK;
+}
+
+static tvlm_status too_long(const conversation *c, bool conversation_too, size_t rows,
+                            tvlm_error *err)
+{
+    unsigned context = (unsigned)cli_context(&c->runner);
+    if (conversation_too)
+        return tvlm_fail(err, TVLM_ERR_CONTEXT,
+                         "the conversation needs %zu positions, the context has %u: /reset starts "
+                         "anew, --ctx N gives more",
+                         rows, context);
+    return tvlm_fail(err, TVLM_ERR_CONTEXT,
+                     "the message needs %zu positions with what belongs to it, the context has %u: "
+                     "say it shorter, /clear drops pictures, --ctx N gives more",
+                     rows, context);
+}
+
+/* The prompt of the conversation, whose last turn is the question; *dropped: turns that had to go
+ * to leave an answer room. Then half of the context becomes free, so that it is not every turn that
+ * costs reading all of it anew. */
+static tvlm_status make_prompt(conversation *c, tvlm_prompt **out, size_t *dropped, tvlm_error *err)
+{
+    size_t context = cli_context(&c->runner), rows, first;
+    size_t room = c->options.max_tokens < context / 4 ? c->options.max_tokens : context / 4;
+    *dropped = 0;
+    TVLM_TRY(new_prompt(c, 0, out, &rows, err));
+    bool alone = c->n_turns == 1, fits = rows <= context;
+    if (fits && (alone || c->no_shift || rows + room <= context)) return TVLM_OK;
+    tvlm_prompt_free(*out);
+    *out = NULL;
+    if (alone || c->no_shift) return too_long(c, !alone, rows, err);
+    TVLM_TRY(find_first(c, context / 2, &first, err));
+    TVLM_TRY(new_prompt(c, first, out, &rows, err));
+    if (rows <= context) {
+        drop_turns(c, first);
+        *dropped = first;
+        return TVLM_OK;
+    }
+    tvlm_prompt_free(*out);
+    *out = NULL;
+    return too_long(c, false, rows, err);
+}
+
+/* ---- turns ---- */
+
+static void fail(conversation *c, tvlm_status status, const tvlm_error *err)
+{
+    int code = cli_fail(status, err);
+    c->code = c->code ? c->code : code;
+}
+
+static tvlm_status answer(conversation *c, cli_exchange *e, tvlm_error *err)
 {
     tvlm_prompt *prompt;
-    tvlm_result result;
-    tvlm_error err;
-    cli_options *o = c->runner.options;
-    tvlm_status status = tvlm_prompt_new(c->runner.model, &prompt, &err);
-    if (!status) status = render(c, prompt, &err);
-    int code = status ? cli_fail(status, &err) : cli_generate(&c->runner, prompt, &result);
+    size_t dropped;
+    TVLM_TRY(make_prompt(c, &prompt, &dropped, err));
+    if (dropped)
+        fprintf(stderr,
+                "tinyvlm: the context of %u positions is full: the oldest %zu turn%s dropped "
+                "(--no-shift stops instead)\n",
+                (unsigned)cli_context(&c->runner), dropped, dropped == 1 ? " was" : "s were");
+    tvlm_status status = cli_generate(&c->runner, prompt, &e->result, err);
     tvlm_prompt_free(prompt);
-    if (code) return code;
-    if (o->json)
-        cli_json_line(json_pack("{s:o,s:I}", "text", cli_json_text(result.text, result.text_len),
-                                "tokens", (json_int_t)result.n_ids));
-    else
-        cli_print_timings(&c->runner, NULL, 0, &result);
-    return remember(c, result.text, result.text_len) ? 0 : EXIT_RUN;
+    e->interrupted = status == TVLM_ERR_CANCELLED && cli_signal() == SIGINT;
+    if (status && !e->interrupted) return status;
+    turn *last = &c->turns[c->n_turns - 1];
+    last->answer = copy(e->result.text, e->result.text_len);
+    last->answer_len = e->result.text_len;
+    if (!last->answer) return no_memory(err);
+    *e = (cli_exchange){last->pictures.at,  last->pictures.n, last->question,
+                        last->question_len, e->result,        e->interrupted};
+    cli_print_exchange(&c->runner, e);
+    if (e->result.finish == TVLM_FINISH_CONTEXT && !c->options.json && !e->interrupted)
+        fputs("tinyvlm: the answer was cut: the context is full; --ctx N gives more\n", stderr);
+    return TVLM_OK;
 }
 
-static int turn(conversation *c, const char *line, size_t len)
+static void print_error(tvlm_status status, const tvlm_error *err)
 {
-    if (c->n + 2 > MAX_TURNS) {
-        fprintf(stderr, "tinyvlm: %d turns are enough; /reset starts anew\n", MAX_TURNS / 2);
-        return 0;
+    cli_json_line(json_pack("{s:{s:s,s:o}}", "error", "code", tvlm_status_name(status), "message",
+                            cli_json_string(err->message)));
+}
+
+static void fail_turn(conversation *c, tvlm_status status, const tvlm_error *err)
+{
+    fail(c, status, err);
+    if (c->options.json) print_error(status, err);
+}
+
+static void ask(conversation *c, const char *text, size_t len)
+{
+    tvlm_error err;
+    cli_exchange e = {0};
+    tvlm_status status = add_turn(c, text, len, &err);
+    if (!status) {
+        status = answer(c, &e, &err);
+        if (status || (e.interrupted && !e.result.text_len)) take_back(c);
     }
-    if (!remember(c, line, len)) return EXIT_RUN;
-    int code = answer(c);
-    if (code) /* the question is taken back: the conversation goes on as if it had not been asked */
-        free(c->texts[--c->n]);
-    return code;
+    if (status) fail_turn(c, status, &err);
 }
 
-static void trim(char *line, ssize_t *len)
+/* ---- commands ---- */
+
+/* Whether the word text[0..len) is one of `names`, each ended by a space. */
+static bool is_one_of(const char *text, size_t len, const char *names)
 {
-    while (*len > 0 && (line[*len - 1] == '\n' || line[*len - 1] == '\r'))
-        line[--*len] = 0;
+    for (const char *name = names; *name; name += strcspn(name, " ") + 1)
+        if (strcspn(name, " ") == len && !memcmp(name, text, len)) return true;
+    return false;
+}
+
+static void show_pictures(conversation *c, const char *text)
+{
+    tvlm_error err;
+    cli_paths paths;
+    tvlm_status status = TVLM_OK;
+    if (!*text)
+        status = tvlm_fail(&err, TVLM_ERR_ARGUMENT, "/image needs a picture: /image FILE");
+    else if (!cli_paste_paths(text, &paths))
+        status = no_memory(&err);
+    else {
+        status = look_at(c, paths.at, paths.n, &err);
+        cli_paths_free(&paths);
+    }
+    if (status) fail(c, status, &err);
+}
+
+/* False: leave. */
+static bool command(conversation *c, const char *text)
+{
+    size_t len = strcspn(text, " \t");
+    const char *rest = text + len + strspn(text + len, " \t");
+    if (is_one_of(text, len, "/image ")) {
+        show_pictures(c, rest);
+        return true;
+    }
+    if (!*rest && is_one_of(text, len, "/quit /exit /bye ")) return false;
+    if (!*rest && is_one_of(text, len, "/reset /clear "))
+        forget(c, text[1] == 'c');
+    else if (!*rest && is_one_of(text, len, "/help /? "))
+        fputs(commands, stderr);
+    else
+        fprintf(
+            stderr,
+            "tinyvlm: %s is not known; there are /image FILE..., /reset, /clear, /help, /quit\n",
+            text);
+    return true;
+}
+
+/* The line without white space at its end. */
+static bool command_line(conversation *c, const char *text, size_t len)
+{
+    while (len && isspace((unsigned char)text[len - 1]))
+        len--;
+    char *line = copy(text, len);
+    bool stays = line && command(c, line);
+    free(line);
+    return stays;
+}
+
+/* Pictures that the message begins with, then a question about them, or none yet. */
+static void look_and_ask(conversation *c, const cli_paths *paths, const char *question)
+{
+    tvlm_error err;
+    tvlm_status status = look_at(c, paths->at, paths->n, &err);
+    bool asks = cli_says_something(question, strlen(question));
+    if (status)
+        (asks ? fail_turn : fail)(c, status, &err);
+    else if (asks)
+        ask(c, question, strlen(question));
+}
+
+/* False: leave. */
+static bool take_message(conversation *c, const char *text, size_t len, bool block)
+{
+    cli_paths paths = {0};
+    if (!cli_says_something(text, len)) return true;
+    bool plain = block || strlen(text) != len; /* a NUL is in no path and no command */
+    const char *rest = plain ? text : cli_leading_paths(text, &paths);
+    bool stays = true;
+    if (paths.n)
+        look_and_ask(c, &paths, rest);
+    else if (!plain && text[0] == '/')
+        stays = command_line(c, text, len);
+    else
+        ask(c, text, len);
+    cli_paths_free(&paths);
+    return stays;
 }
 
 static int converse(conversation *c)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t len;
-    int code = 0;
-    bool prompt = isatty(STDIN_FILENO) && !c->runner.options->json;
-    while (!cli_signal()) {
-        if (prompt) fputs("> ", stdout);
-        if (!cli_flush()) break;
-        if ((len = getline(&line, &cap, stdin)) < 0) break;
-        trim(line, &len);
-        if (!strcmp(line, "/quit")) break;
-        if (!strcmp(line, "/reset"))
-            forget(c);
-        else if (!strncmp(line, "/image ", 7))
-            code = look_at(c, line + 7);
-        else if (line[0] == '/')
-            fprintf(stderr, "tinyvlm: %s is not known; there are /image FILE, /reset, /quit\n",
-                    line);
-        else if (len)
-            code = turn(c, line, (size_t)len);
+    bool interactive = cli_lines_interactive(c->lines), stays = true;
+    while (stays && cli_flush()) {
+        const char *text;
+        size_t len;
+        bool block;
+        cli_input input = cli_lines_next(c->lines, &text, &len, &block);
+        if (input == CLI_INPUT_FAILED) return EXIT_RUN;
+        if (input == CLI_INPUT_INTERRUPTED || input == CLI_INPUT_END) break;
+        if (input == CLI_INPUT_MESSAGE) stays = take_message(c, text, len, block);
+        if (interactive && cli_signal() == SIGINT) cli_signals_forget(); /* it has had its effect */
+        stays = stays && !cli_signal();
     }
-    free(line);
-    return code;
+    if (cli_signal()) return EXIT_SIGNAL + cli_signal();
+    return interactive ? 0 : c->code;
 }
 
 static bool take(void *user, int value, const char *text)
 {
-    (void)value;
-    ((conversation *)user)->image_path = text;
-    return true;
+    conversation *c = user;
+    if (value == OPT_NO_SHIFT) return c->no_shift = true;
+    c->named[c->n_named++] = (char *)(uintptr_t)text;
+    return *text;
+}
+
+static int chat(conversation *c)
+{
+    tvlm_error err;
+    int code = cli_runner_open(&c->runner, &c->options);
+    if (code) return code;
+    tvlm_status status = c->n_named ? look_at(c, c->named, c->n_named, &err) : TVLM_OK;
+    if (!status && !(c->lines = cli_lines_new(c->options.json))) status = no_memory(&err);
+    code = status ? cli_fail(status, &err) : converse(c);
+    forget(c, true);
+    free(c->turns);
+    cli_lines_free(c->lines);
+    cli_runner_close(&c->runner);
+    return code;
 }
 
 int cmd_chat(int argc, char **argv)
 {
-    static conversation c;
     static const struct option names[] = {
-        {"image", required_argument, NULL, OPT_IMAGE},
+        {"image", required_argument, NULL, 'i'},
+        {"no-shift", no_argument, NULL, OPT_NO_SHIFT},
         {0}
     };
+    conversation c = {.named = malloc((size_t)argc * sizeof *c.named)};
     cli_own own = {names, take, &c};
-    cli_options o;
-    cli_options_init(&o);
-    int first = cli_parse(argc, argv, &o, &own);
-    if (first < 0) return EXIT_USAGE;
-    if (o.help) {
-        printf("%s%s", help, cli_common_help);
-        return 0;
-    }
-    if (first < argc)
-        return cli_usage("chat: '%s' is not an option; pictures come by --image", argv[first]);
-    int code = cli_runner_open(&c.runner, &o);
-    if (code) return code;
-    if (c.image_path) code = look_at(&c, c.image_path);
-    if (!code) code = converse(&c);
-    forget(&c);
-    tvlm_image_free(c.image);
-    cli_runner_close(&c.runner);
+    cli_options_init(&c.options);
+    int first = c.named ? cli_parse(argc, argv, &c.options, &own) : -1, code = EXIT_USAGE;
+    if (first >= 0 && c.options.help)
+        code = printf(help, commands, cli_common_help) < 0;
+    else if (first >= 0 && first < argc)
+        cli_usage("chat: '%s' is not an option; pictures come by --image", argv[first]);
+    else if (first >= 0)
+        code = chat(&c);
+    free(c.named);
     return code;
 }
