@@ -1,10 +1,12 @@
-"""Small valid files from which the fuzz targets gguf and image start (make_corpus.py has the others').
+"""Small valid files from which the fuzz targets gguf, quantize, convert and image start (make_corpus.py has the others').
 
-  python tools/oracle/make_fuzz_seeds.py build/tinyvlm        (needs pillow, gguf, numpy)
+  python tools/oracle/make_fuzz_seeds.py build/tinyvlm        (needs pillow, gguf, numpy, safetensors)
 
 Seeded: the same files every time with the same versions of the packages."""
 
 import io
+import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -132,11 +135,64 @@ def models():
         w.close()
 
 
+NAMES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "vocab.json", "merges.txt",
+         "added_tokens.json", "1.safetensors", "model.safetensors.index.json", "chat_template.jinja", "2.safetensors"]  # fuzz_convert.c's
+
+
+def packed(files):
+    return b"".join(bytes([NAMES.index(name)]) + struct.pack("<I", len(data)) + data for name, data in files.items())
+
+
+def tokenizer_json():
+    vocab = {token: i for i, token in enumerate(byte_tokens() + ["th", "the"])}
+    added = [{"id": 258 + i, "content": text, "special": True} for i, text in enumerate(["<|im_start|>", "<|im_end|>"])]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    return {"added_tokens": added, "normalizer": None, "pre_tokenizer": level,
+            "model": {"type": "BPE", "vocab": vocab, "merges": ["t h", "th e"]}}
+
+
+def decoder_tensors(d, ff, bias):
+    t = {"model.embed_tokens.weight": weights(262, d), "model.norm.weight": weights(d)}
+    layer = "model.layers.0."
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        t[f"{layer}{name}.weight"] = weights(d)
+    for name, n, k in (("self_attn.q_proj", d, d), ("self_attn.k_proj", d // 2, d), ("self_attn.v_proj", d // 2, d),
+                       ("self_attn.o_proj", d, d), ("mlp.gate_proj", ff, d), ("mlp.up_proj", ff, d),
+                       ("mlp.down_proj", d, ff)):
+        t[f"{layer}{name}.weight"] = weights(n, k)
+        if bias and name[-6] in "qkv" and "self" in name:
+            t[f"{layer}{name}.bias"] = weights(n)
+    return {name: data.astype(np.float16) for name, data in t.items()}
+
+
+def checkpoints():
+    """A llama in one file with tokenizer.json, a qwen2 in two shards with vocab.json and merges.txt."""
+    config = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "num_key_value_heads": 1, "vocab_size": 262, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+              "rope_theta": 1e4, "max_position_embeddings": 64, "eos_token_id": 259}
+    tokenizer = tokenizer_json()
+    text = {key: json.dumps(value).encode() for key, value in {
+        "llama": {**config, "model_type": "llama"}, "qwen2": {**config, "model_type": "qwen2"},
+        "tokenizer": tokenizer, "vocab": tokenizer["model"]["vocab"],
+        "added": {"<|im_start|>": 258, "<|im_end|>": 259}, "settings": {"eos_token": "<|im_end|>"}}.items()}
+    (CORPUS / "convert" / "llama").write_bytes(packed({
+        "config.json": text["llama"], "tokenizer.json": text["tokenizer"], "tokenizer_config.json": text["settings"],
+        "model.safetensors": save(decoder_tensors(32, 32, False))}))
+    tensors = decoder_tensors(32, 32, True)
+    shards = {f"{i}.safetensors": dict(list(tensors.items())[i - 1::2]) for i in (1, 2)}
+    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (CORPUS / "convert" / "qwen2").write_bytes(packed({
+        "config.json": text["qwen2"], "vocab.json": text["vocab"], "merges.txt": b"#version: 0.2\nt h\nth e\n",
+        "added_tokens.json": text["added"], **{name: save(part) for name, part in shards.items()},
+        "model.safetensors.index.json": json.dumps(index).encode()}))
+
+
 def main():
-    for name in ("gguf", "image"):
+    for name in ("gguf", "image", "convert"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     pictures()
     models()
+    checkpoints()
     seed = CORPUS / "gguf" / "tinyvlm.gguf"
     subprocess.run([sys.argv[1], "quantize", seed, seed.with_name("tinyvlm-int8.gguf"), "--type", "int8",
                     "--calibrate", ROOT / "examples" / "photos", "--quiet"], check=True)

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT
+ * Every allocation of convert and quantize fails in turn: an error that says something, nothing
+ * leaked, no file left. Linked with --wrap: every call of ours and of jansson to the allocator goes
+ * through here. */
+#include "convert/convert.h"
+#include "convert/quantize.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#define GOLDEN TVLM_TEST_DATA "/golden/"
+#define FLOAT  TVLM_TEST_DATA "/../fuzz/corpus/gguf/tinyvlm.gguf"
+#define FOLDER TVLM_BUILD_DIR "/convert-memory"
+#define OUT    FOLDER "/out.gguf"
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t align, size_t size);
+int __real_posix_memalign(void **out, size_t align, size_t size);
+void __real_free(void *block);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+int __wrap_posix_memalign(void **out, size_t align, size_t size);
+void __wrap_free(void *block);
+
+static size_t calls, failing; /* the call that fails; 0: none */
+
+/* The blocks of a run; what the C library made by itself is freed here too, but not known. */
+enum { SLOTS = 1 << 17 };
+static void *slots[SLOTS];
+static char was_here;
+static size_t live;
+
+static size_t slot_of(const void *block)
+{
+    return ((uintptr_t)block >> 4) * 0x9e3779b1u % SLOTS;
+}
+
+static void *remember(void *block)
+{
+    size_t i = slot_of(block);
+    if (!block) return NULL;
+    while (slots[i] && slots[i] != &was_here)
+        i = (i + 1) % SLOTS;
+    slots[i] = block;
+    live++;
+    return block;
+}
+
+static void forget(const void *block)
+{
+    for (size_t i = slot_of(block); block && slots[i]; i = (i + 1) % SLOTS)
+        if (slots[i] == block) {
+            slots[i] = &was_here;
+            live--;
+            return;
+        }
+}
+
+static bool fails(void)
+{
+    return ++calls == failing;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : remember(__real_malloc(size));
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : remember(__real_calloc(n, size));
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    if (fails()) return NULL;
+    forget(block);
+    return remember(__real_realloc(block, size));
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+    return fails() ? NULL : remember(__real_aligned_alloc(align, size));
+}
+
+int __wrap_posix_memalign(void **out, size_t align, size_t size)
+{
+    if (fails()) return ENOMEM;
+    int code = __real_posix_memalign(out, align, size);
+    if (!code) remember(*out);
+    return code;
+}
+
+void __wrap_free(void *block)
+{
+    forget(block);
+    __real_free(block);
+}
+
+/* Files in the folder. */
+static size_t count_files(void)
+{
+    size_t n = 0;
+    DIR *dir = opendir(FOLDER);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
+    closedir(dir);
+    return n;
+}
+
+typedef tvlm_status (*work)(tvlm_error *err);
+
+/* The calls of one run without a failure. */
+static size_t count_calls(work run)
+{
+    tvlm_error err = {0};
+    failing = calls = 0;
+    if (run(&err)) fail_msg("%s", err.message);
+    assert_int_equal(count_files(), 1);
+    return calls;
+}
+
+/* other: the error of a parser that does not tell its own shortage of memory; TVLM_OK: none */
+static void fail_each(work run, size_t step, tvlm_status other)
+{
+    size_t n = count_calls(run), succeeded = 0;
+    for (size_t i = 1; i <= n; i += step) {
+        tvlm_error err = {0};
+        remove(OUT);
+        memset(slots, 0, sizeof slots);
+        live = calls = 0;
+        failing = i;
+        tvlm_status status = run(&err);
+        failing = 0;
+        if (live) fail_msg("allocation %zu: %zu blocks leaked: %s", i, live, err.message);
+        assert_int_equal(count_files(), status ? 0 : 1);
+        if (status && status != TVLM_ERR_MEMORY && status != other)
+            fail_msg("allocation %zu: '%s', status %d", i, err.message, (int)status);
+        if (status && !err.message[0]) fail_msg("allocation %zu: no message", i);
+        succeeded += !status;
+    }
+    print_message("%zu allocations, every %zuth failed, %zu were not needed\n", n, step, succeeded);
+    remove(OUT);
+}
+
+static tvlm_status convert_folder(const char *folder, tvlm_error *err)
+{
+    tvlm_convert_params p;
+    tvlm_convert_params_init(&p);
+    p.type = TVLM_TYPE_Q8_0;
+    p.tokenizer = GOLDEN "tiny";
+    return tvlm_convert(folder, OUT, &p, err);
+}
+
+static tvlm_status convert_other(tvlm_error *err)
+{
+    return convert_folder(GOLDEN "other", err);
+}
+
+static tvlm_status convert_unfused(tvlm_error *err)
+{
+    return convert_folder(GOLDEN "tiny_unfused", err);
+}
+
+static void converting(void **state)
+{
+    (void)state;
+    fail_each(convert_other, 1, TVLM_OK);
+    fail_each(convert_unfused, 3, TVLM_OK);
+}
+
+/* jansson's own allocations: thousands of the same few places, so some of them. */
+static void converting_with_jansson(void **state)
+{
+    (void)state;
+    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    fail_each(convert_other, 23, TVLM_ERR_FORMAT);
+    json_set_alloc_funcs(malloc, free);
+}
+
+static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+{
+    static const uint8_t grey[4] = {0, 255, 90, 7};
+    bool *served = user;
+    (void)err;
+    if (!*served) *out = (tvlm_pixels){grey, 2, 2, 1, 0};
+    *served = true;
+    return TVLM_OK;
+}
+
+static tvlm_status quantize_int8(tvlm_error *err)
+{
+    bool served = false;
+    tvlm_quantize_params p = {
+        .type = TVLM_TYPE_Q8_0, .int8_tower = true, .next_picture = next_picture, .user = &served};
+    return tvlm_quantize_file(FLOAT, OUT, &p, err);
+}
+
+static void quantizing(void **state)
+{
+    (void)state;
+    fail_each(quantize_int8, 1, TVLM_OK);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    mkdir(FOLDER, 0755);
+    remove(OUT);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantizing),
+        cmocka_unit_test(converting),
+        cmocka_unit_test(converting_with_jansson),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
