@@ -12,6 +12,12 @@ void tvlm_encode_params_init(tvlm_encode_params *params)
     if (params) *params = (tvlm_encode_params){.size = sizeof *params};
 }
 
+static tvlm_status check_fit(tvlm_fit fit, tvlm_error *err)
+{
+    if (fit >= TVLM_FIT_MODEL && fit <= TVLM_FIT_SQUASH) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "fit %d is not known", (int)fit);
+}
+
 static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
 {
     if (!p || !p->data) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "pixels or their data is NULL");
@@ -32,6 +38,7 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, 
     if (!tvlm_model_has_vision(model))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     TVLM_TRY(check_pixels(pixels, 0, err));
+    TVLM_TRY(check_fit(fit, err));
     size_t size = model->config.preprocess.image_size;
     if (cap < size * size * 3)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "out has room for %zu floats, %zu are needed", cap,
@@ -157,6 +164,7 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     if (!tvlm_model_has_vision(model))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     TVLM_TRY(check_pixels(pixels, engine->params.max_pixels, err));
+    TVLM_TRY(check_fit(p.fit, err));
     /* the cross-attention's keys and values come from the decoder's weights */
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
     if (tvlm_model_stage(model) < needed)

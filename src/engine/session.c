@@ -97,7 +97,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     s->kv.data = tvlm_aligned_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16));
     s->history = malloc(p.n_ctx * sizeof *s->history);
     s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
-    s->logits = malloc(logits_bytes(model));
+    s->logits = calloc(1, logits_bytes(model)); /* read before the first feed: zeros */
     s->candidates = malloc(c->n_vocab * sizeof *s->candidates);
     s->text = malloc((size_t)text_bytes(model, p.n_ctx));
     if (!s->kv.data || !s->history || !s->ids || !s->logits || !s->candidates || !s->text) {

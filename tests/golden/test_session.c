@@ -649,6 +649,16 @@ static void arguments_are_named(void **state)
     p.batcher = batcher;
     IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
     SAYS("another engine");
+    tvlm_pixels pixels = picture();
+    tvlm_encode_params e;
+    tvlm_image *none;
+    tvlm_encode_params_init(&e);
+    e.fit = (tvlm_fit)99;
+    IS(ARGUMENT, tvlm_image_encode(engine, &pixels, &e, &none, &err));
+    SAYS("fit 99");
+    IS(ARGUMENT, tvlm_preprocess(model, &pixels, (tvlm_fit)-1, logits, 128 * 128 * 3, &err));
+    for (size_t i = 0; i < 576; i++) /* before the first feed */
+        assert_true(tvlm_session_logits(session)[i] == 0);
     /* a caller built against a shorter struct */
     tvlm_generate_params_init(&p);
     p.max_tokens = 2;
