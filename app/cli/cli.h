@@ -147,6 +147,7 @@ typedef struct cli_runner {
     tvlm_engine *engine;
     tvlm_session *session;
     double load_ms;
+    bool terminal; /* standard output is one */
 } cli_runner;
 int cli_runner_open(cli_runner *r, cli_options *o); /* 0 or an exit code */
 void cli_runner_close(cli_runner *r);

@@ -315,14 +315,17 @@ int cli_fail(tvlm_status status, const tvlm_error *err)
     }
 }
 
+/* Words of the command line may hold anything; the message is one line that can be shown. */
 int cli_usage(const char *format, ...)
 {
+    char raw[512], shown[3 * sizeof raw];
     va_list args;
     va_start(args, format);
-    fputs("tinyvlm: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    int n = vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
+    size_t len = n < 0 ? 0 : (size_t)n < sizeof raw ? (size_t)n : sizeof raw - 1;
+    len = tvlm_clean((tvlm_str){raw, len}, shown);
+    fprintf(stderr, "tinyvlm: %.*s\n", (int)len, shown);
     return EXIT_USAGE;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Model, engine and session for the commands that answer. */
+#define _POSIX_C_SOURCE 200809L /* isatty */
 #include "base/base.h"
 #include "cli/cli.h"
 #include "image/decode.h"
@@ -7,13 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int cli_runner_open(cli_runner *r, cli_options *o)
 {
     tvlm_error err;
     tvlm_engine_params engine;
     tvlm_session_params session;
-    *r = (cli_runner){.options = o};
+    *r = (cli_runner){.options = o, .terminal = isatty(STDOUT_FILENO)};
     o->model = cli_model_path(o);
     if (!o->model) return EXIT_INPUT;
     double begin = tvlm_now_ms();
@@ -97,10 +99,24 @@ void cli_picture_free(cli_picture *picture)
 
 /* ---- answers ---- */
 
+/* At a terminal what a model says must not move the cursor or worse. */
+static void print_safely(const char *text, size_t len)
+{
+    while (len) {
+        tvlm_utf8_part part = tvlm_utf8_first(text, len);
+        bool shows = tvlm_printable(text, part) || *text == '\n' || *text == '\t';
+        fwrite(shows ? text : "\xEF\xBF\xBD", 1, shows ? part.len : 3, stdout);
+        text += part.len;
+        len -= part.len;
+    }
+}
+
 static bool print_text(void *user, const char *text, size_t len)
 {
-    (void)user;
-    fwrite(text, 1, len, stdout);
+    if (((const cli_runner *)user)->terminal)
+        print_safely(text, len);
+    else
+        fwrite(text, 1, len, stdout);
     return cli_flush();
 }
 
@@ -114,6 +130,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
     p.stop = r->options->stop;
     p.n_stop = r->options->n_stop;
     p.on_text = r->options->json ? NULL : print_text;
+    p.user = r;
     p.cancel = cli_cancel();
     tvlm_status status = tvlm_generate(r->engine, r->session, prompt, &p, result, err);
     if (!r->options->json && (!status || result->text_len)) putchar('\n');
