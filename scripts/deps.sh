@@ -30,7 +30,7 @@ demo|lib libjpeg|libjpeg-dev|libjpeg-turbo-devel|libjpeg-turbo|jpeg-turbo
 demo|lib spng|libspng-dev|libspng-devel|libspng|libspng
 demo|lib libwebp libwebpdemux|libwebp-dev|libwebp-devel|libwebp|webp
 demo|header gif_lib.h|libgif-dev|giflib-devel|giflib|giflib
-demo|lib libheif|libheif-dev|libheif-devel|libheif|libheif
+demo|lib libheif|libheif-dev libheif-plugin-libde265 libheif-plugin-dav1d|libheif-devel|libheif|libheif
 demo|lib libexif|libexif-dev|libexif-devel|libexif|libexif
 demo|lib libedit|libedit-dev|libedit-devel|libedit|libedit
 demo|lib jansson|libjansson-dev|jansson-devel|jansson|jansson

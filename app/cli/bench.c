@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 static const char help[] =
@@ -143,9 +142,7 @@ static tvlm_status measure_cancels(cli_runner *r, bench *b, const tvlm_pixels *p
 
 static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    double peak = (double)usage.ru_maxrss * 1024 / 1e6;
+    double peak = (double)tvlm_peak_memory() / 1e6;
     json_t *stages = json_object();
     if (!r->options->json)
         printf("%-18s %10s %10s   (%lu runs, prompt of %zu rows)\n", "ms", "min", "median", b->runs,

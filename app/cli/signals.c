@@ -16,23 +16,27 @@ static tvlm_cancel *flag;
 static atomic_bool armed; /* somebody heeds the flag */
 static atomic_int seen;
 
-/* Only what a handler may do. A core dump is wanted of SIGQUIT, not our exit code. */
-static void on_signal(int number)
+/* Of SIGQUIT a core dump is wanted, not our exit code. */
+static void end(int number)
 {
-    if (atomic_load(&armed) && !atomic_load(&seen)) {
-        atomic_store(&seen, number);
-        tvlm_cancel_request(flag);
-        return;
-    }
     tvlm_output_unlink_all();
 #ifdef SIGQUIT
     if (number == SIGQUIT) {
         signal(number, SIG_DFL);
-        raise(number);
+        raise(number); /* ends the process when the handler returns */
         return;
     }
 #endif
     _exit(EXIT_SIGNAL + number);
+}
+
+static void on_signal(int number)
+{
+    int none = 0;
+    if (!atomic_load(&armed) || !atomic_compare_exchange_strong(&seen, &none, number))
+        end(number);
+    else
+        tvlm_cancel_request(flag);
 }
 
 #ifdef _WIN32
@@ -57,7 +61,7 @@ void cli_signals_init(void)
     handle(SIGTERM, on_signal);
 #ifndef _WIN32
     handle(SIGHUP, on_signal);
-    handle(SIGQUIT, on_signal);
+    handle(SIGQUIT, end);
     handle(SIGPIPE, SIG_IGN); /* the write tells */
     handle(SIGXFSZ, SIG_IGN);
 #endif

@@ -210,6 +210,23 @@ static tvlm_status put_tokens(keys *k, uint32_t n, uint32_t rows)
     return status;
 }
 
+/* How literal tokens are matched, where it is not the plain way. */
+static void put_added(keys *k, uint32_t n)
+{
+    const tvlm_vocab *v = &k->c->tokenizer.vocab;
+    size_t at = 0;
+    int32_t *pairs = k->status ? NULL : malloc(2 * ((size_t)n + 1) * sizeof *pairs);
+    if (k->status) return;
+    if (!pairs) k->status = tvlm_fail(k->c->err, TVLM_ERR_MEMORY, "out of memory");
+    for (uint32_t i = 0; pairs && i < n; i++)
+        if (v->added[i]) {
+            pairs[at++] = (int32_t)i;
+            pairs[at++] = v->added[i];
+        }
+    if (at) k->status = tvlm_gguf_put_i32_array(k->w, "tinyvlm.added_tokens", pairs, at, k->c->err);
+    free(pairs);
+}
+
 static void put_tokenizer(keys *k, uint32_t vocab_rows)
 {
     const tvlm_tokenizer_files *t = &k->c->tokenizer;
@@ -227,6 +244,7 @@ static void put_tokenizer(keys *k, uint32_t vocab_rows)
     if (!k->status)
         k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.merges", t->vocab.merges,
                                                t->vocab.n_merges, k->c->err);
+    put_added(k, n);
     put_ids(k, n);
     if (*t->chat_template) put_string(k, "tokenizer.chat_template", t->chat_template);
 }

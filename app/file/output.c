@@ -155,8 +155,11 @@ tvlm_status tvlm_output_not_input(const char *path, const char *input, tvlm_erro
 static bool open_stream(tvlm_output *o, const tvlm_sys_facts *seen)
 {
     tvlm_sys_facts facts;
-    while ((o->stream = tvlm_sys_open_stream(o->path)) < 0)
-        if (errno != EINTR || tvlm_cancelled(o->cancel)) return false;
+    do {
+        if (tvlm_cancelled(o->cancel)) return false;
+        o->stream = tvlm_sys_open_stream(o->path);
+    } while (o->stream < 0 && errno == EINTR);
+    if (o->stream < 0) return false;
     if (tvlm_sys_look_fd(o->stream, &facts) && tvlm_sys_same(&facts, seen)) return true;
     errno = EAGAIN;
     return false;
@@ -253,8 +256,9 @@ void tvlm_output_abort(tvlm_output *o)
 static bool write_all(const tvlm_output *o, int fd, const unsigned char *data, size_t size)
 {
     while (size) {
+        if (tvlm_cancelled(o->cancel)) return false;
         long n = tvlm_sys_write(fd, data, size < MOST_AT_ONCE ? size : MOST_AT_ONCE);
-        if (n < 0 && (errno != EINTR || tvlm_cancelled(o->cancel))) return false;
+        if (n < 0 && errno != EINTR) return false;
         if (n == 0) errno = ENOSPC;
         if (n == 0) return false;
         data += n > 0 ? n : 0;

@@ -63,7 +63,6 @@ static int of_exif(const uint8_t *exif, size_t size)
     int value = e ? 0 : -1;
     if (e && e->components == 1) {
         ExifByteOrder order = exif_data_get_byte_order(data);
-        if (e->format == EXIF_FORMAT_BYTE && e->size >= 1) value = e->data[0];
         if (e->format == EXIF_FORMAT_SHORT && e->size >= 2) value = exif_get_short(e->data, order);
         if (e->format == EXIF_FORMAT_LONG && e->size >= 4)
             value = exif_get_long(e->data, order) <= 8 ? (int)exif_get_long(e->data, order) : 0;

@@ -125,10 +125,10 @@ static void read_decoder(reader *r, tvlm_decoder_config *c)
 static void read_vocabulary(reader *r, tvlm_config *c)
 {
     static const char *const models[] = {"gpt2"};
-    static const char *const pres[] = {"qwen2", "smollm", "gpt-2"};
+    static const char *const pres[] = {"qwen2", "smollm", "gpt-2", "llama-bpe"};
     const tvlm_gguf_kv *tokens = tvlm_gguf_find(r->gguf, "tokenizer.ggml.tokens");
     get_name(r, "tokenizer.ggml.model", models, 1, NULL);
-    c->pre = (tvlm_pretokenizer)get_name(r, "tokenizer.ggml.pre", pres, 3, NULL);
+    c->pre = (tvlm_pretokenizer)get_name(r, "tokenizer.ggml.pre", pres, 4, NULL);
     if (!r->status && (!tokens || !tokens->is_array || tokens->type != TVLM_GGUF_STRING ||
                        !tokens->n || tokens->n > 1u << 20))
         fail(r, tvlm_fail(r->err, TVLM_ERR_FORMAT,

@@ -95,6 +95,27 @@ tvlm_stage tvlm_model_stage(const tvlm_model *model)
 
 /* ---- header ---- */
 
+static uint32_t load_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* tinyvlm.added_tokens, pairs of id and bits -> added[n]; without the key nothing is written. */
+static tvlm_status read_added(const tvlm_gguf *g, uint8_t *added, size_t n, tvlm_error *err)
+{
+    const tvlm_gguf_kv *kv = tvlm_gguf_find(g, "tinyvlm.added_tokens");
+    if (!kv) return TVLM_OK;
+    if (!kv->is_array || kv->type != TVLM_GGUF_I32 || kv->n % 2)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.added_tokens': expected i32 pairs");
+    for (size_t i = 0; i < kv->n; i += 2) {
+        uint32_t id = load_u32(kv->data + 4 * i), bits = load_u32(kv->data + 4 * i + 4);
+        if (id >= n || bits & ~(uint32_t)TVLM_ADDED_ALL)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.added_tokens': pair %zu", i / 2);
+        added[id] = (uint8_t)bits;
+    }
+    return TVLM_OK;
+}
+
 static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
 {
     const tvlm_gguf *g = &m->gguf;
@@ -110,8 +131,9 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tokenizer.ggml.merges': expected strings");
     tvlm_str *text = malloc((n + n_merges + 1) * sizeof *text);
     int32_t *type = malloc((n + 1) * sizeof *type);
+    uint8_t *added = calloc(n + 1, sizeof *added);
     tvlm_status status = TVLM_OK;
-    if (!text || !type) {
+    if (!text || !type || !added) {
         status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the vocabulary");
     } else {
         for (size_t i = 0; i < n; i++)
@@ -119,15 +141,14 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
         cursor = 0;
         for (size_t i = 0; i < n_merges; i++)
             text[n + i] = tvlm_gguf_next_string(merges, &cursor);
-        for (size_t i = 0; types && i < n; i++) {
-            const unsigned char *p = types->data + 4 * i;
-            type[i] = (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-                                (uint32_t)p[3] << 24);
-        }
-        tvlm_vocab vocab = {m->config.pre,       (uint32_t)n,        text,
-                            types ? type : NULL, (uint32_t)n_merges, text + n};
-        status = tvlm_tokenizer_new(&vocab, &m->tokenizer, err);
+        for (size_t i = 0; types && i < n; i++)
+            type[i] = (int32_t)load_u32(types->data + 4 * i);
+        tvlm_vocab vocab = {m->config.pre,      (uint32_t)n, text, types ? type : NULL,
+                            (uint32_t)n_merges, text + n,    added};
+        status = read_added(g, added, n, err);
+        if (!status) status = tvlm_tokenizer_new(&vocab, &m->tokenizer, err);
     }
+    free(added);
     free(type);
     free(text);
     return status;

@@ -5,6 +5,8 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
+#include <psapi.h>
+
 #include "os/os.h"
 
 #include <malloc.h>
@@ -36,6 +38,13 @@ unsigned tvlm_cpu_count(void)
     SYSTEM_INFO info;
     GetSystemInfo(&info);
     return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
+}
+
+uint64_t tvlm_peak_memory(void)
+{
+    PROCESS_MEMORY_COUNTERS counters;
+    BOOL known = K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
+    return known ? counters.PeakWorkingSetSize : 0;
 }
 
 /* ---- files ---- */

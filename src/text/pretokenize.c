@@ -78,17 +78,22 @@ static size_t gpt2_end(const scan *s, size_t begin)
     return spaces_end(s, begin);
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|
- * \s*[\r\n]+|\s+(?!\S)|\s+ */
-static size_t qwen2_end(const scan *s, size_t begin)
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+ *  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t qwen2_end(const scan *s, size_t begin, int digits)
 {
     size_t n = contraction(s, begin, true), next, end;
     if (n) return begin + n;
 
-    /* [^\r\n\p{L}\p{N}]?\p{L}+|\p{N} */
+    /* [^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits} */
     unsigned class = class_at(s, begin, &next);
     if (class == TVLM_CHAR_LETTER) return run_end(s, next, TVLM_CHAR_LETTER);
-    if (class == TVLM_CHAR_NUMBER) return next;
+    if (class == TVLM_CHAR_NUMBER) {
+        size_t pos = next;
+        while (--digits > 0 && class_at(s, pos, &next) == TVLM_CHAR_NUMBER)
+            pos = next;
+        return pos;
+    }
     if (!is_newline(s->text[begin])) {
         end = run_end(s, next, TVLM_CHAR_LETTER);
         if (end > next) return end;
@@ -113,7 +118,8 @@ static size_t qwen2_end(const scan *s, size_t begin)
 size_t tvlm_pretoken_end(tvlm_pretokenizer pre, const char *text, size_t len, size_t begin)
 {
     scan s = {text, len, false};
-    if (pre == TVLM_PRE_QWEN2) return qwen2_end(&s, begin);
+    if (pre == TVLM_PRE_QWEN2) return qwen2_end(&s, begin, 1);
+    if (pre == TVLM_PRE_LLAMA3) return qwen2_end(&s, begin, 3);
     if (pre == TVLM_PRE_SMOLLM) {
         size_t next = begin;
         if (tvlm_unicode_class(tvlm_utf8_next(text, len, &next)) &

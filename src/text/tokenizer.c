@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Text to ids and back.
  *
- *   text --specials--> chunks --NFC (Qwen2)--> --pre-tokenizer--> pre-tokens --BPE--> ids */
+ *   text --literals--> --NFC (Qwen2)--> --normalised literals--> --pre-tokenizer--> --BPE--> ids */
 #include "text/bpe.h"
 #include "text/nfc.h"
 #include "text/pretokenize.h"
+#include "text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,9 +43,12 @@ bool tvlm_tokenizer_choosable(const tvlm_tokenizer *tokenizer, int32_t id)
 int32_t tvlm_tokenizer_id(const tvlm_tokenizer *tokenizer, tvlm_str token)
 {
     if (token.len == 0) return -1;
-    uint32_t id = tvlm_vocab_special(tokenizer, token.data, token.len, token.len);
-    if (id == TVLM_NO_ID || tvlm_vocab_token(tokenizer, id).len != token.len)
-        id = tvlm_vocab_find(tokenizer, token.data, token.len);
+    for (int i = 0; i < 2; i++) {
+        const tvlm_literal *l = tvlm_vocab_literal(tokenizer, &tokenizer->literals[i], token.data,
+                                                   token.len, token.len);
+        if (l && l->len == token.len) return (int32_t)l->id;
+    }
+    uint32_t id = tvlm_vocab_find(tokenizer, token.data, token.len);
     return id == TVLM_NO_ID ? -1 : (int32_t)id;
 }
 
@@ -67,20 +71,120 @@ static void emit(encoder *e, uint32_t id)
 
 static tvlm_status encode_pretoken(encoder *e, const char *bytes, size_t n)
 {
+    if (e->t->pre == TVLM_PRE_LLAMA3) {
+        uint32_t id = tvlm_vocab_find(e->t, bytes, n);
+        if (id != TVLM_NO_ID && e->t->kind[id] != TVLM_TOKEN_CONTROL) {
+            emit(e, id);
+            return TVLM_OK;
+        }
+    }
     TVLM_TRY(tvlm_bpe_merge(&e->bpe, e->t, bytes, n, e->err));
     for (size_t i = 0; i < e->bpe.end; i += e->bpe.len[i])
         emit(e, e->bpe.id[i]);
     return TVLM_OK;
 }
 
-/* The text between two special tokens. */
-static tvlm_status encode_chunk(encoder *e, const char *text, size_t len)
+/* ---- literals: as Hugging Face's added tokens are found, to the letter ---- */
+
+static uint32_t next_character(const char *text, size_t len, size_t at)
 {
-    if (e->t->pre == TVLM_PRE_QWEN2 && !tvlm_nfc_is_plain(text, len)) {
-        TVLM_TRY(tvlm_nfc(text, len, &e->normal, e->err));
-        text = e->normal.data;
-        len = e->normal.len;
+    return tvlm_utf8_next(text, len, &at);
+}
+
+static size_t previous(const char *text, size_t at)
+{
+    size_t begin = at - 1;
+    while (begin > 0 && at - begin < 4 && ((unsigned char)text[begin] & 0xC0) == 0x80)
+        begin--;
+    size_t end = begin;
+    tvlm_utf8_next(text, at, &end);
+    return end == at ? begin : at - 1;
+}
+
+static bool is_space(uint32_t c)
+{
+    return tvlm_unicode_class(c) == TVLM_CHAR_SPACE;
+}
+
+static bool touches_word(const char *text, size_t len, size_t start, size_t stop)
+{
+    return (start > 0 && tvlm_unicode_word(next_character(text, start, previous(text, start)))) ||
+           (stop < len && tvlm_unicode_word(next_character(text, len, stop)));
+}
+
+/* The begin of the white space that ends at `at`, not before `from`. */
+static size_t spaces_begin(const char *text, size_t at, size_t from)
+{
+    while (at > from) {
+        size_t begin = previous(text, at);
+        if (!is_space(next_character(text, at, begin))) break;
+        at = begin;
     }
+    return at > from ? at : from;
+}
+
+static size_t spaces_end(const char *text, size_t len, size_t at)
+{
+    for (size_t next = at; at < len && is_space(tvlm_utf8_next(text, len, &next)); at = next)
+        ;
+    return at;
+}
+
+/* Where CONTROL tokens may stand: in spans that parse special tokens. */
+typedef struct place {
+    const tvlm_span *span; /* that holds a text's first byte */
+    size_t end;            /* of the span, from that byte on */
+} place;
+
+static place forward(place r, size_t n)
+{
+    while (r.end <= n)
+        r.end += (++r.span)->text.len;
+    r.end -= n;
+    return r;
+}
+
+static size_t control_length(place r)
+{
+    return r.span->parse_special ? r.end : 0;
+}
+
+typedef tvlm_status (*gap_encoder)(encoder *e, const char *text, size_t len, place r);
+
+/* Emits the literals of one kind; what lies between them goes to `gap`. */
+static tvlm_status encode_literals(encoder *e, const tvlm_literals *literals, const char *text,
+                                   size_t len, place r, gap_encoder gap)
+{
+    size_t at = 0;                  /* where r is */
+    size_t done = 0, space_end = 0; /* behind the last literal and its white space; done >= at */
+    for (size_t pos = 0; pos < len && literals->n;) {
+        const tvlm_literal *l = NULL;
+        if (literals->first[(unsigned char)text[pos]])
+            l = tvlm_vocab_literal(e->t, literals, text + pos, len - pos,
+                                   control_length(forward(r, pos - at)));
+        if (!l) {
+            pos++;
+            continue;
+        }
+        size_t start = pos, stop = pos + l->len, found = pos;
+        pos = stop;
+        if ((l->flags & TVLM_ADDED_SINGLE_WORD) && touches_word(text, len, start, stop)) continue;
+        if (l->flags & TVLM_ADDED_LSTRIP) start = spaces_begin(text, start, done);
+        if (l->flags & TVLM_ADDED_RSTRIP)
+            stop = space_end = stop < space_end ? space_end : spaces_end(text, len, stop);
+        if (done < start) TVLM_TRY(gap(e, text + done, start - done, forward(r, done - at)));
+        if (start < stop) emit(e, l->id); /* not where an earlier one took all of it */
+        r = forward(r, found - at);
+        at = found;
+        done = stop;
+    }
+    return done < len ? gap(e, text + done, len - done, forward(r, done - at)) : TVLM_OK;
+}
+
+/* Text without literals, in normal form. */
+static tvlm_status encode_plain(encoder *e, const char *text, size_t len, place r)
+{
+    (void)r;
     for (size_t begin = 0, end; begin < len; begin = end) {
         end = tvlm_pretoken_end(e->t->pre, text, len, begin);
         TVLM_TRY(encode_pretoken(e, text + begin, end - begin));
@@ -88,29 +192,18 @@ static tvlm_status encode_chunk(encoder *e, const char *text, size_t len)
     return TVLM_OK;
 }
 
-/* text is the concatenation of the spans, which say where CONTROL tokens are allowed. */
-static tvlm_status encode_text(encoder *e, const char *text, size_t len, const tvlm_span *spans)
+/* Text between literals that are sought as the text comes. */
+static tvlm_status encode_chunk(encoder *e, const char *text, size_t len, place r)
 {
-    size_t chunk = 0; /* begin of the text not yet encoded */
-    const tvlm_span *span = spans;
-    size_t span_end = span->text.len;
-    for (size_t pos = 0; pos < len;) {
-        while (span_end <= pos)
-            span_end += (++span)->text.len;
-        uint32_t id = TVLM_NO_ID;
-        if (e->t->special_first[(unsigned char)text[pos]])
-            id = tvlm_vocab_special(e->t, text + pos, len - pos,
-                                    span->parse_special ? span_end - pos : 0);
-        if (id == TVLM_NO_ID) {
-            pos++;
-            continue;
-        }
-        TVLM_TRY(encode_chunk(e, text + chunk, pos - chunk));
-        emit(e, id);
-        pos += tvlm_vocab_token(e->t, id).len;
-        chunk = pos;
+    static const tvlm_span special = {.parse_special = true}, plain = {.parse_special = false};
+    if (e->t->pre == TVLM_PRE_QWEN2 && !tvlm_nfc_is_plain(text, len)) {
+        /* the normal form has no spans: CONTROL tokens only where one span held all of it */
+        r = (place){control_length(r) >= len ? &special : &plain, SIZE_MAX};
+        TVLM_TRY(tvlm_nfc(text, len, &e->normal, e->err));
+        text = e->normal.data;
+        len = e->normal.len;
     }
-    return encode_chunk(e, text + chunk, len - chunk);
+    return encode_literals(e, &e->t->literals[1], text, len, r, encode_plain);
 }
 
 static tvlm_status total_length(const tvlm_span *spans, size_t n_spans, size_t *total,
@@ -145,7 +238,8 @@ tvlm_status tvlm_tokenizer_encode_spans(const tvlm_tokenizer *tokenizer, const t
         text = joined;
     }
     encoder e = {.t = tokenizer, .ids = ids, .cap = ids ? cap : 0, .err = err};
-    tvlm_status status = encode_text(&e, text, len, spans);
+    place r = {spans, spans[0].text.len};
+    tvlm_status status = encode_literals(&e, &tokenizer->literals[0], text, len, r, encode_chunk);
     tvlm_bpe_release(&e.bpe);
     free(e.normal.data);
     free(joined);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Byte-level BPE (GPT-2 alphabet) with the Qwen2 and SmolLM2 pre-tokenizers. */
+ * Byte-level BPE (GPT-2 alphabet): ids as Hugging Face tokenizers gives them. */
 #ifndef TVLM_TOKENIZER_H
 #define TVLM_TOKENIZER_H
 
@@ -8,7 +8,9 @@
 typedef enum tvlm_pretokenizer {
     TVLM_PRE_QWEN2 = 0,  /* Qwen2 regex, NFC normalisation (FASTVLM paper checkpoints) */
     TVLM_PRE_SMOLLM = 1, /* single digits, then GPT-2 regex, no normalisation */
-    TVLM_PRE_GPT2 = 2    /* GPT-2 regex, no normalisation */
+    TVLM_PRE_GPT2 = 2,   /* GPT-2 regex, no normalisation */
+    TVLM_PRE_LLAMA3 = 3  /* Qwen2 regex with numbers of up to three digits, no normalisation; a
+                            pre-token that is a token is not merged */
 } tvlm_pretokenizer;
 
 typedef enum tvlm_token_type {
@@ -18,6 +20,16 @@ typedef enum tvlm_token_type {
     TVLM_TOKEN_UNUSED = 5
 } tvlm_token_type; /* values are GGUF's */
 
+/* How a CONTROL or USER_DEFINED token is matched: bits, as Hugging Face's AddedToken has them. */
+typedef enum tvlm_added {
+    TVLM_ADDED_LSTRIP = 1,      /* takes the white space before it */
+    TVLM_ADDED_RSTRIP = 2,      /* and behind it */
+    TVLM_ADDED_SINGLE_WORD = 4, /* only where no word character touches it */
+    TVLM_ADDED_NORMALIZED = 8,  /* sought in normalised text, after all that are not */
+    TVLM_ADDED_IN_MODEL = 16,   /* is a token of the alphabet as well, made by merges */
+    TVLM_ADDED_ALL = 31
+} tvlm_added;
+
 typedef struct tvlm_vocab {
     tvlm_pretokenizer pre;
     uint32_t n_tokens;
@@ -25,6 +37,7 @@ typedef struct tvlm_vocab {
     const int32_t *types;   /* tvlm_token_type, nullable: all NORMAL */
     uint32_t n_merges;
     const tvlm_str *merges; /* "left right", rank = index */
+    const uint8_t *added;   /* bits of tvlm_added, nullable: none; of other types ignored */
 } tvlm_vocab;
 
 typedef struct tvlm_tokenizer tvlm_tokenizer;

@@ -66,8 +66,9 @@ static uint32_t run_value(const uint32_t *runs, size_t n, unsigned shift, uint32
 
 tvlm_char_class tvlm_unicode_class(uint32_t c)
 {
-    static const tvlm_char_class classes[] = {TVLM_CHAR_OTHER, TVLM_CHAR_LETTER, TVLM_CHAR_NUMBER,
-                                              TVLM_CHAR_SPACE, TVLM_CHAR_NUMERIC};
+    static const tvlm_char_class classes[] = {TVLM_CHAR_OTHER, TVLM_CHAR_LETTER,  TVLM_CHAR_NUMBER,
+                                              TVLM_CHAR_SPACE, TVLM_CHAR_NUMERIC, TVLM_CHAR_OTHER,
+                                              TVLM_CHAR_NUMBER};
     if (c < 0x80) { /* most text, without a search */
         if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') return TVLM_CHAR_LETTER;
         if (c >= '0' && c <= '9') return TVLM_CHAR_NUMBER;
@@ -75,6 +76,14 @@ tvlm_char_class tvlm_unicode_class(uint32_t c)
     }
     if (c >= TVLM_INVALID) return TVLM_CHAR_OTHER;
     return classes[run_value(class_runs, TVLM_COUNT(class_runs), 3, c)];
+}
+
+bool tvlm_unicode_word(uint32_t c)
+{
+    enum { LETTER = 1, NUMBER = 2, OTHER_WORD = 5 };
+    if (c >= TVLM_INVALID) return false;
+    uint32_t v = run_value(class_runs, TVLM_COUNT(class_runs), 3, c);
+    return v == LETTER || v == NUMBER || v == OTHER_WORD;
 }
 
 uint32_t tvlm_unicode_combining(uint32_t c)

@@ -26,6 +26,8 @@ typedef enum tvlm_char_class {
     TVLM_CHAR_NUMERIC = 16 /* OTHER to the regexes, \p{N} to the Digits pre-tokenizer */
 } tvlm_char_class;
 tvlm_char_class tvlm_unicode_class(uint32_t c);
+/* \w of Rust's regexes, Unicode 16: letters, marks, digits, connecting punctuation. */
+bool tvlm_unicode_word(uint32_t c);
 
 uint32_t tvlm_unicode_combining(uint32_t c); /* canonical combining class, 0..254 */
 /* Whether NFC may change c, or what stands before c. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Builds a tokenizer's tables from a vocabulary, which may come from a hostile file. */
 #include "text/vocab.h"
+#include "text/nfc.h"
 #include "text/unicode.h"
 
 #include <stdlib.h>
@@ -58,15 +59,20 @@ uint32_t tvlm_vocab_rank(const tvlm_tokenizer *t, uint32_t left, uint32_t right)
     return pair->left == TVLM_NO_ID ? TVLM_NO_ID : pair->rank;
 }
 
-/* The first special of [low, high), which agree on their first `at` bytes, whose byte `at` is not
- * below c; a special that ends there counts as below every byte. */
-static uint32_t special_bound(const tvlm_tokenizer *t, uint32_t low, uint32_t high, size_t at,
-                              unsigned c)
+static tvlm_str literal_text(const tvlm_tokenizer *t, const tvlm_literal *l)
+{
+    return (tvlm_str){t->blob + l->at, l->len};
+}
+
+/* The first literal of [low, high), which agree on their first `at` bytes, whose byte `at` is not
+ * below c; a literal that ends there counts as below every byte. */
+static uint32_t literal_bound(const tvlm_tokenizer *t, const tvlm_literal *list, uint32_t low,
+                              uint32_t high, size_t at, unsigned c)
 {
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
-        tvlm_str token = tvlm_vocab_token(t, t->special[mid]);
-        if (token.len <= at || (unsigned char)token.data[at] < c)
+        tvlm_str text = literal_text(t, &list[mid]);
+        if (text.len <= at || (unsigned char)text.data[at] < c)
             low = mid + 1;
         else
             high = mid;
@@ -74,20 +80,19 @@ static uint32_t special_bound(const tvlm_tokenizer *t, uint32_t low, uint32_t hi
     return low;
 }
 
-uint32_t tvlm_vocab_special(const tvlm_tokenizer *t, const char *text, size_t len,
-                            size_t control_len)
+const tvlm_literal *tvlm_vocab_literal(const tvlm_tokenizer *t, const tvlm_literals *literals,
+                                       const char *text, size_t len, size_t control_len)
 {
-    uint32_t best = TVLM_NO_ID;
-    uint32_t low = 0, high = t->n_special;
+    const tvlm_literal *best = NULL, *list = literals->list;
+    uint32_t low = 0, high = literals->n;
+    if (len == 0 || !literals->first[(unsigned char)text[0]]) return NULL;
     for (size_t at = 0; at < len && low < high; at++) {
         unsigned c = (unsigned char)text[at];
-        low = special_bound(t, low, high, at, c);
-        high = special_bound(t, low, high, at, c + 1);
+        low = literal_bound(t, list, low, high, at, c);
+        high = literal_bound(t, list, low, high, at, c + 1);
         /* Sorted and without duplicates, so only the first can end here. */
-        uint32_t id = low < high ? t->special[low] : TVLM_NO_ID;
-        if (id != TVLM_NO_ID && tvlm_vocab_token(t, id).len == at + 1 &&
-            (t->kind[id] == TVLM_TOKEN_USER_DEFINED || at + 1 <= control_len))
-            best = id;
+        if (low < high && list[low].len == at + 1 && (!list[low].control || at + 1 <= control_len))
+            best = &list[low];
     }
     return best;
 }
@@ -142,10 +147,37 @@ static uint8_t token_kind(const tvlm_vocab *vocab, uint32_t id)
     return vocab->types ? (uint8_t)vocab->types[id] : TVLM_TOKEN_NORMAL;
 }
 
+static uint8_t added_flags(const tvlm_vocab *vocab, uint32_t id)
+{
+    return vocab->added && tvlm_kind_is_special(token_kind(vocab, id)) ? vocab->added[id] : 0;
+}
+
+/* Whether merges make the token: its text is in the byte alphabet. */
+static bool in_model(const tvlm_vocab *vocab, uint32_t id)
+{
+    return token_kind(vocab, id) == TVLM_TOKEN_NORMAL ||
+           added_flags(vocab, id) & TVLM_ADDED_IN_MODEL;
+}
+
 static size_t raw_length(const tvlm_vocab *vocab, uint32_t id)
 {
-    bool in_letters = token_kind(vocab, id) == TVLM_TOKEN_NORMAL;
-    return in_letters ? letters(vocab->tokens[id]) : vocab->tokens[id].len;
+    return in_model(vocab, id) ? letters(vocab->tokens[id]) : vocab->tokens[id].len;
+}
+
+/* Normal forms are sought in normal forms. */
+static bool normalises(const tvlm_vocab *vocab, uint32_t id)
+{
+    tvlm_str text = vocab->tokens[id];
+    return vocab->pre == TVLM_PRE_QWEN2 && added_flags(vocab, id) & TVLM_ADDED_NORMALIZED &&
+           !tvlm_nfc_is_plain(text.data, text.len);
+}
+
+/* Room for a literal's bytes where they are not the token's: NFC at most triples them. */
+static size_t literal_room(const tvlm_vocab *vocab, uint32_t id)
+{
+    size_t len = vocab->tokens[id].len;
+    if (!tvlm_kind_is_special(token_kind(vocab, id))) return 0;
+    return normalises(vocab, id) ? 3 * len : in_model(vocab, id) ? len : 0;
 }
 
 /* A power of two of slots, at most half of them full. */
@@ -162,13 +194,14 @@ static uint32_t slot_count(uint32_t entries)
 static void layout(const tvlm_vocab *vocab, tvlm_arena *arena, tvlm_tokenizer *t)
 {
     size_t blob = 0;
+    uint32_t n[2] = {0, 0};
     t->pre = vocab->pre;
     t->n_tokens = vocab->n_tokens;
     t->n_merges = vocab->n_merges;
-    t->n_special = 0;
     for (uint32_t i = 0; i < vocab->n_tokens; i++) {
-        blob += raw_length(vocab, i);
-        t->n_special += tvlm_kind_is_special(token_kind(vocab, i));
+        blob += raw_length(vocab, i) + literal_room(vocab, i);
+        if (tvlm_kind_is_special(token_kind(vocab, i)))
+            n[(added_flags(vocab, i) & TVLM_ADDED_NORMALIZED) != 0]++;
     }
     t->slot_mask = slot_count(vocab->n_tokens) - 1;
     t->pair_mask = slot_count(vocab->n_merges) - 1;
@@ -176,7 +209,9 @@ static void layout(const tvlm_vocab *vocab, tvlm_arena *arena, tvlm_tokenizer *t
     t->blob = tvlm_arena_alloc(arena, blob + 1, 1);
     t->offset = tvlm_arena_alloc(arena, (size_t)t->n_tokens + 1, sizeof *t->offset);
     t->kind = tvlm_arena_alloc(arena, (size_t)t->n_tokens + 1, sizeof *t->kind);
-    t->special = tvlm_arena_alloc(arena, (size_t)t->n_special + 1, sizeof *t->special);
+    for (int i = 0; i < 2; i++)
+        t->literals[i].list =
+            tvlm_arena_alloc(arena, (size_t)n[i] + 1, sizeof *t->literals[i].list);
     t->slots = tvlm_arena_alloc(arena, (size_t)t->slot_mask + 1, sizeof *t->slots);
     t->pairs = tvlm_arena_alloc(arena, (size_t)t->pair_mask + 1, sizeof *t->pairs);
     t->merge_id = tvlm_arena_alloc(arena, (size_t)t->n_merges + 1, sizeof *t->merge_id);
@@ -223,7 +258,7 @@ static int shown(tvlm_str s)
 }
 
 static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm_tokenizer *t,
-                                tvlm_error *err)
+                                uint32_t *blob_end, tvlm_error *err)
 {
     uint32_t end = 0;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
@@ -231,7 +266,7 @@ static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm
         size_t n = token.len;
         t->offset[id] = end;
         t->kind[id] = token_kind(vocab, id);
-        if (t->kind[id] != TVLM_TOKEN_NORMAL) {
+        if (!in_model(vocab, id)) {
             if (n) memcpy(t->blob + end, token.data, n);
         } else if (!to_bytes(a, token, t->blob + end, &n)) {
             return tvlm_fail(err, TVLM_ERR_FORMAT,
@@ -240,13 +275,14 @@ static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm
         }
         end += (uint32_t)n;
         t->offset[id + 1] = end;
-        if (t->kind[id] != TVLM_TOKEN_NORMAL || n == 0) continue;
+        if (!in_model(vocab, id) || n == 0) continue;
         uint32_t *slot = token_slot(t, t->blob + t->offset[id], n);
         if (*slot != TVLM_NO_ID)
             return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: tokens %u and %u are both '%.*s'",
                              (unsigned)*slot, (unsigned)id, shown(token), token.data);
         *slot = id;
     }
+    *blob_end = end;
     for (unsigned byte = 0; byte < 256; byte++) {
         char raw = (char)byte;
         t->byte_id[byte] = tvlm_vocab_find(t, &raw, 1);
@@ -254,49 +290,86 @@ static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm
     return TVLM_OK;
 }
 
-static int compare_tokens(const tvlm_tokenizer *t, uint32_t a, uint32_t b)
+static int compare_literals(const tvlm_tokenizer *t, const tvlm_literal *a, const tvlm_literal *b)
 {
-    tvlm_str x = tvlm_vocab_token(t, a), y = tvlm_vocab_token(t, b);
+    tvlm_str x = literal_text(t, a), y = literal_text(t, b);
     int order = memcmp(x.data, y.data, x.len < y.len ? x.len : y.len);
     return order ? order : (x.len > y.len) - (x.len < y.len);
 }
 
-/* Moves the special at `root` down until it is not below its children (qsort has no context). */
-static void sift_down(tvlm_tokenizer *t, uint32_t root, uint32_t n)
+static void swap(tvlm_literal *a, tvlm_literal *b)
+{
+    tvlm_literal c = *a;
+    *a = *b;
+    *b = c;
+}
+
+/* Moves the literal at `root` down until it is not below its children (qsort has no context). */
+static void sift_down(const tvlm_tokenizer *t, tvlm_literal *list, uint32_t root, uint32_t n)
 {
     uint32_t child;
     while ((child = 2 * root + 1) < n) {
-        if (child + 1 < n && compare_tokens(t, t->special[child], t->special[child + 1]) < 0)
-            child++;
-        if (compare_tokens(t, t->special[root], t->special[child]) >= 0) return;
-        uint32_t id = t->special[root];
-        t->special[root] = t->special[child];
-        t->special[child] = id;
+        if (child + 1 < n && compare_literals(t, &list[child], &list[child + 1]) < 0) child++;
+        if (compare_literals(t, &list[root], &list[child]) >= 0) return;
+        swap(&list[root], &list[child]);
         root = child;
     }
 }
 
-static tvlm_status place_specials(tvlm_tokenizer *t, tvlm_error *err)
+static tvlm_status sort_literals(tvlm_tokenizer *t, tvlm_literals *literals, tvlm_error *err)
 {
-    uint32_t n = 0;
+    tvlm_literal *list = literals->list;
+    uint32_t n = literals->n;
+    for (uint32_t i = n / 2; i-- > 0;)
+        sift_down(t, list, i, n);
+    for (uint32_t i = n; i-- > 1;) {
+        swap(&list[0], &list[i]);
+        sift_down(t, list, 0, i);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        literals->first[(unsigned char)t->blob[list[i].at]] = true;
+        if (i && compare_literals(t, &list[i - 1], &list[i]) == 0)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: special tokens %u and %u are equal",
+                             (unsigned)list[i - 1].id, (unsigned)list[i].id);
+    }
+    return TVLM_OK;
+}
+
+/* The literal's bytes: the token's, or of their own at *end, which moves behind them. */
+static tvlm_status place_text(const tvlm_vocab *vocab, tvlm_tokenizer *t, tvlm_literal *l,
+                              uint32_t *end, tvlm_error *err)
+{
+    tvlm_str text = vocab->tokens[l->id];
+    tvlm_bytes normal = {0};
+    l->at = literal_room(vocab, l->id) ? *end : t->offset[l->id];
+    l->len = (uint32_t)text.len;
+    if (!literal_room(vocab, l->id)) return TVLM_OK;
+    if (normalises(vocab, l->id)) {
+        tvlm_status status = tvlm_nfc(text.data, text.len, &normal, err);
+        if (status == TVLM_OK) text = (tvlm_str){normal.data, normal.len};
+        if (status) free(normal.data);
+        if (status) return status;
+    }
+    l->len = (uint32_t)text.len;
+    memcpy(t->blob + *end, text.data, text.len);
+    *end += l->len;
+    free(normal.data);
+    return TVLM_OK;
+}
+
+static tvlm_status place_literals(const tvlm_vocab *vocab, tvlm_tokenizer *t, uint32_t end,
+                                  tvlm_error *err)
+{
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         if (!tvlm_kind_is_special(t->kind[id])) continue;
-        t->special[n++] = id;
-        t->special_first[(unsigned char)t->blob[t->offset[id]]] = true;
+        uint8_t flags = added_flags(vocab, id);
+        tvlm_literals *all = &t->literals[(flags & TVLM_ADDED_NORMALIZED) != 0];
+        tvlm_literal *l = &all->list[all->n++];
+        *l = (tvlm_literal){.id = id, .flags = flags, .control = t->kind[id] == TVLM_TOKEN_CONTROL};
+        TVLM_TRY(place_text(vocab, t, l, &end, err));
     }
-    for (uint32_t i = n / 2; i-- > 0;)
-        sift_down(t, i, n);
-    for (uint32_t i = n; i-- > 1;) {
-        uint32_t id = t->special[0];
-        t->special[0] = t->special[i];
-        t->special[i] = id;
-        sift_down(t, 0, i);
-    }
-    for (uint32_t i = 1; i < n; i++)
-        if (compare_tokens(t, t->special[i - 1], t->special[i]) == 0)
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: special tokens %u and %u are equal",
-                             (unsigned)t->special[i - 1], (unsigned)t->special[i]);
-    return TVLM_OK;
+    TVLM_TRY(sort_literals(t, &t->literals[0], err));
+    return sort_literals(t, &t->literals[1], err);
 }
 
 /* One merge "left right"; room holds the bytes of the longest merge. */
@@ -361,8 +434,9 @@ tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tv
     memset(t->pairs, 0xFF, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
     alphabet a;
     alphabet_init(&a);
-    tvlm_status status = place_tokens(vocab, &a, t, err);
-    if (status == TVLM_OK) status = place_specials(t, err);
+    uint32_t end = 0;
+    tvlm_status status = place_tokens(vocab, &a, t, &end, err);
+    if (status == TVLM_OK) status = place_literals(vocab, t, end, err);
     if (status == TVLM_OK) status = place_merges(vocab, &a, t, err);
     if (status != TVLM_OK) {
         tvlm_tokenizer_free(t);

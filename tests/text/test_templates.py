@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Chat templates: what is recognised renders to exactly what Jinja makes of it, as transformers runs it."""
-import glob
 import itertools
-import os
 import random
 import struct
 import subprocess
@@ -11,7 +9,7 @@ import pytest
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from test_hf_equal import ROOT
+from folders import compile_driver
 
 QWEN2 = "You are a helpful assistant."
 QWEN2_5 = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -37,11 +35,7 @@ CONVERSATIONS = [  # those of render_chat.c
 
 @pytest.fixture(scope="session")
 def recognise(tmp_path_factory):
-    path = tmp_path_factory.mktemp("render") / "render_chat"
-    sources = [str(ROOT / "tests/text/render_chat.c"), *glob.glob(str(ROOT / "src/text/*.c")),
-               *(str(ROOT / "src/base" / name) for name in ("status.c", "memory.c", "clock.c"))]
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-O1", "-I", str(ROOT / "include"), "-I",
-                    str(ROOT / "src"), *sources, "-o", str(path)], check=True)
+    path = compile_driver(tmp_path_factory.mktemp("render"), "render_chat")
 
     def run(templates):
         data = b"".join(struct.pack("=I", len(t.encode())) + t.encode() for t in templates)

@@ -14,6 +14,7 @@ typedef struct small_vocab {
     char letters[256][3];
     tvlm_str tokens[256 + MAX_EXTRA];
     int32_t types[256 + MAX_EXTRA];
+    uint8_t added[256 + MAX_EXTRA];
     tvlm_str merges[MAX_EXTRA];
     tvlm_vocab vocab;
 } small_vocab;
@@ -27,7 +28,7 @@ static inline void small_init(small_vocab *v, tvlm_pretokenizer pre)
         v->tokens[byte] = (tvlm_str){v->letters[byte], n};
         v->types[byte] = TVLM_TOKEN_NORMAL;
     }
-    v->vocab = (tvlm_vocab){pre, 256, v->tokens, v->types, 0, v->merges};
+    v->vocab = (tvlm_vocab){pre, 256, v->tokens, v->types, 0, v->merges, v->added};
 }
 
 static inline void small_token(small_vocab *v, const char *token, int32_t type)

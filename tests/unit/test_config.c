@@ -267,8 +267,8 @@ static void what_is_not_run_is_refused(void **state)
     tvlm_config c;
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "'gemma'", SET_TEXT("general.architecture", "gemma"));
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "'llama'", SET_TEXT("tokenizer.ggml.model", "llama"));
-    REFUSED(llama, TVLM_ERR_UNSUPPORTED, "'llama-bpe'",
-            SET_TEXT("tokenizer.ggml.pre", "llama-bpe"));
+    REFUSED(llama, TVLM_ERR_UNSUPPORTED, "'deepseek-llm'",
+            SET_TEXT("tokenizer.ggml.pre", "deepseek-llm"));
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "tinyvlm.chat_template",
             SET_TEXT("tinyvlm.chat_template", "vicuna"));
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "llama.rope.scaling.type",

@@ -8,6 +8,7 @@
 The reference is Hugging Face `tokenizers` 0.23.3, whose parts follow different Unicode versions,
 found by asking the library about every code point (tests/text/test_hf_equal.py does so again):
     \\p{L} \\p{N} \\s of the regexes     Unicode 16 (Oniguruma)
+    \\w beside added tokens             Unicode 16 (Rust's regex)
     Digits                              Unicode 17 (Rust's char::is_numeric)
     NFC                                 Unicode 9  (unicode-normalization-alignments)
 Decompositions and combining classes of a character never change once it is assigned (Unicode's
@@ -23,18 +24,23 @@ NFC_AGE = 9.0
 WHITE_SPACE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028,
                0x2029, 0x202F, 0x205F, 0x3000}
 HANGUL = range(0xAC00, 0xAC00 + 11172)  # composed by arithmetic, not by table
-OTHER, LETTER, NUMBER, SPACE, NUMERIC = range(5)
+OTHER, LETTER, NUMBER, SPACE, NUMERIC, OTHER_WORD, NUMBER_NO_WORD = range(7)
+# Alphabetic symbols (PropList.txt, Other_Alphabetic) and Join_Control.
+WORD_SYMBOLS = {*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A),
+                *range(0x1F170, 0x1F18A), 0x200C, 0x200D}
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 
 def char_class(c):
     if c in WHITE_SPACE:
         return SPACE
-    category = ucd.category(chr(c))[0]
-    if category == "L":
+    category = ucd.category(chr(c))
+    if category[0] == "L":
         return LETTER
-    if category == "N":
-        return NUMBER
+    if category[0] == "N":
+        return NUMBER_NO_WORD if category == "No" else NUMBER
+    if category[0] == "M" or category == "Pc" or c in WORD_SYMBOLS:
+        return OTHER_WORD
     return NUMERIC if digits.category(chr(c))[0] == "N" else OTHER
 
 
@@ -109,7 +115,7 @@ def main():
           "} canonical_pair;\n\n"
           "// clang-format off\n"
           "/* First code point of a run << 3 | class: 0 other, 1 letter, 2 number, 3 white space,\n"
-          " * 4 numeric in Unicode 17 only. */")
+          " * 4 numeric in Unicode 17 only, 5 other but \\w, 6 number but not \\w. */")
     array("uint32_t", "class_runs", [f"0x{c << 3 | v:x}" for c, v in runs(char_class)])
     print("/* First code point of a run << 8 | canonical combining class. */")
     array("uint32_t", "combining_runs", [f"0x{c << 8 | v:x}" for c, v in runs(combining)])
