@@ -9,6 +9,31 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const tvlm_source *)a)->name, ((const tvlm_source *)b)->name);
 }
 
+static bool ends(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+/* Tensors that tell of weights in a form of their own. */
+static tvlm_status check_kind(const char *name, tvlm_error *err)
+{
+    static const char *const quantised[] = {".qweight",      ".qzeros",           ".scales",
+                                            ".weight_scale", ".weight_scale_inv", ".weight_packed",
+                                            ".SCB",          ".absmax",           ".biases"};
+    if (strstr(name, ".lora_A.") || strstr(name, ".lora_B."))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "tensor '%.200s' is of a LoRA adapter: merge it into its base model first",
+                         name);
+    for (size_t i = 0; i < TVLM_COUNT(quantised); i++)
+        if (ends(name, quantised[i]))
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "tensor '%.200s': the weights are quantised already (AWQ, GPTQ, "
+                             "bitsandbytes, FP8 or MLX): convert the original checkpoint",
+                             name);
+    return TVLM_OK;
+}
+
 static tvlm_status name_all(tvlm_checkpoint *c, tvlm_error *err)
 {
     tvlm_network network = {0};
@@ -19,6 +44,7 @@ static tvlm_status name_all(tvlm_checkpoint *c, tvlm_error *err)
         tvlm_network_scan(&network, c->set.tensors[i].name);
     for (size_t i = 0; i < c->set.n; i++) {
         const tvlm_st_tensor *t = &c->set.tensors[i];
+        TVLM_TRY(check_kind(t->name, err));
         if (!tvlm_canonical_name(&network, t->name, name))
             return tvlm_fail(err, TVLM_ERR_LIMIT, "tensor '%.100s...': its name is too long",
                              t->name);
@@ -81,12 +107,6 @@ bool tvlm_checkpoint_has(const tvlm_checkpoint *checkpoint, const char *prefix)
 {
     size_t i = lower_bound(checkpoint, prefix);
     return i < checkpoint->n && strncmp(checkpoint->sources[i].name, prefix, strlen(prefix)) == 0;
-}
-
-static bool ends(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
 const tvlm_source *tvlm_checkpoint_unused(const tvlm_checkpoint *checkpoint)

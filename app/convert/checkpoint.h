@@ -22,6 +22,9 @@ typedef struct tvlm_checkpoint {
     size_t n;
 } tvlm_checkpoint;
 
+/* Whether path is a folder with weights and a config.json; if not, the message says what it is and
+ * what to do. */
+tvlm_status tvlm_checkpoint_look(const char *path, tvlm_error *err);
 tvlm_status tvlm_checkpoint_open(const char *dir, tvlm_checkpoint *out, tvlm_error *err);
 void tvlm_checkpoint_close(tvlm_checkpoint *checkpoint);
 

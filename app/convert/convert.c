@@ -274,6 +274,7 @@ static tvlm_status convert(tvlm_conversion *c, const char *dir, const char *out)
     const tvlm_convert_params *p = c->params;
     TVLM_TRY(tvlm_output_not_input(out, dir, c->err));
     if (p->tokenizer) TVLM_TRY(tvlm_output_not_input(out, p->tokenizer, c->err));
+    TVLM_TRY(tvlm_checkpoint_look(dir, c->err));
     TVLM_TRY(tvlm_hf_config_read(dir, &c->config, c->err));
     TVLM_TRY(tvlm_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer, p->on_note,
                                        p->user, c->err));

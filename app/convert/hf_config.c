@@ -39,6 +39,67 @@ static int64_t read_id(const json_t *object, const char *key)
                                                                     : -1;
 }
 
+/* object[key], when given, must be this number. */
+static tvlm_status must_equal(const json_t *object, const char *key, double expected,
+                              tvlm_error *err)
+{
+    double value = expected;
+    char text[32];
+    TVLM_TRY(tvlm_json_f64(object, key, false, -1e300, 1e300, &value, err));
+    snprintf(text, sizeof text, "%g", value);
+    return value == expected ? TVLM_OK : refuse(key, text, err);
+}
+
+/* Settings of relatives that these models do not compute: only their neutral values pass. */
+static tvlm_status check_neutral(const json_t *text, tvlm_error *err)
+{
+    static const char *const off[] = {"use_sliding_window", "mlp_bias",         "use_qk_norm",
+                                      "qk_layernorm",       "use_mrope",        "alibi",
+                                      "use_alibi",          "parallel_residual"};
+    static const char *const one[] = {
+        "partial_rotary_factor", "rotary_pct",          "logit_scale",         "logits_scaling",
+        "embedding_multiplier",  "residual_multiplier", "attention_multiplier"};
+    static const char *const absent[] = {"final_logit_softcapping",
+                                         "attn_logit_softcapping",
+                                         "clip_qkv",
+                                         "query_pre_attn_scalar",
+                                         "num_local_experts",
+                                         "num_experts",
+                                         "scale_emb",
+                                         "scale_depth"};
+    for (size_t i = 0; i < TVLM_COUNT(off); i++)
+        TVLM_TRY(must_be_off(text, off[i], err));
+    for (size_t i = 0; i < TVLM_COUNT(one); i++)
+        TVLM_TRY(must_equal(text, one[i], 1.0, err));
+    for (size_t i = 0; i < TVLM_COUNT(absent); i++)
+        TVLM_TRY(must_equal(text, absent[i], 0.0, err));
+    size_t i;
+    json_t *type;
+    json_array_foreach(json_object_get(text, "layer_types"), i, type)
+    {
+        const char *name = json_string_value(type);
+        if (!name || strcmp(name, "full_attention") != 0)
+            return refuse("layer_types", name ? name : "?", err);
+    }
+    return TVLM_OK;
+}
+
+/* The method by which the weights were quantised, if any: they are read as floats only. */
+static tvlm_status check_not_quantised(const json_t *config, tvlm_error *err)
+{
+    static const char *const keys[] = {"quantization_config", "compression_config", "quantization"};
+    for (size_t i = 0; i < TVLM_COUNT(keys); i++) {
+        const json_t *value = json_object_get(config, keys[i]);
+        const char *method = json_string_value(json_object_get(value, "quant_method"));
+        if (json_is_object(value))
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "key '%s': the weights are quantised already (%.32s): convert the "
+                             "original checkpoint",
+                             keys[i], method ? method : "MLX");
+    }
+    return TVLM_OK;
+}
+
 /* rope_parameters (transformers 5) or rope_scaling (before): only the plain kind runs. */
 static tvlm_status read_rope(const json_t *text, tvlm_hf_config *out, tvlm_error *err)
 {
@@ -50,10 +111,11 @@ static tvlm_status read_rope(const json_t *text, tvlm_hf_config *out, tvlm_error
         for (int j = 0; j < 2; j++)
             TVLM_TRY(must_be(table, types[j], "default", err));
         TVLM_TRY(tvlm_json_f64(table, "rope_theta", false, 1.0, 1e12, &out->rope_theta, err));
+        TVLM_TRY(must_equal(table, "partial_rotary_factor", 1.0, err));
+        if (json_is_array(json_object_get(table, "mrope_section")))
+            return refuse("mrope_section", "a list", err);
     }
-    double rotary = 1.0;
-    TVLM_TRY(tvlm_json_f64(text, "partial_rotary_factor", false, 0.0, 1.0, &rotary, err));
-    return rotary == 1.0 ? TVLM_OK : refuse("partial_rotary_factor", "below 1", err);
+    return TVLM_OK;
 }
 
 static tvlm_status read_text(const json_t *text, tvlm_hf_config *out, tvlm_error *err)
@@ -72,7 +134,7 @@ static tvlm_status read_text(const json_t *text, tvlm_hf_config *out, tvlm_error
     out->rope_theta = 10000.0; /* as well */
     TVLM_TRY(read_rope(text, out, err));
     TVLM_TRY(must_be(text, "hidden_act", "silu", err));
-    TVLM_TRY(must_be_off(text, "use_sliding_window", err));
+    TVLM_TRY(check_neutral(text, err));
     if (out->n_heads % out->n_kv_heads || out->head_dim % 8)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "%u attention heads, %u key heads, heads of %u: not supported",
@@ -202,6 +264,7 @@ tvlm_status tvlm_hf_config_parse(const json_t *config, const json_t *preprocesso
     for (int i = 0; i < 3; i++)
         out->scale[i] = 1.0 / 255.0;
     TVLM_TRY(read_kind(config, &out->kind, err));
+    TVLM_TRY(check_not_quantised(config, err));
     const json_t *text = config;
     if (out->kind == TVLM_HF_FAST_VLM) {
         text = json_object_get(config, "text_config");
@@ -212,10 +275,7 @@ tvlm_status tvlm_hf_config_parse(const json_t *config, const json_t *preprocesso
     TVLM_TRY(read_text(text, out, err));
     if (out->kind == TVLM_HF_APPLE) TVLM_TRY(read_apple(config, out, err));
     if (out->kind == TVLM_HF_FAST_VLM) TVLM_TRY(read_hf_vision(config, out, err));
-    if (out->kind == TVLM_HF_LLAMA) {
-        TVLM_TRY(must_be_off(text, "attention_bias", err));
-        TVLM_TRY(must_be_off(text, "mlp_bias", err));
-    }
+    if (out->kind == TVLM_HF_LLAMA) TVLM_TRY(must_be_off(text, "attention_bias", err));
     if (preprocessor && out->kind == TVLM_HF_FAST_VLM) /* Apple code has its own processor */
         TVLM_TRY(read_preprocessor(preprocessor, out, err));
     return TVLM_OK;

@@ -147,8 +147,6 @@ static tvlm_status check_start(const char *label, const char *text, size_t size,
     const char *what = NULL;
     if (size == 0)
         what = "is empty";
-    else if (tvlm_is_lfs_pointer(text, size))
-        what = TVLM_LFS_HINT;
     else if (size > 1 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
         what = "is UTF-16 text: save it as UTF-8";
     return what ? tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not valid JSON: it %s", label, what)
@@ -182,18 +180,40 @@ tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, js
     return *out ? TVLM_OK : not_json(label, r, &e, err);
 }
 
+tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t *size,
+                           tvlm_error *err)
+{
+    tvlm_file file;
+    *out = NULL;
+    TVLM_TRY(tvlm_file_open(path, &file, err));
+    tvlm_status status = TVLM_OK;
+    *size = (size_t)file.os.size;
+    if (file.os.size > max_size)
+        status = tvlm_fail(err, TVLM_ERR_LIMIT, "%s: %llu bytes, at most %zu are read", path,
+                           (unsigned long long)file.os.size, max_size);
+    else if (!(*out = malloc(*size + 1)))
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory", path);
+    else
+        status = tvlm_file_read(&file, 0, *out, *size, err);
+    tvlm_file_close(&file);
+    if (status == TVLM_OK) (*out)[*size] = 0;
+    if (status == TVLM_OK && tvlm_is_lfs_pointer(*out, *size))
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLM_LFS_HINT, path);
+    if (status) {
+        free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 tvlm_status tvlm_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err)
 {
-    tvlm_mapfile map;
+    char *text;
+    size_t size;
     *out = NULL;
-    TVLM_TRY(tvlm_mapfile_open(path, &map, err));
-    tvlm_status status;
-    if (map.size > max_size)
-        status = tvlm_fail(err, TVLM_ERR_LIMIT, "%s: %zu bytes of JSON, at most %zu are read", path,
-                           map.size, max_size);
-    else
-        status = tvlm_json_parse(path, map.data, map.size, out, err);
-    tvlm_mapfile_close(&map);
+    TVLM_TRY(tvlm_text_load(path, max_size, &text, &size, err));
+    tvlm_status status = tvlm_json_parse(path, text, size, out, err);
+    free(text);
     return status;
 }
 

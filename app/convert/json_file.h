@@ -28,6 +28,10 @@ bool tvlm_is_lfs_pointer(const void *data, size_t size);
 /* label names the bytes in messages. The caller owns *out (json_decref). */
 tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, json_t **out,
                             tvlm_error *err);
+/* A file's bytes in a new block, a zero byte behind them. Too long or a Git LFS pointer: refused.
+ */
+tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t *size,
+                           tvlm_error *err);
 tvlm_status tvlm_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err);
 /* The same for DIR/NAME; *out is NULL when there is no such file and it is not required. */
 tvlm_status tvlm_json_load_in(const char *dir, const char *name, bool required, size_t max_size,

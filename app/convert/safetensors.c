@@ -172,6 +172,8 @@ static tvlm_status read_text(const struct tvlm_st_source *s, char **out, size_t 
     if (s->size >= 8) TVLM_TRY(read_bytes(s, 0, le, 8, err));
     for (unsigned i = 0; i < 8 && s->size >= 8; i++)
         size |= (uint64_t)le[i] << (8 * i);
+    if (s->size >= 8 && memcmp(le, "version ", 8) == 0)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLM_LFS_HINT, s->label);
     if (s->size < 8 || size > s->size - 8)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          "%s: not a safetensors file, or cut off: its header does not end within "

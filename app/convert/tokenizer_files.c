@@ -639,15 +639,15 @@ static tvlm_status class_pretokenizer(reader *r, const json_t *config)
 }
 
 /* added: added_tokens.json, {"<|im_start|>": 151644, ...} */
-static tvlm_status parse_slow(reader *r, json_t *vocab, const tvlm_mapfile *merges, json_t *added,
-                              const json_t *config)
+static tvlm_status parse_slow(reader *r, json_t *vocab, const char *merges, size_t size,
+                              json_t *added, const json_t *config)
 {
     const char *text;
     json_t *id;
     TVLM_TRY(begin(r));
     TVLM_TRY(class_pretokenizer(r, config));
     TVLM_TRY(put_vocab(r, vocab));
-    TVLM_TRY(put_merge_lines(r, (const char *)merges->data, merges->size));
+    TVLM_TRY(put_merge_lines(r, merges, size));
     TVLM_TRY(read_config(r, config)); /* whose added_tokens_decoder knows more */
     json_object_foreach(added, text, id)
     {
@@ -671,7 +671,8 @@ static tvlm_status open_json(reader *r, const char *path, const json_t *config)
 static tvlm_status open_slow(reader *r, const char *dir, const json_t *config)
 {
     json_t *vocab = NULL, *added = NULL;
-    tvlm_mapfile merges = {0};
+    char *merges = NULL;
+    size_t size = 0;
     char *merges_path = tvlm_path_join(dir, "merges.txt");
     tvlm_status status = merges_path ? TVLM_OK : no_memory(r);
     if (status == TVLM_OK)
@@ -680,12 +681,10 @@ static tvlm_status open_slow(reader *r, const char *dir, const json_t *config)
     if (status == TVLM_OK)
         status = tvlm_json_load_in(dir, "added_tokens.json", false, TVLM_JSON_CONFIG_MAX, &added,
                                    r->err);
-    if (status == TVLM_OK) status = tvlm_mapfile_open(merges_path, &merges, r->err);
-    if (status == TVLM_OK && merges.size > TVLM_JSON_TOKENIZER_MAX)
-        status = tvlm_fail(r->err, TVLM_ERR_LIMIT, "merges.txt: %zu bytes, at most %zu are read",
-                           merges.size, TVLM_JSON_TOKENIZER_MAX);
-    if (status == TVLM_OK) status = parse_slow(r, vocab, &merges, added, config);
-    if (merges.data) tvlm_mapfile_close(&merges);
+    if (status == TVLM_OK)
+        status = tvlm_text_load(merges_path, TVLM_JSON_TOKENIZER_MAX, &merges, &size, r->err);
+    if (status == TVLM_OK) status = parse_slow(r, vocab, merges, size, added, config);
+    free(merges);
     json_decref(vocab);
     json_decref(added);
     free(merges_path);
@@ -694,20 +693,16 @@ static tvlm_status open_slow(reader *r, const char *dir, const json_t *config)
 
 static tvlm_status read_jinja(reader *r, const char *path)
 {
-    tvlm_mapfile map;
-    TVLM_TRY(tvlm_mapfile_open(path, &map, r->err));
-    char *copy =
-        map.size <= TVLM_JSON_CONFIG_MAX ? keep(r->store, (const char *)map.data, map.size) : NULL;
-    tvlm_mapfile_close(&map);
-    if (!copy) return no_memory(r);
-    size_t n = 0; /* lines end as Python reads them */
-    for (const char *c = copy; *c; c++) {
+    char *text;
+    size_t size, n = 0;
+    TVLM_TRY(tvlm_text_load(path, TVLM_JSON_CONFIG_MAX, &text, &size, r->err));
+    for (const char *c = text; *c; c++) { /* lines end as Python reads them */
         if (*c == '\r' && c[1] == '\n') continue;
-        copy[n++] = *c == '\r' ? '\n' : *c;
+        text[n++] = *c == '\r' ? '\n' : *c;
     }
-    copy[n] = 0;
-    r->out->chat_template = copy;
-    return TVLM_OK;
+    tvlm_status status = keep_template(r, text, n);
+    free(text);
+    return status;
 }
 
 /* The files that win over tokenizer_config.json: a processor's, then a template of its own. */

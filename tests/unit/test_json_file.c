@@ -60,7 +60,6 @@ static void test_refused(void **state)
     (void)state;
     REFUSED("", "it is empty");
     REFUSED("\xFF\xFE{\0}\0", "UTF-16");
-    REFUSED("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n", "git lfs pull");
     REFUSED("{\"a\": nan}", "line 1, column 9");
     REFUSED("{\"b\": NaN, \"c\": Infinity,\n  \"a\": NaN x}", "line 2, column 12");
     REFUSED("[Infinity1]", "invalid token");
