@@ -191,27 +191,30 @@ static bool create_beside(tvlm_output *o, const tvlm_sys_facts *exists)
     return o->fd >= 0 && (!exists || tvlm_sys_keep_permissions(o->fd, exists));
 }
 
-/* Also /dev/stdout of `> file`: the shell holds that file open and may append to it. */
-static bool is_standard(const tvlm_output *o, const tvlm_sys_facts *facts)
+/* 1 for "-"; 1 or 2 for a file that standard output or error goes to: whoever holds it open may
+ * append to it, so it is not replaced. -1: neither. */
+static int standard_stream(const tvlm_output *o, const tvlm_sys_facts *facts)
 {
     tvlm_sys_facts standard;
-    return !strcmp(o->path, "-") ||
-           (facts->kind == TVLM_SYS_REGULAR && tvlm_sys_look_fd(1, &standard) &&
-            tvlm_sys_same(facts, &standard));
+    if (!strcmp(o->path, "-")) return 1;
+    for (int fd = 1; fd <= 2 && facts->kind == TVLM_SYS_REGULAR; fd++)
+        if (tvlm_sys_look_fd(fd, &standard) && tvlm_sys_same(facts, &standard)) return fd;
+    return -1;
 }
 
 static tvlm_status open_output(tvlm_output *o, tvlm_error *err)
 {
-    tvlm_sys_facts facts;
-    bool fine;
-    if (!look(o->path, 1, &facts))
+    tvlm_sys_facts facts = {0};
+    bool exists = look(o->path, 1, &facts), fine;
+    int standard = exists ? standard_stream(o, &facts) : -1;
+    if (!exists)
         fine = errno == ENOENT && *o->path && create_beside(o, NULL);
     else if (facts.kind == TVLM_SYS_FOLDER)
         return tvlm_fail(err, TVLM_ERR_WRITE, "%s: is a folder", o->path);
-    else if (is_standard(o, &facts) && tvlm_sys_terminal(1))
+    else if (standard >= 0 && tvlm_sys_terminal(standard))
         return tvlm_fail(err, TVLM_ERR_WRITE, "standard output is a terminal: not written there");
-    else if (is_standard(o, &facts))
-        fine = (o->stream = tvlm_sys_dup(1)) >= 0 && create_elsewhere(o);
+    else if (standard >= 0)
+        fine = (o->stream = tvlm_sys_dup(standard)) >= 0 && create_elsewhere(o);
     else if (facts.kind == TVLM_SYS_REGULAR)
         fine = create_beside(o, &facts);
     else

@@ -209,7 +209,11 @@ def test_standard_output_as_the_output(command, name, model, results, tmp_path):
         f.flush()
         assert start(*writer(command, model, name), stdout=f).wait() == 0
     assert (tmp_path / "file").read_bytes() == b"old" + results[command]
-    assert names(tmp_path) == ["file"]
+    with open(tmp_path / "log", "ab") as f:
+        assert start(*writer(command, model, tmp_path / "log"), stderr=f).wait(60) == 0
+        f.write(b"more")
+    assert (tmp_path / "log").read_bytes() == results[command] + b"more"
+    assert names(tmp_path) == ["file", "log"]
 
 
 @pytest.mark.parametrize("command", WRITERS)
