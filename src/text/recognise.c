@@ -47,13 +47,14 @@ static const char *const spellings[N_MARKS][4] = {
     [END] = {"'<|im_end|>' + '\n'", "'<|im_end|>' + '\\n'", "'<|im_end|>\n'", "'<|im_end|>\\n'"},
 };
 
-/* Longer sources, by length and FNV-1a. */
+/* Longer sources, with blocks for tools, by length and FNV-1a (tests/long/test_released_templates.py). */
 static const struct {
     size_t len;
     uint64_t hash;
     tvlm_chat chat;
 } hashed[] = {
-    {0, 0, TVLM_CHAT_NONE},
+    {2506, 0xE642CE246D7F2E3Du, TVLM_CHAT_QWEN2_5}, /* Qwen2.5-Instruct */
+    {2426, 0x16BC91FC7006A16Du, TVLM_CHAT_QWEN2},   /* Qwen2.5, base: another default system message */
 };
 // clang-format on
 
