@@ -18,6 +18,8 @@ const SW_PATIENCE = 2000;
 
 const byId = (id) => document.getElementById(id);
 const root = document.documentElement;
+const NOTHING_SAID = 'The model had nothing to say.';
+const NOTHING_ASKED = byId('asked').textContent;
 const preview = byId('preview');
 const previewContext = preview.getContext('2d', { willReadFrequently: true });
 const video = byId('video');
@@ -29,6 +31,7 @@ let modelUrl = null; // known once the address was read
 let engine = null; // promise of the open FastVLM
 let loaded = false; // all of the model is there
 let failed = false; // the model cannot be used
+let isLost = false; // the connection that loads the model; it is tried again
 let offline = false; // page, module and model are all kept on the device
 let task = null; // {controller, done, label}: what runs now; at most one
 let picture = null; // {pixels, controller, encoded}: what questions are about
@@ -149,7 +152,7 @@ function stateWord() {
     if (failed) return 'Not available';
     if (task && !task.live) return task.label;
     if (camera) return camera.still ? 'Live, still' : 'Live';
-    if (!loaded) return 'Loading model';
+    if (!loaded) return isLost ? 'Connection lost' : 'Loading model';
     return offline ? 'Ready offline' : 'Ready';
 }
 
@@ -165,6 +168,7 @@ function render() {
     if (camera) showOne(end, start);
     else showOne(start, end);
     byId('camera-flip').hidden = !camera;
+    byId('examples').hidden = Boolean(camera);
     video.hidden = !camera;
     byId('live-mark').hidden = !camera;
     byId('live-mark').textContent = camera?.still ? 'Live, still' : 'Live';
@@ -173,13 +177,20 @@ function render() {
     byId('progress-box').hidden = loaded || failed;
 }
 
-function showProgress({ loaded: bytes, total, stage, cached }) {
+function showProgress({ loaded: bytes, total, stage, cached, retry, restarts }) {
     const bar = byId('progress');
     if (total > 0) bar.value = Math.min(1, bytes / total);
     else bar.removeAttribute('value');
     const amount = total > 0 ? `${megabytes(bytes)} of ${megabytes(total)} MB` : `${megabytes(bytes)} MB`;
     const origin = cached > 0 && cached >= bytes ? ', from this device' : '';
-    byId('progress-text').textContent = `${amount}, ${STAGE_WORDS[stage] ?? stage}${origin}`;
+    if (picture && restarts) picture.encoded = null; // by what the file was
+    const words = retry ? 'Connection lost, retrying' : restarts ? 'Loading model anew' : 'Loading model';
+    byId('progress-text').textContent = `${amount}, ${retry ? retry.reason : STAGE_WORDS[stage] ?? stage}${origin}`;
+    if (byId('progress-label').textContent === words) return;
+    byId('progress-label').textContent = words;
+    if (!task) say(words);
+    isLost = Boolean(retry);
+    render();
 }
 
 function showTimings(image, result) {
@@ -225,7 +236,7 @@ function archiveAnswer() {
 function clearAnswers() {
     byId('log').replaceChildren();
     byId('log-box').hidden = true;
-    byId('asked').textContent = '';
+    byId('asked').textContent = NOTHING_ASKED;
     byId('answer').textContent = '';
     showNote('');
 }
@@ -284,7 +295,7 @@ function stopTask() {
 // The model
 
 function loadOptions() {
-    const options = { onProgress: showProgress };
+    const options = { onProgress: showProgress, retries: Infinity };
     const threads = parameters.get('threads');
     const module = parameters.get('module');
     if (threads !== null) {
@@ -310,9 +321,9 @@ function readModelUrl() {
     }
 }
 
-async function importLibrary() {
+async function importLibrary(file = 'index.js') {
     try {
-        return await import(new URL('src/index.js', new URL(TINYVLM_BASE, location.href)));
+        return await import(new URL(`src/${file}`, new URL(TINYVLM_BASE, location.href)));
     } catch (error) {
         throw new PlainError(`The library tinyvlm could not be loaded. Reload the page. (${error.message})`);
     }
@@ -335,6 +346,7 @@ async function openModel() {
 async function startModel(before = Promise.resolve()) {
     failed = false;
     loaded = false;
+    isLost = false;
     clearAlert();
     engine = before.then(openModel);
     render();
@@ -406,7 +418,7 @@ function encodePicture(of) {
     return of.encoded;
 }
 
-async function decodeFile(file) {
+async function openImage(file) {
     try {
         return await createImageBitmap(file);
     } catch {
@@ -417,11 +429,19 @@ async function decodeFile(file) {
             image.src = url;
             await image.decode();
             return image;
-        } catch {
-            throw new PlainError('This browser cannot open that file as a picture. Try a JPEG, PNG or WebP.');
         } finally {
             URL.revokeObjectURL(url);
         }
+    }
+}
+
+/** The picture of a file; else says what the file is. */
+async function decodePicture(file) {
+    const { decodeFile } = await importLibrary('images.js');
+    try {
+        return await decodeFile(file, file.name ?? '', openImage);
+    } catch (error) {
+        throw new PlainError(`${error.message}.`);
     }
 }
 
@@ -429,10 +449,7 @@ async function decodeFile(file) {
 async function usePicture(file, name, choice = ++pictureChoices) {
     clearAlert();
     try {
-        if (file.type && !file.type.startsWith('image/')) {
-            throw new PlainError('That file is not a picture. Try a JPEG, PNG or WebP.');
-        }
-        const image = await decodeFile(file);
+        const image = await decodePicture(file);
         if (choice !== pictureChoices) return;
         stopCamera();
         stopTask();
@@ -443,9 +460,18 @@ async function usePicture(file, name, choice = ++pictureChoices) {
         await describe();
     } catch (error) {
         if (choice !== pictureChoices) return;
-        showAlert(explain(error));
-        render();
+        refusePicture(error);
     }
+}
+
+/** Nothing of the last picture stays beside the message about this one. */
+function refusePicture(error) {
+    stopCamera();
+    stopTask();
+    releasePicture();
+    clearAnswers();
+    showAlert(explain(error));
+    render();
 }
 
 async function useExample(button) {
@@ -470,22 +496,23 @@ async function streamAnswer(question, signal, options = {}) {
     const box = byId('answer');
     const model = await orAbort(engine, signal);
     const image = await orAbort(encodePicture(of), signal);
-    const text = document.createTextNode('');
-    let first = true;
+    let heard = '';
+    // Until there are words the old caption stays: a live one would flicker.
+    const show = (text) => { if (text.trim()) box.textContent = text; };
     const onToken = (piece) => {
-        if (signal.aborted) return;
-        if (first) {
-            // Until now the old caption stays: a live one would flicker.
-            box.replaceChildren(text);
-            first = false;
-        }
-        text.appendData(piece);
+        heard += piece;
+        if (!signal.aborted) show(heard);
     };
     const result = await model.generate(image, question || undefined, { ...options, signal, onToken });
-    box.textContent = result.text;
+    show(result.text);
     showTimings(image, result);
     showMachine();
     return result;
+}
+
+/** Who asked further down sees the answer come. */
+function showAnswer() {
+    document.querySelector('.turn').scrollIntoView({ block: 'nearest' });
 }
 
 function describe() {
@@ -505,13 +532,14 @@ function ask(question) {
         archiveAnswer();
         say(''); // the answer may be the last one's
         byId('asked').textContent = question || 'Describe the picture.';
+        showAnswer();
         box.textContent = '';
         showNote('');
         box.setAttribute('aria-busy', 'true');
         try {
             const { finish, text } = await streamAnswer(question, signal);
             say(text);
-            if (!text.trim()) showNote('The model had nothing to say.');
+            if (!text.trim()) showNote(NOTHING_SAID);
             else if (finish !== 'stop') showNote('Cut here: the answer reached its longest length.');
         } catch (error) {
             if (isAbort(error, signal)) showNote('Stopped.');
@@ -575,6 +603,7 @@ async function captionFrame() {
         box.setAttribute('aria-busy', 'true');
         try {
             const { text } = await streamAnswer('', signal, { maxTokens: LIVE_TOKENS });
+            if (!text.trim()) showNote(NOTHING_SAID);
             if (performance.now() - spokenAt > SPOKEN_PAUSE) {
                 say(text);
                 spokenAt = performance.now();
@@ -678,6 +707,7 @@ async function beginLive(stream, facing, hadFocus) {
         showAlert('The camera was disconnected.');
     });
     render();
+    showAnswer();
     if (hadFocus) byId('camera-stop').focus();
     updateFlip();
     video.srcObject = stream;
@@ -830,6 +860,7 @@ function bindRest() {
     byId('camera-stop').addEventListener('click', stopCamera);
     byId('camera-flip').addEventListener('click', flipCamera);
     byId('retry').addEventListener('click', retryModel);
+    window.addEventListener('online', () => { if (!byId('retry').hidden) retryModel(); });
     byId('alert-close').addEventListener('click', () => {
         showAlert('');
         focusQuestion();

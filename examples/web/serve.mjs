@@ -138,8 +138,9 @@ function parseRange(header, size) {
     return { start, end };
 }
 
-/** Sends bytes start..end of a file; throttle is bytes a second, limit cuts the connection after so many. */
-async function sendBytes(response, file, start, end, { throttle = 0, limit = Infinity }) {
+/** Sends bytes start..end of a file; throttle is bytes a second, limit cuts the connection after so many, or leaves
+ *  it silent (stalls). */
+async function sendBytes(response, file, start, end, { throttle = 0, limit = Infinity, stalls = false }) {
     const chunk = throttle ? Math.max(1, Math.min(65536, Math.ceil(throttle / 20))) : 65536;
     const stream = createReadStream(file, { start, end, highWaterMark: chunk });
     response.once('close', () => stream.destroy());
@@ -151,7 +152,7 @@ async function sendBytes(response, file, start, end, { throttle = 0, limit = Inf
             response.write(part, (error) => (error ? reject(error) : resolve()));
         });
         if (left <= 0) {
-            response.socket?.destroy();
+            if (!stalls) response.socket?.destroy();
             return;
         }
         if (throttle) await sleep((part.length / throttle) * 1000);
@@ -197,6 +198,7 @@ async function answer(request, response, options) {
     await sendBytes(response, found.file, start, end, {
         throttle: isModel ? options.throttle : 0,
         limit: cut ? options.truncate : Infinity,
+        stalls: options.stalls,
     });
 }
 
@@ -221,11 +223,11 @@ function refuse(request, response, error) {
  * Starts the server.
  * options: port (0: any free one), host, isolation; for tests roots ([prefix, folder], before the usual
  * ones), headers (sent with everything), throttle (bytes a second of models), truncate (a request for a
- * model without Range loses its connection after that many bytes) and hangs (answers nothing). Settings may
- * change while it runs.
+ * model without Range loses its connection after that many bytes), stalls (or it goes silent), resumes (false: requests
+ * with Range lose theirs at once) and hangs (answers nothing). Settings may change while it runs.
  */
 export async function serve(options = {}) {
-    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, hangs: false, ...options };
+    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, stalls: false, resumes: true, hangs: false, ...options };
     settings.roots = [...(options.roots ?? []), ...ROOTS];
     const server = createServer((request, response) => {
         response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -236,6 +238,10 @@ export async function serve(options = {}) {
             response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
         }
         if (settings.hangs) return;
+        if (!settings.resumes && request.headers.range) {
+            request.socket.destroy();
+            return;
+        }
         answer(request, response, settings).catch((error) => refuse(request, response, error));
     });
     await new Promise((resolve, reject) => {

@@ -46,7 +46,7 @@ async function fetchPicture(url, signal) {
 /** Bytes of base64: url-safe or not, percent-encoded or not, padded or not, in lines or not. */
 function fromBase64(text) {
     try {
-        const plain = decodeURIComponent(text).replace(/\s/g, '').replace(/=+$/, '');
+        const plain = unescape(text).replace(/\s/g, '').replace(/=+$/, '');
         const binary = atob(plain.replaceAll('-', '+').replaceAll('_', '/'));
         return Uint8Array.from({ length: binary.length }, (_, i) => binary.charCodeAt(i));
     } catch (cause) {
@@ -54,12 +54,15 @@ function fromBase64(text) {
     }
 }
 
+/** Percent-encoding undone, byte by byte. */
+const unescape = (text) => text.replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+
 function fromDataUrl(url) {
     const comma = url.indexOf(',');
     if (comma < 0) throw new TinyVLMError('a data: URL without a comma', 'format');
     const body = url.slice(comma + 1);
     if (/;\s*base64\s*$/i.test(url.slice(0, comma))) return fromBase64(body);
-    const text = body.replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+    const text = unescape(body);
     return /^[\0-\xff]*$/.test(text) ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);
 }
 
@@ -68,6 +71,7 @@ const isDataUrl = (text) => /^\s*data:/i.test(text);
 /** A picture file as text in base64, with or without "data:...,". */
 export function fromText(text) {
     if (typeof text !== 'string') throw wrong('a picture in base64 is a string');
+    if (/^\s*data%3a/i.test(text)) text = unescape(text);
     return new Blob([isDataUrl(text) ? fromDataUrl(text) : fromBase64(text)]);
 }
 
@@ -85,19 +89,31 @@ async function asFile(source, signal) {
     return bytes && { file: new Blob([isA(bytes.buffer, 'SharedArrayBuffer') ? bytes.slice() : bytes]), name: '' };
 }
 
-async function decode({ file, name }) {
-    const fail = (what, code, cause) => {
-        throw new TinyVLMError(name ? `${name}: ${what}` : what, code, { cause });
-    };
-    if (!file.size) fail('the file is empty', 'format');
-    if (file.size > MOST_BYTES) fail(`${file.size} bytes: too large for a picture`, 'limit');
-    const read = (blob) => blob.arrayBuffer().catch((cause) => fail(`cannot be read: ${cause.message}`, 'io', cause));
-    const kind = kindOf(new Uint8Array(await read(file.slice(0, HEAD_BYTES))));
-    if (!kind.isPicture && kind.name !== UNKNOWN) fail(refusalOf(kind), 'format');
-    return platform.decode(file, LONGEST).catch((cause) => {
-        if (cause instanceof TinyVLMError) throw cause;
-        fail(refusalOf(kind, platform.reader), cause instanceof RangeError ? 'memory' : 'format', cause);
+function failure(name, what, code, cause) {
+    return new TinyVLMError(name ? `${name}: ${what}` : what, code, { cause });
+}
+
+/** What a file is that may be a picture; others are refused before anything tries to decode them. */
+async function checkFile(file, name) {
+    if (!file.size) throw failure(name, 'the file is empty', 'format');
+    if (file.size > MOST_BYTES) throw failure(name, `${(file.size / 2 ** 30).toFixed(1)} GiB: too large for a picture`, 'limit');
+    const head = await file.slice(0, HEAD_BYTES).arrayBuffer().catch((cause) => {
+        throw failure(name, `cannot be read: ${cause.message}`, 'io', cause);
     });
+    const kind = kindOf(new Uint8Array(head));
+    if (!kind.isPicture && kind.name !== UNKNOWN) throw failure(name, refusalOf(kind), 'format');
+    return kind;
+}
+
+/** What decode(file) makes of a picture's file; errors name the file and what it is. */
+export async function decodeFile(file, name, decode) {
+    const kind = await checkFile(file, name);
+    try {
+        return await decode(file);
+    } catch (cause) {
+        if (cause instanceof TinyVLMError) throw cause;
+        throw failure(name, refusalOf(kind, platform.reader), 'format', cause);
+    }
 }
 
 function rgba(image) {
@@ -109,7 +125,7 @@ async function convert(source, signal) {
     if (ArrayBuffer.isView(source?.data)) return checkRaw(source); // ImageData too; copied: the caller keeps his
     if (isA(source, ...DRAWABLE)) return rgba(platform.draw(source, LONGEST));
     const file = await asFile(source, signal);
-    if (file) return rgba(await decode(file));
+    if (file) return rgba(await decodeFile(file.file, file.name, (blob) => platform.decode(blob, LONGEST)));
     throw wrong('a picture is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL, the bytes of a '
         + 'file or { data, width, height }');
 }

@@ -308,7 +308,7 @@ function asMessages(prompt, system) {
 
 /** What is asked about a picture: nothing, or the bare word "describe", is the model's own question for a description. */
 function questionOf(text, describePrompt) {
-    return describePrompt && /^\s*(describe\b)?[\s\p{P}]*$/iu.test(text) ? describePrompt : text;
+    return describePrompt && /^[\s\p{P}]*(describe)?[\s\p{P}]*$/iu.test(text) ? describePrompt : text;
 }
 
 function asQuestions(messages, isSeen, { describePrompt }) {
@@ -468,7 +468,7 @@ export class FastVLM {
 
     /** @internal */
     checkEra(era) {
-        if (era !== this.era) throw new TinyVLMError('the picture was encoded before the model file changed: encode it again', 'state');
+        if (era !== this.era) throw wrong('the picture was encoded before the model file changed: encode it again');
     }
 
     /** @internal */
@@ -490,13 +490,12 @@ export class FastVLM {
         const pixels = await orAbort(toPixels(image, signal), signal);
         const info = await orAbort(this.#info.promise, signal);
         if (!info.imageSize) throw new TinyVLMError('this model reads text only: give null for the picture', 'unsupported');
-        const { era } = this;
         const stage = info.architecture === 'fastvlm' ? 'bridge' : 'decoder';
         const encoding = this.job(stage, 'encode', { pixels, fit }, {
-            signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image, era),
+            signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image, this.era),
         });
         const { image: handle, timings } = await encoding;
-        return new EncodedImage(this, era, handle, timings);
+        return new EncodedImage(this, this.era, handle, timings);
     }
 
     /** call(images, handles) with the pictures encoded; those that were not before go again. */

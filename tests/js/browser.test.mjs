@@ -6,6 +6,7 @@ import path from 'node:path';
 import test, { after, before } from 'node:test';
 
 import { chromium } from 'playwright-core';
+import sharp from 'sharp';
 
 import { serve } from '../../examples/web/serve.mjs';
 import { MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, nativeTower, relativeError } from './common.mjs';
@@ -226,6 +227,25 @@ test('a broken download goes on where it broke, then comes from the cache', () =
     }
 }));
 
+test('a download that stalls goes on by itself', () => onLibrary('isolated', async (page) => {
+    Object.assign(servers.isolated.settings, { truncate: 9_000_000, stalls: true });
+    try {
+        const { text, retries, progress } = await page.evaluate(async (url) => {
+            const retries = [];
+            const onProgress = ({ retry }) => { if (retry && retries.at(-1) !== retry.reason) retries.push(retry.reason); };
+            const model = await window.FastVLM.load(url, { idleTimeout: 1000, cache: false, onProgress });
+            const text = await model.infer('/photos/motorcycle.jpg');
+            await model.dispose();
+            return { text, retries, progress: model.progress };
+        }, TINY);
+        assert.deepEqual(retries, ['no byte for 1 s']);
+        assert.deepEqual([progress.loaded, progress.retry, progress.restarts], [progress.total, null, 0]);
+        assert.ok(text.length > 10);
+    } finally {
+        Object.assign(servers.isolated.settings, { truncate: 0, stalls: false });
+    }
+}));
+
 for (const kind of ['isolated', 'plain']) {
     test(`package and model of another origin, ${kind}`, () => onLibrary(kind, async (page) => {
         servers.other.settings.truncate = 9_000_000; // it goes on with a range, whose headers are hidden
@@ -340,14 +360,86 @@ test('what is wrong is said', () => onLibrary('isolated', async (page) => {
 
 test('window.processImage', () => onLibrary('plain', async (page) => {
     const base64 = readFileSync(path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg')).toString('base64');
-    const [bare, asUrl] = await page.evaluate(async ([model, image]) => {
+    const { texts, called, failures, returned } = await page.evaluate(async ([model, image]) => {
+        const ask = (text, prompt = 'Is there a motorcycle?') => window.processImage(text, prompt);
+        const failures = { early: await window.failure(ask(image)) };
         await window.init({ modelUrl: model });
-        return [await window.processImage(image, 'Is there a motorcycle?'),
-            await window.processImage(`data:image/jpeg;base64,${image}`, 'Is there a motorcycle?')];
+        const texts = [];
+        for (const text of [image, `data:image/jpeg;base64,${image}`, image.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, ''),
+            encodeURIComponent(image), encodeURIComponent(`data:image/jpeg;base64,${image}`), image.replace(/.{76}/g, '$&\n')]) texts.push(await ask(text));
+        const called = [];
+        let returned;
+        await new Promise((resolve) => { returned = String(window.processImage(image, 'Is there a motorcycle?', (json) => resolve(called.push(JSON.parse(json))))); });
+        window.Host = { seen: [], onResult(json) { this.seen.push(JSON.parse(json)); this.done(); } }; // as `this`
+        for (const text of [image, 'no base64!']) {
+            await new Promise((resolve) => {
+                window.Host.done = resolve;
+                window.processImage(text, '', 'Host.onResult');
+            });
+        }
+        called.push(...window.Host.seen, { text: await ask(image, 'Describe') });
+        for (const [name, text] of [['base64', '%%'], ['text', btoa('a letter')], ['cut', 'abcde'], ['empty', ''], ['nothing', undefined]])
+            failures[name] = await window.failure(ask(text));
+        failures.callback = await window.failure((async () => window.processImage(image, '', 'Host.onNothing'))());
+        return { texts, called, failures, returned };
     }, [TINY, base64]);
-    assert.ok(bare.trim().length > 0);
-    assert.equal(asUrl, bare);
+    assert.ok(texts[0].trim().length > 0);
+    assert.deepEqual(texts, texts.map(() => texts[0]));
+    assert.equal(returned, 'undefined');
+    assert.deepEqual(called[0], { text: texts[0] });
+    assert.match(called[1].text, /motorcycle/);
+    assert.equal(called[2].error.code, 'format');
+    assert.deepEqual(called[3], called[1]); // "Describe" describes
+    for (const [name, code, pattern] of [['early', 'argument', /modelUrl/], ['base64', 'format', /base64/], ['cut', 'format', /base64/], ['text', 'format', /a text file/],
+        ['empty', 'format', /empty/], ['nothing', 'argument', /string/], ['callback', 'argument', /Host\.onNothing/]]) {
+        assert.deepEqual([failures[name]?.name, failures[name]?.code], ['TinyVLMError', code], name);
+        assert.match(failures[name].message, pattern);
+    }
 }));
+
+/** The code blocks of js/README.md below a heading. */
+function recipe(heading) {
+    const [, part] = readFileSync(path.join(ROOT, 'js', 'README.md'), 'utf8').split(`\n## ${heading}\n`);
+    return Object.fromEntries(Array.from(part.split('\n## ')[0].matchAll(/```(\w+)\n(.*?)```/gs), ([, language, code]) => [language, code]));
+}
+
+test('the WebView recipe, as it is written', async () => {
+    const { html, kotlin } = recipe('WebViews');
+    const [, page] = /loadUrl\("(.*?)"\)/.exec(kotlin);
+    const [, script] = /evaluateJavascript\("(.*?)", null\)/.exec(kotlin);
+    const folders = { '/assets/tinyvlm/': path.join(ROOT, 'js'), '/assets/': path.join(ROOT, 'models') };
+    const context = await browser.newContext({ serviceWorkers: 'block' });
+    await context.route('**/*', async (route) => { // as WebViewAssetLoader: whole files, no ranges, no headers of isolation
+        const { pathname, origin } = new URL(route.request().url());
+        if (origin !== 'https://appassets.androidplatform.net') return route.abort();
+        if (pathname === new URL(page).pathname) return route.fulfill({ body: html, contentType: 'text/html' });
+        const [prefix, folder] = Object.entries(folders).find(([start]) => pathname.startsWith(start));
+        const types = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
+        const body = readFileSync(path.join(folder, pathname.slice(prefix.length)));
+        return route.fulfill({ body, contentType: types[path.extname(pathname)] ?? 'text/plain' });
+    });
+    const results = [];
+    let told;
+    await context.exposeFunction('tellTest', (json) => told(JSON.parse(json)));
+    await context.addInitScript(() => { window.AndroidCamera = Object.freeze({ onResult: (json) => { window.tellTest(json); } }); });
+    const view = await context.newPage();
+    const problems = [];
+    view.on('pageerror', (error) => problems.push(String(error)));
+    await view.goto(page);
+    const devtools = await context.newCDPSession(view);
+    for (const photo of ['motorcycle.jpg', null]) {
+        const base64 = photo ? readFileSync(path.join(ROOT, 'examples', 'photos', photo)).toString('base64') : 'AAAA';
+        const answer = new Promise((resolve) => { told = resolve; });
+        const expression = script.replace('$base64', base64).replaceAll('\\', '');
+        const { exceptionDetails } = await devtools.send('Runtime.evaluate', { expression, awaitPromise: false, returnByValue: true });
+        assert.equal(exceptionDetails, undefined);
+        results.push(await answer);
+    }
+    assert.match(results[0].text, /motorcycle/);
+    assert.equal(results[1].error.code, 'format');
+    assert.deepEqual(problems, []);
+    await context.close();
+});
 
 // ---- the demo page ----
 
@@ -395,17 +487,26 @@ test('the demo describes the camera and skips what does not change', () => withP
     await demoReady(page);
 }, PHONE));
 
-/** A camera that sees black, then white, a second each. */
-function flashingCamera() {
-    const [width, height] = [320, 240];
-    const frame = (grey) => [Buffer.from('FRAME\n'), Buffer.alloc(width * height, grey), Buffer.alloc(width * height / 2, 128)];
-    const file = path.join(WORK, 'flashing.y4m');
-    writeFileSync(file, Buffer.concat([Buffer.from(`YUV4MPEG2 W${width} H${height} F1:1 Ip A1:1 C420jpeg\n`), ...frame(16), ...frame(235)]));
-    return file;
+/** The browser's option for a camera that sees these frames (of 320 x 240, planes Y, U, V), a second each. */
+function cameraOf(name, frames) {
+    const file = path.join(WORK, `${name}.y4m`);
+    const parts = frames.flatMap((planes) => [Buffer.from('FRAME\n'), ...planes]);
+    writeFileSync(file, Buffer.concat([Buffer.from('YUV4MPEG2 W320 H240 F1:1 Ip A1:1 C420jpeg\n'), ...parts]));
+    return `--use-file-for-fake-video-capture=${file}`;
+}
+
+const greyFrame = (level) => [Buffer.alloc(320 * 240, level), Buffer.alloc(320 * 240 / 2, 128)];
+
+async function photoFrame(file) {
+    const plane = async (width, height, red, green, blue, base) => {
+        const rgb = await sharp(file).resize(width, height, { fit: 'cover' }).removeAlpha().raw().toBuffer();
+        return Buffer.from({ length: width * height }, (_, i) => base + red * rgb[3 * i] + green * rgb[3 * i + 1] + blue * rgb[3 * i + 2]);
+    };
+    return [await plane(320, 240, 0.299, 0.587, 0.114, 0), await plane(160, 120, -0.169, -0.331, 0.5, 128), await plane(160, 120, 0.5, -0.419, -0.081, 128)];
 }
 
 test('the demo describes what changes again and again', async () => {
-    const other = await launch(`--use-file-for-fake-video-capture=${flashingCamera()}`);
+    const other = await launch(cameraOf('flashing', [greyFrame(16), greyFrame(235)]));
     try {
         await withPage('isolated', '', async (page) => {
             await demoReady(page);
@@ -505,6 +606,96 @@ test('the last choice of a picture is the one on show', () => withPage('isolated
     await page.waitForTimeout(700);
     assert.match(await page.getAttribute('#preview', 'aria-label'), /Motorcycle/);
 }, { ...PHONE, serviceWorkers: 'block' }));
+
+/** What of the answer cannot be seen without scrolling; null: nothing. */
+const hiddenAnswer = () => {
+    const answer = document.querySelector('#answer');
+    const { top, bottom, left, right } = answer.getBoundingClientRect();
+    const isSeen = scrollY === 0 && top >= 0 && left >= 0 && right <= innerWidth && bottom <= innerHeight
+        && answer.contains(document.elementFromPoint((left + right) / 2, bottom - 4)) && answer.textContent.trim();
+    return isSeen ? null : JSON.stringify({ top, bottom, left, right, scrollY, text: answer.textContent });
+};
+
+test('the caption is in view on every screen, of a photo and live', async () => {
+    const other = await launch(cameraOf('photo', [await photoFrame(path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg'))]));
+    try {
+        await withPage('isolated', '', captionsAreSeen, { ...PHONE, viewport: { width: 390, height: 664 } }, other);
+    } finally {
+        await other.close();
+    }
+});
+
+async function captionsAreSeen(page) {
+    await demoReady(page);
+    const sizes = [[390, 664], [664, 390], [320, 568], [768, 1024], [1440, 900]];
+    const check = async (name) => {
+        for (const [width, height] of sizes) {
+            await page.setViewportSize({ width, height });
+            // live captions come and go
+            await page.waitForFunction(`!(${hiddenAnswer})()`, null, { timeout: 10_000 }).catch(() => {});
+            assert.equal(await page.evaluate(hiddenAnswer), null, `${name}, ${width} x ${height}`);
+            await page.screenshot({ path: path.join(SHOTS, `caption-${name}-${width}x${height}.png`) });
+        }
+    };
+    await describePhoto(page, 'motorcycle');
+    await check('photo');
+    await page.evaluate(() => {
+        document.querySelector('#answer').textContent = 'A group of people standing on a snowy mountain slope with skis and poles in front '
+            + 'of a wooden hut, and a brown dog that looks at them from the side.';
+    });
+    await check('long');
+    await page.click('#camera-start');
+    await page.waitForFunction(() => document.querySelector('#asked').textContent === 'Live caption');
+    await page.waitForFunction(isCaptioned, null, { timeout: 30_000 });
+    await check('live');
+}
+
+test('the demo says that the connection is lost, and goes on by itself', async () => {
+    Object.assign(servers.isolated.settings, { truncate: 9_000_000, resumes: false });
+    try {
+        await withPage('isolated', '?sw=off', losesAndRegains, PHONE);
+    } finally {
+        Object.assign(servers.isolated.settings, { truncate: 0, resumes: true });
+    }
+});
+
+async function losesAndRegains(page) {
+    const words = () => page.textContent('#progress-label');
+    await page.waitForFunction(() => document.querySelector('#progress-label').textContent === 'Connection lost, retrying', null, { timeout: 30_000 });
+    assert.equal(await page.textContent('#status'), 'Connection lost');
+    assert.equal(await page.textContent('#spoken'), await words());
+    await page.screenshot({ path: path.join(SHOTS, 'connection-lost.png') });
+    servers.isolated.settings.resumes = true;
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await demoReady(page);
+    assert.equal(await page.textContent('[role=alert]'), '');
+    assert.match(await describePhoto(page, 'motorcycle'), /motorcycle/);
+}
+
+test('a file that is refused leaves nothing of the last one', () => withPage('isolated', '', async (page) => {
+    await demoReady(page);
+    for (const [name, bytes, said] of [
+        ['a.heic', Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'latin1'), 'a.heic: a HEIC picture: this browser cannot show it; convert it to JPEG.'],
+        ['b.jpg', Buffer.from('%PDF-1.4'), 'b.jpg: a PDF document, not a picture.'],
+        ['c.png', Buffer.alloc(0), 'c.png: the file is empty.'],
+        ['d.mp4', Buffer.from('\0\0\0\x18ftypisom\0\0\0\0isomavc1', 'latin1'), 'd.mp4: a video, not a picture.'],
+        ['e.txt', Buffer.from('a letter'), 'e.txt: a text file, not a picture.'],
+        ['f.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 4, 0, 0]), 'f.jpg: a JPEG picture that is damaged: this browser cannot show it.'],
+    ]) {
+        await describePhoto(page, 'motorcycle');
+        await page.setInputFiles('#file', { name, mimeType: 'image/jpeg', buffer: bytes });
+        await page.waitForFunction(() => document.querySelector('#alert').textContent);
+        assert.equal(await page.textContent('#alert'), said);
+        assert.equal(await page.textContent('#answer'), '');
+        assert.ok(await page.isHidden('#preview'));
+        await page.screenshot({ path: path.join(SHOTS, 'refused.png') });
+        await page.click('[data-question=""]');
+        assert.match(await page.textContent('#alert'), /Choose a picture first/);
+    }
+    // what it is called is no reason to refuse a picture
+    await page.setInputFiles('#file', { name: 'photo.txt', mimeType: 'text/plain', buffer: readFileSync(path.join(ROOT, 'examples', 'photos', 'motorcycle.jpg')) });
+    await page.waitForFunction(isCaptioned, null, { timeout: 30_000 });
+}, PHONE));
 
 test('the demo says what is wrong with a file', () => withPage('isolated', '', async (page) => {
     await demoReady(page);

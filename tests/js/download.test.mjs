@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import test from 'node:test';
+import { gzipSync } from 'node:zlib';
 
 import { download, forget } from '../../js/src/download.js';
 
@@ -18,8 +19,8 @@ globalThis.caches = {
 const SIZE = 9_000_000; // two parts of the cache and a bit
 const fileOf = (seed) => Buffer.alloc(SIZE, Buffer.from([seed, seed + 1, seed + 2]));
 
-/** One file; `server` says how: tag, modified, length, ranges, hides (Content-Range), head, cutAt (once),
- *  statuses (first ones). */
+/** One file; `server` says how: tag, modified, length (or a wrong one), ranges, hides (Content-Range), head, gzip,
+ *  statuses (first ones), headers; once each: cutAt, stallAt (bytes of an answer, after which it drops or goes silent). */
 async function withServer(use) {
     stored.clear();
     const server = { body: fileOf(1), length: true, ranges: true, head: true, statuses: [], log: [] };
@@ -29,7 +30,7 @@ async function withServer(use) {
         if (request.method === 'HEAD' && server.hangs) return;
         const status = request.method === 'HEAD' ? (server.head ? 0 : 405) : server.statuses.shift();
         if (status) {
-            response.writeHead(status).end();
+            response.writeHead(status, server.headers).end();
             return;
         }
         if (server.tag) response.setHeader('ETag', server.tag);
@@ -43,8 +44,10 @@ async function withServer(use) {
             return;
         }
         const end = to ? Number(to) + 1 : server.body.length;
-        const bytes = server.body.subarray(begin, end);
-        if (server.length) response.setHeader('Content-Length', bytes.length);
+        const isZipped = server.gzip && !(range && server.gzip === 'whole');
+        const bytes = isZipped ? gzipSync(server.body.subarray(begin, end), { level: 1 }) : server.body.subarray(begin, end);
+        if (isZipped) response.setHeader('Content-Encoding', 'gzip');
+        if (server.length) response.setHeader('Content-Length', bytes.length + (server.lies ?? 0));
         if (from && !server.hides) response.setHeader('Content-Range', `bytes ${begin}-${end - 1}/${server.body.length}`);
         response.writeHead(from ? 206 : 200);
         if (request.method === 'HEAD') response.end();
@@ -52,16 +55,25 @@ async function withServer(use) {
             response.write(bytes.subarray(0, server.cutAt), () => response.destroy());
             server.cutAt = 0;
             server.afterCut?.();
-        } else response.end(bytes);
+        } else if (server.stallAt >= 0) {
+            response.flushHeaders();
+            response.write(bytes.subarray(0, server.stallAt));
+            server.stallAt = server.stallsAgain ? server.stallAt : -1;
+        } else response.end(bytes, () => { if (server.lies) response.destroy(); });
     });
     await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
     server.url = `http://127.0.0.1:${http.address().port}/model.gguf`;
-    server.load = async () => {
+    server.load = async (options) => {
         const pieces = [];
         const about = { cached: 0 };
         server.log.length = 0;
-        for await (const { bytes, total, cached, kept } of download(server.url)) {
+        server.retries = [];
+        for await (const { bytes, total, cached, kept, retry } of download(server.url, options)) {
             pieces.push(Buffer.from(bytes));
+            if (retry) {
+                server.retries.push(retry);
+                server.onRetry?.();
+            }
             if (cached) about.cached += bytes.length;
             Object.assign(about, { total, kept });
         }
@@ -195,4 +207,111 @@ test('what is not there, and what is forgotten', () => withServer(async (server)
     await forget(server.url);
     assert.equal(stored.size, 0);
     assert.deepEqual(await server.load(), FRESH);
+}));
+
+// ---- what stalls ----
+
+const SOON = { idleTimeout: 400 };
+
+for (const [name, manners] of Object.entries({
+    'in the middle': { stallAt: 3_000_000 },
+    'before the first byte': { stallAt: 0 },
+    'in the middle, without ranges': { stallAt: 3_000_000, ranges: false },
+    'in the middle, nothing to tell versions by': { stallAt: 3_000_000, tag: '' },
+    'in the middle, of unknown length': { stallAt: 3_000_000, length: false },
+    'in the middle, compressed': { stallAt: 10_000, gzip: 'whole', tag: '"one-gzip"' },
+    'in the middle, a compressed range': { stallAt: 10_000, gzip: 'always' },
+})) {
+    test(`a download that stalls goes on by itself: ${name}`, () => withServer(async (server) => {
+        Object.assign(server, { tag: '"one"', ...manners });
+        assert.deepEqual(await server.load(SOON), FRESH);
+        assert.match(server.retries[0].reason, /no byte for 0\.4 s/);
+        assert.deepEqual(await server.load(SOON), CACHED);
+    }));
+}
+
+test('what arrives slowly is no stall', () => withServer(async (server) => {
+    const http = createServer(async (request, response) => {
+        for (let i = 0; i < 10; i++) {
+            response.write(server.body.subarray(i * 1000, i * 1000 + 1000));
+            await new Promise((resolve) => { setTimeout(resolve, 150); });
+        }
+        response.end();
+    });
+    await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
+    let bytes = 0;
+    for await (const piece of download(`http://127.0.0.1:${http.address().port}/slow`, { idleTimeout: 800 })) {
+        assert.equal(piece.retry, undefined);
+        bytes += piece.bytes.length;
+    }
+    assert.equal(bytes, 10_000);
+    http.close();
+}));
+
+test('a thread that computes hears no silence', () => withServer(async (server) => {
+    server.tag = '"one"';
+    let at = 0;
+    for await (const { bytes, retry } of download(server.url, SOON)) {
+        assert.equal(retry, undefined);
+        if (at < 3_000_000 && at + bytes.length >= 3_000_000) {
+            const end = performance.now() + 1000;
+            while (performance.now() < end); // longer than the timeout
+            await new Promise((resolve) => { setTimeout(resolve, 600); }); // nor does who is not asking
+        }
+        at += bytes.length;
+    }
+    assert.equal(at, SIZE);
+}));
+
+test('the network that comes back is a retry at once', () => withServer(async (server) => {
+    const network = new EventTarget();
+    const online = () => network.dispatchEvent(new Event('online'));
+    // in a pause of a minute
+    Object.assign(server, { tag: '"one"', cutAt: 3_000_000, statuses: [0, 503], headers: { 'Retry-After': '60' } });
+    server.onRetry = () => setTimeout(online, 10);
+    assert.deepEqual(await server.load({ network }), FRESH);
+    assert.deepEqual(server.retries.map(({ delay }) => delay), [500, 60_000]);
+    // in a silence that may last a minute
+    stored.clear();
+    server.onRetry = null;
+    server.stallAt = 3_000_000;
+    const timer = setInterval(online, 100);
+    assert.deepEqual(await server.load({ network, idleTimeout: 8000 }), FRESH);
+    clearInterval(timer);
+    assert.match(server.retries[0].reason, /came back/);
+}));
+
+test('a server that brings nothing new is given up, for ever or not', () => withServer(async (server) => {
+    Object.assign(server, { tag: '"one"', stallAt: 0, stallsAgain: true });
+    await assert.rejects(server.load({ idleTimeout: 50, retries: Infinity }), { code: 'io', message: /broke off at byte 0 of 9000000: no byte for 0\.05 s/ });
+    assert.equal(server.retries.length, 4);
+}));
+
+test('a server that is not there is tried as often as it was said', () => withServer(async (server) => {
+    await server.close();
+    await assert.rejects(server.load({ retries: 1 }), { code: 'io' });
+    assert.equal(server.retries.length, 1);
+}));
+
+test('a Content-Length that promises too much', () => withServer(async (server) => {
+    Object.assign(server, { tag: '"one"', lies: 5000 });
+    assert.equal((await server.load()).total, SIZE);
+    assert.match(server.log.at(-1), /bytes=9000000-/);
+}));
+
+test('more of the file than was asked for is not taken twice', () => withServer(async (server) => {
+    const early = (request, response) => { // a range that begins a megabyte earlier
+        const from = /bytes=(\d+)/.exec(request.headers.range ?? '');
+        const begin = from ? Math.max(0, from[1] - 1e6) : 0;
+        response.setHeader('Content-Length', SIZE - begin);
+        if (from) response.setHeader('Content-Range', `bytes ${begin}-${SIZE - 1}/${SIZE}`);
+        response.writeHead(from ? 206 : 200);
+        if (from) response.end(server.body.subarray(begin));
+        else response.write(server.body.subarray(0, 3_000_000), () => response.destroy());
+    };
+    const http = createServer(early);
+    await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
+    server.url = `http://127.0.0.1:${http.address().port}/early`;
+    assert.deepEqual(await server.load(), FRESH);
+    http.close();
 }));

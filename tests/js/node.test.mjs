@@ -11,6 +11,7 @@ import init, { FastVLM, TinyVLMError } from '../../js/src/node.js';
 import {
     HAS_RELAXED, MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
 } from './common.mjs';
+import { decoder, gguf } from './gguf.mjs';
 import { greedy } from './greedy.mjs';
 
 const picture = readPpm(PICTURE_FILE);
@@ -328,6 +329,109 @@ test('bytes, blobs and open() before everything is there', async () => {
     await assert.rejects(stopped.infer(picture), { name: 'AbortError' });
     await fromBlob.dispose();
     await fromBytes.dispose();
+});
+
+test('several pictures in one question', async () => {
+    const black = { data: new Uint8Array(300), width: 10, height: 10 };
+    const model = await load(goldenModel(), 'simd128', { context: 256, kv: 'f32' });
+    const ask = (image) => model.generate(image, 'What?', { maxTokens: 6, ignoreEos: true });
+    const answers = [];
+    for (const images of [picture, [picture], [picture, black], [black, picture], [await model.encodeImage(picture), black]])
+        answers.push(asNumbers((await ask(images)).ids));
+    assert.deepEqual(answers[0], answers[1]);
+    assert.deepEqual(answers[2], answers[4]);
+    const ids = asNumbers(golden().input_ids.data);
+    const at = ids.indexOf(-200);
+    const two = await model.forward([picture, black], ids.toSpliced(at, 0, -200));
+    const { rows } = await model.forward(picture, ids);
+    assert.equal(two.rows, rows + (await model.info()).imageTokens);
+    const other = await model.forward([black, picture], ids.toSpliced(at, 0, -200));
+    assert.ok(relativeError(two.logits.slice(-1000), other.logits.slice(-1000)) > 1e-3);
+    await fails(model.forward([picture], ids.toSpliced(at, 0, -200)), 'argument', /picture that is not there/);
+    await fails(model.infer(Array(9).fill(black), 'x'), 'limit', /9 pictures/);
+    await model.dispose();
+    const tiny = await load(MODEL);
+    await fails(tiny.infer([picture, black], 'x'), 'limit', /one picture/);
+    await fails(tiny.forward([picture, black], [1]), 'limit', /one picture/);
+    await fails(tiny.infer([picture, { data: new Uint8Array(1), width: 2, height: 2 }], 'x'), 'argument', /pixels/);
+    assert.ok((await tiny.infer([picture])).length > 0);
+    await tiny.dispose();
+});
+
+test('no question, an empty one and "describe" ask for a description', async () => {
+    const model = await load(MODEL);
+    const { describePrompt } = await model.info();
+    const whole = await model.infer(picture, describePrompt);
+    for (const prompt of [undefined, null, '', ' \n', 'Describe', ' describe. ', 'DESCRIBE!', '\u201cDescribe\u201d', [{ role: 'user', content: '' }]])
+        assert.equal(await model.infer(picture, prompt), whole, JSON.stringify(prompt));
+    let streamed = '';
+    for await (const text of model.stream(picture, 'describe')) streamed += text;
+    assert.equal(streamed, whole);
+    assert.equal(await model.infer(await model.encodeImage(picture), ''), whole);
+    const ids = async (prompt) => asNumbers((await model.generate(picture, prompt, { maxTokens: 8, ignoreEos: true })).ids);
+    assert.notDeepEqual(await ids('Is it day?'), await ids(''));
+    await model.dispose();
+});
+
+test('pictures for a model that reads text only', async () => {
+    const { keys, tensors } = decoder('llama', { width: 8 });
+    const model = await load(gguf(keys, tensors));
+    const { imageSize } = await model.info();
+    assert.equal(imageSize, 0);
+    for (const call of [() => model.infer(picture, 'x'), () => model.infer([picture], 'x'), () => model.encodeImage(picture),
+        () => model.forward(picture, [1]), () => model.processor.preprocess(picture), () => model.stream(picture, 'x').next()])
+        await fails(call(), 'unsupported', /text only/);
+    await model.dispose();
+});
+
+/** One file after another at one address: each answer drops after `cutAt` bytes, but the last's. */
+async function withFiles(files, cutAt, use) {
+    let next = 0;
+    const http = createServer((request, response) => {
+        const isLast = next >= files.length - 1;
+        const bytes = files[Math.min(next++, files.length - 1)];
+        response.setHeader('ETag', `"${next}"`);
+        response.setHeader('Content-Length', bytes.length);
+        if (isLast) response.end(bytes);
+        else response.write(bytes.subarray(0, cutAt), () => response.destroy());
+    });
+    await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
+    try {
+        await use(`http://127.0.0.1:${http.address().port}/model.gguf`);
+    } finally {
+        http.close();
+        http.closeAllConnections();
+    }
+}
+
+test('a file that changes while it is loaded is loaded anew', async () => {
+    const [old, fresh] = [readFileSync(MODEL), readFileSync(goldenModel())];
+    const direct = await load(goldenModel(), undefined, { context: 128 });
+    const want = await direct.infer(picture, 'What?', { maxTokens: 5 });
+    await direct.dispose();
+    const ask = (model) => model.infer(picture, 'What?', { maxTokens: 5 });
+    // the first request of `fresh` says that it is another file, the second reads it
+    await withFiles([old, fresh, fresh], 9_000_000, async (url) => {
+        const seen = [];
+        const model = await load(url, undefined, { context: 128, onProgress: (p) => seen.push(p) });
+        assert.equal(await ask(model), want);
+        assert.equal((await model.info()).architecture, 'fastvlm');
+        assert.equal(model.progress.restarts, 1);
+        for (const [i, now] of seen.slice(1).entries()) // never back without saying so
+            assert.ok(now.loaded >= seen[i].loaded || now.restarts > seen[i].restarts);
+        assert.ok(seen.some(({ retry }) => retry?.reason && retry.attempt === 1));
+        await model.dispose();
+    });
+    await withFiles([old, fresh, fresh], 22_000_000, async (url) => { // far enough for its info
+        const model = FastVLM.open(url, { context: 128, threads: 1 });
+        const early = model.infer(picture, 'What?', { maxTokens: 5 }); // waits for the decoder
+        assert.equal((await model.info()).architecture, 'tinyvlm');
+        await model.ready;
+        assert.equal(await early, want);
+        await model.dispose();
+    });
+    await withFiles([old, fresh, old, fresh, old, fresh, old, fresh, old, fresh], 100_000, (url) =>
+        fails(load(url), 'io', /has changed/));
 });
 
 test('200 loads and answers leave nothing behind', async () => {
