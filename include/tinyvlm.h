@@ -123,7 +123,7 @@ typedef struct tvlm_model_params {
 } tvlm_model_params;
 TVLM_API void tvlm_model_params_init(tvlm_model_params *params);
 
-/* Opens a GGUF file (memory-mapped; pages of packed tensors are released). */
+/* Opens a GGUF file, read in pieces: one that is cut while it is read is an error. */
 TVLM_API tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params,
                                      tvlm_model **out, tvlm_error *err);
 /* The same from memory. The bytes are not needed after the call. */
@@ -435,8 +435,8 @@ typedef struct tvlm_memory {
 
 /* What model, one engine, one session and one image allocate, before anything is allocated. It is
  * the plan that the constructors themselves follow, so the two cannot differ, and at once the peak:
- * encoding and answering take nothing more. (Loading holds the header and one group of rows besides
- * model_bytes.) Works on a model opened with header_only. */
+ * encoding and answering take nothing more. (Loading holds the header, a piece of the file and one
+ * group of rows besides model_bytes.) Works on a model opened with header_only. */
 TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_params *engine,
                                           const tvlm_session_params *session, tvlm_memory *out,
                                           tvlm_error *err);

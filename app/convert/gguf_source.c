@@ -30,7 +30,8 @@ static tvlm_status read_head(tvlm_gguf_source *s, tvlm_error *err)
         if (all && !complete)
             return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it ends inside its header", s->file.path);
     }
-    return TVLM_OK;
+    tvlm_status status = tvlm_gguf_check_header(&s->gguf, s->head, &why);
+    return status ? tvlm_fail(err, status, "%s: %s", s->file.path, why.message) : TVLM_OK;
 }
 
 tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_error *err)
@@ -39,10 +40,9 @@ tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_
     TVLM_TRY(tvlm_file_open(path, &out->file, err));
     TVLM_TRY(read_head(out, err));
     if (out->gguf.file_size > out->file.os.size)
-        return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "%s: the file is truncated: it has %llu bytes, its header declares %llu",
-                         path, (unsigned long long)out->file.os.size,
-                         (unsigned long long)out->gguf.file_size);
+        return tvlm_fail(
+            err, TVLM_ERR_FORMAT, "%s: the file is truncated: it has %llu of %llu bytes", path,
+            (unsigned long long)out->file.os.size, (unsigned long long)out->gguf.file_size);
     return TVLM_OK;
 }
 

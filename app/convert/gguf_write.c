@@ -25,9 +25,12 @@ struct tvlm_gguf_writer {
     buffer kv, tensors;
     declared *list;
     size_t n_kv, n_tensors, cap, written;
-    uint64_t data_size, crc_at; /* crc_at: of the checksum array's elements in the file */
+    uint64_t data_size;
+    size_t header_crc_at, crc_at; /* in kv: of the header's checksum, of those of the tensors */
     bool header_done;
 };
+
+enum { HEAD = 24 }; /* bytes before the keys */
 
 static void put(buffer *b, const void *data, size_t n)
 {
@@ -57,6 +60,12 @@ static void put_le(buffer *b, uint64_t v, size_t bytes)
     put(b, le, bytes);
 }
 
+static void set_le32(buffer *b, size_t at, uint32_t v)
+{
+    for (size_t i = 0; i < 4; i++)
+        b->data[at + i] = (unsigned char)(v >> (8 * i));
+}
+
 static void put_str(buffer *b, tvlm_str s)
 {
     put_le(b, s.len, 8);
@@ -66,6 +75,22 @@ static void put_str(buffer *b, tvlm_str s)
 static tvlm_status memory_error(tvlm_error *err)
 {
     return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing the model file");
+}
+
+/* The keys of this writer's own; the checksums are zeros for now. */
+static tvlm_status begin_header(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    TVLM_TRY(tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err));
+    TVLM_TRY(tvlm_gguf_put_u32(w, "tinyvlm.file_version", 2, err));
+    TVLM_TRY(tvlm_gguf_put_u32(w, "tinyvlm.header_crc32c", 0, err));
+    w->header_crc_at = w->kv.size - 4;
+    return TVLM_OK;
+}
+
+static bool is_own_key(tvlm_str key)
+{
+    return tvlm_str_eq(key, "general.alignment") || tvlm_str_eq(key, "tinyvlm.file_version") ||
+           tvlm_str_eq(key, "tinyvlm.header_crc32c") || tvlm_str_eq(key, "tinyvlm.tensor_crc32c");
 }
 
 tvlm_status tvlm_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
@@ -78,7 +103,7 @@ tvlm_status tvlm_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
     if (w && w->path) memcpy(w->path, path, size);
     tvlm_status status =
         w && w->path ? tvlm_output_open(path, cancel, &w->output, err) : memory_error(err);
-    if (!status) status = tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err);
+    if (!status) status = begin_header(w, err);
     if (status)
         tvlm_gguf_writer_abort(w);
     else
@@ -186,9 +211,7 @@ tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, con
 
 tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err)
 {
-    /* the writer has its own alignment and checksums */
-    if (tvlm_str_eq(kv->key, "general.alignment") || tvlm_str_eq(kv->key, "tinyvlm.tensor_crc32c"))
-        return TVLM_OK;
+    if (is_own_key(kv->key)) return TVLM_OK;
     put_str(&w->kv, kv->key);
     put_le(&w->kv, (uint64_t)(kv->is_array ? TVLM_GGUF_ARRAY : kv->type), 4);
     if (kv->is_array) {
@@ -233,31 +256,38 @@ tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type t
     return TVLM_OK;
 }
 
-static tvlm_status pad(tvlm_gguf_writer *w, uint64_t at, tvlm_error *err)
+static const unsigned char zeros[ALIGNMENT];
+
+static size_t padding(uint64_t at)
 {
-    static const unsigned char zeros[ALIGNMENT];
-    return tvlm_output_write(w->output, zeros, (size_t)((ALIGNMENT - at % ALIGNMENT) % ALIGNMENT),
-                             err);
+    return (size_t)((ALIGNMENT - at % ALIGNMENT) % ALIGNMENT);
 }
 
-/* Everything before the tensors; the checksum array is the last key, zeros for now. */
+/* Everything before the tensors, in three parts. */
+static void header_parts(const tvlm_gguf_writer *w, buffer *head, tvlm_str parts[4])
+{
+    put(head, "GGUF", 4);
+    put_le(head, 3, 4);
+    put_le(head, w->n_tensors, 8);
+    put_le(head, w->n_kv, 8);
+    parts[0] = (tvlm_str){(const char *)head->data, head->size};
+    parts[1] = (tvlm_str){(const char *)w->kv.data, w->kv.size};
+    parts[2] = (tvlm_str){(const char *)w->tensors.data, w->tensors.size};
+    parts[3] = (tvlm_str){(const char *)zeros, padding(HEAD + w->kv.size + w->tensors.size)};
+}
+
 static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
 {
     begin_array(w, "tinyvlm.tensor_crc32c", TVLM_GGUF_U32, w->n_tensors);
-    size_t crc_in_kv = w->kv.size;
+    w->crc_at = w->kv.size;
     for (size_t i = 0; i < w->n_tensors; i++)
         put_le(&w->kv, 0, 4);
     buffer head = {0};
-    put(&head, "GGUF", 4);
-    put_le(&head, 3, 4);
-    put_le(&head, w->n_tensors, 8);
-    put_le(&head, w->n_kv, 8);
+    tvlm_str parts[4];
+    header_parts(w, &head, parts);
     tvlm_status status = w->kv.failed || head.failed ? memory_error(err) : TVLM_OK;
-    const buffer *parts[] = {&head, &w->kv, &w->tensors};
     for (size_t i = 0; i < TVLM_COUNT(parts) && !status; i++)
-        status = tvlm_output_write(w->output, parts[i]->data, parts[i]->size, err);
-    if (!status) status = pad(w, head.size + w->kv.size + w->tensors.size, err);
-    w->crc_at = head.size + crc_in_kv;
+        status = tvlm_output_write(w->output, parts[i].data, parts[i].len, err);
     w->header_done = true;
     free(head.data);
     return status;
@@ -272,26 +302,41 @@ tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t
                          "%s: tensor %zu: %zu bytes are not its declared size", w->path, w->written,
                          size);
     TVLM_TRY(tvlm_output_write(w->output, data, size, err));
-    TVLM_TRY(pad(w, size, err));
+    TVLM_TRY(tvlm_output_write(w->output, zeros, padding(size), err));
     w->list[w->written++].crc = tvlm_crc32c(0, data, size);
     return TVLM_OK;
 }
 
-/* The checksums, and everything is there. */
+/* The header's own is taken with itself as zero. */
+static tvlm_status set_checksums(tvlm_gguf_writer *w, tvlm_error *err)
+{
+    buffer head = {0};
+    tvlm_str parts[4];
+    uint32_t crc = 0;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        set_le32(&w->kv, w->crc_at + 4 * i, w->list[i].crc);
+    header_parts(w, &head, parts);
+    for (size_t i = 0; i < TVLM_COUNT(parts) && !head.failed; i++)
+        crc = tvlm_crc32c(crc, parts[i].data, parts[i].len);
+    set_le32(&w->kv, w->header_crc_at, crc);
+    free(head.data);
+    return head.failed ? memory_error(err) : TVLM_OK;
+}
+
+static tvlm_status patch_kv(tvlm_gguf_writer *w, size_t at, size_t size, tvlm_error *err)
+{
+    return tvlm_output_patch(w->output, HEAD + at, w->kv.data + at, size, err);
+}
+
 static tvlm_status complete(tvlm_gguf_writer *w, tvlm_error *err)
 {
-    buffer crc = {0};
     if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written != w->n_tensors)
         return tvlm_fail(err, TVLM_ERR_STATE, "%s: %zu of %zu tensors were written", w->path,
                          w->written, w->n_tensors);
-    for (size_t i = 0; i < w->n_tensors; i++)
-        put_le(&crc, w->list[i].crc, 4);
-    tvlm_status status = crc.failed
-                             ? memory_error(err)
-                             : tvlm_output_patch(w->output, w->crc_at, crc.data, crc.size, err);
-    free(crc.data);
-    return status;
+    TVLM_TRY(set_checksums(w, err));
+    TVLM_TRY(patch_kv(w, w->header_crc_at, 4, err));
+    return patch_kv(w, w->crc_at, 4 * w->n_tensors, err);
 }
 
 tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_output_check check, void *user,

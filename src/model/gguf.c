@@ -288,6 +288,39 @@ static tvlm_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv, tvl
     return TVLM_OK;
 }
 
+/* The checksum covers the padding too, so all of it has to be there. */
+static tvlm_status find_header_crc(tvlm_gguf *g, reader *r, tvlm_error *err)
+{
+    uint32_t version = 1;
+    TVLM_TRY(tvlm_gguf_u32(g, "tinyvlm.file_version", false, &version, err));
+    if (version > 2)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "key 'tinyvlm.file_version': %u was written by a newer tinyvlm",
+                         (unsigned)version);
+    const tvlm_gguf_kv *crc = tvlm_gguf_find(g, "tinyvlm.header_crc32c");
+    if (!crc && version < 2) return TVLM_OK;
+    if (!crc || crc->is_array || crc->type != TVLM_GGUF_U32)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.header_crc32c': expected a u32");
+    g->header_crc_at = (size_t)(crc->data - r->data);
+    r->short_of = r->size < g->data_offset;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_gguf_check_header(const tvlm_gguf *g, const void *header, tvlm_error *err)
+{
+    static const unsigned char zeros[4]; /* in the place of the value itself */
+    const unsigned char *p = header;
+    size_t at = g->header_crc_at, after = at + sizeof zeros;
+    if (!at) return TVLM_OK;
+    uint32_t said = (uint32_t)load_le(p + at, sizeof zeros);
+    uint32_t crc = tvlm_crc32c(tvlm_crc32c(0, p, at), zeros, sizeof zeros);
+    crc = tvlm_crc32c(crc, p + after, (size_t)g->data_offset - after);
+    if (crc == said) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_CHECKSUM,
+                     "the header has checksum %08x, it says %08x: the file is damaged",
+                     (unsigned)crc, (unsigned)said);
+}
+
 /* Every key takes at least 13 bytes and every tensor 24, so counts that lie never make the index
  * larger than a small multiple of the bytes that are there. */
 static bool counts_fit(const reader *r, uint64_t n_tensors, uint64_t n_kv)
@@ -315,7 +348,8 @@ static tvlm_status read_index(reader *r, tvlm_gguf *g, uint64_t n_tensors, uint6
     TVLM_TRY(refuse_part(g, err));
     TVLM_TRY(read_alignment(g, err));
     TVLM_TRY(place_tensors(g, r->at, err));
-    return index_tensors(g, err);
+    TVLM_TRY(index_tensors(g, err));
+    return find_header_crc(g, r, err);
 }
 
 tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool *complete,

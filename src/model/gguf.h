@@ -64,8 +64,9 @@ typedef struct tvlm_gguf {
     size_t n_tensors;
     tvlm_gguf_name *key_names, *tensor_names; /* sorted, for look-ups */
     bool has_crc;                             /* tinyvlm.tensor_crc32c present */
-    uint64_t data_offset;                     /* of the first tensor's region */
-    uint64_t file_size;                       /* end of the last tensor */
+    size_t header_crc_at; /* of the value of tinyvlm.header_crc32c in the header; 0: absent */
+    uint64_t data_offset; /* of the first tensor's region */
+    uint64_t file_size;   /* end of the last tensor */
     uint32_t alignment;
 } tvlm_gguf;
 
@@ -77,6 +78,9 @@ typedef struct tvlm_gguf {
 tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool *complete,
                             tvlm_error *err);
 void tvlm_gguf_free(tvlm_gguf *gguf);
+
+/* The header's own checksum, where it has one: of its data_offset bytes, padding included. */
+tvlm_status tvlm_gguf_check_header(const tvlm_gguf *gguf, const void *header, tvlm_error *err);
 
 /* Heap bytes of the index. */
 size_t tvlm_gguf_bytes(const tvlm_gguf *gguf);

@@ -98,6 +98,8 @@ static const rule rules[] = {
     NEUTRAL_KEY("tokenizer.ggml.*", 0, unknown),
     FREE_KEY("tinyvlm.chat_template"),
     FREE_KEY("tinyvlm.describe_prompt"),
+    FREE_KEY("tinyvlm.file_version"),
+    FREE_KEY("tinyvlm.header_crc32c"),
     FREE_KEY("tinyvlm.tensor_crc32c"),
     FREE_KEY("tinyvlm.pool.head_count"),
     FREE_KEY("tinyvlm.pool.layer_norm_epsilon"),

@@ -4,7 +4,7 @@
  *   feed ─▶ [header buffer] ─parse─▶ model, plan, weight block
  *        └▶ tensor bytes ─▶ CRC, units of rows ─▶ tvlm_bind_place ─▶ stage complete? publish
  *
- * mmap and a memory block are sources for the same feed. */
+ * A file read in pieces and a memory block are sources for the same feed. */
 #include "cpu/cpu.h"
 #include "model/bind.h"
 
@@ -246,6 +246,7 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     }
     l->model = m;
     m->gguf = *gguf;
+    if (!l->params.skip_checksums) TVLM_TRY(tvlm_gguf_check_header(gguf, l->head, err));
     TVLM_TRY(tvlm_cpu_mask(l->params.cpu, &m->cpu_mask, err));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     TVLM_TRY(tvlm_config_read(&m->gguf, &m->config, err));
@@ -323,6 +324,30 @@ static void place(tvlm_loader *l, const tvlm_slot *s, const unsigned char *p, si
     }
 }
 
+/* Files whose header has a checksum are padded with zeros, so that every byte is checked. */
+static tvlm_status check_padding(const tvlm_loader *l, const unsigned char *p, size_t size,
+                                 tvlm_error *err)
+{
+    const tvlm_gguf *g = &l->model->gguf;
+    if (!g->header_crc_at || l->params.skip_checksums) return TVLM_OK;
+    for (size_t i = 0; i < size; i++)
+        if (p[i])
+            return tvlm_fail(err, TVLM_ERR_CHECKSUM,
+                             "byte %llu is padding and not zero: the file is damaged",
+                             (unsigned long long)(l->at + i));
+    return TVLM_OK;
+}
+
+/* What follows the last tensor: padding to the alignment is the file's, the rest is not. */
+static tvlm_status check_end(const tvlm_loader *l, const unsigned char *p, size_t size,
+                             tvlm_error *err)
+{
+    const tvlm_gguf *g = &l->model->gguf;
+    uint64_t end = (g->file_size + g->alignment - 1) & ~(uint64_t)(g->alignment - 1);
+    uint64_t left = l->at < end ? end - l->at : 0;
+    return check_padding(l, p, left < size ? (size_t)left : size, err);
+}
+
 static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size, tvlm_error *err)
 {
     const tvlm_gguf *g = &l->model->gguf;
@@ -331,8 +356,9 @@ static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size
         int32_t index = l->plan.slot_of[l->tensor];
         tvlm_slot *slot = index < 0 ? NULL : &l->plan.slots[index];
         size_t take = size;
-        if (l->at < t->offset) { /* padding */
+        if (l->at < t->offset) {
             if (t->offset - l->at < take) take = (size_t)(t->offset - l->at);
+            TVLM_TRY(check_padding(l, p, take, err));
         } else {
             uint64_t left = t->offset + t->size - l->at;
             if (left < take) take = (size_t)left;
@@ -344,6 +370,7 @@ static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size
         size -= take;
         if (l->at == t->offset + t->size) TVLM_TRY(end_tensor(l, t, slot, err));
     }
+    TVLM_TRY(check_end(l, p, size, err));
     l->at += size;
     return TVLM_OK;
 }
@@ -420,26 +447,54 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
 
 /* ---- sources ---- */
 
-#define PIECE ((size_t)256 << 10) /* the header's last piece is held twice for a moment */
+#define PIECE ((size_t)1 << 20)
 
-/* map: NULL for memory; its pages are released behind the reader. */
-static tvlm_status load(const unsigned char *data, size_t size, const tvlm_mapfile *map,
-                        const tvlm_model_params *params, tvlm_model **out, tvlm_error *err)
+typedef struct source {
+    const unsigned char *data; /* in memory; else a file, read in pieces */
+    tvlm_file file;
+    unsigned char *piece;
+    uint64_t size;
+} source;
+
+static tvlm_status next_piece(const source *s, uint64_t at, size_t n, const unsigned char **out,
+                              tvlm_error *err)
 {
-    tvlm_loader *l;
-    *out = NULL;
-    TVLM_TRY(tvlm_loader_new(params, &l, err));
-    l->params.file_bytes = size;
-    tvlm_status status = TVLM_OK;
-    for (size_t at = 0; at < size && !status;) {
-        size_t n = size - at < PIECE ? size - at : PIECE;
-        status = tvlm_loader_feed(l, data + at, n, err);
-        if (map) tvlm_mapfile_release(map, at, n);
+    *out = s->data ? s->data + at : s->piece;
+    return s->data ? TVLM_OK : tvlm_file_read(&s->file, at, s->piece, n, err);
+}
+
+/* Which file, before what the loader says about it. */
+static tvlm_status name_file(const source *s, tvlm_status status, const tvlm_error *what,
+                             tvlm_error *err)
+{
+    if (status && s->data) return tvlm_fail(err, status, "%s", what->message);
+    return status ? tvlm_fail(err, status, "%s: %s", s->file.path, what->message) : TVLM_OK;
+}
+
+static tvlm_status feed_all(const source *s, tvlm_loader *l, tvlm_error *err)
+{
+    const unsigned char *piece;
+    tvlm_error what = {0};
+    for (uint64_t at = 0; at < s->size;) {
+        size_t n = s->size - at < PIECE ? (size_t)(s->size - at) : PIECE;
+        TVLM_TRY(next_piece(s, at, n, &piece, err));
+        TVLM_TRY(name_file(s, tvlm_loader_feed(l, piece, n, &what), &what, err));
         at += n;
-        if (l->params.on_progress && !status) l->params.on_progress(l->params.user, at, size);
+        if (l->params.on_progress) l->params.on_progress(l->params.user, at, s->size);
         if (l->params.header_only && l->model) break;
     }
-    if (!status) status = tvlm_loader_finish(l, out, err);
+    return TVLM_OK;
+}
+
+static tvlm_status load(const source *s, const tvlm_model_params *params, tvlm_model **out,
+                        tvlm_error *err)
+{
+    tvlm_loader *l;
+    tvlm_error what = {0};
+    TVLM_TRY(tvlm_loader_new(params, &l, err));
+    l->params.file_bytes = s->size;
+    tvlm_status status = feed_all(s, l, err);
+    if (!status) status = name_file(s, tvlm_loader_finish(l, out, &what), &what, err);
     if (status) tvlm_loader_free(l);
     return status;
 }
@@ -451,22 +506,25 @@ tvlm_status tvlm_model_open_memory(const void *data, size_t size, const tvlm_mod
     *out = NULL;
     TVLM_NEED(data);
     if (!size) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no model bytes");
-    return load(data, size, NULL, params, out, err);
+    source s = {.data = data, .size = size};
+    return load(&s, params, out, err);
 }
 
 tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, tvlm_model **out,
                             tvlm_error *err)
 {
-    tvlm_mapfile map;
-    tvlm_error local = {0};
     TVLM_NEED(out);
     *out = NULL;
     TVLM_NEED(path);
-    TVLM_TRY(tvlm_mapfile_open(path, &map, err));
-    tvlm_status status = load(map.data, map.size, &map, params, out, &local);
-    tvlm_mapfile_close(&map);
-    if (status) /* which file, before what */
-        tvlm_fail(err, status, "%s: %s", path, local.message);
+    source s = {0};
+    tvlm_status status = tvlm_file_open(path, &s.file, err);
+    s.size = s.file.os.size;
+    if (!status && !s.size) status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: is empty", path);
+    s.piece = status ? NULL : malloc(s.size < PIECE ? (size_t)s.size : PIECE);
+    if (!status && !s.piece) status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!status) status = load(&s, params, out, err);
+    free(s.piece);
+    tvlm_file_close(&s.file);
     return status;
 }
 

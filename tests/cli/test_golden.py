@@ -137,6 +137,15 @@ def test_a_flipped_weight_is_caught(tmp_path, model):
     refused(3, "output.weight", "describe", "-m", bad, PICTURE)
 
 
+def test_a_flipped_header_is_caught(tmp_path, model):
+    raw = bytearray(model.read_bytes())
+    raw[raw.index(b"fastvlm.context_length") + 26] ^= 4
+    bad = tmp_path / "flipped.gguf"
+    bad.write_bytes(raw)
+    for command in (["describe", "-q", PICTURE, "-m"], ["info"]):
+        refused(3, "header", *command, bad)
+
+
 @pytest.mark.parametrize(
     "damage,message",
     [

@@ -157,7 +157,10 @@ static void refused_header_has_no_model(void **state)
         at++;
     bytes[at] = 'x';
     tvlm_loader *l;
-    OK(tvlm_loader_new(NULL, &l, &err));
+    tvlm_model_params p;
+    tvlm_model_params_init(&p);
+    p.skip_checksums = true;
+    OK(tvlm_loader_new(&p, &l, &err));
     assert_int_equal(tvlm_loader_feed(l, bytes, file_size, &err), TVLM_ERR_FORMAT);
     assert_string_equal(err.message, "key 'llama.embedding_length' is missing");
     assert_null(tvlm_loader_model(l));
@@ -232,6 +235,122 @@ static void damage_is_caught(void **state)
     tvlm_gguf_free(&g);
 }
 
+/* Every bit of the header and of the padding, and some of every tensor. */
+static void every_flip_is_refused(void **state)
+{
+    (void)state;
+    tvlm_gguf g;
+    tvlm_model *m;
+    bool complete;
+    OK(tvlm_gguf_parse(file, file_size, &g, &complete, &err));
+    size_t header = (size_t)g.data_offset, tensor = 0, flips = 0;
+    assert_true(g.header_crc_at > 0 && g.header_crc_at < header);
+    for (size_t at = 0; at < file_size; at++) {
+        const tvlm_gguf_tensor *t = &g.tensors[tensor];
+        bool inside = at >= t->offset && at < t->offset + t->size;
+        for (unsigned bit = 0; bit < 8; bit++) {
+            if (inside && (at * 8 + bit) % 997) continue;
+            file[at] ^= (unsigned char)(1u << bit);
+            tvlm_status status = tvlm_model_open_memory(file, file_size, NULL, &m, &err);
+            if (!status) fail_msg("bit %u of byte %zu of %zu", bit, at, file_size);
+            file[at] ^= (unsigned char)(1u << bit);
+            flips++;
+        }
+        tensor += at + 1 == t->offset + t->size && tensor + 1 < g.n_tensors;
+    }
+    assert_true(flips > 8 * header);
+    tvlm_gguf_free(&g);
+    OK(tvlm_model_open_memory(file, file_size, NULL, &m, &err));
+    tvlm_model_free(m);
+}
+
+/* Those of others, and of this program before file version 2: here the keys get other names. */
+static void files_without_a_header_checksum_load(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    unsigned char *copy = malloc(file_size);
+    assert_non_null(copy);
+    memcpy(copy, file, file_size);
+    static const char *const keys[] = {"tinyvlm.file_version", "tinyvlm.header_crc32c"};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; i + strlen(keys[k]) < file_size; i++)
+            if (!memcmp(copy + i, keys[k], strlen(keys[k]))) copy[i] = 'X';
+    OK(tvlm_model_open_memory(copy, file_size, NULL, &m, &err));
+    assert_int_equal(m->gguf.header_crc_at, 0);
+    tvlm_model_free(m);
+    for (size_t i = 0; i + 21 < file_size; i++) /* the version alone asks for a checksum */
+        if (!memcmp(copy + i, "Xinyvlm.file_version", 20)) copy[i] = 't';
+    assert_int_equal(tvlm_model_open_memory(copy, file_size, NULL, &m, &err), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "tinyvlm.header_crc32c"));
+    free(copy);
+}
+
+static tiny small(const char *arch)
+{
+    return (tiny){.arch = arch,
+                  .layers = 1,
+                  .d = 32,
+                  .ff = 32,
+                  .heads = 2,
+                  .kv_heads = 2,
+                  .head_dim = 16,
+                  .ctx = 16,
+                  .vocab = TINY_TOKENS,
+                  .theta = 1e4,
+                  .eps = 1e-5f,
+                  .tied = true,
+                  .bias = !strcmp(arch, "qwen2"),
+                  .random = 1};
+}
+
+/* ---- files that change while they are read ---- */
+
+typedef struct cutting {
+    const char *path;
+    size_t to;
+    unsigned calls;
+} cutting;
+
+static void cut_while_loading(void *user, uint64_t done, uint64_t total)
+{
+    cutting *c = user;
+    (void)done, (void)total;
+    if (c->calls++) return;
+    FILE *f = fopen(c->path, "wb");
+    assert_non_null(f);
+    for (size_t i = 0; i < c->to; i++)
+        putc(0, f);
+    fclose(f);
+}
+
+/* A file that shrinks is an error, where a mapped one would kill the process. */
+static void a_file_that_shrinks_is_an_error(void **state)
+{
+    (void)state;
+    static const size_t left[] = {0, 1 << 20, (1 << 20) + 4097, 2000000};
+    for (size_t i = 0; i < TVLM_COUNT(left); i++) {
+        static tiny t;
+        tvlm_model *m;
+        tvlm_model_params p;
+        t = small("llama");
+        t.ff = 8192; /* 3 MB */
+        tiny_decoder(&t);
+        tiny_write(&t, OTHER_PATH, NULL);
+        tiny_free(&t);
+        cutting c = {OTHER_PATH, left[i], 0};
+        tvlm_model_params_init(&p);
+        p.on_progress = cut_while_loading;
+        p.user = &c;
+        assert_int_equal(tvlm_model_open(OTHER_PATH, &p, &m, &err), TVLM_ERR_IO);
+        assert_null(m);
+        assert_int_equal(c.calls, 1);
+        if (!strstr(err.message, OTHER_PATH) || !strstr(err.message, "when it was opened"))
+            fail_msg("%s", err.message);
+        remove(OTHER_PATH);
+    }
+}
+
 static unsigned char *find(const char *text)
 {
     for (size_t i = 0; i + strlen(text) < file_size; i++)
@@ -240,15 +359,19 @@ static unsigned char *find(const char *text)
     return NULL;
 }
 
-/* Overwrites bytes behind a name, expects the error to say `says`, and restores them. */
+/* Overwrites bytes behind a name, expects the error to say `says`, and restores them. The header's
+ * checksum, which would notice, is not asked. */
 static void lie(const char *name, size_t after, uint64_t value, size_t bytes, const char *says)
 {
     unsigned char *at = find(name) + strlen(name) + after, saved[8];
     tvlm_model *m;
+    tvlm_model_params p;
+    tvlm_model_params_init(&p);
+    p.skip_checksums = true;
     memcpy(saved, at, bytes);
     for (size_t i = 0; i < bytes; i++)
         at[i] = (unsigned char)(value >> (8 * i));
-    assert_int_not_equal(tvlm_model_open_memory(file, file_size, NULL, &m, &err), TVLM_OK);
+    assert_int_not_equal(tvlm_model_open_memory(file, file_size, &p, &m, &err), TVLM_OK);
     if (!strstr(err.message, says)) fail_msg("'%s' does not say '%s'", err.message, says);
     memcpy(at, saved, bytes);
 }
@@ -274,24 +397,6 @@ static void lies_are_named(void **state)
     lie("blk.0.attn_q.weight", 24, 0, 8, "overlaps");
     lie("blk.0.attn_q.weight", 24, 1, 8, "offset");
     lie("blk.0.attn_q.weight", 24, UINT64_MAX, 8, "offset");
-}
-
-static tiny small(const char *arch)
-{
-    return (tiny){.arch = arch,
-                  .layers = 1,
-                  .d = 32,
-                  .ff = 32,
-                  .heads = 2,
-                  .kv_heads = 2,
-                  .head_dim = 16,
-                  .ctx = 16,
-                  .vocab = TINY_TOKENS,
-                  .theta = 1e4,
-                  .eps = 1e-5f,
-                  .tied = true,
-                  .bias = !strcmp(arch, "qwen2"),
-                  .random = 1};
 }
 
 /* Opens the decoder with one more tensor of n elements around `middle`. */
@@ -476,6 +581,9 @@ int main(void)
         cmocka_unit_test(any_pieces),
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(damage_is_caught),
+        cmocka_unit_test(every_flip_is_refused),
+        cmocka_unit_test(files_without_a_header_checksum_load),
+        cmocka_unit_test(a_file_that_shrinks_is_an_error),
         cmocka_unit_test(lies_are_named),
         cmocka_unit_test(unused_tensors_are_refused),
         cmocka_unit_test(rope_factors_are_ones),

@@ -518,6 +518,20 @@ static image read_image(const char *path)
     return m;
 }
 
+static void put_le32(unsigned char *p, uint32_t v)
+{
+    for (size_t i = 0; i < 4; i++)
+        p[i] = (unsigned char)(v >> (8 * i));
+}
+
+/* The checksum that goes with a changed header: taken with itself as zero. */
+static void seal_header(image *m)
+{
+    unsigned char *crc = m->data + m->gguf.header_crc_at;
+    put_le32(crc, 0);
+    put_le32(crc, tvlm_crc32c(0, m->data, (size_t)m->gguf.data_offset));
+}
+
 static void write_image(image *m, const char *path)
 {
     FILE *f = fopen(path, "wb");
@@ -564,9 +578,8 @@ static void poke_half(image *m, const char *name, unsigned half)
         m->data + (tvlm_gguf_find(&m->gguf, "tinyvlm.tensor_crc32c")->data - m->data);
     m->data[t->offset + t->size - 2] = (unsigned char)half;
     m->data[t->offset + t->size - 1] = (unsigned char)(half >> 8);
-    uint32_t crc = tvlm_crc32c(0, m->data + t->offset, (size_t)t->size);
-    for (size_t i = 0; i < 4; i++)
-        crcs[4 * index + i] = (unsigned char)(crc >> (8 * i));
+    put_le32(crcs + 4 * index, tvlm_crc32c(0, m->data + t->offset, (size_t)t->size));
+    seal_header(m);
 }
 
 static void infinite_halves_are_refused(void **state)
@@ -595,6 +608,7 @@ static void a_type_that_is_not_read_is_refused(void **state)
     unsigned char *type = m.data + (t->name.data + t->name.len - (const char *)m.data) + 12;
     assert_int_equal(type[0], TVLM_TYPE_F32);
     type[0] = 25; /* I16 */
+    seal_header(&m);
     write_image(&m, path_of("foreign"));
     expect_refused(path_of("foreign"), TVLM_TYPE_F16, TVLM_ERR_UNSUPPORTED,
                    "'blk.0.attn_norm.weight' has type I16");
@@ -610,6 +624,15 @@ static void a_cut_file_is_refused(void **state)
         write_image(&m, path_of("cut"));
         expect_refused(path_of("cut"), TVLM_TYPE_F16, TVLM_ERR_FORMAT, "cut.gguf");
     }
+}
+
+static void a_damaged_header_is_refused(void **state)
+{
+    (void)state;
+    image m = read_image(path_of("source"));
+    m.data[tvlm_gguf_find(&m.gguf, "tinyvlm.context_length")->data - m.data] ^= 1;
+    write_image(&m, path_of("damaged"));
+    expect_refused(path_of("damaged"), TVLM_TYPE_F16, TVLM_ERR_CHECKSUM, "header");
 }
 
 /* ---- results that run ---- */
@@ -802,6 +825,7 @@ int main(void)
         cmocka_unit_test(types_are_as_documented),
         cmocka_unit_test(values_beyond_f16_stay_f32),
         cmocka_unit_test(a_damaged_tensor_is_refused),
+        cmocka_unit_test(a_damaged_header_is_refused),
         cmocka_unit_test(what_is_no_number_is_refused),
         cmocka_unit_test(infinite_halves_are_refused),
         cmocka_unit_test(a_type_that_is_not_read_is_refused),
