@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/base.h"
 #include "cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char help[] =
     "Usage: tinyvlm info [OPTIONS] [MODEL]\n"
@@ -17,10 +20,38 @@ static double mb(uint64_t bytes)
     return (double)bytes / 1e6;
 }
 
-static void print_table(const char *path, const tvlm_model_info *i, const tvlm_memory *m,
-                        unsigned ctx)
+/* The model file, what its header declares of it, and what is there. */
+typedef struct report {
+    const char *path;
+    uint64_t bytes;
+    tvlm_model_info info;
+    tvlm_memory memory;
+    unsigned ctx;
+} report;
+
+static bool truncated(const report *r)
 {
-    printf("file          %s (%.1f MB)\n", path, mb(i->file_bytes));
+    return r->bytes < r->info.file_bytes;
+}
+
+/* What is not fixed text is made printable: a file's name may hold anything. */
+static void print_file(const report *r)
+{
+    size_t len = strlen(r->path);
+    char *clean = malloc(3 * len + 1);
+    int n = clean ? (int)tvlm_clean((tvlm_str){r->path, len}, clean) : 0;
+    printf("file          %.*s (%.1f MB)\n", n, clean ? clean : "", mb(r->info.file_bytes));
+    free(clean);
+}
+
+static void print_table(const report *r)
+{
+    const tvlm_model_info *i = &r->info;
+    const tvlm_memory *m = &r->memory;
+    print_file(r);
+    if (truncated(r))
+        printf("truncated     the file has %llu of %llu bytes\n", (unsigned long long)r->bytes,
+               (unsigned long long)i->file_bytes);
     printf("architecture  %s\n", i->architecture);
     if (*i->name) printf("name          %s\n", i->name);
     if (*i->licence) printf("licence       %s\n", i->licence);
@@ -36,35 +67,74 @@ static void print_table(const char *path, const tvlm_model_info *i, const tvlm_m
     printf("kernels       %s\n", i->cpu_tier);
     printf("memory        %.1f MB = weights and header %.1f + scratch %.1f + session %.1f (%u "
            "positions) + picture %.1f\n",
-           mb(m->total_bytes), mb(m->model_bytes), mb(m->engine_bytes), mb(m->session_bytes), ctx,
-           mb(m->image_bytes));
+           mb(m->total_bytes), mb(m->model_bytes), mb(m->engine_bytes), mb(m->session_bytes),
+           r->ctx, mb(m->image_bytes));
 }
 
-static void print_json(const char *path, const tvlm_model_info *i, const tvlm_memory *m,
-                       unsigned ctx)
+static void print_json(const report *r)
 {
+    const tvlm_model_info *i = &r->info;
+    const tvlm_memory *m = &r->memory;
     cli_json_line(json_pack(
-        "{s:o,s:I,s:s,s:o,s:o,s:o,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
+        "{s:o,s:I,s:I,s:b,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
         "s:I,s:I,s:I,s:I}}",
-        "file", cli_json_string(path), "file_bytes", (json_int_t)i->file_bytes, "architecture",
-        i->architecture, "name", cli_json_string(i->name), "licence", cli_json_string(i->licence),
-        "description", cli_json_string(i->description), "parameters", (json_int_t)i->n_parameters,
-        "layers", (int)i->n_layers, "embedding", (int)i->n_embd, "vocabulary", (int)i->n_vocab,
-        "context", (int)i->n_ctx_train, "image_size", (int)i->image_size, "image_tokens",
-        (int)i->n_image_tokens, "vision_tokens", (int)i->n_vision_tokens, "vision_dim",
-        (int)i->vision_dim, "chat_template", i->chat_template, "cpu", i->cpu_tier, "memory", "ctx",
-        (int)ctx, "model", (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes,
-        "session", (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
+        "file", cli_json_string(r->path), "file_bytes", (json_int_t)i->file_bytes, "bytes_present",
+        (json_int_t)r->bytes, "truncated", (int)truncated(r), "architecture", i->architecture,
+        "name", i->name, "licence", i->licence, "description", i->description, "parameters",
+        (json_int_t)i->n_parameters, "layers", (int)i->n_layers, "embedding", (int)i->n_embd,
+        "vocabulary", (int)i->n_vocab, "context", (int)i->n_ctx_train, "image_size",
+        (int)i->image_size, "image_tokens", (int)i->n_image_tokens, "vision_tokens",
+        (int)i->n_vision_tokens, "vision_dim", (int)i->vision_dim, "chat_template",
+        i->chat_template, "cpu", i->cpu_tier, "memory", "ctx", (int)r->ctx, "model",
+        (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes, "session",
+        (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
         (json_int_t)m->total_bytes));
+}
+
+static tvlm_status file_size(const char *path, uint64_t *out, tvlm_error *err)
+{
+    tvlm_file file;
+    tvlm_status status = tvlm_file_open(path, &file, err);
+    *out = file.os.size;
+    tvlm_file_close(&file);
+    return status;
+}
+
+static tvlm_status estimate(const cli_options *o, const tvlm_model *model, report *r,
+                            tvlm_error *err)
+{
+    tvlm_engine_params engine;
+    tvlm_session_params session;
+    tvlm_engine_params_init(&engine);
+    engine.n_threads = o->threads;
+    tvlm_session_params_init(&session);
+    session.n_ctx = o->ctx;
+    session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
+    tvlm_model_get_info(model, &r->info);
+    r->ctx = o->ctx ? o->ctx : r->info.n_ctx_train < 4096 ? r->info.n_ctx_train : 4096;
+    return tvlm_memory_estimate(model, &engine, &session, &r->memory, err);
+}
+
+static tvlm_status print_info(const cli_options *o, tvlm_error *err)
+{
+    tvlm_model *model;
+    report r = {.path = o->model};
+    TVLM_TRY(cli_open_model(o, true, &model, err));
+    tvlm_status status = estimate(o, model, &r, err);
+    if (!status) status = file_size(o->model, &r.bytes, err);
+    if (!status) (o->json ? print_json : print_table)(&r);
+    if (!status && truncated(&r))
+        status =
+            tvlm_fail(err, TVLM_ERR_FORMAT, "%s: the file is truncated: it has %llu of %llu bytes",
+                      r.path, (unsigned long long)r.bytes, (unsigned long long)r.info.file_bytes);
+    tvlm_model_free(model);
+    return status;
 }
 
 int cmd_info(int argc, char **argv)
 {
     cli_options o;
     tvlm_error err;
-    tvlm_model *model;
-    tvlm_model_info info;
-    tvlm_memory memory;
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, NULL);
     if (first < 0) return EXIT_USAGE;
@@ -76,19 +146,6 @@ int cmd_info(int argc, char **argv)
     if (first < argc) o.model = argv[first];
     o.model = cli_model_path(&o);
     if (!o.model) return EXIT_INPUT;
-    tvlm_status status = cli_open_model(&o, true, &model, &err);
-    if (status) return cli_fail(status, &err);
-    tvlm_engine_params engine;
-    tvlm_session_params session;
-    tvlm_engine_params_init(&engine);
-    engine.n_threads = o.threads;
-    tvlm_session_params_init(&session);
-    session.n_ctx = o.ctx;
-    session.kv_type = o.kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    tvlm_model_get_info(model, &info);
-    status = tvlm_memory_estimate(model, &engine, &session, &memory, &err);
-    unsigned ctx = o.ctx ? o.ctx : info.n_ctx_train < 4096 ? info.n_ctx_train : 4096;
-    if (!status) (o.json ? print_json : print_table)(o.model, &info, &memory, ctx);
-    tvlm_model_free(model);
+    tvlm_status status = print_info(&o, &err);
     return status ? cli_fail(status, &err) : 0;
 }

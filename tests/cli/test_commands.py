@@ -129,7 +129,11 @@ def test_model_lookup(tmp_path, model):
     [
         (b"", "is empty"),
         (b"GGUF", "ends inside its header"),
-        (b"PK\x03\x04 hello", "not a GGUF file"),
+        (b"PK\x03\x04 hello", "not a GGUF file: a ZIP archive"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+        (b"<!DOCTYPE html>", "HTML page"),
+        (b"\x10\0\0\0\0\0\0\0{\"t\":{}}", "safetensors"),
+        (b"GGUF\1\0\0\0", "version 1"),
     ],
 )
 def test_bad_model(tmp_path, content, message):
@@ -324,6 +328,70 @@ def test_info(model):
     assert larger["session"] > memory["session"] and larger["model"] == memory["model"]
     table = ok("info", model).out
     assert "fastvlm" in table and "memory" in table
+
+
+def test_info_of_a_truncated_file(tmp_path, model):
+    whole, cut = model.read_bytes(), tmp_path / "cut.gguf"
+    cut.write_bytes(whole[:-1000])
+    says = f"{len(whole) - 1000} of {len(whole)} bytes"
+    done = refused(3, f"truncated: it has {says}", "info", cut)
+    assert f"truncated     the file has {says}" in done.out and "fastvlm" in done.out
+    (info,) = refused(3, "truncated", "info", "--json", cut).json()
+    assert info["truncated"] is True and info["bytes_present"] == len(whole) - 1000
+    assert info["file_bytes"] == len(whole)
+    assert ok("info", "--json", model).json()[0]["truncated"] is False
+
+
+def with_name(model, path, name):
+    """The model with another general.name and without checksums."""
+    import gguf
+
+    reader = gguf.GGUFReader(str(model))
+    writer = gguf.GGUFWriter(str(path), "fastvlm")
+    skipped = ("GGUF.", "general.a", "general.name", "tinyvlm.file", "tinyvlm.header", "tinyvlm.tensor")
+    for key, field in reader.fields.items():
+        if key.startswith(skipped):
+            continue
+        kind = field.types[0]
+        sub = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(key, field.contents(), kind, sub_type=sub)
+    writer.add_key_value("general.name", name, gguf.GGUFValueType.STRING)
+    for t in reader.tensors:
+        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "name,shown",
+    [
+        (b"\xff\xfe bad", "\ufffd\ufffd bad"),
+        (b"x\x1b]0;pwned\x07\x1b[31mRED\nfile   y", "x\ufffd]0;pwned\ufffd\ufffd[31mRED file   y"),
+        (b"a\0b\0c", "a\ufffdb\ufffdc"),
+        ("\u202egnp.exe\u2028".encode(), "\ufffdgnp.exe\ufffd"),
+    ],
+)
+def test_info_shows_any_name_on_one_line(tmp_path, model, name, shown):
+    odd = tmp_path / "odd.gguf"
+    with_name(model, odd, name)
+    lines = ok("info", odd).raw.decode().split("\n")
+    assert [line for line in lines if line.startswith("name")] == ["name          " + shown]
+    assert sum(line.startswith("file") for line in lines) == 1
+    assert ok("info", "--json", odd).json()[0]["name"] == shown
+
+
+def test_json_of_a_path_that_is_not_utf8(tmp_path, model):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff\x1b[31m\n.gguf")
+    end = "/m\ufffd\x1b[31m\n.gguf"
+    shutil.copy(model, odd)
+    assert ok("info", "--json", odd).json()[0]["file"].endswith(end)
+    table = ok("info", odd).raw.decode()
+    assert "/m\ufffd\ufffd[31m .gguf (" in table and "\x1b" not in table
+    bench = ok("bench", "--json", "--runs", 1, "--prompt-tokens", 4, "-n", 2, "-m", odd, PICTURE)
+    assert bench.json()[0]["model"].endswith(end)
+    assert "\x1b" not in refused(3, "m?", "info", odd + "x").err
 
 
 def test_quantize(tmp_path, model):
