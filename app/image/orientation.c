@@ -21,7 +21,7 @@ static int of_xmp(const uint8_t *xmp, size_t size)
 {
     static const char key[] = "tiff:Orientation";
     const uint8_t *p = xmp, *end = xmp + size;
-    while (xmp && (p = tvlm_find(p, (size_t)(end - p), key))) {
+    while ((p = tvlm_find(p, (size_t)(end - p), key))) {
         p += sizeof key - 1;
         size_t n = end - p >= 3 && p[0] == '=' && p[1] == '"' ? 2 : end - p >= 2 && *p == '>';
         if (n && p[n] >= '0' && p[n] <= '9') return p[n] - '0';
@@ -81,6 +81,6 @@ static int of_exif(const uint8_t *exif, size_t size)
 int tvlm_orientation(const uint8_t *exif, size_t exif_size, const uint8_t *xmp, size_t xmp_size)
 {
     int value = of_exif(exif, exif_size);
-    if (value < 0) value = of_xmp(xmp, xmp_size);
+    if (value < 0) value = xmp ? of_xmp(xmp, xmp_size) : 0;
     return value >= 1 && value <= 8 ? value : 1;
 }
