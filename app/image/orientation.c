@@ -20,6 +20,7 @@ const uint8_t *tvlm_find(const uint8_t *data, size_t size, const char *text)
 static int of_xmp(const uint8_t *xmp, size_t size)
 {
     static const char key[] = "tiff:Orientation";
+    if (!xmp) return 0;
     const uint8_t *p = xmp, *end = xmp + size;
     while ((p = tvlm_find(p, (size_t)(end - p), key))) {
         p += sizeof key - 1;

@@ -2,11 +2,15 @@
 """Picture files through the program: what is read and what is refused (their pixels are compared by
 tests/unit/test_image_decode.c)."""
 
+import os
+import subprocess
+import threading
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import IMAGES, ok, refused
+from conftest import BIN, IMAGES, ok, refused
 
 GOOD = sorted(p.stem for p in IMAGES.glob("*.rgb"))
 BAD = {
@@ -62,6 +66,28 @@ def test_names_of_what_is_no_file(model, tmp_path):
     refused(3, f"{tmp_path}: cannot read: Is a directory", "describe", "-m", model, tmp_path)
     missing = tmp_path / "missing.jpg"
     refused(3, f"{missing}: cannot open: No such file", "describe", "-m", model, missing)
+
+
+def test_fifo(model, tmp_path):
+    fifo, data = tmp_path / "fifo.jpg", (IMAGES / "rgb.jpg").read_bytes()
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(data,))
+    writer.start()
+    done = ok("describe", "-m", model, "-n", 1, fifo)
+    writer.join()
+    assert done.out == ok("describe", "-m", model, "-n", 1, "-", stdin=data).out
+
+
+def test_standard_input_is_read_from_where_it_stands(model, tmp_path):
+    """As the second reader of a file would: { head -c 100; tinyvlm describe -; } < FILE"""
+    (tmp_path / "two").write_bytes(bytes(100) + (IMAGES / "rgb.jpg").read_bytes())
+    with open(tmp_path / "two", "rb") as file:
+        os.lseek(file.fileno(), 100, os.SEEK_SET)
+        subprocess.run([BIN, "describe", "-m", model, "-n", "1", "-"], stdin=file, check=True)
+
+
+def test_a_stream_without_end_that_is_no_picture(model):
+    refused(3, "/dev/zero: not a picture", "describe", "-m", model, "/dev/zero")
 
 
 def pixels(tmp_path, model, name):
