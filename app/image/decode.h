@@ -23,9 +23,10 @@ typedef struct tvlm_decoded {
 } tvlm_decoded;
 
 /* A truncated or damaged picture of which at least the first rows can be read is TVLM_OK with a
- * warning; what is missing is grey. path "-" reads standard input. Errors and the warning begin
- * with the path. Memory beside the file's: 4 bytes for each pixel and twice that while a picture is
- * turned, 8 for WebP; a progressive JPEG takes 2 more for each sample. */
+ * warning; what is missing is grey. path "-" reads standard input. Errors begin with the path,
+ * the warning does not. Memory beside the file's: up to 4 bytes for each pixel, and as much again
+ * while a picture is turned and for lossless WebP; a progressive JPEG takes 2 more for each sample
+ * and HEIC or AVIF what libheif takes, about 6 for each pixel. */
 tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params, tvlm_decoded *out,
                              tvlm_error *err);
 tvlm_status tvlm_decode_memory(const void *data, size_t size, const tvlm_decode_params *params,
