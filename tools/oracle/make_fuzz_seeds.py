@@ -121,13 +121,25 @@ def tower_and_pooling(w, d):
     return t + pair("mm.pool.ffn_up", 2 * d, d) + pair("mm.pool.ffn_down", d, 2 * d)
 
 
+def as_pytorch(name, data):
+    """Halves, in the shapes of PyTorch's convolutions: [n][k][1][1], [c][1][k][k]."""
+    shape = data.shape
+    if name.endswith(".dw.weight"):
+        shape = (shape[0], 1, *shape[1:])
+    elif len(shape) == 2 and name.endswith(".weight"):
+        shape = (*shape, 1, 1)
+    return data.reshape(shape).astype(np.float16 if data.ndim > 1 else np.float32)
+
+
 def models():
-    for arch in ("llama", "tinyvlm"):
-        w = gguf.GGUFWriter(str(CORPUS / "gguf" / f"{arch}.gguf"), arch)
+    for path, arch in (("gguf/llama", "llama"), ("gguf/tinyvlm", "tinyvlm"), ("quantize/pytorch", "tinyvlm")):
+        w = gguf.GGUFWriter(str(CORPUS / f"{path}.gguf"), arch)
         n_vocab = vocabulary(w)
         tensors = tower_and_pooling(w, 32) if arch == "tinyvlm" else []
         tensors += decoder(w, arch, n_vocab, 32, 32, arch == "tinyvlm")
         for name, data, kind in tensors:
+            if path == "quantize/pytorch" and kind is None:
+                data = as_pytorch(name, data)
             w.add_tensor(name, data, raw_dtype=kind)
         w.write_header_to_file()
         w.write_kv_data_to_file()
@@ -188,7 +200,7 @@ def checkpoints():
 
 
 def main():
-    for name in ("gguf", "image", "convert"):
+    for name in ("gguf", "image", "convert", "quantize"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     pictures()
     models()
