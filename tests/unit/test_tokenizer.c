@@ -400,6 +400,68 @@ static void test_merge_order(void **state)
     tvlm_tokenizer_free(t);
 }
 
+static void small_added(small_vocab *v, const char *token, int32_t type, uint8_t flags)
+{
+    v->added[v->vocab.n_tokens] = flags;
+    small_token(v, token, type);
+}
+
+/* tests/text/test_added_tokens.py compares with the reference at length. */
+static void test_added_flags(void **state)
+{
+    (void)state;
+    small_vocab v;
+    small_init(&v, TVLM_PRE_QWEN2);
+    small_added(&v, "<l>", TVLM_TOKEN_CONTROL, TVLM_ADDED_LSTRIP);                 /* 256 */
+    small_added(&v, "<r>", TVLM_TOKEN_CONTROL, TVLM_ADDED_RSTRIP);                 /* 257 */
+    small_added(&v, "cat", TVLM_TOKEN_USER_DEFINED, TVLM_ADDED_SINGLE_WORD);       /* 258 */
+    small_added(&v, "e\xCC\x81!", TVLM_TOKEN_USER_DEFINED, TVLM_ADDED_NORMALIZED); /* 259 */
+    small_added(&v, "\xC3\xA9!", TVLM_TOKEN_USER_DEFINED, TVLM_ADDED_IN_MODEL);    /* 260 */
+    small_added(&v, "<n>", TVLM_TOKEN_CONTROL, TVLM_ADDED_NORMALIZED);             /* 261 */
+    small_added(&v, "ab", TVLM_TOKEN_USER_DEFINED,
+                TVLM_ADDED_IN_MODEL | TVLM_ADDED_SINGLE_WORD); /* 262 */
+    small_merge(&v, "a b");
+    tvlm_tokenizer *t = small_new(&v);
+    EXPECT_IDS(t, "x \n<l> y", true, 'x', 256, ' ', 'y');
+    EXPECT_IDS(t, "x <r> \n y<r>", true, 'x', ' ', 257, 'y', 257);
+    EXPECT_IDS(t, "<r> \t<l>", true, 257, 256); /* white space goes to the first that takes it */
+    EXPECT_IDS(t, "a cat.", true, 'a', ' ', 258, '.');
+    EXPECT_IDS(t, "cats _cat cat\xCC\x81", true, 'c', 'a', 't', 's', ' ', '_', 'c', 'a', 't', ' ',
+               'c', 'a', 't', 0xCC, 0x81);
+    EXPECT_IDS(t, "xe\xCC\x81!", true, 'x', 259); /* sought in normal form, as \xC3\xA9! */
+    EXPECT_IDS(t, "x\xC3\xA9!", true, 'x', 260);  /* but what is sought as it comes goes first */
+    EXPECT_IDS(t, "ab xab", true, 262, ' ', 'x', 262); /* a literal, and made by a merge */
+    EXPECT_IDS(t, "e\xCC\x81<n>", false, 0xC3, 0xA9, '<', 'n', '>');
+    EXPECT_IDS(t, "e\xCC\x81<n>", true, 0xC3, 0xA9, 261);
+    /* another's words never become special, nor where they change in normal form */
+    static const tvlm_span spans[] = {
+        {{"<n>", 3},             true },
+        {{"<n><l>e\xCC\x81", 9}, false}
+    };
+    int32_t ids[16];
+    size_t n;
+    assert_int_equal(tvlm_tokenizer_encode_spans(t, spans, 2, ids, 16, &n, NULL), TVLM_OK);
+    for (size_t i = 1; i < n; i++)
+        assert_true(ids[i] < 256);
+    tvlm_tokenizer_free(t);
+}
+
+static void test_llama3(void **state)
+{
+    (void)state;
+    small_vocab v;
+    small_init(&v, TVLM_PRE_LLAMA3);
+    small_token(&v, "abc", TVLM_TOKEN_NORMAL); /* 256: no merge makes it */
+    small_token(&v, "12", TVLM_TOKEN_NORMAL);  /* 257 */
+    tvlm_tokenizer *t = small_new(&v);
+    EXPECT_IDS(t, "abc", false, 256); /* a whole pre-token is taken as it is */
+    EXPECT_IDS(t, "abcd", false, 'a', 'b', 'c', 'd');
+    EXPECT_IDS(t, "12345", false, '1', '2', '3', '4', '5');
+    EXPECT_IDS(t, "34512", false, '3', '4', '5', 257);  /* three digits at a time */
+    EXPECT_IDS(t, "e\xCC\x81", false, 'e', 0xCC, 0x81); /* no normal form */
+    tvlm_tokenizer_free(t);
+}
+
 static void test_specials(void **state)
 {
     (void)state;
@@ -503,6 +565,8 @@ int main(void)
         cmocka_unit_test(test_any_bytes_round_trip),
         cmocka_unit_test(test_missing_bytes_are_dropped),
         cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_added_flags),
+        cmocka_unit_test(test_llama3),
         cmocka_unit_test(test_specials),
         cmocka_unit_test(test_spans),
         cmocka_unit_test(test_long_texts),
