@@ -25,8 +25,13 @@ PROMPTS = [
     "<|im_start|>user\nWhat is this, in 1984?<|im_end|>\n<|im_start|>assistant\n",
     "def f(x):\n    return x * 2  # naïve café 日本語 \U0001f600\r\n\n  don't",
 ]
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 PRE = {
     "qwen2": None,
+    "llama-bpe": {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
     "smollm": {"type": "Sequence", "pretokenizers": [
         {"type": "Digits", "individual_digits": True},
         {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}]},
@@ -71,6 +76,7 @@ def checkpoint(folder, arch, tied, pre):
     tokenizer = json.loads((GOLDEN / "tiny" / "tokenizer.json").read_text())
     if PRE[pre]:
         tokenizer.update(pre_tokenizer=PRE[pre], normalizer=None)
+        tokenizer["model"]["ignore_merges"] = pre == "llama-bpe"
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = json.loads((GOLDEN / "tiny" / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -99,7 +105,8 @@ def compare(model, most, tmp_path):
 
 
 @pytest.mark.parametrize("arch,tied,pre", [("qwen2", False, "qwen2"), ("qwen2", True, "qwen2"),
-                                           ("llama", False, "smollm"), ("llama", True, "gpt-2")])
+                                           ("llama", False, "smollm"), ("llama", True, "gpt-2"),
+                                           ("llama", False, "llama-bpe")])
 @pytest.mark.parametrize("kind", MOST)
 def test_llama_cpp_agrees(tmp_path, arch, tied, pre, kind):
     folder, f32 = tmp_path / "checkpoint", tmp_path / "f32.gguf"
