@@ -8,55 +8,75 @@
 #include <string.h>
 
 enum {
-    MAX_ENTRIES = 1 << 22,     /* tokens or merges; the largest vocabularies have 2^18 */
-    MAX_BYTES = 1 << 28,       /* of all tokens together */
-    MAX_SPECIAL_BYTES = 1 << 8 /* of one literal token: bounds the work per text byte */
+    MAX_ENTRIES = 1 << 22,      /* tokens or merges; the largest vocabularies have 2^18 */
+    MAX_BYTES = 1 << 28,        /* of all tokens together */
+    MAX_SPECIAL_BYTES = 1 << 8, /* of one literal token: bounds the work per text byte */
+    MAX_PROBES = 256,           /* of one look-up; ordinary vocabularies need some dozens */
+    MAX_SEEDS = 8
 };
 
 /* ---- look-ups ---- */
 
-static uint32_t hash_bytes(const char *bytes, size_t len)
+static uint32_t mix(uint64_t h) /* the finaliser of splitmix64 */
 {
-    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a, then mixed: slots use the low bits */
+    h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9u;
+    h = (h ^ h >> 27) * 0x94D049BB133111EBu;
+    return (uint32_t)(h ^ h >> 31);
+}
+
+static uint32_t hash_bytes(uint64_t seed, const char *bytes, size_t len)
+{
+    uint64_t h = 0xCBF29CE484222325u ^ seed; /* FNV-1a, then mixed: slots use the low bits */
     for (size_t i = 0; i < len; i++)
         h = (h ^ (unsigned char)bytes[i]) * 0x100000001B3u;
-    return (uint32_t)(h ^ h >> 32);
+    return mix(h);
 }
 
-static uint32_t hash_pair(uint32_t left, uint32_t right)
+static uint32_t hash_pair(uint64_t seed, uint32_t left, uint32_t right)
 {
-    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u; /* Fibonacci hashing */
-    return (uint32_t)(h >> 32);
+    return mix(((uint64_t)left << 32 | right) + seed);
 }
 
-/* The slot that holds these bytes, or the empty one where they belong. */
+/* The slot that holds these bytes, or the empty one where they belong; NULL: it would be further
+ * away than anything is ever placed. */
 static uint32_t *token_slot(const tvlm_tokenizer *t, const char *bytes, size_t len)
 {
-    for (uint32_t i = hash_bytes(bytes, len) & t->slot_mask;; i = (i + 1) & t->slot_mask) {
+    uint32_t i = hash_bytes(t->seed, bytes, len) & t->slot_mask;
+    for (unsigned probe = 0; probe < MAX_PROBES; probe++, i = (i + 1) & t->slot_mask) {
         uint32_t id = t->slots[i];
         if (id == TVLM_NO_ID) return &t->slots[i];
         tvlm_str token = tvlm_vocab_token(t, id);
         if (token.len == len && memcmp(token.data, bytes, len) == 0) return &t->slots[i];
     }
+    return NULL;
 }
 
 static tvlm_pair *pair_slot(const tvlm_tokenizer *t, uint32_t left, uint32_t right)
 {
-    for (uint32_t i = hash_pair(left, right) & t->pair_mask;; i = (i + 1) & t->pair_mask) {
+    uint32_t i = hash_pair(t->seed, left, right) & t->pair_mask;
+    for (unsigned probe = 0; probe < MAX_PROBES; probe++, i = (i + 1) & t->pair_mask) {
         tvlm_pair *pair = &t->pairs[i];
         if (pair->left == TVLM_NO_ID || (pair->left == left && pair->right == right)) return pair;
     }
+    return NULL;
 }
 
 uint32_t tvlm_vocab_find(const tvlm_tokenizer *t, const char *bytes, size_t len)
 {
-    return *token_slot(t, bytes, len);
+    const uint32_t *slot = token_slot(t, bytes, len);
+    return slot ? *slot : TVLM_NO_ID;
 }
 
 uint32_t tvlm_vocab_rank(const tvlm_tokenizer *t, uint32_t left, uint32_t right)
 {
     const tvlm_pair *pair = pair_slot(t, left, right);
-    return pair->left == TVLM_NO_ID ? TVLM_NO_ID : pair->rank;
+    return !pair || pair->left == TVLM_NO_ID ? TVLM_NO_ID : pair->rank;
+}
+
+/* What does not fit under one seed has been made not to, or is bad luck: the next one is tried. */
+static tvlm_status crowded(tvlm_error *err)
+{
+    return tvlm_fail(err, TVLM_ERR_LIMIT, "tokenizer: tokens or merges made to collide");
 }
 
 static tvlm_str literal_text(const tvlm_tokenizer *t, const tvlm_literal *l)
@@ -251,12 +271,6 @@ size_t tvlm_tokenizer_estimate(const tvlm_vocab *vocab)
     return arena.peak;
 }
 
-/* For messages: the whole of a short string, the beginning of a long one. */
-static int shown(tvlm_str s)
-{
-    return s.len < 64 ? (int)s.len : 64;
-}
-
 static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm_tokenizer *t,
                                 uint32_t *blob_end, tvlm_error *err)
 {
@@ -270,16 +284,17 @@ static tvlm_status place_tokens(const tvlm_vocab *vocab, const alphabet *a, tvlm
             if (n) memcpy(t->blob + end, token.data, n);
         } else if (!to_bytes(a, token, t->blob + end, &n)) {
             return tvlm_fail(err, TVLM_ERR_FORMAT,
-                             "tokenizer: token %u '%.*s' is not in the GPT-2 byte alphabet",
-                             (unsigned)id, shown(token), token.data);
+                             "tokenizer: token %u '%s' is not in the GPT-2 byte alphabet",
+                             (unsigned)id, tvlm_show(token).text);
         }
         end += (uint32_t)n;
         t->offset[id + 1] = end;
         if (!in_model(vocab, id) || n == 0) continue;
         uint32_t *slot = token_slot(t, t->blob + t->offset[id], n);
+        if (!slot) return crowded(err);
         if (*slot != TVLM_NO_ID)
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: tokens %u and %u are both '%.*s'",
-                             (unsigned)*slot, (unsigned)id, shown(token), token.data);
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: tokens %u and %u are both '%s'",
+                             (unsigned)*slot, (unsigned)id, tvlm_show(token).text);
         *slot = id;
     }
     *blob_end = end;
@@ -389,19 +404,20 @@ static tvlm_status place_merge(const alphabet *a, tvlm_str merge, uint32_t rank,
     t->merge_id[rank] = tvlm_vocab_find(t, room, n_left + n_right);
     if (left == TVLM_NO_ID || right == TVLM_NO_ID || t->merge_id[rank] == TVLM_NO_ID)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "tokenizer: merge %u '%.*s': its parts or its result are no token",
-                         (unsigned)rank, shown(merge), merge.data);
+                         "tokenizer: merge %u '%s': its parts or its result are no token",
+                         (unsigned)rank, tvlm_show(merge).text);
     tvlm_pair *pair = pair_slot(t, left, right);
+    if (!pair) return crowded(err);
     if (pair->left != TVLM_NO_ID)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: merges %u and %u are both '%.*s'",
-                         (unsigned)pair->rank, (unsigned)rank, shown(merge), merge.data);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "tokenizer: merges %u and %u are both '%s'",
+                         (unsigned)pair->rank, (unsigned)rank, tvlm_show(merge).text);
     *pair = (tvlm_pair){left, right, rank};
     return TVLM_OK;
 
 malformed:
     return tvlm_fail(err, TVLM_ERR_FORMAT,
-                     "tokenizer: merge %u '%.*s' is not two strings of the GPT-2 byte alphabet",
-                     (unsigned)rank, shown(merge), merge.len ? merge.data : "");
+                     "tokenizer: merge %u '%s' is not two strings of the GPT-2 byte alphabet",
+                     (unsigned)rank, tvlm_show(merge).text);
 }
 
 static tvlm_status place_merges(const tvlm_vocab *vocab, const alphabet *a, tvlm_tokenizer *t,
@@ -419,6 +435,24 @@ static tvlm_status place_merges(const tvlm_vocab *vocab, const alphabet *a, tvlm
     return status;
 }
 
+/* In the block of a tokenizer; whatever lies in it is made anew. */
+static tvlm_status build(const tvlm_vocab *vocab, uint64_t seed, size_t bytes, tvlm_tokenizer *t,
+                         tvlm_error *err)
+{
+    tvlm_arena arena;
+    alphabet a;
+    uint32_t end = 0;
+    *t = (tvlm_tokenizer){.seed = seed, .bytes = bytes};
+    tvlm_arena_init(&arena, t, bytes);
+    layout(vocab, &arena, t);
+    memset(t->slots, 0xFF, ((size_t)t->slot_mask + 1) * sizeof *t->slots); /* TVLM_NO_ID */
+    memset(t->pairs, 0xFF, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
+    alphabet_init(&a);
+    TVLM_TRY(place_tokens(vocab, &a, t, &end, err));
+    TVLM_TRY(place_literals(vocab, t, end, err));
+    return place_merges(vocab, &a, t, err);
+}
+
 tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tvlm_error *err)
 {
     *out = NULL;
@@ -426,24 +460,14 @@ tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tv
     size_t bytes = tvlm_tokenizer_estimate(vocab);
     tvlm_tokenizer *t = tvlm_aligned_alloc(bytes);
     if (!t) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory (tokenizer)");
-    tvlm_arena arena;
-    tvlm_arena_init(&arena, t, bytes);
-    layout(vocab, &arena, t);
-    t->bytes = bytes;
-    memset(t->slots, 0xFF, ((size_t)t->slot_mask + 1) * sizeof *t->slots); /* TVLM_NO_ID */
-    memset(t->pairs, 0xFF, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
-    alphabet a;
-    alphabet_init(&a);
-    uint32_t end = 0;
-    tvlm_status status = place_tokens(vocab, &a, t, &end, err);
-    if (status == TVLM_OK) status = place_literals(vocab, t, end, err);
-    if (status == TVLM_OK) status = place_merges(vocab, &a, t, err);
-    if (status != TVLM_OK) {
+    tvlm_status status = TVLM_ERR_LIMIT;
+    for (uint64_t seed = 0; seed < MAX_SEEDS && status == TVLM_ERR_LIMIT; seed++)
+        status = build(vocab, seed * 0x9E3779B97F4A7C15u, bytes, t, err);
+    if (status)
         tvlm_tokenizer_free(t);
-        return status;
-    }
-    *out = t;
-    return TVLM_OK;
+    else
+        *out = t;
+    return status;
 }
 
 void tvlm_tokenizer_free(tvlm_tokenizer *tokenizer)

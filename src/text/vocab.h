@@ -37,6 +37,7 @@ struct tvlm_tokenizer {
     tvlm_pretokenizer pre;
     uint32_t n_tokens, n_merges;
     size_t bytes;              /* of the whole block */
+    uint64_t seed;             /* of both hash tables */
     char *blob;                /* token i: blob[offset[i] .. offset[i + 1]) */
     uint32_t *offset;          /* [n_tokens + 1] */
     uint8_t *kind;             /* [n_tokens] tvlm_token_type */
