@@ -34,7 +34,7 @@ compile() {
 }
 
 # The core but for what only an operating system has.
-core() { find src -name '*.c' ! -path 'src/os/*' ! -name mapfile.c | sort; }
+core() { find src -name '*.c' ! -path 'src/os/*' | sort; }
 
 module() {
     local name=$1 out=build/wasm/$1

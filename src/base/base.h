@@ -152,16 +152,6 @@ tvlm_status tvlm_file_read(const tvlm_file *file, uint64_t offset, void *out, si
                            tvlm_error *err);
 void tvlm_file_close(tvlm_file *file); /* after a failed open too */
 
-/* ---- read-only file mapping ---- */
-typedef struct tvlm_mapfile {
-    const unsigned char *data;
-    size_t size;
-} tvlm_mapfile;
-tvlm_status tvlm_mapfile_open(const char *path, tvlm_mapfile *out, tvlm_error *err);
-void tvlm_mapfile_release(const tvlm_mapfile *map, size_t offset,
-                          size_t size); /* drop pages read */
-void tvlm_mapfile_close(tvlm_mapfile *map);
-
 /* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */
 uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Errors, arithmetic, arena, file mapping, CRC-32C, clock, CPU tiers. */
+ * Errors, arithmetic, arena, files, CRC-32C, clock, CPU tiers. */
 #include "base/base.h"
 #include "cpu/cpu.h"
 
@@ -287,50 +287,6 @@ static void test_file_refuses(void **state)
     assert_int_equal(tvlm_file_open(TVLM_BUILD_DIR, &file, NULL), TVLM_ERR_IO);
 }
 
-static void test_mapfile(void **state)
-{
-    (void)state;
-    enum { SIZE = 100001 };
-    unsigned char *data = malloc(SIZE);
-    assert_non_null(data);
-    for (size_t i = 0; i < SIZE; i++)
-        data[i] = (unsigned char)(i * 131 >> 3);
-    write_file(SCRATCH, data, SIZE);
-
-    tvlm_mapfile map;
-    tvlm_error err;
-    assert_int_equal(tvlm_mapfile_open(SCRATCH, &map, &err), TVLM_OK);
-    assert_int_equal(map.size, SIZE);
-    assert_memory_equal(map.data, data, SIZE);
-    /* Released pages come back from the file; ranges beyond it are ignored. */
-    tvlm_mapfile_release(&map, 0, SIZE);
-    tvlm_mapfile_release(&map, 1, SIZE - 1);
-    tvlm_mapfile_release(&map, 5000, 10);
-    tvlm_mapfile_release(&map, SIZE, 1);
-    tvlm_mapfile_release(&map, 1, SIZE_MAX);
-    assert_memory_equal(map.data, data, SIZE);
-    tvlm_mapfile_close(&map);
-    assert_null(map.data);
-    tvlm_mapfile_close(&map);
-    free(data);
-    remove(SCRATCH);
-}
-
-static void test_mapfile_refuses(void **state)
-{
-    (void)state;
-    tvlm_mapfile map;
-    tvlm_error err;
-    assert_int_equal(tvlm_mapfile_open(SCRATCH ".absent", &map, &err), TVLM_ERR_IO);
-    assert_non_null(strstr(err.message, "test_base.tmp.absent"));
-    assert_null(map.data);
-    assert_int_equal(tvlm_mapfile_open(TVLM_BUILD_DIR, &map, &err), TVLM_ERR_IO);
-    write_file(SCRATCH ".empty", "", 0);
-    assert_int_equal(tvlm_mapfile_open(SCRATCH ".empty", &map, &err), TVLM_ERR_FORMAT);
-    assert_int_equal(tvlm_mapfile_open(SCRATCH ".empty", &map, NULL), TVLM_ERR_FORMAT);
-    remove(SCRATCH ".empty");
-}
-
 /* One bit at a time, from the definition. */
 static uint32_t crc32c_bitwise(const unsigned char *data, size_t size)
 {
@@ -434,8 +390,6 @@ int main(void)
         cmocka_unit_test(test_arena_saturates),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_file_refuses),
-        cmocka_unit_test(test_mapfile),
-        cmocka_unit_test(test_mapfile_refuses),
         cmocka_unit_test(test_crc32c),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_cpu_tiers),

@@ -36,13 +36,14 @@ static char *load_text(const char *name)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", TVLM_TEST_DATA, name);
-    tvlm_mapfile map;
-    assert_int_equal(tvlm_mapfile_open(path, &map, NULL), TVLM_OK);
-    char *text = malloc(map.size + 1);
+    tvlm_file file;
+    assert_int_equal(tvlm_file_open(path, &file, NULL), TVLM_OK);
+    size_t size = (size_t)file.os.size;
+    char *text = malloc(size + 1);
     assert_non_null(text);
-    memcpy(text, map.data, map.size);
-    text[map.size] = '\0';
-    tvlm_mapfile_close(&map);
+    assert_int_equal(tvlm_file_read(&file, 0, text, size, NULL), TVLM_OK);
+    text[size] = '\0';
+    tvlm_file_close(&file);
     return text;
 }
 
