@@ -1,4 +1,4 @@
-"""Small valid files from which the fuzz targets gguf, quantize, convert and image start (make_corpus.py has the others').
+"""Small valid files from which the fuzz targets gguf, gguf_run, quantize, convert and image start (make_corpus.py has the others').
 
   python tools/oracle/make_fuzz_seeds.py build/tinyvlm        (needs pillow, gguf, numpy, safetensors)
 
@@ -78,6 +78,8 @@ def decoder(w, arch, n_vocab, d, ff, cross):
     w.add_float32(f"{arch}.rope.freq_base", 10000.0)
     q8 = gguf.quants.quantize(weights(n_vocab, d), gguf.GGMLQuantizationType.Q8_0)
     tensors = [("token_embd.weight", q8, gguf.GGMLQuantizationType.Q8_0)]
+    if arch == "fastvlm":
+        tensors += [(f"blk.0.attn_{name}.bias", weights(n), None) for name, n in (("q", d), ("k", d // 2), ("v", d // 2))]
     sets = [("attn", True), ("cross", cross)]
     for name, there in sets:
         if there:
@@ -121,6 +123,28 @@ def tower_and_pooling(w, d):
     return t + pair("mm.pool.ffn_up", 2 * d, d) + pair("mm.pool.ffn_down", d, 2 * d)
 
 
+def fastvit(w, d):
+    """Two stages at 32x32, the second of attention: 16 tower tokens."""
+    w.add_string("vision.tower", "fastvit")
+    w.add_string("vision.preprocess.mode", "pad")
+    w.add_uint32("vision.image_size", 32)
+    for key in ("scale", "bias"):
+        w.add_key_value(f"vision.preprocess.{key}", [0.01] * 3, gguf.GGUFValueType.ARRAY,
+                        sub_type=gguf.GGUFValueType.FLOAT64)
+    w.add_array("vision.fastvit.depths", [1, 1])
+    w.add_uint32("vision.fastvit.head_dim", 8)
+    w.add_string("tinyvlm.chat_template", "fastvlm")
+    t = pair("v.stem.0", 8, 3, 3, 3) + pair("v.stem.1", 8, 3, 3) + pair("v.stem.2", 8, 8)
+    for stage, c in ((0, 8), (1, 16)):
+        if stage:
+            t += pair("v.stage.1.down.dw", c, 7, 7) + pair("v.stage.1.down.pw", c, c) + pair("v.stage.1.pos", c, 3, 3)
+        block = f"v.stage.{stage}.blk.0."
+        t += (pair(block + "attn_qkv", 3 * c, c) + pair(block + "attn_output", c, c)) if stage else pair(block + "mixer", c, 3, 3)
+        t += pair(block + "ffn_dw", c, 7, 7) + pair(block + "ffn_up", 24, c) + pair(block + "ffn_down", c, 24)
+    t += pair("v.exp.dw", 32, 3, 3) + pair("v.exp.se_reduce", 8, 32) + pair("v.exp.se_expand", 32, 8)
+    return t + pair("mm.0", d, 32) + pair("mm.2", d, d)
+
+
 def as_pytorch(name, data):
     """Halves, in the shapes of PyTorch's convolutions: [n][k][1][1], [c][1][k][k]."""
     shape = data.shape
@@ -131,11 +155,12 @@ def as_pytorch(name, data):
     return data.reshape(shape).astype(np.float16 if data.ndim > 1 else np.float32)
 
 
-def models():
-    for path, arch in (("gguf/llama", "llama"), ("gguf/tinyvlm", "tinyvlm"), ("quantize/pytorch", "tinyvlm")):
+def models(*files):
+    towers = {"llama": lambda w, d: [], "tinyvlm": tower_and_pooling, "fastvlm": fastvit}
+    for path, arch in files:
         w = gguf.GGUFWriter(str(CORPUS / f"{path}.gguf"), arch)
         n_vocab = vocabulary(w)
-        tensors = tower_and_pooling(w, 32) if arch == "tinyvlm" else []
+        tensors = towers[arch](w, 32)
         tensors += decoder(w, arch, n_vocab, 32, 32, arch == "tinyvlm")
         for name, data, kind in tensors:
             if path == "quantize/pytorch" and kind is None:
@@ -199,12 +224,22 @@ def checkpoints():
         "model.safetensors.index.json": json.dumps(index).encode()}))
 
 
+def edits():
+    """For fuzz_gguf_run.c: each of its models as it is, and with a random edit of every kind."""
+    for model in range(4):
+        (CORPUS / "gguf_run" / f"{model}").write_bytes(bytes([model]))
+        edit = [struct.pack("<BHHQ", kind, *RANDOM.integers(0, 65536, 2), RANDOM.integers(0, 256)) for kind in range(7)]
+        (CORPUS / "gguf_run" / f"{model}-edited").write_bytes(bytes([model]) + b"".join(edit))
+
+
 def main():
-    for name in ("gguf", "image", "convert", "quantize"):
+    for name in ("gguf", "gguf_run", "image", "convert", "quantize"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     pictures()
-    models()
+    models(("gguf/llama", "llama"), ("gguf/tinyvlm", "tinyvlm"), ("quantize/pytorch", "tinyvlm"))
     checkpoints()
+    models(("gguf/fastvlm", "fastvlm"))
+    edits()
     seed = CORPUS / "gguf" / "tinyvlm.gguf"
     subprocess.run([sys.argv[1], "quantize", seed, seed.with_name("tinyvlm-int8.gguf"), "--type", "int8",
                     "--calibrate", ROOT / "examples" / "photos", "--quiet"], check=True)
