@@ -97,7 +97,8 @@ static size_t merge_slowly(const tvlm_tokenizer *t, const char *bytes, size_t n,
     }
 }
 
-/* Pre-tokens cover the text, and each is merged as defined. ids: of text, without specials. */
+/* Pre-tokens cover the text, and each is merged as defined, Llama 3's only where it is no token.
+ * ids: of text, without specials. */
 static void check_merges(const tvlm_tokenizer *t, const char *text, size_t len, const int32_t *ids,
                          size_t n)
 {
@@ -106,7 +107,11 @@ static void check_merges(const tvlm_tokenizer *t, const char *text, size_t len, 
     for (size_t begin = 0, end; begin < len; begin = end) {
         end = tvlm_pretoken_end(t->pre, text, len, begin);
         check(end > begin && end <= len);
-        n_want += merge_slowly(t, text + begin, end - begin, want + n_want);
+        uint32_t whole = tvlm_vocab_find(t, text + begin, end - begin);
+        if (t->pre == TVLM_PRE_LLAMA3 && whole != TVLM_NO_ID)
+            want[n_want++] = (int32_t)whole;
+        else
+            n_want += merge_slowly(t, text + begin, end - begin, want + n_want);
     }
     check(n == n_want && (n == 0 || memcmp(ids, want, n * sizeof *ids) == 0));
     free(want);
