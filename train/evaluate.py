@@ -27,7 +27,7 @@ def unpack(root, keys, folder):
     return out
 
 
-def ask(binary, model, asked, max_tokens):
+def ask(args, asked, max_tokens):
     """asked: [(picture path, question)] -> texts, in order, from one chat."""
     order = sorted(range(len(asked)), key=lambda i: asked[i][0])
     lines, last = io.StringIO(), None
@@ -36,8 +36,9 @@ def ask(binary, model, asked, max_tokens):
         lines.write(f"/image {path}\n" if path != last else "/reset\n")
         lines.write(question + "\n")
         last = path
-    done = subprocess.run([binary, "chat", "--json", "-m", model, "--max-tokens", str(max_tokens)],
-                          input=lines.getvalue(), capture_output=True, text=True, check=True)
+    done = subprocess.run([args.bin, "chat", "--json", "-m", args.model, "--threads", str(args.threads),
+                           "--max-tokens", str(max_tokens)], input=lines.getvalue(), capture_output=True,
+                          text=True, check=True)
     texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
     if len(texts) != len(asked):
         raise SystemExit(f"{len(asked)} questions, {len(texts)} answers:\n{done.stderr[-2000:]}")
@@ -60,11 +61,11 @@ def run(args):
         shuffled = random.Random(0).sample(pictures, len(pictures))
         for name, keys in (("right pictures", pictures), ("shuffled pictures", shuffled))[:1 + args.shuffled]:
             asked = [(paths[k], r["question"]) for k, r in zip(keys, rows)]
-            table = metrics.accuracy(rows, ask(args.bin, args.model, asked, max_tokens=12))
+            table = metrics.accuracy(rows, ask(args, asked, max_tokens=12))
             print(f"{name}, {len(rows)} questions:", *metrics.report(table), sep="\n", flush=True)
         if captioned:
             asked = [(paths[r["image"]], args.prompt) for r in captioned]
-            captions(captioned, ask(args.bin, args.model, asked, max_tokens=40))
+            captions(captioned, ask(args, asked, max_tokens=40))
 
 
 def captions(rows, texts):

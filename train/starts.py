@@ -1,5 +1,7 @@
 """First weights: SmolLM2's layers and a pruned vocabulary, or a GGUF file of ours to go on from."""
 
+import random
+
 import torch
 
 import train.cards as cards
@@ -8,9 +10,8 @@ import train.facts as facts
 import train.gguf_file as gguf_file
 import train.model as model
 import train.tokenizer as tokenizer
-import train.wording as wording
 
-EPOCHS_READ = 3  # of cards, for the vocabulary
+SENTENCES_READ = 30000  # for the vocabulary: all of them would double it with rare words
 
 
 def weights(args):
@@ -28,6 +29,7 @@ def fresh_bridge(vlm):
     with torch.no_grad():
         for layer in vlm.blk:
             layer.cross_output.weight.zero_()
+            layer.cross_gate.fill_(model.GATE_INIT)
 
 
 def from_smollm2(args):
@@ -41,17 +43,15 @@ def from_smollm2(args):
 
 
 def texts(args):
-    """What the vocabulary must spell well: cards of a few epochs and the sentences."""
+    """What the vocabulary must spell well: a card of each picture and some of the sentences."""
     deck = cards.Deck(facts.gather(args.root, args.data))
-    for epoch in range(EPOCHS_READ):
-        for i in range(len(deck.pictures)):
-            for question, answer in deck.card(i, args.seed, epoch):
-                yield question
-                yield " " + answer
-    for sentence in corpus.sentences(args.root, args.data):
+    for i in range(len(deck.pictures)):
+        for question, answer in deck.card(i, args.seed, epoch=0):
+            yield question
+            yield " " + answer
+    sentences = corpus.sentences(args.root, args.data)
+    for sentence in random.Random(args.seed).sample(sentences, min(SENTENCES_READ, len(sentences))):
         yield " " + sentence
-    for wordings in (wording.READ, wording.UNKNOWABLE, wording.GREETING):
-        yield from wordings
 
 
 def class_names(args, built):
