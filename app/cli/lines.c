@@ -210,7 +210,8 @@ static void open_editor(cli_lines *l)
     el_set(l->editor, EL_SIGNAL, 0);
     el_set(l->editor, EL_GETCFN, read_character);
     el_set(l->editor, EL_HIST, history, l->history);
-    el_set(l->editor, EL_ADDFN, "take-paste", "Insert pasted text", take_paste);
+    /* el_set would copy the names and leak them */
+    el_wset(l->editor, EL_ADDFN, L"take-paste", L"Insert pasted text", take_paste);
     el_set(l->editor, EL_BIND, PASTE_BEGIN, "take-paste", NULL);
     el_source(l->editor, NULL);
 }
