@@ -6,7 +6,6 @@
 #include "convert/quantize.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,98 +15,12 @@
 #include <sys/stat.h>
 #include <cmocka.h>
 
+#include "failing_malloc.h"
+
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 #define FLOAT  TVLM_TEST_DATA "/../fuzz/corpus/gguf/tinyvlm.gguf"
 #define FOLDER TVLM_BUILD_DIR "/convert-memory"
 #define OUT    FOLDER "/out.gguf"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__real_aligned_alloc(size_t align, size_t size);
-int __real_posix_memalign(void **out, size_t align, size_t size);
-void __real_free(void *block);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-void *__wrap_aligned_alloc(size_t align, size_t size);
-int __wrap_posix_memalign(void **out, size_t align, size_t size);
-void __wrap_free(void *block);
-
-static size_t calls, failing; /* the call that fails; 0: none */
-
-/* The blocks of a run; what the C library made by itself is freed here too, but not known. */
-enum { SLOTS = 1 << 17 };
-static void *slots[SLOTS];
-static char was_here;
-static size_t live;
-
-static size_t slot_of(const void *block)
-{
-    return ((uintptr_t)block >> 4) * 0x9e3779b1u % SLOTS;
-}
-
-static void *remember(void *block)
-{
-    size_t i = slot_of(block);
-    if (!block) return NULL;
-    while (slots[i] && slots[i] != &was_here)
-        i = (i + 1) % SLOTS;
-    slots[i] = block;
-    live++;
-    return block;
-}
-
-static void forget(const void *block)
-{
-    for (size_t i = slot_of(block); block && slots[i]; i = (i + 1) % SLOTS)
-        if (slots[i] == block) {
-            slots[i] = &was_here;
-            live--;
-            return;
-        }
-}
-
-static bool fails(void)
-{
-    return ++calls == failing;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : remember(__real_malloc(size));
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : remember(__real_calloc(n, size));
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    if (fails()) return NULL;
-    forget(block);
-    return remember(__real_realloc(block, size));
-}
-
-void *__wrap_aligned_alloc(size_t align, size_t size)
-{
-    return fails() ? NULL : remember(__real_aligned_alloc(align, size));
-}
-
-int __wrap_posix_memalign(void **out, size_t align, size_t size)
-{
-    if (fails()) return ENOMEM;
-    int code = __real_posix_memalign(out, align, size);
-    if (!code) remember(*out);
-    return code;
-}
-
-void __wrap_free(void *block)
-{
-    forget(block);
-    __real_free(block);
-}
 
 /* Files in the folder. */
 static size_t count_files(void)
@@ -127,7 +40,7 @@ typedef tvlm_status (*work)(tvlm_error *err);
 static size_t count_calls(work run)
 {
     tvlm_error err = {0};
-    failing = calls = 0;
+    fail_call(0);
     if (run(&err)) fail_msg("%s", err.message);
     assert_int_equal(count_files(), 1);
     return calls;
@@ -140,9 +53,7 @@ static void fail_each(work run, size_t step, tvlm_status other)
     for (size_t i = 1; i <= n; i += step) {
         tvlm_error err = {0};
         remove(OUT);
-        memset(slots, 0, sizeof slots);
-        live = calls = 0;
-        failing = i;
+        fail_call(i);
         tvlm_status status = run(&err);
         failing = 0;
         if (live) fail_msg("allocation %zu: %zu blocks leaked: %s", i, live, err.message);

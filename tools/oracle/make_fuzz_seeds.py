@@ -70,7 +70,7 @@ def weights(*shape):
 
 
 def decoder(w, arch, n_vocab, d, ff, cross):
-    for key, value in {"block_count": 1, "context_length": 16, "embedding_length": d,
+    for key, value in {"block_count": 1, "context_length": 128, "embedding_length": d,
                        "feed_forward_length": ff, "attention.head_count": 2,
                        "attention.head_count_kv": 1}.items():
         w.add_uint32(f"{arch}.{key}", value)

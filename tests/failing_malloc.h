@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ * An allocator whose call `failing` fails and that counts the blocks not freed. For tests linked
+ * with --wrap of its functions (tests/CMakeLists.txt). */
+#ifndef TVLM_TESTS_FAILING_MALLOC_H
+#define TVLM_TESTS_FAILING_MALLOC_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t align, size_t size);
+int __real_posix_memalign(void **out, size_t align, size_t size);
+void __real_free(void *block);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+int __wrap_posix_memalign(void **out, size_t align, size_t size);
+void __wrap_free(void *block);
+
+static size_t calls, failing; /* the call that fails; 0: none */
+
+/* The blocks of a run; what the C library made by itself is freed here too, but not known. */
+enum { SLOTS = 1 << 17 };
+static void *slots[SLOTS];
+static char was_here;
+static size_t live;
+
+static size_t slot_of(const void *block)
+{
+    return ((uintptr_t)block >> 4) * 0x9e3779b1u % SLOTS;
+}
+
+static void *remember(void *block)
+{
+    size_t i = slot_of(block);
+    if (!block) return NULL;
+    while (slots[i] && slots[i] != &was_here)
+        i = (i + 1) % SLOTS;
+    slots[i] = block;
+    live++;
+    return block;
+}
+
+static void forget(const void *block)
+{
+    for (size_t i = slot_of(block); block && slots[i]; i = (i + 1) % SLOTS)
+        if (slots[i] == block) {
+            slots[i] = &was_here;
+            live--;
+            return;
+        }
+}
+
+static bool fails(void)
+{
+    return ++calls == failing;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : remember(__real_malloc(size));
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : remember(__real_calloc(n, size));
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    if (fails()) return NULL;
+    forget(block);
+    return remember(__real_realloc(block, size));
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+    return fails() ? NULL : remember(__real_aligned_alloc(align, size));
+}
+
+int __wrap_posix_memalign(void **out, size_t align, size_t size)
+{
+    if (fails()) return ENOMEM;
+    int code = __real_posix_memalign(out, align, size);
+    if (!code) remember(*out);
+    return code;
+}
+
+void __wrap_free(void *block)
+{
+    forget(block);
+    __real_free(block);
+}
+
+/* Starts a run whose call `which` fails; 0: none. */
+static void fail_call(size_t which)
+{
+    memset(slots, 0, sizeof slots);
+    live = calls = 0;
+    failing = which;
+}
+
+#endif
