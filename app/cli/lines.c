@@ -40,6 +40,7 @@ struct cli_lines {
 #if TVLM_HAVE_EDIT
     EditLine *editor;
     History *history;
+    bool ahead; /* what is read was typed before the editor had the terminal */
 #endif
 };
 
@@ -54,15 +55,21 @@ static void show(const cli_lines *l, const char *text)
 
 enum { GLANCE_US = 50000 };
 
-/* Until there is something to read at the terminal; false when a signal came. One that comes just
- * before a read, or to another thread, wakes nobody: so it is looked for. */
+/* Whether there is something to read at the terminal, now or within a glance; -1: EINTR. */
+static int ready(long microseconds)
+{
+    fd_set input;
+    FD_ZERO(&input);
+    FD_SET(STDIN_FILENO, &input);
+    return select(STDIN_FILENO + 1, &input, NULL, NULL, &(struct timeval){0, microseconds});
+}
+
+/* Until there is; false when a signal came. One that comes just before a read, or to another
+ * thread, wakes nobody: so it is looked for. */
 static bool wait_for_input(void)
 {
     while (!cli_signal()) {
-        fd_set input;
-        FD_ZERO(&input);
-        FD_SET(STDIN_FILENO, &input);
-        int n = select(STDIN_FILENO + 1, &input, NULL, NULL, &(struct timeval){0, GLANCE_US});
+        int n = ready(GLANCE_US);
         if (n > 0 || (n < 0 && errno != EINTR)) return true;
     }
     return false;
@@ -138,29 +145,36 @@ static cli_input read_plain(cli_lines *l, const char **line, size_t *len)
 
 #if TVLM_HAVE_EDIT
 
-/* 1, or -1: a signal, or what read says; 0: the end. */
-static int read_character(EditLine *editor, wchar_t *out)
+static cli_lines *lines_of(EditLine *editor)
 {
-    mbstate_t state = {0};
-    (void)editor;
-    for (size_t bytes = 0; bytes < 4; bytes++) {
-        char c;
-        errno = EINTR;
-        ssize_t n = wait_for_input() ? read(STDIN_FILENO, &c, 1) : -1;
-        if (n != 1) return (int)n;
-        size_t used = mbrtowc(out, &c, 1, &state);
-        if (used == (size_t)-1) break;
-        if (used != (size_t)-2) return 1;
-    }
-    *out = 0xFFFD;
-    return 1;
+    void *lines;
+    el_get(editor, EL_CLIENTDATA, &lines);
+    return lines;
 }
 
 static char *editor_prompt(EditLine *editor)
 {
-    void *lines;
-    el_get(editor, EL_CLIENTDATA, &lines);
-    return (char *)(uintptr_t)((const cli_lines *)lines)->prompt;
+    return (char *)(uintptr_t)lines_of(editor)->prompt;
+}
+
+/* 1, or -1: a signal, or what read says; 0: the end. A NUL is the end of input too where it was
+ * typed before the editor had the terminal, which made it of Ctrl-D; typed later it means nothing.
+ */
+static int read_character(EditLine *editor, wchar_t *out)
+{
+    cli_lines *l = lines_of(editor);
+    mbstate_t state = {0};
+    size_t used = 0;
+    l->ahead = l->ahead && ready(0) > 0;
+    while (used == 0 || used == (size_t)-2) {
+        char c;
+        ssize_t n = wait_for_input() ? read(STDIN_FILENO, &c, 1) : -1;
+        if (n != 1) return (int)n;
+        if (!c && l->ahead) return 0;
+        used = mbrtowc(out, &c, 1, &state);
+    }
+    if (used == (size_t)-1) *out = 0xFFFD;
+    return 1;
 }
 
 /* Pasted text goes into the line as it is, its newlines too: one message. */
@@ -227,16 +241,15 @@ static cli_input read_edited(cli_lines *l, const char **line, size_t *len)
     int n = 0;
     HistEvent event;
     show(l, PASTE_ON);
-    errno = 0;
+    l->ahead = true;
     *line = el_gets(l->editor, &n);
-    int error = n < 0 ? errno : 0;
     show(l, PASTE_OFF);
     *len = *line && n > 0 ? (size_t)n : 0;
     if (*len) {
         if (**line != '\n') history(l->history, &event, H_ENTER, *line);
         return CLI_INPUT_MESSAGE;
     }
-    if (error != EINTR && !cli_signal()) return CLI_INPUT_END;
+    if (!cli_signal()) return CLI_INPUT_END;
     const LineInfo *typed = el_line(l->editor);
     return typed->lastchar > typed->buffer ? CLI_INPUT_CLEARED : CLI_INPUT_INTERRUPTED;
 }
