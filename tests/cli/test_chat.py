@@ -134,17 +134,23 @@ def test_end_of_input_leaves(model, editor):
     assert t.leave("\x04") == 0
 
 
-def test_a_partial_answer_stays_in_the_conversation(model):
-    t = Terminal(model, "--json", "-n", 30000, "-c", 32768)
-    turns = []
-    for question in ("a", "b"):
-        t.type(question + "\n")  # the first answer would be 9202 tokens long
-        time.sleep(0.8)
+def stop_in_the_middle(t, question):
+    """Asks and interrupts, later each time, until there is something of an answer."""
+    for pause in (0.5, 1, 2, 4, 8, 16, 32):
+        t.type(question + "\n")
+        time.sleep(pause)
         t.type("\x03")
         t.wait_for('{"prompt"')
-        turns.append(json.loads('{"prompt"' + t.wait_for("\r\n")))
-    first, second = turns
-    assert first["finish"] == "interrupted" and first["tokens"] > 1 and len(first["text"]) > 1
+        turn = json.loads('{"prompt"' + t.wait_for("\r\n"))
+        if turn["tokens"] > 1 and len(turn["text"]) > 1:
+            return turn
+    raise AssertionError(turn)
+
+
+def test_a_partial_answer_stays_in_the_conversation(model):
+    t = Terminal(model, "--json", "-n", 30000, "-c", 32768)
+    first, second = (stop_in_the_middle(t, q) for q in ("a", "b"))  # a: 9202 tokens in all
+    assert first["finish"] == "interrupted"
     assert second["prompt_tokens"] > first["prompt_tokens"] + 8
     assert t.leave("\x03") == 130
 

@@ -175,8 +175,8 @@ def test_damaged_checkpoint(tmp_path, damage, message):
 
 def test_convert_errors(tmp_path):
     out = tmp_path / "x.gguf"
-    refused(3, "not a checkpoint folder", "convert", tmp_path, out)
-    refused(3, "/nonexistent/x.gguf", "convert", GOLDEN / "tiny", "/nonexistent/x.gguf")
+    refused(3, "an empty folder", "convert", tmp_path, out)
+    refused(1, "/nonexistent/x.gguf", "convert", GOLDEN / "tiny", "/nonexistent/x.gguf")
     refused(
         2,
         "'q3_x' is not a valid value for option '--type'",
