@@ -188,4 +188,6 @@ def test_convert_errors(tmp_path):
     )
     refused(2, "a folder and an output file", "convert", GOLDEN / "tiny")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    refused(3, "no model.safetensors", "convert", tmp_path, out)
+    (tmp_path / "model.safetensors").write_bytes(b"")
     refused(3, "'bert' is not supported; supported: llava_qwen2", "convert", tmp_path, out)
