@@ -55,7 +55,7 @@ fuzz() {
         name=${target##*/libfuzzer-}
         echo "=== fuzz $name"
         mkdir -p "build/fuzz/corpus/$name"
-        if "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=0 -verbosity=0 \
+        if LSAN_OPTIONS=suppressions=tests/lsan.supp "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=0 -verbosity=0 \
             "-artifact_prefix=build/fuzz/$name-" "build/fuzz/corpus/$name" \
             "tests/fuzz/corpus/$name"; then
             passed=$((passed + 1))
