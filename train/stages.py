@@ -1,4 +1,4 @@
-"""The stages of training; each is resumable to the step and follows the time it is given.
+"""The stages of training; each is resumable to the step, and its learning rate follows the time or the steps it is given.
 
 bridge  the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
 text    the decoder on caption sentences with the visual tokens zeroed, mixed 1:1 with pictures
@@ -77,7 +77,7 @@ def optimiser(net, stage):
 
 
 def rate(progress):
-    """Warm-up, then a cosine to a hundredth, over the stage's time."""
+    """Warm-up, then a cosine to a hundredth, over the stage."""
     if progress < WARM:
         return progress / WARM + 1e-3
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM) / (1 - WARM))))
@@ -181,18 +181,23 @@ class Run:
         blank = torch.zeros(n, model.N_QUERY, model.D, device=self.args.device)
         return word_loss(self.net, blank, rows, self.encoder.pad)
 
+    @property
+    def progress(self):
+        """0 to 1 and beyond. Time counts what waits for other work too: on a busy machine give steps."""
+        return self.step / self.args.steps if self.args.steps else self.elapsed / (60 * self.args.minutes)
+
     def train(self):
-        total, saved_at = self.args.minutes * 60, time.time()
+        saved_at = time.time()
         window, pictures, since = {}, 0, time.time()
         log = open(os.path.join(self.folder, self.name + ".log.jsonl"), "a", encoding="utf-8")
-        while self.elapsed < total:
+        while self.progress < 1:
             steps = plan(self.deck, self.features, self.args.seed, self.epoch, self.args.batch)
             if not steps:
                 raise SystemExit(f"{self.name}: no epoch of --batch {self.args.batch} in these features")
             for index in steps[self.done:]:
                 begin = time.time()
                 for group in self.optimiser.param_groups:
-                    group["lr"] = group["peak"] * self.args.lr_scale * rate(self.elapsed / total)
+                    group["lr"] = group["peak"] * self.args.lr_scale * rate(self.progress)
                 losses = self.losses(index)
                 sum(losses.values()).backward()
                 torch.nn.utils.clip_grad_norm_([p for _, p in self.net.named() if p.requires_grad], CLIP)
@@ -213,7 +218,7 @@ class Run:
                 if time.time() - saved_at > self.args.save_minutes * 60:
                     self.save()
                     saved_at = time.time()
-                if self.elapsed >= total:
+                if self.progress >= 1:
                     break
             else:
                 self.epoch, self.done = self.epoch + 1, 0
