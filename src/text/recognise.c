@@ -116,7 +116,8 @@ static uint64_t hash(tvlm_str text)
 
 tvlm_chat tvlm_chat_recognise(tvlm_str jinja)
 {
-    if (jinja.len && jinja.data[jinja.len - 1] == '\n') jinja.len--; /* as Jinja drops it */
+    if (!jinja.len) return TVLM_CHAT_NONE;
+    if (jinja.data[jinja.len - 1] == '\n') jinja.len--; /* as Jinja drops it */
     for (size_t i = 0; i < TVLM_COUNT(patterns); i++) {
         tvlm_chat chat = match(jinja, patterns[i]);
         if (chat != TVLM_CHAT_NONE) return chat;
