@@ -96,6 +96,7 @@ static const rule rules[] = {
     NEUTRAL_KEY("tokenizer.ggml.remove_extra_whitespaces", 0, "white space is never removed"),
     NEUTRAL_KEY("tokenizer.ggml.precompiled_charsmap", 0, "maps of characters are not supported"),
     NEUTRAL_KEY("tokenizer.ggml.*", 0, unknown),
+    FREE_KEY("tinyvlm.added_tokens"),
     FREE_KEY("tinyvlm.chat_template"),
     FREE_KEY("tinyvlm.describe_prompt"),
     FREE_KEY("tinyvlm.file_version"),

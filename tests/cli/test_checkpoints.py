@@ -178,3 +178,19 @@ def text_only(folder):
         data += part
     header = json.dumps(kept).encode()
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+@pytest.mark.parametrize("flag, text, plain", [
+    ("lstrip", "a <|im_end|>a", "a<|im_end|>a"), ("rstrip", "a<|im_end|> a", "a<|im_end|>a"),
+])
+def test_flags_of_added_tokens_reach_the_model(folder, flag, text, plain):
+    shutil.copytree(GOLDEN / "tiny", folder, dirs_exist_ok=True)
+    (folder / "tokenizer_config.json").unlink()
+    out = folder.parent / "out.gguf"
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    for on in (False, True):
+        tokenizer["added_tokens"][2][flag] = on
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        ok("convert", folder, out)
+        ids = [ok("tokenize", "-m", out, t).out for t in (text, plain)]
+        assert (ids[0] == ids[1]) == on
