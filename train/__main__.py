@@ -74,7 +74,7 @@ def add_evaluate(commands):
     p.add_argument("--bin", default="build/tinyvlm")
     p.add_argument("--model", required=True)
     p.add_argument("--root", required=True)
-    p.add_argument("--threads", type=int, default=os.cpu_count(), help="1 is faster beside other work")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="of the engine")
     p.add_argument("--questions", default="eval-v1.jsonl", help="file under --root")
     p.add_argument("--limit", type=int, help="ask a sample of so many")
     p.add_argument("--captions", type=int, default=600, help="test pictures to describe")
