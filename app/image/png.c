@@ -151,25 +151,52 @@ static int read_orientation(const tvlm_encoded *in)
 
 /* ---- pixels ---- */
 
-/* What libspng reads: the signature and the chunks that make pixels. */
+/* What libspng reads, in pieces: the signature, then of each chunk that makes pixels its length and
+ * type, and the rest. */
 typedef struct stream {
     const tvlm_encoded *in;
-    const uint8_t *p;
-    size_t left, next; /* of the piece at p; where the next chunk begins */
-    bool wrong;        /* a checksum was */
+    const uint8_t *p, *rest; /* the piece, and the one that follows it (nullable) */
+    size_t left, rest_size;
+    size_t next;    /* where the next chunk begins */
+    size_t colours; /* of the palette */
+    uint8_t head[8];
+    bool wrong; /* a checksum was */
 } stream;
+
+/* libspng refuses a palette of more colours than a pixel can name and passes over transparency of
+ * more colours than there are; Pillow takes what is of use. */
+static size_t useful_size(stream *s, const chunk *c)
+{
+    uint8_t depth = s->in->data[24], type = s->in->data[25];
+    size_t most = c->size;
+    if (type != 3 || depth > 8 || !c->whole) return c->size;
+    if (is(c, "PLTE")) most = (size_t)3 << depth;
+    if (is(c, "tRNS") && s->colours) most = s->colours;
+    most = most < c->size ? most : c->size;
+    if (is(c, "PLTE")) s->colours = most / 3;
+    return most;
+}
 
 static bool next_piece(stream *s)
 {
     chunk c;
-    while (next_chunk(s->in, &s->next, &c)) {
+    s->p = s->rest;
+    s->left = s->rest_size;
+    s->rest = NULL;
+    s->rest_size = 0;
+    while (!s->p && next_chunk(s->in, &s->next, &c)) {
         if (!makes_pixels(s->in, &c)) continue;
         s->wrong |= !checksum_is_right(&c);
-        s->p = c.type - 4;
-        s->left = 8 + c.size + (c.whole ? 4 : 0);
-        return true;
+        size_t size = useful_size(s, &c);
+        memcpy(s->head, c.type - 4, sizeof s->head);
+        if (size < c.size) /* a checksum of what is left, nobody asks for */
+            memcpy(s->head, (uint8_t[]){0, 0, (uint8_t)(size >> 8), (uint8_t)size}, 4);
+        s->p = s->head;
+        s->left = sizeof s->head;
+        s->rest = c.body;
+        s->rest_size = size + (c.whole ? 4 : 0);
     }
-    return false;
+    return s->p;
 }
 
 static int read_stream(spng_ctx *ctx, void *user, void *to, size_t n)
@@ -238,7 +265,7 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, tvlm_decoded *out, tvlm_erro
 
 tvlm_status tvlm_decode_png(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
 {
-    stream s = {in, in->data, 8, 8, false};
+    stream s = {.in = in, .p = in->data, .left = 8, .next = 8};
     if (in->size < 33) return tvlm_fail(err, TVLM_ERR_FORMAT, "the PNG is truncated");
     if (!memcmp(in->data + 12, "CgBI", 4))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,

@@ -301,6 +301,16 @@ def odd_pngs():
     yield Picture("no_iend.png", clean[:-12], like=clean)
     yield Picture("idat_1.png", png(40, 24, 8, 2, piece=1), like=clean)
     yield Picture("idat_empty.png", png(40, 24, 8, 2, before=chunk(b"IDAT", b"")), like=clean)
+    for depth, colours in ((1, 3), (2, 256), (4, 17), (4, 256), (8, 3)):
+        few = samples_of(40, 24, depth, 3) % min(colours, 2**depth)
+        plain = png(40, 24, depth, 3, samples=few)
+        at = plain.index(b"PLTE") - 4
+        size = struct.unpack(">I", plain[at:at + 4])[0]
+        palette = chunk(b"PLTE", noise(colours, 1, 3).tobytes())
+        rest = plain[at + 12 + size:]
+        yield Picture(f"palette_{colours}_of_{2**depth}.png", plain[:at] + palette + rest)
+        yield Picture(f"palette_{colours}_of_{2**depth}_trns.png",
+                      plain[:at] + palette + chunk(b"tRNS", bytes(range(0, 256, 2))) + rest)
     codes = clean.index(b"IDAT")
     size = struct.unpack(">I", clean[codes - 4:codes])[0]
     yield Picture("idat_crc.png", insert(clean, codes + 4 + size, b"\1")[:-16] + clean[-16:],
