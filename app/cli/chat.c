@@ -3,6 +3,7 @@
  * what it has of the common beginning, so a turn costs its new words only. */
 #include "base/base.h"
 #include "cli/cli.h"
+#include "file/output.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -392,10 +393,7 @@ static bool command(conversation *c, const char *text)
     else if (!*rest && is_one_of(text, len, "/help /? "))
         fputs(commands, stderr);
     else
-        fprintf(
-            stderr,
-            "tinyvlm: %s is not known; there are /image FILE..., /reset, /clear, /help, /quit\n",
-            text);
+        cli_note("%s is not known; there are /image FILE..., /reset, /clear, /help, /quit", text);
     return true;
 }
 
@@ -469,9 +467,10 @@ static bool take(void *user, int value, const char *text)
 static int chat(conversation *c)
 {
     tvlm_error err;
-    int code = cli_runner_open(&c->runner, &c->options);
+    tvlm_status status = tvlm_output_not_input("-", "-", &err); /* it would answer its answers */
+    int code = status ? cli_fail(status, &err) : cli_runner_open(&c->runner, &c->options);
     if (code) return code;
-    tvlm_status status = c->n_named ? look_at(c, c->named, c->n_named, &err) : TVLM_OK;
+    status = c->n_named ? look_at(c, c->named, c->n_named, &err) : TVLM_OK;
     if (!status && !(c->lines = cli_lines_new(c->options.json))) status = no_memory(&err);
     code = status ? cli_fail(status, &err) : converse(c);
     forget(c, true);

@@ -65,7 +65,9 @@ bool cli_float(const char *text, double lo, double hi, float *out);
 
 /* "tinyvlm: MESSAGE" on standard error; the exit code that goes with the status. */
 int cli_fail(tvlm_status status, const tvlm_error *err);
-int cli_usage(const char *format, ...);
+/* The same for any text, made one line that can be shown. */
+void cli_note(const char *format, ...);
+int cli_usage(const char *format, ...); /* EXIT_USAGE */
 
 /* The model file: --model, TINYVLM_MODEL, then the default model beside the program, in
  * ../share/tinyvlm, in models/ beside or above the program, in ./models. The result lives as long

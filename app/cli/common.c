@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cpu/cpu.h"
+#include "file/output.h"
 #include "text/unicode.h"
 
 #include <ctype.h>
@@ -128,7 +129,7 @@ static bool take_common(cli_options *o, int value, const char *text)
     switch (value) {
     case 'm':
         o->model = text;
-        return true;
+        return *text;
     case 't':
         return take_unsigned(text, 1, 64, &o->threads);
     case 'n':
@@ -316,16 +317,29 @@ int cli_fail(tvlm_status status, const tvlm_error *err)
 }
 
 /* Words of the command line may hold anything; the message is one line that can be shown. */
-int cli_usage(const char *format, ...)
+static void say(const char *format, va_list args)
 {
     char raw[512], shown[3 * sizeof raw];
-    va_list args;
-    va_start(args, format);
     int n = vsnprintf(raw, sizeof raw, format, args);
-    va_end(args);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof raw ? (size_t)n : sizeof raw - 1;
     len = tvlm_clean((tvlm_str){raw, len}, shown);
     fprintf(stderr, "tinyvlm: %.*s\n", (int)len, shown);
+}
+
+void cli_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+}
+
+int cli_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
     return EXIT_USAGE;
 }
 
@@ -380,6 +394,7 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     params.chat_template = o->chat_template;
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;
+    TVLM_TRY(tvlm_output_not_input("-", o->model, err));
     return tvlm_model_open(o->model, &params, out, err);
 }
 
@@ -394,9 +409,9 @@ tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, t
                        tvlm_error *err)
 {
     tvlm_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
+    TVLM_TRY(tvlm_output_not_input("-", path, err));
     TVLM_TRY(tvlm_decode_file(path, &params, out, err));
-    if (out->warning[0])
-        fprintf(stderr, "tinyvlm: warning: %s: %s\n", cli_picture_name(path), out->warning);
+    if (out->warning[0]) cli_note("warning: %s: %s", cli_picture_name(path), out->warning);
     return TVLM_OK;
 }
 

@@ -41,6 +41,8 @@ struct cli_lines {
     EditLine *editor;
     History *history;
     bool ahead; /* what is read was typed before the editor had the terminal */
+    bool holds; /* `byte`, the last that was read, begins the next character */
+    char byte;
 #endif
 };
 
@@ -157,9 +159,18 @@ static char *editor_prompt(EditLine *editor)
     return (char *)(uintptr_t)lines_of(editor)->prompt;
 }
 
-/* 1, or -1: a signal, or what read says; 0: the end. A NUL is the end of input too where it was
- * typed before the editor had the terminal, which made it of Ctrl-D; typed later it means nothing.
- */
+/* 1, or -1: a signal, or what read says; 0: the end. */
+static int read_byte(cli_lines *l)
+{
+    bool held = l->holds;
+    l->holds = false;
+    if (held) return 1;
+    return wait_for_input() ? (int)read(STDIN_FILENO, &l->byte, 1) : -1;
+}
+
+/* The same. A NUL is the end of input too where it was typed before the editor had the terminal,
+ * which made it of Ctrl-D; typed later it means nothing. A byte that cannot go on with a character
+ * begins the next one: it may be Enter. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
     cli_lines *l = lines_of(editor);
@@ -167,11 +178,12 @@ static int read_character(EditLine *editor, wchar_t *out)
     size_t used = 0;
     l->ahead = l->ahead && ready(0) > 0;
     while (used == 0 || used == (size_t)-2) {
-        char c;
-        ssize_t n = wait_for_input() ? read(STDIN_FILENO, &c, 1) : -1;
-        if (n != 1) return (int)n;
-        if (!c && l->ahead) return 0;
-        used = mbrtowc(out, &c, 1, &state);
+        int n = read_byte(l);
+        if (n != 1) return n;
+        if (!l->byte && l->ahead) return 0;
+        bool inside = used == (size_t)-2;
+        used = mbrtowc(out, &l->byte, 1, &state);
+        l->holds = inside && used == (size_t)-1;
     }
     if (used == (size_t)-1) *out = 0xFFFD;
     return 1;

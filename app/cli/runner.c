@@ -280,7 +280,10 @@ int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question
     if (!status) status = check_length(r, &e, n, &err);
     if (!status) status = open_pictures(r, paths, n, &e, &err);
     if (!status) {
-        if (heading && !r->options->json) printf("%s: ", paths[0]);
+        if (heading && !r->options->json) {
+            print_text(r, paths[0], strlen(paths[0]));
+            fputs(": ", stdout);
+        }
         status = answer(r, &e, images, &err);
         tvlm_session_reset(r->session); /* it must not keep pictures that are gone */
     }

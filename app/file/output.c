@@ -146,7 +146,9 @@ tvlm_status tvlm_output_not_input(const char *path, const char *input, tvlm_erro
         return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", input, strerror(errno));
     if (!s.found) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the result would overwrite its source: %s is %s%s",
-                     path, facts.kind == TVLM_SYS_FOLDER ? "in " : "", input);
+                     strcmp(path, "-") ? path : "standard output",
+                     facts.kind == TVLM_SYS_FOLDER ? "in " : "",
+                     strcmp(input, "-") ? input : "standard input");
 }
 
 /* ---- opening ---- */
@@ -208,7 +210,7 @@ static tvlm_status open_output(tvlm_output *o, tvlm_error *err)
     bool exists = look(o->path, 1, &facts), fine;
     int standard = exists ? standard_stream(o, &facts) : -1;
     if (!exists)
-        fine = errno == ENOENT && *o->path && create_beside(o, NULL);
+        fine = errno == ENOENT && create_beside(o, NULL);
     else if (facts.kind == TVLM_SYS_FOLDER)
         return tvlm_fail(err, TVLM_ERR_WRITE, "%s: is a folder", o->path);
     else if (standard >= 0 && tvlm_sys_terminal(standard))
@@ -226,6 +228,7 @@ tvlm_status tvlm_output_open(const char *path, const tvlm_cancel *cancel, tvlm_o
                              tvlm_error *err)
 {
     *out = NULL;
+    if (!*path) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the output has an empty name");
     tvlm_output *o = calloc(1, sizeof *o);
     size_t size = strlen(path) + 1;
     if (o) *o = (tvlm_output){.stream = -1, .slot = -1, .fd = -1, .cancel = cancel};

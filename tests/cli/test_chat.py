@@ -221,6 +221,18 @@ def test_characters_beyond_ascii_are_typed(locale):
     assert t.leave() == 0
 
 
+def test_bytes_that_are_no_characters_are_typed(editor):
+    """Half a character takes nothing with it, least of all Enter."""
+    t = Terminal(TINYVLM, "-n", 2, editor=editor)
+    os.write(t.fd, b"caf\xe9 au \xff lait\xe9?\xc3\n")
+    typed = t.wait_for("tokens/s")
+    t.wait_for("> ")
+    if has_editor() and editor:
+        assert "caf\ufffd au \ufffd lait\ufffd?\ufffd" in typed
+    t.type("/quit\n")
+    assert t.leave() == 0
+
+
 def test_pasted_marks_mean_nothing_in_a_pipe(model):
     assert prompts(chat(model, "\x1b[200~a\nb\x1b[201~\n")) == ["\x1b[200~a", "b\x1b[201~"]
 
@@ -284,6 +296,11 @@ def test_paths_relative_to_the_folder(model, folder):
 def test_a_picture_alone_waits_for_its_question(model, folder):
     done = chat(model, f"{folder}/plain.jpg\nWhat?\n")
     assert [line["image"] for line in done.json()] == [f"{folder}/plain.jpg"]
+
+
+def test_an_unknown_command_is_shown_without_control_characters(model):
+    done = chat(model, "/no\x1b[31m\x07\n")
+    assert "is not known" in done.err and "\x1b" not in done.err and "\x07" not in done.err
 
 
 def test_what_is_no_path_is_a_message_or_an_unknown_command(model, folder):

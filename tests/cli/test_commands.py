@@ -62,6 +62,7 @@ def test_program_help():
         (["ask", "photo.jpg", "-5 apples?"], "option '-5' is not known"),
         (["ask", "photo.jpg", "-5 apples?"], "'--' ends the options"),
         (["ask", "photo.jpg", "-\u00e9"], "option '-\u00e9' is not known"),
+        (["describe", "-m", "", "a.jpg"], "'' is not a valid value for option '-m'"),
         (["ask", "a.jpg", ""], "the question is empty"),
         (["ask", "a.jpg", " \u00a0\t"], "the question is empty"),
         (["ask", "-i", "a.jpg"], "a picture and a question"),

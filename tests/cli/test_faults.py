@@ -576,6 +576,27 @@ def test_an_output_appended_to_its_input(model, tmp_path):
     assert one.read_bytes() == model.read_bytes()
 
 
+def test_text_appended_to_its_input(model, tmp_path):
+    one = pathlib.Path(shutil.copy(model, tmp_path / "m.gguf"))
+    photo = pathlib.Path(shutil.copy(PHOTO, tmp_path / "a.jpg"))
+    words = tmp_path / "words"
+    words.write_text("What?\n")
+    for path, args in (
+        (one, ["info", one]),
+        (one, ["info", "-m", tmp_path / ".." / tmp_path.name / "m.gguf"]),
+        (one, ["describe", "-m", one, photo]),
+        (photo, ["describe", "-m", model, "--json", photo]),
+        (photo, ["ask", "-m", model, "-i", photo, "What?"]),
+        (words, ["chat", "-m", model]),
+        (words, ["tokenize", "-m", model]),
+    ):
+        before = path.read_bytes()
+        for mode in (">>", "1<>"):
+            done = shell(f'exec "$@" <{words} {mode}{path}', *args)
+            assert done.returncode == 2 and b"overwrite its source" in done.stderr, (args, done)
+            assert path.read_bytes() == before
+
+
 def test_two_writers(tmp_path):
     expected = []
     for kind in ("f16", "q8_0"):

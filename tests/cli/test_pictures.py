@@ -52,6 +52,13 @@ def test_a_cut_picture_is_described_with_a_warning(model):
     assert cut["warning"].startswith("the JPEG is truncated") and "warning" not in whole
 
 
+def test_a_name_is_one_line_of_text(model, tmp_path):
+    name = tmp_path / "a\n\x1b[31m.jpg"
+    name.write_bytes((IMAGES / "cut.jpg").read_bytes())
+    done = ok("describe", "-m", model, "-q", "-n", 1, name)
+    assert "truncated" in done.err and done.err.count("\n") == 1 and "\x1b" not in done.err
+
+
 def test_max_pixels(model):
     """rgb.ppm has 19 x 13 pixels."""
     ok("describe", "-m", model, "-n", 1, "--max-pixels", 247, IMAGES / "rgb.ppm")
