@@ -102,6 +102,17 @@ CUT = {
 }
 
 
+def test_cut_before_the_colours(tmp_path):
+    """A lossy WebP has its alpha first: cut in there, nothing can be shown."""
+    whole = pictures.saved(pictures.image("RGBA", 64, 48), "WEBP", quality=80)
+    at = whole.index(b"VP8 ")
+    paths = [tmp_path / f"{size}.webp" for size in range(60, at, 40)]
+    for path in paths:
+        path.write_bytes(whole[:int(path.stem)])
+    for text in decode(paths):
+        assert isinstance(text, str) and "truncated" in text
+
+
 @pytest.mark.parametrize("name", sorted(CUT))
 def test_cut(tmp_path, name):
     """A file cut short at any place is shown with a warning, its upper part as it was, or refused
