@@ -198,8 +198,7 @@ void tvlm_bind_norm(tvlm_binder *b, tvlm_norm *out, const char *name, size_t n, 
     out->bias = with_bias ? bias(b, name, n, true) : NULL;
 }
 
-/* [c][k][k] or [c][1][k][k] -> k, or 0 after an error. */
-static unsigned taps_of(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c)
+unsigned tvlm_bind_taps(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c)
 {
     uint32_t d = t->n_dims;
     bool square = d >= 3 && t->shape[d - 1] == t->shape[d - 2] && t->shape[d - 1] % 2 == 1 &&
@@ -219,7 +218,7 @@ void tvlm_bind_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
     const tvlm_gguf_tensor *t = need(b, full);
-    out->k = t ? taps_of(b, t, c) : 0;
+    out->k = t ? tvlm_bind_taps(b, t, c) : 0;
     if (!out->k) return;
     out->c_out = (size_t)t->shape[0];
     size_t taps = (size_t)out->k * out->k;

@@ -76,6 +76,8 @@ void tvlm_bind_fail(tvlm_binder *b, tvlm_status status); /* a status whose messa
 tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind, size_t n,
                           size_t c, size_t taps, size_t bytes);
 bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *shape, uint32_t n);
+/* Of a depthwise kernel [c][k][k] or [c][1][k][k] (c 0: any): k, or 0 after an error. */
+unsigned tvlm_bind_taps(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c);
 
 /* bind_vision.c */
 size_t tvlm_fastvit_block_count(const tvlm_config *config);

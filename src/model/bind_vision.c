@@ -172,14 +172,9 @@ static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size
     }
     size_t taps = (size_t)dense_k * dense_k, bytes = 0, k = 0;
     if (depthwise) {
-        uint32_t d = t->n_dims;
-        k = d >= 2 ? (size_t)t->shape[d - 1] : 0;
+        k = tvlm_bind_taps(b, t, n);
         taps = k * k;
-        if (k % 2 == 0 || k > 15 || !tvlm_bind_shape(b, t, (size_t[]){n, k, k}, 3)) {
-            tvlm_bind_fail(
-                b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s': not a depthwise kernel", full));
-            return;
-        }
+        if (!k) return;
         if (!tvlm_mul_size(n, taps, &bytes))
             tvlm_bind_fail(b,
                            tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));

@@ -101,7 +101,10 @@ static void all_tensors(writing *o, size_t wide)
         snprintf(name, sizeof name, "v.blk.%u.expand", i);
         if (mid != C) layer(o, name, (uint64_t[4]){mid, C}, 2);
         snprintf(name, sizeof name, "v.blk.%u.dw", i);
-        layer(o, name, (uint64_t[4]){mid, 3, 3}, 3);
+        if (i % 2) /* as PyTorch has it */
+            layer(o, name, (uint64_t[4]){mid, 1, 3, 3}, 4);
+        else
+            layer(o, name, (uint64_t[4]){mid, 3, 3}, 3);
         snprintf(name, sizeof name, "v.blk.%u.project", i);
         layer(o, name, (uint64_t[4]){C, mid}, 2);
     }
