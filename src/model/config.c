@@ -154,6 +154,8 @@ static void read_vocabulary(reader *r, tvlm_config *c)
              tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
                        "key 'tokenizer.ggml.eom_token_id': a third token that ends the answer is "
                        "not supported"));
+    c->add_bos =
+        c->pre == TVLM_PRE_LLAMA3; /* as in llama.cpp, whose older files leave the key out */
     fail(r, r->status ? r->status
                       : tvlm_gguf_bool(r->gguf, "tokenizer.ggml.add_bos_token", false, &c->add_bos,
                                        r->err));

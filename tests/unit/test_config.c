@@ -405,6 +405,23 @@ static void what_changes_nothing_is_accepted(void **state)
         fail_msg("%s", err.message);
 }
 
+/* llama.cpp's default goes by the pre-tokenizer; the key decides where the file has it. */
+static void who_begins_with_bos(void **state)
+{
+    (void)state;
+    static const entry keys[] = {
+        SET_TEXT("tokenizer.ggml.pre", "llama-bpe"),
+        {.key = "tokenizer.ggml.add_bos_token", .kind = FALSE}
+    };
+    tvlm_config c;
+    assert_int_equal(read_config(llama, TVLM_COUNT(llama), NULL, 0, 0, &c), TVLM_OK);
+    assert_false(c.add_bos);
+    assert_int_equal(read_config(llama, TVLM_COUNT(llama), keys, 1, 0, &c), TVLM_OK);
+    assert_true(c.add_bos);
+    assert_int_equal(read_config(llama, TVLM_COUNT(llama), keys, 2, 0, &c), TVLM_OK);
+    assert_false(c.add_bos);
+}
+
 static void numbers_are_finite(void **state)
 {
     (void)state;
@@ -490,6 +507,7 @@ int main(void)
         cmocka_unit_test(what_is_not_run_is_refused),
         cmocka_unit_test(what_changes_the_result_is_refused),
         cmocka_unit_test(what_changes_nothing_is_accepted),
+        cmocka_unit_test(who_begins_with_bos),
         cmocka_unit_test(numbers_are_finite),
         cmocka_unit_test(vision_ranges),
     };
