@@ -6,6 +6,7 @@
 
 #define CHECKPOINT "convert the folder of its checkpoint with \"tinyvlm convert\""
 #define GGML_OLD   "a GGML file from before GGUF: convert the original checkpoint anew"
+#define ANSWER     ", perhaps an error of the server that it was downloaded from"
 #define PACKED     "a compressed file: unpack it first"
 #define PICTURE    "a picture, not a model"
 #define HTML       "an HTML page: the address gave a page in the place of the file; download it again"
@@ -70,6 +71,13 @@ static bool is_onnx(const unsigned char *p, size_t size)
     return size > 2 && p[0] == 8 && p[1] > 0 && p[1] < 32 && (p[2] == 0x12 || p[2] == 0x3a);
 }
 
+static bool is_text(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size && i < 64; i++)
+        if ((text[i] < ' ' || text[i] > '~') && !memchr("\t\r\n", text[i], 3)) return false;
+    return size > 4;
+}
+
 static bool is_zeros(const unsigned char *p, size_t size)
 {
     for (size_t i = 0; i < size && i < 64; i++)
@@ -86,8 +94,8 @@ const char *tvlm_foreign_kind(const void *data, size_t size)
     }
     if (begins_with_tag(data, size, "<!doctype") || begins_with_tag(data, size, "<html"))
         return HTML;
-    if (begins_with_tag(data, size, "{"))
-        return "a JSON text, perhaps an error of the server that it was downloaded from";
+    if (begins_with_tag(data, size, "{")) return "a JSON text" ANSWER;
+    if (is_text(data, size)) return "a text" ANSWER;
     if (is_onnx(data, size)) return "an ONNX model: " CHECKPOINT;
     if (is_zeros(data, size)) return "nothing but zeros at its beginning: download it again";
     return NULL;
