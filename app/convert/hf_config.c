@@ -100,6 +100,22 @@ static tvlm_status check_not_quantised(const json_t *config, tvlm_error *err)
     return TVLM_OK;
 }
 
+/* A table's lists (of sections) and tables of its own (one for each kind of layer) mean more than
+ * the plain kind. */
+static tvlm_status check_rope_table(const char *name, json_t *table, tvlm_error *err)
+{
+    const char *key;
+    json_t *value;
+    if (table && !json_is_null(table) && !json_is_object(table))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected an object", name);
+    json_object_foreach(table, key, value)
+    {
+        if (json_is_array(value)) return refuse(key, "a list", err);
+        if (json_is_object(value)) return refuse(key, "an object", err);
+    }
+    return TVLM_OK;
+}
+
 /* rope_parameters (transformers 5) or rope_scaling (before): only the plain kind runs. */
 static tvlm_status read_rope(const json_t *text, tvlm_hf_config *out, tvlm_error *err)
 {
@@ -107,13 +123,13 @@ static tvlm_status read_rope(const json_t *text, tvlm_hf_config *out, tvlm_error
     static const char *const types[] = {"rope_type", "type"};
     TVLM_TRY(tvlm_json_f64(text, "rope_theta", false, 1.0, 1e12, &out->rope_theta, err));
     for (int i = 0; i < 2; i++) {
-        const json_t *table = json_object_get(text, tables[i]);
+        json_t *table = json_object_get(text, tables[i]);
+        TVLM_TRY(check_rope_table(tables[i], table, err));
         for (int j = 0; j < 2; j++)
             TVLM_TRY(must_be(table, types[j], "default", err));
         TVLM_TRY(tvlm_json_f64(table, "rope_theta", false, 1.0, 1e12, &out->rope_theta, err));
         TVLM_TRY(must_equal(table, "partial_rotary_factor", 1.0, err));
-        if (json_is_array(json_object_get(table, "mrope_section")))
-            return refuse("mrope_section", "a list", err);
+        TVLM_TRY(must_equal(table, "factor", 1.0, err));
     }
     return TVLM_OK;
 }
@@ -172,6 +188,8 @@ static tvlm_status read_hf_vision(const json_t *config, tvlm_hf_config *out, tvl
 {
     const json_t *vision = json_object_get(config, "vision_config");
     TVLM_TRY(must_be(config, "projector_hidden_act", "gelu", err));
+    TVLM_TRY(must_be(config, "vision_feature_select_strategy", "full", err));
+    TVLM_TRY(must_equal(config, "vision_feature_layer", -1, err));
     TVLM_TRY(must_be(vision, "model_type", "timm_wrapper", err));
     TVLM_TRY(
         tvlm_json_u32(config, "image_seq_length", false, 1, 1u << 20, &out->image_seq_length, err));
@@ -215,13 +233,15 @@ static tvlm_status read_rgb(const json_t *p, const char *key, double out[3], tvl
 static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_error *err)
 {
     double mean[3] = {0, 0, 0}, std[3] = {1, 1, 1}, rescale = 1.0 / 255.0;
-    bool normalize = true, crop = true;
+    bool normalize = true, crop = true, rescaled = true;
     uint32_t bicubic = 3; /* PIL's number */
     TVLM_TRY(read_edge(p, "size", &out->image_size, err));
     TVLM_TRY(tvlm_json_bool(p, "do_center_crop", &crop, err));
     if (crop) TVLM_TRY(read_edge(p, "crop_size", &out->image_size, err));
     TVLM_TRY(tvlm_json_bool(p, "do_normalize", &normalize, err));
     TVLM_TRY(tvlm_json_f64(p, "rescale_factor", false, 1e-6, 1e3, &rescale, err));
+    TVLM_TRY(tvlm_json_bool(p, "do_rescale", &rescaled, err));
+    if (!rescaled) rescale = 1;
     TVLM_TRY(tvlm_json_u32(p, "resample", false, 3, 3, &bicubic, err));
     if (normalize) {
         TVLM_TRY(read_rgb(p, "image_mean", mean, err));

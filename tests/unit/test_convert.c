@@ -113,6 +113,11 @@ static void test_config(void **state)
     assert_int_equal(c.image_seq_length, 16);
     assert_int_equal(c.image_token, 9);
     assert_true(c.scale[0] == 1.0 / 255.0 / 0.25 && c.bias[0] == -2.0 && c.bias[1] == 0);
+    assert_int_equal(parse("{\"model_type\":\"fast_vlm\",\"text_config\":{" TEXT "}}",
+                           "{\"do_rescale\":false,\"rescale_factor\":0.5,\"image_std\":[0.25,1,1]}",
+                           &c, NULL),
+                     TVLM_OK);
+    assert_true(c.scale[0] == 4.0 && c.scale[1] == 1.0);
     assert_int_equal(parse("{\"model_type\":\"qwen2\"," TEXT
                            ",\"rope_parameters\":{\"rope_theta\":5e5,\"rope_type\":\"default\"}}",
                            NULL, &c, NULL),
@@ -132,6 +137,11 @@ static void test_refused_configs(void **state)
         {"{\"model_type\":\"qwen2\",\"num_hidden_layers\":100000}", "expected an integer in 1..1024"},
         {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "'rope_type': 'llama3'"},
         {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":{\"type\":\"linear\"}}", "'type': 'linear'"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":{\"factor\":4}}", "'factor': '4'"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"rope_scaling\":\"linear\"}", "'rope_scaling': expected an object"},
+        {"{\"model_type\":\"llama\"," TEXT ",\"rope_parameters\":{\"full_attention\":{\"factor\":4}}}", "'full_attention': 'an object'"},
+        {"{\"model_type\":\"fast_vlm\",\"text_config\":{" TEXT "},\"vision_feature_layer\":-2}", "'vision_feature_layer': '-2'"},
+        {"{\"model_type\":\"fast_vlm\",\"text_config\":{" TEXT "},\"vision_feature_select_strategy\":\"default\"}", "'vision_feature_select_strategy': 'default'"},
         {"{\"model_type\":\"llama\"," TEXT ",\"attention_bias\":true}", "'attention_bias'"},
         {"{\"model_type\":\"qwen2\"," TEXT ",\"use_sliding_window\":true}", "'use_sliding_window'"},
         {"{\"model_type\":\"qwen2\"," TEXT ",\"hidden_act\":\"gelu\"}", "'hidden_act': 'gelu'"},
