@@ -696,6 +696,10 @@ static tvlm_status read_jinja(reader *r, const char *path)
     char *text;
     size_t size, n = 0;
     TVLM_TRY(tvlm_text_load(path, TVLM_JSON_CONFIG_MAX, &text, &size, r->err));
+    if (memchr(text, 0, size)) {
+        free(text);
+        return tvlm_fail(r->err, TVLM_ERR_FORMAT, "%s: it has a zero byte", path);
+    }
     for (const char *c = text; *c; c++) { /* lines end as Python reads them */
         if (*c == '\r' && c[1] == '\n') continue;
         text[n++] = *c == '\r' ? '\n' : *c;

@@ -165,6 +165,12 @@ def test_where_templates_are(folder, config, files, name):
         refused(3, "not recognised: name one (--template NAME", "chat", "-m", out, stdin=b"Hi\n")
 
 
+def test_a_template_does_not_end_at_a_zero(folder):
+    shutil.copytree(GOLDEN / "tiny", folder, dirs_exist_ok=True)
+    (folder / "chat_template.jinja").write_bytes(TEMPLATE.encode() + b"\0{{ more }}")
+    says(folder, "chat_template.jinja: it has a zero byte")
+
+
 def text_only(folder):
     """Leaves the language model of the vision model in the folder."""
     raw = (folder / "model.safetensors").read_bytes()
