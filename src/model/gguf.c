@@ -101,6 +101,9 @@ static tvlm_status take_value(reader *r, tvlm_gguf_kv *kv, tvlm_error *err)
 
 static tvlm_status check_tensor(tvlm_gguf_tensor *t, tvlm_error *err)
 {
+    if (t->name.len && memchr(t->name.data, 0, t->name.len)) /* a C string would be another name */
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "tensor '%s': its name has a zero byte",
+                         tvlm_show(t->name).text);
     const char *type = tvlm_type_name(t->type);
     uint32_t block = tvlm_type_block((tvlm_type)t->type);
     if (!block)

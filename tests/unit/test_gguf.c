@@ -417,9 +417,9 @@ static void odd_names_are_shown(void **state)
     bytes_begin(&b);
     bytes_tensor(&b, "a?b\x1b[31m\nc\xff", 77, (uint64_t[5]){1}, 0);
     b.data[24 + 8 + 1] = 0;
-    refused(&b, TVLM_ERR_UNSUPPORTED,
+    refused(&b, TVLM_ERR_FORMAT,
             "'a\xef\xbf\xbd"
-            "b\xef\xbf\xbd[31m c\xef\xbf\xbd': type 77");
+            "b\xef\xbf\xbd[31m c\xef\xbf\xbd': its name has a zero byte");
     bytes_begin(&b);
     bytes_key(&b, "text?more", TVLM_GGUF_U8);
     b.data[24 + 8 + 4] = 0;
