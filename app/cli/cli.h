@@ -67,6 +67,8 @@ bool cli_float(const char *text, double lo, double hi, float *out);
 int cli_fail(tvlm_status status, const tvlm_error *err);
 /* The same for any text, made one line that can be shown. */
 void cli_note(const char *format, ...);
+/* What a conversion says of itself: "note: ...". */
+void cli_remark(const char *format, ...);
 int cli_usage(const char *format, ...); /* EXIT_USAGE */
 
 /* The model file: --model, TINYVLM_MODEL, then the default model beside the program, in

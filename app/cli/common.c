@@ -317,20 +317,28 @@ int cli_fail(tvlm_status status, const tvlm_error *err)
 }
 
 /* Words of the command line may hold anything; the message is one line that can be shown. */
-static void say(const char *format, va_list args)
+static void say(const char *who, const char *format, va_list args)
 {
     char raw[512], shown[3 * sizeof raw];
     int n = vsnprintf(raw, sizeof raw, format, args);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof raw ? (size_t)n : sizeof raw - 1;
     len = tvlm_clean((tvlm_str){raw, len}, shown);
-    fprintf(stderr, "tinyvlm: %.*s\n", (int)len, shown);
+    fprintf(stderr, "%s: %.*s\n", who, (int)len, shown);
 }
 
 void cli_note(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    say("tinyvlm", format, args);
+    va_end(args);
+}
+
+void cli_remark(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say("note", format, args);
     va_end(args);
 }
 
@@ -338,7 +346,7 @@ int cli_usage(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    say("tinyvlm", format, args);
     va_end(args);
     return EXIT_USAGE;
 }

@@ -58,7 +58,7 @@ static bool take(void *user, int value, const char *text)
 
 static void note(void *user, const char *line)
 {
-    if (!((job *)user)->options.quiet) fprintf(stderr, "note: %s\n", line);
+    if (!((job *)user)->options.quiet) cli_remark("%s", line);
 }
 
 static void progress(void *user, const char *what, uint64_t done, uint64_t total)

@@ -125,3 +125,18 @@ def test_a_picture_that_changes_while_calibrating(tmp_path):
     finally:
         stop.set()
         thread.join()
+
+
+def test_notes_are_one_line_that_can_be_shown(tmp_path, model):
+    raw = model.read_bytes()
+    for old, new in [(b"v.stem.2.weight", b"v.\x1b[2J\nx.weight"),  # and no checksum of the header
+                     (b"tinyvlm.file_version", b"general.file_version"),
+                     (b"tinyvlm.header_crc32c", b"general.header_crc32c")]:
+        assert raw.count(old) == 1 and len(old) == len(new)
+        raw = raw.replace(old, new)
+    (tmp_path / "in.gguf").write_bytes(raw)
+    done = run("quantize", tmp_path / "in.gguf", tmp_path / "out.gguf", "--type", "q4_0")
+    lines = done.err.splitlines()
+    assert done.code == 3 and "\x1b" not in done.err
+    assert "note: v.\ufffd[2J x.weight stays F16: rows of 8 are not whole blocks of Q8_0" in lines
+    assert all(line.startswith(("note: ", "tinyvlm: ")) for line in lines), done.err
