@@ -321,7 +321,13 @@ static tvlm_status replace(tvlm_output *o, tvlm_error *err)
     tvlm_sys_facts facts;
     bool fine = !tvlm_sys_look(o->target, &facts) || facts.kind == TVLM_SYS_REGULAR;
     if (!fine) errno = EEXIST;
-    if (!fine || !tvlm_sys_replace(live[o->slot].path, o->target)) return fail(o, err);
+    fine = fine && tvlm_sys_replace(live[o->slot].path, o->target);
+    if (!fine && errno == EBUSY)
+        return tvlm_fail(err, TVLM_ERR_WRITE,
+                         "%s: cannot be replaced, it is in use or a mount of its own: "
+                         "name another file, or mount its folder",
+                         o->path);
+    if (!fine) return fail(o, err);
     atomic_store(&live[o->slot].state, FREE);
     o->slot = -1;
     return TVLM_OK;

@@ -222,7 +222,7 @@ def test_folders_and_lost_names(command, model, tmp_path):
     refused(1, "folder: is a folder", *writer(command, model, tmp_path / "folder"))
     for name in ("no/such", "new/", "folder/n" + 300 * "n"):
         refused(1, "cannot write: ", *writer(command, model, f"{tmp_path}/{name}"))
-    refused(1, ": cannot write: No such file", *writer(command, model, ""))
+    refused(2, "the output has an empty name", *writer(command, model, ""))
     assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == []
 
 
@@ -295,6 +295,22 @@ def test_read_only(public, model, temporaries):
         assert done.stderr.decode() == f"tinyvlm: {out}: cannot write: Permission denied\n"
         assert names(out.parent) == ["out"] and (out.parent / "out").read_bytes() == b"old"
     closed.chmod(0o755)
+
+
+def test_a_file_that_is_a_mount(model, tmp_path):
+    """As `docker run -v file:file` makes it: it cannot be replaced, and stays as it is."""
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.write_bytes(b"old")
+    inside.write_bytes(b"")
+    if subprocess.run(["mount", "--bind", outside, inside], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        done = run("dump", "-m", model, "-p", "x", "--new-tokens", 0, "-o", inside)
+        assert done.code == 1 and "mount its folder" in done.err and str(inside) in done.err
+        assert inside.read_bytes() == b"old"
+    finally:
+        subprocess.run(["umount", inside], check=True)
+    assert names(tmp_path) == ["inside", "outside"]
 
 
 def test_read_only_file_system(mounted, model):
