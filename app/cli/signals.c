@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L /* sigaction */
+#define _XOPEN_SOURCE 700 /* sigaction, SIGXFSZ */
 #include "cli/cli.h"
 #include "file/output.h"
 
