@@ -59,7 +59,9 @@ static void forget(const void *block)
 
 static bool fails(void)
 {
-    return ++calls == failing;
+    bool now = ++calls == failing;
+    if (now) errno = ENOMEM;
+    return now;
 }
 
 void *__wrap_malloc(size_t size)

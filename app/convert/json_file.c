@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert/json_file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,8 +130,6 @@ static void rewrite(rewriter *r, size_t stop)
 static tvlm_status not_json(const char *label, rewriter r, const json_error_t *e, tvlm_error *err)
 {
     int line = 1, column = 1;
-    if (!e->text[0] || json_error_code(e) == json_error_out_of_memory)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory reading JSON", label);
     r.out = NULL;
     r.n = r.at = 0;
     rewrite(&r, e->position > 0 ? (size_t)e->position - 1 : 0);
@@ -170,13 +169,17 @@ tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, js
         r.text += 3;
         r.size -= 3;
     }
+    errno = 0;
     rewrite(&r, SIZE_MAX);
     r.out = malloc(r.n + 1);
     if (!r.out) return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory reading JSON", label);
     r.at = r.n = 0;
     rewrite(&r, SIZE_MAX);
     *out = json_loadb(r.out, r.n, 0, &e);
+    bool no_memory = errno == ENOMEM || !e.text[0]; /* jansson may say "invalid token" */
     free(r.out);
+    if (!*out && no_memory)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory reading JSON", label);
     return *out ? TVLM_OK : not_json(label, r, &e, err);
 }
 
