@@ -12,7 +12,7 @@ all:
 demo:
 	@scripts/deps.sh demo
 	@$(MAKE) all
-	build/tinyvlm describe examples/photos/*.jpg
+	build/tinyvlm describe examples/photos/dandelion.jpg examples/photos/meadow.jpg
 
 test:
 	@scripts/deps.sh test

@@ -459,8 +459,8 @@ async function describePhoto(page, name) {
 for (const kind of ['isolated', 'plain']) {
     test(`the demo describes a photo, answers and works offline, ${kind}`, () => withPage(kind, '', async (page, context) => {
         await demoReady(page);
-        const first = await describePhoto(page, 'motorcycle');
-        await page.fill('#question', 'Is there a motorcycle?');
+        const first = await describePhoto(page, 'dandelion');
+        await page.fill('#question', 'Is there a flower?');
         await page.click('#ask');
         await page.waitForFunction((old) => document.documentElement.dataset.state === 'ready'
             && document.querySelector('#answer').textContent.trim() !== old, first, { timeout: 30_000 });
@@ -470,7 +470,7 @@ for (const kind of ['isolated', 'plain']) {
         await context.setOffline(true);
         await page.reload();
         await demoReady(page);
-        assert.equal(await describePhoto(page, 'motorcycle'), first);
+        assert.equal(await describePhoto(page, 'dandelion'), first);
         await page.screenshot({ path: path.join(SHOTS, `offline-${kind}.png`) });
     }, PHONE));
 }
@@ -545,7 +545,7 @@ test('a page that was visited before gets a new version at once', () => withPage
 
 test('the demo fits every screen', () => withPage('isolated', '', async (page) => {
     await demoReady(page);
-    await describePhoto(page, 'astronaut');
+    await describePhoto(page, 'meadow');
     await page.fill('#question', 'W'.repeat(300));
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.documentElement.dataset.state === 'ready');
@@ -573,7 +573,7 @@ test('the demo by keyboard and for screen readers', () => withPage('isolated', '
     assert.match(await page.textContent('[role=alert]'), /Choose a picture/);
     const box = await page.locator('#alert-box').boundingBox();
     assert.ok(box.y >= 0 && box.y + box.height <= page.viewportSize().height, 'the message is out of sight');
-    const text = await describePhoto(page, 'motorcycle');
+    const text = await describePhoto(page, 'dandelion');
     assert.equal((await spoken()).trim(), text);
     await page.focus('#camera-start');
     await page.keyboard.press('Enter');
@@ -597,14 +597,14 @@ test('the demo opens from its copy when the network hangs', () => withPage('isol
 
 test('the last choice of a picture is the one on show', () => withPage('isolated', '', async (page) => {
     await demoReady(page);
-    await page.route('**/astronaut.jpg', async (route) => {
+    await page.route('**/meadow.jpg', async (route) => {
         await new Promise((resolve) => { setTimeout(resolve, 500); });
         await route.continue();
     });
-    await page.click('[data-photo*="astronaut"]');
-    assert.match(await describePhoto(page, 'motorcycle'), /motorcycle/);
+    await page.click('[data-photo*="meadow"]');
+    assert.match(await describePhoto(page, 'dandelion'), /dandelion/);
     await page.waitForTimeout(700);
-    assert.match(await page.getAttribute('#preview', 'aria-label'), /Motorcycle/);
+    assert.match(await page.getAttribute('#preview', 'aria-label'), /Dandelion/);
 }, { ...PHONE, serviceWorkers: 'block' }));
 
 /** What of the answer cannot be seen without scrolling; null: nothing. */
@@ -637,7 +637,7 @@ async function captionsAreSeen(page) {
             await page.screenshot({ path: path.join(SHOTS, `caption-${name}-${width}x${height}.png`) });
         }
     };
-    await describePhoto(page, 'motorcycle');
+    await describePhoto(page, 'dandelion');
     await check('photo');
     await page.evaluate(() => {
         document.querySelector('#answer').textContent = 'A group of people standing on a snowy mountain slope with skis and poles in front '
@@ -669,7 +669,7 @@ async function losesAndRegains(page) {
     await page.evaluate(() => window.dispatchEvent(new Event('online')));
     await demoReady(page);
     assert.equal(await page.textContent('[role=alert]'), '');
-    assert.match(await describePhoto(page, 'motorcycle'), /motorcycle/);
+    assert.match(await describePhoto(page, 'dandelion'), /dandelion/);
 }
 
 test('a file that is refused leaves nothing of the last one', () => withPage('isolated', '', async (page) => {
@@ -682,7 +682,7 @@ test('a file that is refused leaves nothing of the last one', () => withPage('is
         ['e.txt', Buffer.from('a letter'), 'e.txt: a text file, not a picture.'],
         ['f.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 4, 0, 0]), 'f.jpg: a JPEG picture that is damaged: this browser cannot show it.'],
     ]) {
-        await describePhoto(page, 'motorcycle');
+        await describePhoto(page, 'dandelion');
         await page.setInputFiles('#file', { name, mimeType: 'image/jpeg', buffer: bytes });
         await page.waitForFunction(() => document.querySelector('#alert').textContent);
         assert.equal(await page.textContent('#alert'), said);
