@@ -2,6 +2,7 @@
  * Prompt in, text out: choose, append, stream, until something says stop. */
 #include "engine/internal.h"
 
+#include <math.h>
 #include <string.h>
 
 void tvlm_generate_params_init(tvlm_generate_params *params)
@@ -80,6 +81,17 @@ static bool ends(const tvlm_config *c, int32_t id)
     return id == c->eos_id || id == c->eot_id;
 }
 
+/* Weights that are no numbers, or too large, of a file that has no checksums. */
+static tvlm_status check_numbers(const tvlm_session *s, tvlm_error *err)
+{
+    size_t bad = 0;
+    for (size_t i = 0; i < s->model->config.lm.n_vocab; i++)
+        bad += !isfinite(s->logits[i]);
+    return bad ? tvlm_fail(err, TVLM_ERR_FORMAT,
+                           "the model's logits are not finite numbers: its weights are damaged")
+               : TVLM_OK;
+}
+
 static tvlm_status next_logits(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
                                int32_t id, tvlm_error *err)
 {
@@ -98,6 +110,7 @@ static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
     uint64_t state = p->sampling.seed;
     int finish = -1;
     while (finish < 0) {
+        TVLM_TRY(check_numbers(s, err));
         int32_t id = tvlm_sampler_choose(s->model->tokenizer, s->logits, c->lm.n_vocab,
                                          &p->sampling, s->ids, r->n_ids, s->candidates, &state);
         if (!r->n_ids) r->first_token_ms = tvlm_now_ms() - begin;

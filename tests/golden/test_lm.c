@@ -261,9 +261,38 @@ static void sines_are_right_up_to_the_last_position(void **state)
     assert_true(small > 100);
 }
 
+static void what_is_no_number_is_no_answer(void **state)
+{
+    (void)state;
+    const float values[] = {NAN, INFINITY};
+    for (size_t i = 0; i < 2; i++) {
+        tiny t = llama(TVLM_TYPE_F32);
+        tvlm_session *session;
+        tvlm_prompt *prompt;
+        tvlm_result result;
+        tiny_decoder(&t);
+        for (size_t k = 0; k < t.n_tensors; k++)
+            if (!strcmp(t.tensors[k].name, "output_norm.weight"))
+                tvlm_quantize(TVLM_TYPE_F32, &values[i], t.tensors[k].bytes, 1);
+        tiny_write(&t, PATH, NULL);
+        rig r = open_rig(NULL, 1);
+        OK(tvlm_session_new(r.model, NULL, &session, &err));
+        OK(tvlm_prompt_new(r.model, &prompt, &err));
+        OK(tvlm_prompt_add_text(prompt, "a", 1, false, &err));
+        assert_int_equal(tvlm_generate(r.engine, session, prompt, NULL, &result, &err),
+                         TVLM_ERR_FORMAT);
+        assert_non_null(strstr(err.message, "not finite"));
+        tvlm_prompt_free(prompt);
+        tvlm_session_free(session);
+        close_rig(&r);
+        tiny_free(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_no_number_is_no_answer),
         cmocka_unit_test(equals_its_equations),
         cmocka_unit_test(bound_tells_rotations_apart),
         cmocka_unit_test(any_chunk_is_the_same),
