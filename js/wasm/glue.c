@@ -7,7 +7,7 @@
 
 #include "base/base.h"
 #include "cpu/cpu.h"
-#include "kernels/kernels.h"
+#include "kernels/linear.h"
 #include "tinyvlm.h"
 
 #include <stdlib.h>
@@ -76,11 +76,12 @@ int probe(void)
         x[i] = 1.0f + 0x1p-12f * (float)(i * 37 % 101);
     for (int i = 0; i < 24 * 40; i++)
         w[i] = (i & 1 ? -1.0f : 1.0f) * (1.0f + 0x1p-12f * (float)(i * 53 % 97));
-    tvlm_gemm_args args = {.x = x, .ldx = 40, .w = w, .ldy = 24, .scale = 1, .n = 16, .k = 40};
+    tvlm_gemm_args args = {
+        .x = x, .ldx = sizeof x, .w = w, .ldy = 24, .scale = 1, .n = 16, .k = 40};
     args.y = y[0];
-    best.gemm_f32.run(&args, 0, 1, 0, 16);
+    tvlm_gemm_select(tvlm_cpu_detect(), TVLM_TYPE_F32, TVLM_NUMERIC_F32)->run(&args, 0, 1, 0, 16);
     args.y = y[1];
-    scalar.gemm_f32.run(&args, 0, 1, 0, 16);
+    tvlm_gemm_select(0, TVLM_TYPE_F32, TVLM_NUMERIC_F32)->run(&args, 0, 1, 0, 16);
     if (memcmp(y[0], y[1], 16 * sizeof(float)) != 0) return 0;
     uint8_t a[16], got[2][16];
     int8_t b[16 * 16];

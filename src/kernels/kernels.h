@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * The kernel table: one function pointer per entry of kernels.def, plus the gemm descriptors.
+ * The kernel table: one function pointer per entry of kernels.def. Linear layers: linear.h.
  * Layer rule: kernels know numbers and layouts, no model, no threads, no allocation. */
 #ifndef TVLM_KERNELS_H
 #define TVLM_KERNELS_H
 
 #include "base/base.h"
 #include "quant/quant.h"
+
+#define TVLM_GEMM_NR ((size_t)16) /* weight rows of a packed panel */
 
 /* Epilogue activations. */
 typedef enum tvlm_act {
@@ -15,47 +17,6 @@ typedef enum tvlm_act {
     TVLM_ACT_RELU6 = 3,
     TVLM_ACT_SIGMOID = 4
 } tvlm_act;
-
-/* ---- linear layers: gemm over packed weights ---------------------------------------------------
- * y[m][n] = scale * act(sum_k x[m][k] * w[n][k] + bias[n]) + residual[m][n]
- * x, y, residual: float32 rows, ldx/ldy/ldr floats apart (residual may be y itself). bias and
- * residual nullable. w: packed by the descriptor's pack. An output's arithmetic depends on its row
- * of x, its row of w and k only, never on m, tiles or batch. */
-typedef struct tvlm_gemm_args {
-    const float *x;
-    size_t ldx;
-    const void *w;
-    const float *bias;
-    const float *residual;
-    size_t ldr;
-    float *y;
-    size_t ldy;
-    float scale;
-    tvlm_act act;
-    size_t n, k; /* of the whole matrix */
-} tvlm_gemm_args;
-
-/* What travels together for one weight type. Packed layout: panels of TVLM_GEMM_NR weight rows
- * (the last padded with zeros), inside a panel k-major, so that NR weights of one k are adjacent:
- *
- *   float types   panel[k][NR]                       F32, F16, BF16 as stored
- *   block types   panel[k/32] { scales f16 [NR] (, mins f16 [NR]) ; (high bits) ; codes }
- *                 drawn in pack.h
- * All tiers share the layout, so weights packed under one tier run under any other. */
-#define TVLM_GEMM_NR ((size_t)16)
-typedef struct tvlm_gemm {
-    tvlm_type type;
-    /* Computes rows m0..m1 of x against weight rows n0..n1 (n0 a multiple of NR; n1 too, or n). */
-    void (*run)(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1);
-} tvlm_gemm;
-/* Bytes of a packed [n][k] matrix (k a multiple of the type's block); false on overflow. */
-bool tvlm_gemm_packed_size(tvlm_type type, size_t n, size_t k, size_t *out);
-/* Packs n_rows (<= NR) file-layout rows src into the panel that starts at weight row n0 (a
- * multiple of NR); missing rows of the panel become zeros. */
-void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
-                    size_t k);
-/* The inverse for one row: dst[k] floats (embedding lookup). */
-void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst);
 
 /* ---- attention of one query row of one head ----------------------------------------------------
  * out[d] = sum_j softmax_j(scale * q . k[j]) v[j],  j in [0, n_keys)
@@ -107,7 +68,7 @@ typedef struct tvlm_qgemm_args {
     uint8_t lo, hi;
     size_t n, k;
 } tvlm_qgemm_args;
-/* Packed int8 [n][k]: panels of NR rows, k padded to a multiple of 4 with zeros, each
+/* Packed int8 [n][k]: panels of TVLM_GEMM_NR rows, k padded to a multiple of 4 with zeros, each
  * panel[k/4][NR][4]. */
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out);
 void tvlm_qgemm_pack(int8_t *packed, const int8_t *src, size_t n0, size_t n_rows, size_t k);
@@ -130,13 +91,10 @@ typedef struct tvlm_kernels {
 #define TVLM_KERNEL(name, ret, params) ret(*name) params;
 #include "kernels/kernels.def"
 #undef TVLM_KERNEL
-    tvlm_gemm gemm_f32, gemm_f16, gemm_bf16, gemm_q8_0, gemm_q4_0, gemm_q4_1, gemm_q5_0, gemm_q5_1;
 } tvlm_kernels;
 
 /* Pure: scalar (complete), then each tier of the mask in order overlays what it has. */
 void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask);
-/* The gemm for a weight type, NULL when none. */
-const tvlm_gemm *tvlm_kernels_gemm(const tvlm_kernels *table, tvlm_type type);
 
 /* Installers, one per tier file. */
 void tvlm_kernels_install_scalar(tvlm_kernels *table);

@@ -31,13 +31,13 @@ static uint32_t load32(const unsigned char *p)
     return (uint32_t)load16(p) | (uint32_t)load16(p + 2) << 16;
 }
 
-/* Bytes of one row of k weights; k and type were checked by tvlm_gemm_packed_size. */
+/* Bytes of one row of k weights; k and type were checked by packed_size. */
 static size_t row_bytes(tvlm_type type, size_t k)
 {
     return k / tvlm_type_block(type) * tvlm_type_block_bytes(type);
 }
 
-bool tvlm_gemm_packed_size(tvlm_type type, size_t n, size_t k, size_t *out)
+static bool packed_size(tvlm_type type, size_t n, size_t k, size_t *out)
 {
     size_t bytes, rows;
     if (!gemm_type(type) || !tvlm_type_row_bytes(type, k, &bytes) ||
@@ -91,8 +91,7 @@ static void pack_block_row(const tvlm_block_layout *layout, unsigned char *block
     }
 }
 
-void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
-                    size_t k)
+static void pack(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows, size_t k)
 {
     size_t bytes = row_bytes(type, k);
     unsigned char *panel = (unsigned char *)packed + n0 * bytes;
@@ -110,7 +109,7 @@ void tvlm_gemm_pack(tvlm_type type, void *packed, const void *src, size_t n0, si
     }
 }
 
-void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+static void unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
 {
     size_t r = row % TVLM_GEMM_NR;
     const unsigned char *panel = (const unsigned char *)packed + (row - r) * row_bytes(type, k);
@@ -136,6 +135,8 @@ void tvlm_gemm_unpack_row(tvlm_type type, const void *packed, size_t row, size_t
             *dst++ = d * (float)tvlm_block_code(&layout, panel, i, r) + m;
     }
 }
+
+const tvlm_gemm_layout tvlm_layout_f32 = {packed_size, pack, unpack_row};
 
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out)
 {

@@ -32,7 +32,7 @@
 #ifndef TVLM_KERNELS_PACK_H
 #define TVLM_KERNELS_PACK_H
 
-#include "kernels/kernels.h"
+#include "kernels/linear.h"
 
 #define TVLM_BLOCK ((size_t)32)
 

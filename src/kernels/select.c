@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A pure function from a CPU mask to a kernel table: tiers overlay each other in order. */
-#include "kernels/kernels.h"
+ * Pure functions from a CPU mask to a kernel table, whose tiers overlay each other in order, and to
+ * the kernels of linear layers. */
+#include "kernels/linear.h"
 
 #include "cpu/cpu.h"
 
@@ -11,26 +12,18 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 
-const tvlm_gemm *tvlm_kernels_gemm(const tvlm_kernels *table, tvlm_type type)
+const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {&tvlm_gemm_scalar, &tvlm_gemm_avx2,
+                                                 &tvlm_gemm_simd128};
+const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
+
+const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)
 {
-    switch (type) {
-    case TVLM_TYPE_F32:
-        return &table->gemm_f32;
-    case TVLM_TYPE_F16:
-        return &table->gemm_f16;
-    case TVLM_TYPE_BF16:
-        return &table->gemm_bf16;
-    case TVLM_TYPE_Q8_0:
-        return &table->gemm_q8_0;
-    case TVLM_TYPE_Q4_0:
-        return &table->gemm_q4_0;
-    case TVLM_TYPE_Q4_1:
-        return &table->gemm_q4_1;
-    case TVLM_TYPE_Q5_0:
-        return &table->gemm_q5_0;
-    case TVLM_TYPE_Q5_1:
-        return &table->gemm_q5_1;
-    default:
-        return NULL;
-    }
+    const tvlm_gemm *best = NULL;
+    for (size_t t = 0; t < tvlm_gemm_n_tiers; t++)
+        for (size_t i = 0; i < tvlm_gemm_tiers[t]->n; i++) {
+            const tvlm_gemm *gemm = &tvlm_gemm_tiers[t]->kernels[i];
+            if (gemm->type == type && gemm->numeric == numeric && !(gemm->cpu & ~cpu_mask))
+                best = gemm;
+        }
+    return best;
 }

@@ -85,8 +85,8 @@ static void embed(pass *p, const tvlm_linear *table)
         if (r->embedding)
             memcpy(p->h + i * d, r->embedding, d * sizeof(float));
         else
-            tvlm_gemm_unpack_row(table->gemm->type, table->weight, (size_t)r->token, d,
-                                 p->h + i * d);
+            table->gemm->layout->unpack_row(table->gemm->type, table->weight, (size_t)r->token, d,
+                                            p->h + i * d);
         tvlm_rope_table(p->cs + i * hd, inv_freq, hd, r->position);
     }
 }

@@ -115,7 +115,8 @@ tvlm_slot *tvlm_bind_slot(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_k
                      taps,
                      0,
                      0,
-                     TVLM_GEMM_NR};
+                     TVLM_GEMM_NR,
+                     NULL};
     if (kind == TVLM_SLOT_VECTOR) s->unit_rows = 1024;
     /* the parser checked the size in 64 bits; where size_t is narrower it may not fit */
     if (!tvlm_type_row_bytes(s->type, c * taps, &s->row_bytes) || !s->row_bytes ||
@@ -166,6 +167,20 @@ static const float *bias(tvlm_binder *b, const char *name, size_t n, bool requir
     return required || tvlm_bind_find(b, full) ? tvlm_bind_vector(b, full, n) : NULL;
 }
 
+/* The kernel of a linear whose weights are packed as `type`, and the slot that packs them. */
+static void bind_panels(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind kind,
+                        tvlm_linear *out, size_t c, size_t taps, tvlm_type type)
+{
+    size_t bytes = 0;
+    out->gemm = tvlm_gemm_select(b->model->cpu_mask, type, TVLM_NUMERIC_F32);
+    if (!out->gemm->layout->packed_size(type, out->n, out->k, &bytes))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory",
+                                    tvlm_show(t->name).text));
+    tvlm_slot *slot = tvlm_bind_slot(b, t, kind, out->n, c, taps, bytes);
+    if (slot) slot->layout = out->gemm->layout;
+    out->weight = at(b, slot);
+}
+
 /* NAME.weight alone. */
 static void bind_matrix(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k)
 {
@@ -175,12 +190,8 @@ static void bind_matrix(tvlm_binder *b, tvlm_linear *out, const char *name, size
     if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, k}, 2)) return;
     out->n = (size_t)t->shape[0];
     out->k = (size_t)t->shape[1];
-    size_t bytes = 0;
-    if (check_type(b, t, TVLM_SLOT_LINEAR) &&
-        !tvlm_gemm_packed_size((tvlm_type)t->type, out->n, out->k, &bytes))
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
-    out->weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_LINEAR, out->n, out->k, 1, bytes));
-    out->gemm = tvlm_kernels_gemm(&b->model->kernels, (tvlm_type)t->type);
+    if (check_type(b, t, TVLM_SLOT_LINEAR))
+        bind_panels(b, t, TVLM_SLOT_LINEAR, out, out->k, 1, (tvlm_type)t->type);
 }
 
 void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k,
@@ -237,11 +248,7 @@ void tvlm_bind_conv(tvlm_binder *b, tvlm_conv *out, const char *name, size_t c_i
     out->k = 3;
     out->linear.n = (size_t)t->shape[0];
     out->linear.k = 9 * c_in;
-    size_t bytes = 0;
-    if (!tvlm_gemm_packed_size(TVLM_TYPE_F32, out->linear.n, out->linear.k, &bytes))
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
-    out->linear.weight = at(b, tvlm_bind_slot(b, t, TVLM_SLOT_CONV, out->linear.n, c_in, 9, bytes));
-    out->linear.gemm = tvlm_kernels_gemm(&b->model->kernels, TVLM_TYPE_F32);
+    bind_panels(b, t, TVLM_SLOT_CONV, &out->linear, c_in, 9, TVLM_TYPE_F32);
     out->linear.bias = bias(b, name, out->linear.n, true);
 }
 

@@ -23,11 +23,12 @@ typedef struct tvlm_slot {
     tvlm_stage stage;
     uint32_t tensor; /* index in gguf.tensors */
     tvlm_type type;
-    size_t at;         /* in the weight block */
-    size_t n, c, taps; /* rows; k of a row = c * taps */
-    size_t sums;       /* int8: of the row sums in the block */
-    size_t row_bytes;  /* in the file */
-    size_t unit_rows;  /* rows placed at a time (the last unit may be shorter) */
+    size_t at;                      /* in the weight block */
+    size_t n, c, taps;              /* rows; k of a row = c * taps */
+    size_t sums;                    /* int8: of the row sums in the block */
+    size_t row_bytes;               /* in the file */
+    size_t unit_rows;               /* rows placed at a time (the last unit may be shorter) */
+    const tvlm_gemm_layout *layout; /* of LINEAR and CONV */
 } tvlm_slot;
 
 typedef struct tvlm_plan {

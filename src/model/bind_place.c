@@ -30,7 +30,7 @@ static void place_conv(const tvlm_slot *s, unsigned char *at, size_t row, const 
     }
     unsigned char bytes[sizeof rows]; /* the packer reads file layout: little-endian */
     tvlm_quantize(TVLM_TYPE_F32, rows, bytes, n_rows * k);
-    tvlm_gemm_pack(TVLM_TYPE_F32, at, bytes, row, n_rows, k);
+    s->layout->pack(TVLM_TYPE_F32, at, bytes, row, n_rows, k);
 }
 
 static int32_t row_sum(const int8_t *row, size_t k)
@@ -77,7 +77,7 @@ void tvlm_bind_place(tvlm_model *model, const tvlm_slot *s, size_t row, const vo
     unsigned char *at = model->block + s->at;
     switch (s->kind) {
     case TVLM_SLOT_LINEAR:
-        tvlm_gemm_pack(s->type, at, bytes, row, n_rows, s->c);
+        s->layout->pack(s->type, at, bytes, row, n_rows, s->c);
         break;
     case TVLM_SLOT_VECTOR:
         tvlm_dequantize(s->type, bytes, (float *)(void *)at + row, n_rows);

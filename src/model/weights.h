@@ -5,10 +5,10 @@
 #ifndef TVLM_WEIGHTS_H
 #define TVLM_WEIGHTS_H
 
-#include "kernels/kernels.h"
+#include "kernels/linear.h"
 #include "model/config.h"
 
-/* y = x W^T + b; W [n][k] packed for its gemm. */
+/* y = x W^T + b; W [n][k] packed by its gemm. */
 typedef struct tvlm_linear {
     const tvlm_gemm *gemm;
     const void *weight;
@@ -143,7 +143,7 @@ typedef struct tvlm_decoder_layer {
     tvlm_linear gate, up, down;
 } tvlm_decoder_layer;
 typedef struct tvlm_decoder {
-    tvlm_linear token_embd; /* rows looked up by tvlm_gemm_unpack_row */
+    tvlm_linear token_embd; /* rows looked up by its layout's unpack_row */
     tvlm_decoder_layer *layers;
     tvlm_norm output_norm;
     tvlm_linear output; /* token_embd itself when tied */

@@ -84,7 +84,7 @@ static void conv_row(void *ctx, size_t oy, unsigned thread)
     float *columns = (float *)(void *)(job->columns + thread * job->stride);
     tvlm_window_row(&job->window, job->x.data, &zero, sizeof zero, oy, columns);
     tvlm_gemm_args args = {.x = columns,
-                           .ldx = l->k,
+                           .ldx = l->k * sizeof(float),
                            .w = l->weight,
                            .bias = l->bias,
                            .y = job->y.data + oy * job->y.w * l->n,

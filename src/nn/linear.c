@@ -44,7 +44,7 @@ static tvlm_gemm_args linear_args(const tvlm_linear *l, tvlm_act act, const floa
                                   const float *residual, float *y)
 {
     return (tvlm_gemm_args){.x = x,
-                            .ldx = l->k,
+                            .ldx = l->k * sizeof(float),
                             .w = l->weight,
                             .bias = l->bias,
                             .residual = residual,

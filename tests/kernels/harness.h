@@ -10,7 +10,7 @@
 #ifndef KERNEL_HARNESS_H
 #define KERNEL_HARNESS_H
 
-#include "kernels/kernels.h"
+#include "kernels/linear.h"
 
 #include <stdio.h>
 
@@ -41,6 +41,7 @@ typedef struct tk {
     size_t passed, failed;
 
     tvlm_kernels scalar, tier;
+    uint32_t mask; /* of the tier */
     const char *tier_name;
     bool is_scalar; /* then compare with double arithmetic, else with the scalar tier */
 

@@ -31,16 +31,17 @@ static void check_complete(tk *t, const void *unused)
                                       TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_1,
                                       TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1};
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
-        const tvlm_gemm *gemm = tvlm_kernels_gemm(&t->tier, types[i]);
+        const tvlm_gemm *gemm = tvlm_gemm_select(t->mask, types[i], TVLM_NUMERIC_F32);
         if (!gemm || !gemm->run || gemm->type != types[i]) tk_near(t, i, 0, 1, 0);
     }
-    if (tvlm_kernels_gemm(&t->tier, TVLM_TYPE_I32)) tk_near(t, 0, 0, 1, 0);
+    if (tvlm_gemm_select(t->mask, TVLM_TYPE_I32, TVLM_NUMERIC_F32)) tk_near(t, 0, 0, 1, 0);
 }
 
 static void run_tier(tk *t, size_t i, bool bench)
 {
     t->tier_name = tiers[i].name;
     t->is_scalar = tiers[i].mask == 0;
+    t->mask = tiers[i].mask;
     memset(&t->tier, 0, sizeof t->tier);
     tvlm_kernels_select(&t->tier, tiers[i].mask);
     if (bench) {

@@ -93,16 +93,15 @@ static double act_of(tvlm_act act, double x)
 /* A float32 linear with its own packed weights; the raw rows stay in *raw. */
 static tvlm_linear make_linear(size_t n, size_t k, bool bias, uint32_t seed, float **raw)
 {
-    static tvlm_kernels kernels; /* descriptors must outlive the linear */
-    tvlm_kernels_select(&kernels, tvlm_cpu_detect());
     size_t size;
-    assert_true(tvlm_gemm_packed_size(TVLM_TYPE_F32, n, k, &size));
+    assert_true(tvlm_layout_f32.packed_size(TVLM_TYPE_F32, n, k, &size));
     void *packed = tvlm_aligned_alloc(size);
     *raw = noise(n * k, seed);
     for (size_t n0 = 0; n0 < n; n0 += TVLM_GEMM_NR)
-        tvlm_gemm_pack(TVLM_TYPE_F32, packed, *raw + n0 * k, n0,
-                       n - n0 < TVLM_GEMM_NR ? n - n0 : TVLM_GEMM_NR, k);
-    return (tvlm_linear){.gemm = &kernels.gemm_f32,
+        tvlm_layout_f32.pack(TVLM_TYPE_F32, packed, *raw + n0 * k, n0,
+                             n - n0 < TVLM_GEMM_NR ? n - n0 : TVLM_GEMM_NR, k);
+    return (tvlm_linear){.gemm =
+                             tvlm_gemm_select(tvlm_cpu_detect(), TVLM_TYPE_F32, TVLM_NUMERIC_F32),
                          .weight = packed,
                          .bias = bias ? noise(n, seed + 1) : NULL,
                          .n = n,

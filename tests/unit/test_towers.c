@@ -51,13 +51,14 @@ typedef struct raw_linear {
 static raw_linear linear(size_t n, size_t k)
 {
     size_t size;
-    assert_true(tvlm_gemm_packed_size(TVLM_TYPE_F32, n, k, &size));
+    assert_true(tvlm_layout_f32.packed_size(TVLM_TYPE_F32, n, k, &size));
     float *packed = room(size / sizeof(float) + 1), *raw = noise(n * k, sqrt(3.0 / (double)k));
     for (size_t n0 = 0; n0 < n; n0 += TVLM_GEMM_NR)
-        tvlm_gemm_pack(TVLM_TYPE_F32, packed, raw + n0 * k, n0,
-                       n - n0 < TVLM_GEMM_NR ? n - n0 : TVLM_GEMM_NR, k);
+        tvlm_layout_f32.pack(TVLM_TYPE_F32, packed, raw + n0 * k, n0,
+                             n - n0 < TVLM_GEMM_NR ? n - n0 : TVLM_GEMM_NR, k);
     return (raw_linear){
-        {&kernels.gemm_f32, packed, noise(n, 0.3), n, k},
+        {tvlm_gemm_select(tvlm_cpu_detect(), TVLM_TYPE_F32, TVLM_NUMERIC_F32), packed,
+         noise(n, 0.3), n, k},
         raw
     };
 }

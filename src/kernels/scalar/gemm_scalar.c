@@ -34,7 +34,7 @@ static void gemm_float(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
     for (size_t n = n0; n < n1; n++) {
         size_t first = n / TVLM_GEMM_NR * TVLM_GEMM_NR * args->k + n % TVLM_GEMM_NR;
         for (size_t m = m0; m < m1; m++) {
-            const float *x = args->x + m * args->ldx;
+            const float *x = tvlm_gemm_row(args, m);
             float acc = 0;
             for (size_t k = 0; k < args->k; k++)
                 acc = tvlm_fma1(weight(args->w, first + k * TVLM_GEMM_NR), x[k], acc);
@@ -102,7 +102,8 @@ static void gemm_block(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
                     code[k] = (float)tvlm_block_code(&layout, block, k, r);
                 for (size_t i = 0; i < rows; i++)
                     acc[i] = block_step(&layout, block, code, r,
-                                        args->x + (m + i) * args->ldx + b * TVLM_BLOCK, acc[i]);
+                                        (const float *)tvlm_gemm_row(args, m + i) + b * TVLM_BLOCK,
+                                        acc[i]);
             }
             for (size_t i = 0; i < rows; i++)
                 epilogue(args, m + i, n, acc[i]);
@@ -135,14 +136,10 @@ static void gemm_q5_1_scalar(const tvlm_gemm_args *args, size_t m0, size_t m1, s
     gemm_block(args, m0, m1, n0, n1, TVLM_TYPE_Q5_1);
 }
 
-void tvlm_scalar_install_gemm(tvlm_kernels *table)
-{
-    table->gemm_f32 = (tvlm_gemm){TVLM_TYPE_F32, gemm_f32_scalar};
-    table->gemm_f16 = (tvlm_gemm){TVLM_TYPE_F16, gemm_f16_scalar};
-    table->gemm_bf16 = (tvlm_gemm){TVLM_TYPE_BF16, gemm_bf16_scalar};
-    table->gemm_q8_0 = (tvlm_gemm){TVLM_TYPE_Q8_0, gemm_q8_0_scalar};
-    table->gemm_q4_0 = (tvlm_gemm){TVLM_TYPE_Q4_0, gemm_q4_0_scalar};
-    table->gemm_q4_1 = (tvlm_gemm){TVLM_TYPE_Q4_1, gemm_q4_1_scalar};
-    table->gemm_q5_0 = (tvlm_gemm){TVLM_TYPE_Q5_0, gemm_q5_0_scalar};
-    table->gemm_q5_1 = (tvlm_gemm){TVLM_TYPE_Q5_1, gemm_q5_1_scalar};
-}
+#define KERNEL(id, TYPE)                                                                           \
+    {"scalar " #id " f32", 0,    TVLM_TYPE_##TYPE,  TVLM_NUMERIC_F32,                              \
+     &tvlm_layout_f32,     NULL, gemm_##id##_scalar}
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32),   KERNEL(f16, F16),   KERNEL(bf16, BF16),
+                                    KERNEL(q8_0, Q8_0), KERNEL(q4_0, Q4_0), KERNEL(q4_1, Q4_1),
+                                    KERNEL(q5_0, Q5_0), KERNEL(q5_1, Q5_1)};
+const tvlm_gemm_tier tvlm_gemm_scalar = {kernels, TVLM_COUNT(kernels)};

@@ -131,7 +131,6 @@ void tvlm_scalar_install_rows(tvlm_kernels *table)
 
 void tvlm_kernels_install_scalar(tvlm_kernels *table)
 {
-    tvlm_scalar_install_gemm(table);
     tvlm_scalar_install_rows(table);
     tvlm_scalar_install_spatial(table);
     tvlm_scalar_install_int8(table);

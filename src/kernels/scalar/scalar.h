@@ -5,7 +5,6 @@
 
 #include "kernels/kernels.h"
 
-void tvlm_scalar_install_gemm(tvlm_kernels *table);
 void tvlm_scalar_install_rows(tvlm_kernels *table);
 void tvlm_scalar_install_spatial(tvlm_kernels *table);
 void tvlm_scalar_install_int8(tvlm_kernels *table);

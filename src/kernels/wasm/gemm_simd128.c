@@ -4,6 +4,7 @@
  *
  * Block types: 32 x 16 codes become floats once for up to 16 rows, then the same tile runs over
  * them. One row alone decodes straight into its products. */
+#include "cpu/cpu.h"
 #include "kernels/wasm/simd128.h"
 
 #if defined(__wasm_simd128__)
@@ -91,7 +92,8 @@ TVLM_INLINE void run_float(const tvlm_gemm_args *args, weight_kind kind, size_t 
         size_t end = n1 - n < 8 ? n1 : n + 8;
         for (size_t m = m0; m < m1; m += MAX_ROWS) {
             size_t rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
-            tile_rows(kind, rows, w, args->x + m * args->ldx, args->ldx, args->k, sums, 8);
+            tile_rows(kind, rows, w, tvlm_gemm_row(args, m), args->ldx / sizeof(float), args->k,
+                      sums, 8);
             for (size_t r = 0; r < rows; r++)
                 epilogue(args, m + r, n, end, sums + 8 * r);
         }
@@ -255,11 +257,11 @@ TVLM_INLINE void run_block(const tvlm_gemm_args *args, tvlm_type type, size_t m0
         for (size_t m = m0; m < m1; m += GROUP) {
             size_t rows = m1 - m < GROUP ? m1 - m : GROUP;
             float acc[GROUP][16] = {{0}};
-            const float *x = args->x + m * args->ldx;
+            const float *x = tvlm_gemm_row(args, m);
             if (rows == 1)
                 block_row(&layout, panel, x, n_blocks, acc[0]);
             else
-                block_rows(&layout, panel, x, args->ldx, rows, n_blocks, acc);
+                block_rows(&layout, panel, x, args->ldx / sizeof(float), rows, n_blocks, acc);
             for (size_t r = 0; r < rows; r++)
                 epilogue(args, m + r, n, end, acc[r]);
         }
@@ -278,16 +280,17 @@ BLOCK_RUN(gemm_q4_1, TVLM_TYPE_Q4_1)
 BLOCK_RUN(gemm_q5_0, TVLM_TYPE_Q5_0)
 BLOCK_RUN(gemm_q5_1, TVLM_TYPE_Q5_1)
 
-void tvlm_simd128_install_gemm(tvlm_kernels *table)
-{
-    table->gemm_f32.run = gemm_f32_simd128;
-    table->gemm_f16.run = gemm_f16_simd128;
-    table->gemm_bf16.run = gemm_bf16_simd128;
-    table->gemm_q8_0.run = gemm_q8_0_simd128;
-    table->gemm_q4_0.run = gemm_q4_0_simd128;
-    table->gemm_q4_1.run = gemm_q4_1_simd128;
-    table->gemm_q5_0.run = gemm_q5_0_simd128;
-    table->gemm_q5_1.run = gemm_q5_1_simd128;
-}
+#define KERNEL(id, TYPE)                                                                           \
+    {"simd128 " #id " f32", TVLM_CPU_SIMD128, TVLM_TYPE_##TYPE,                                    \
+     TVLM_NUMERIC_F32,      &tvlm_layout_f32, NULL,                                                \
+     gemm_##id##_simd128}
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32),   KERNEL(f16, F16),   KERNEL(bf16, BF16),
+                                    KERNEL(q8_0, Q8_0), KERNEL(q4_0, Q4_0), KERNEL(q4_1, Q4_1),
+                                    KERNEL(q5_0, Q5_0), KERNEL(q5_1, Q5_1)};
+const tvlm_gemm_tier tvlm_gemm_simd128 = {kernels, TVLM_COUNT(kernels)};
+
+#else
+
+const tvlm_gemm_tier tvlm_gemm_simd128 = {NULL, 0};
 
 #endif

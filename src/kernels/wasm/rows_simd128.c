@@ -167,7 +167,6 @@ void tvlm_simd128_install_rows(tvlm_kernels *table)
 void tvlm_kernels_install_simd128(tvlm_kernels *table)
 {
 #if defined(__wasm_simd128__)
-    tvlm_simd128_install_gemm(table);
     tvlm_simd128_install_rows(table);
     tvlm_simd128_install_attention(table);
     tvlm_simd128_install_dwconv(table);

@@ -9,7 +9,6 @@
 #include "kernels/math.h"
 #include "kernels/pack.h"
 
-void tvlm_simd128_install_gemm(tvlm_kernels *table);
 void tvlm_simd128_install_rows(tvlm_kernels *table);
 void tvlm_simd128_install_attention(tvlm_kernels *table);
 void tvlm_simd128_install_dwconv(tvlm_kernels *table);

@@ -8,6 +8,7 @@
  * Many rows: 6 x 1 (12 accumulators hide the FMA latency). One row: 1 x 4, four weight streams.
  * A lane is the chain of pack.h whatever the tile, so tiles never change a result. The panel loop
  * is outside and the row loop inside: a panel stays in cache while x streams. */
+#include "cpu/cpu.h"
 #include "kernels/x86/avx2.h"
 
 #if defined(__x86_64__)
@@ -66,8 +67,8 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
     const size_t size = kind == W_F32 ? 4 : 2;
     const size_t stride = args->k * TVLM_GEMM_NR * size;
     const unsigned char *w = (const unsigned char *)args->w + panel * stride;
-    const float *x = args->x + m * args->ldx;
-    const size_t ldx = args->ldx, depth = args->k;
+    const float *x = tvlm_gemm_row(args, m);
+    const size_t ldx = args->ldx / sizeof(float), depth = args->k;
     __m256 acc[MAX_ROWS][2 * MAX_PANELS];
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
@@ -147,10 +148,10 @@ TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_t
                             tile_out out)
 {
     const tvlm_block_layout layout = tvlm_block_layout_of(type);
-    const size_t n_blocks = args->k / TVLM_BLOCK, ldx = args->ldx;
+    const size_t n_blocks = args->k / TVLM_BLOCK, ldx = args->ldx / sizeof(float);
     const size_t stride = n_blocks * layout.bytes;
     const unsigned char *w = (const unsigned char *)args->w + panel * stride;
-    const float *x = args->x + m * ldx;
+    const float *x = tvlm_gemm_row(args, m);
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
         TVLM_UNROLL
@@ -286,17 +287,17 @@ DEFINE_RUN(gemm_q4_1, TILE_Q4_1)
 DEFINE_RUN(gemm_q5_0, TILE_Q5_0)
 DEFINE_RUN(gemm_q5_1, TILE_Q5_1)
 
-void tvlm_avx2_install_gemm(tvlm_kernels *table)
-{
-    table->gemm_f32.run = gemm_f32_avx2;
-    table->gemm_f16.run = gemm_f16_avx2;
-    table->gemm_bf16.run = gemm_bf16_avx2;
-    table->gemm_q8_0.run = gemm_q8_0_avx2;
-    table->gemm_q4_0.run = gemm_q4_0_avx2;
-    table->gemm_q4_1.run = gemm_q4_1_avx2;
-    table->gemm_q5_0.run = gemm_q5_0_avx2;
-    table->gemm_q5_1.run = gemm_q5_1_avx2;
-}
+#define KERNEL(id, TYPE)                                                                           \
+    {"avx2 " #id " f32", TVLM_CPU_AVX2, TVLM_TYPE_##TYPE, TVLM_NUMERIC_F32,                        \
+     &tvlm_layout_f32,   NULL,          gemm_##id##_avx2}
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32),   KERNEL(f16, F16),   KERNEL(bf16, BF16),
+                                    KERNEL(q8_0, Q8_0), KERNEL(q4_0, Q4_0), KERNEL(q4_1, Q4_1),
+                                    KERNEL(q5_0, Q5_0), KERNEL(q5_1, Q5_1)};
+const tvlm_gemm_tier tvlm_gemm_avx2 = {kernels, TVLM_COUNT(kernels)};
+
+#else
+
+const tvlm_gemm_tier tvlm_gemm_avx2 = {NULL, 0};
 
 #endif
 

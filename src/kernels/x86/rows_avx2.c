@@ -163,7 +163,6 @@ void tvlm_avx2_install_rows(tvlm_kernels *table)
 void tvlm_kernels_install_avx2(tvlm_kernels *table)
 {
 #if defined(__x86_64__)
-    tvlm_avx2_install_gemm(table);
     tvlm_avx2_install_rows(table);
     tvlm_avx2_install_attention(table);
     tvlm_avx2_install_dwconv(table);
