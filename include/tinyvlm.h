@@ -376,6 +376,10 @@ typedef struct tvlm_generate_params {
     void *user;
     const tvlm_cancel *cancel;
     tvlm_batcher *batcher; /* share decoder passes with other sessions (NULL: alone) */
+    /* Guess the next tokens from what followed the last ones earlier in the session, and check the
+     * guesses in one decoder pass: the answer is the same to the last bit, sooner where text
+     * repeats. How many are guessed follows how many were right. */
+    bool lookup;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *params);
 
@@ -395,6 +399,7 @@ typedef struct tvlm_result {
     tvlm_finish finish;
     size_t n_prompt_rows, n_reused_rows;
     double prefill_ms, first_token_ms, decode_ms; /* first_token_ms counts from the call */
+    size_t n_drafted, n_accepted; /* tokens that lookup guessed, and those that came true */
 } tvlm_result;
 
 /* Feeds the prompt and generates. Ids that the tokenizer does not know are never chosen. A call

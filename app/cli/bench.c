@@ -55,6 +55,7 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     tvlm_generate_params_init(&p);
     p.max_tokens = r->options->max_tokens;
     p.ignore_eos = true;
+    p.lookup = r->options->lookup;
     p.cancel = cancel;
     tvlm_encode_params_init(&encode);
     encode.cancel = cancel;

@@ -40,6 +40,7 @@ typedef struct cli_options {
     tvlm_sampling sampling;
     const char *stop[8];
     size_t n_stop;
+    bool lookup;
 } cli_options;
 void cli_options_init(cli_options *o);
 

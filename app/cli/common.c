@@ -24,6 +24,8 @@ const char cli_common_help[] =
     "  -n, --max-tokens N      longest answer (default 256)\n"
     "      --temperature T     0 is greedy (default 0)\n"
     "      --top-k N --top-p P --min-p P --repeat-penalty R --seed N\n"
+    "      --lookup            guess words from the text so far, check several at a time: the\n"
+    "                          same answer, sooner where text repeats\n"
     "      --stop TEXT         end the answer at this text (up to 8 times)\n"
     "      --system TEXT       system message\n"
     "      --template NAME     chat template: chatml, qwen2, qwen2.5, smollm2, fastvlm,\n"
@@ -47,6 +49,7 @@ enum {
     OPT_MIN_P,
     OPT_PENALTY,
     OPT_SEED,
+    OPT_LOOKUP,
     OPT_STOP,
     OPT_SYSTEM,
     OPT_TEMPLATE,
@@ -66,6 +69,7 @@ static const struct option common[] = {
     {"min-p",          required_argument, NULL, OPT_MIN_P      },
     {"repeat-penalty", required_argument, NULL, OPT_PENALTY    },
     {"seed",           required_argument, NULL, OPT_SEED       },
+    {"lookup",         no_argument,       NULL, OPT_LOOKUP     },
     {"stop",           required_argument, NULL, OPT_STOP       },
     {"system",         required_argument, NULL, OPT_SYSTEM     },
     {"template",       required_argument, NULL, OPT_TEMPLATE   },
@@ -159,6 +163,8 @@ static bool take_common(cli_options *o, int value, const char *text)
         if (!cli_unsigned(text, 0, ~0ul, &seed)) return false;
         o->sampling.seed = seed;
         return true;
+    case OPT_LOOKUP:
+        return o->lookup = true;
     case OPT_STOP:
         if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text) {
             snprintf(valid_range, sizeof valid_range, ": some text, at most %zu times",

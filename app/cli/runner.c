@@ -127,6 +127,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
     tvlm_generate_params_init(&p);
     p.max_tokens = r->options->max_tokens;
     p.sampling = r->options->sampling;
+    p.lookup = r->options->lookup;
     p.stop = r->options->stop;
     p.n_stop = r->options->n_stop;
     p.on_text = r->options->json ? NULL : print_text;
@@ -171,8 +172,11 @@ static void print_timings(const cli_runner *r, const cli_exchange *e)
                 "decode %.1f ms, image %.1f ms (preprocess %.1f, tower %.1f, bridge %.1f), ",
                 decode_ms, t.preprocess_ms + t.tower_ms + t.bridge_ms, t.preprocess_ms, t.tower_ms,
                 t.bridge_ms);
-    fprintf(stderr, "first word %.1f ms, %zu tokens, %.0f tokens/s%s\n", e->result.first_token_ms,
-            e->result.n_ids, tokens_per_second(&e->result), cli_reset());
+    fprintf(stderr, "first word %.1f ms, %zu tokens, %.0f tokens/s", e->result.first_token_ms,
+            e->result.n_ids, tokens_per_second(&e->result));
+    if (r->options->lookup)
+        fprintf(stderr, ", %zu of %zu guesses right", e->result.n_accepted, e->result.n_drafted);
+    fprintf(stderr, "%s\n", cli_reset());
 }
 
 /* "image" is the one picture's name, "images" the names of several. "warning" is what there is to
@@ -200,13 +204,14 @@ static void print_json(const cli_runner *r, const cli_exchange *e)
     json_t *object = json_object();
     add_pictures(object, e);
     json_t *rest = json_pack(
-        "{s:o,s:o,s:s,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "prompt",
+        "{s:o,s:o,s:s,s:I,s:I,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "prompt",
         cli_json_text(e->question, e->len), "text", cli_json_text(result->text, result->text_len),
         "finish", e->interrupted ? "interrupted" : finish[result->finish], "tokens",
-        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_rows, "timings_ms",
-        "load", r->load_ms, "decode", decode_ms, "preprocess", t.preprocess_ms, "tower", t.tower_ms,
-        "bridge", t.bridge_ms, "prefill", result->prefill_ms, "first_token", result->first_token_ms,
-        "generate", result->decode_ms);
+        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_rows,
+        "drafted_tokens", (json_int_t)result->n_drafted, "accepted_tokens",
+        (json_int_t)result->n_accepted, "timings_ms", "load", r->load_ms, "decode", decode_ms,
+        "preprocess", t.preprocess_ms, "tower", t.tower_ms, "bridge", t.bridge_ms, "prefill",
+        result->prefill_ms, "first_token", result->first_token_ms, "generate", result->decode_ms);
     bool whole = rest && json_object_update(object, rest) == 0;
     json_decref(rest);
     cli_json_line(whole ? object : NULL);

@@ -303,8 +303,8 @@ class Engine {
             const first = messages.findIndex((m) => m.role === 'user');
             messages.forEach((m, i) => this.#addMessage(m, i === first ? images : []));
             for (const stop of options.stop) this.check(this.wasm.stop_add(this.#copyIn(utf8.encode(`${stop}\0`))));
-            this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.temperature, options.topK,
-                options.topP, options.minP, options.repeatPenalty, options.seed));
+            this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.lookup ? 1 : 0,
+                options.temperature, options.topK, options.topP, options.minP, options.repeatPenalty, options.seed));
         } finally {
             this.wasm.chat_clear();
         }

@@ -280,7 +280,7 @@ const isBoolean = (value) => typeof value === 'boolean';
 
 /** What holds for options of the same name everywhere; others are checked where they are used. */
 const CHECKS = {
-    onProgress: isFunction, onToken: isFunction, cache: isBoolean, ignoreEos: isBoolean, special: isBoolean, skipSpecial: isBoolean,
+    onProgress: isFunction, onToken: isFunction, cache: isBoolean, ignoreEos: isBoolean, lookup: isBoolean, special: isBoolean, skipSpecial: isBoolean,
     fit: (value) => FITS.includes(value), system: (value) => typeof value === 'string',
 };
 
@@ -327,7 +327,7 @@ function asIds(ids) {
 }
 
 const DEFAULTS = {
-    maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false,
+    maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false, lookup: false,
 };
 const GENERATE_OPTIONS = [...Object.keys(DEFAULTS), 'onToken', 'signal', 'system', 'fit'];
 const ENCODE_OPTIONS = ['fit', 'signal'];

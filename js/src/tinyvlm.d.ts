@@ -92,6 +92,8 @@ export interface GenerateOptions {
     system?: string;
     fit?: Fit;
     ignoreEos?: boolean;
+    /** Guesses words from the text so far: the same answer, sooner where text repeats. */
+    lookup?: boolean;
 }
 
 export interface Message {

@@ -375,16 +375,17 @@ static bool on_text(void *user, const char *text, size_t len)
 }
 
 EXPORT(generate)
-int generate(unsigned max_tokens, int ignore_eos, float temperature, unsigned top_k, float top_p,
-             float min_p, float repeat_penalty, double seed);
-int generate(unsigned max_tokens, int ignore_eos, float temperature, unsigned top_k, float top_p,
-             float min_p, float repeat_penalty, double seed)
+int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
+             float top_p, float min_p, float repeat_penalty, double seed);
+int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
+             float top_p, float min_p, float repeat_penalty, double seed)
 {
     tvlm_prompt *prompt;
     tvlm_generate_params p;
     tvlm_generate_params_init(&p);
     p.max_tokens = max_tokens;
     p.ignore_eos = ignore_eos != 0;
+    p.lookup = lookup != 0;
     p.sampling = (tvlm_sampling){.temperature = temperature,
                                  .top_k = top_k,
                                  .top_p = top_p,

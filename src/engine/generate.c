@@ -84,22 +84,64 @@ static bool ends(const tvlm_config *c, int32_t id)
 /* Weights that are no numbers, or too large, of a file that has no checksums. */
 static tvlm_status check_numbers(const tvlm_session *s, tvlm_error *err)
 {
+    const float *logits = tvlm_session_logits(s);
     size_t bad = 0;
     for (size_t i = 0; i < s->model->config.lm.n_vocab; i++)
-        bad += !isfinite(s->logits[i]);
+        bad += !isfinite(logits[i]);
     return bad ? tvlm_fail(err, TVLM_ERR_FORMAT,
                            "the model's logits are not finite numbers: its weights are damaged")
                : TVLM_OK;
 }
 
-static tvlm_status next_logits(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
-                               int32_t id, tvlm_error *err)
+static size_t least(size_t a, size_t b)
 {
-    tvlm_row row = {s, id, NULL, true};
-    uint32_t n_vocab = s->model->config.lm.n_vocab;
-    return p->batcher
-               ? tvlm_batcher_forward(p->batcher, &row, 1, p->cancel, s->logits, n_vocab, err)
-               : tvlm_forward(engine, &row, 1, p->cancel, s->logits, n_vocab, err);
+    return a < b ? a : b;
+}
+
+/* Tokens that may be drafted to follow the one chosen last: those the answer, the context and a
+ * pass have room for. */
+static size_t draft_room(const tvlm_engine *engine, const tvlm_session *s,
+                         const tvlm_generate_params *p, const tvlm_result *r)
+{
+    size_t rows = least(1 + TVLM_MAX_DRAFT, engine->params.max_batch_rows);
+    if (!p->lookup) return 0;
+    rows = least(rows, s->params.n_ctx - s->position);
+    return least(rows, p->max_tokens - r->n_ids) - 1;
+}
+
+/* Rows of the token chosen and of the draft. The session stays at the first: the others are beyond
+ * its position until they come true. */
+static tvlm_status run_pass(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
+                            int32_t id, const tvlm_lookup *draft, tvlm_error *err)
+{
+    tvlm_row rows[1 + TVLM_MAX_DRAFT] = {
+        {s, id, NULL, true}
+    };
+    size_t n = 1 + draft->n, cap = n * s->model->config.lm.n_vocab;
+    uint32_t position = s->position;
+    for (size_t i = 1; i < n; i++)
+        rows[i] = (tvlm_row){s, draft->ids[i - 1], NULL, true};
+    TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, cap, err)
+                        : tvlm_forward(engine, rows, n, p->cancel, s->logits, cap, err));
+    tvlm_session_truncate(s, position + 1);
+    s->logits_row = 0;
+    return TVLM_OK;
+}
+
+/* Reads `id`: the last pass has done so if it drafted it, else another does. */
+static tvlm_status next_logits(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
+                               int32_t id, tvlm_lookup *draft, tvlm_result *r, tvlm_error *err)
+{
+    if (tvlm_cancelled(p->cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    if (tvlm_lookup_right(draft, id)) {
+        r->n_accepted++;
+        s->position++;
+        s->logits_row++;
+        return TVLM_OK;
+    }
+    tvlm_lookup_draft(draft, s, id, draft_room(engine, s, p, r));
+    r->n_drafted += draft->n;
+    return run_pass(engine, s, p, id, draft, err);
 }
 
 static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
@@ -109,9 +151,11 @@ static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
     const tvlm_config *c = &s->model->config;
     uint64_t state = p->sampling.seed;
     int finish = -1;
+    tvlm_lookup draft;
+    tvlm_lookup_init(&draft);
     while (finish < 0) {
         TVLM_TRY(check_numbers(s, err));
-        int32_t id = tvlm_sampler_choose(s->model->tokenizer, s->logits, c->lm.n_vocab,
+        int32_t id = tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s), c->lm.n_vocab,
                                          &p->sampling, s->ids, r->n_ids, s->candidates, &state);
         if (!r->n_ids) r->first_token_ms = tvlm_now_ms() - begin;
         s->ids[r->n_ids++] = id;
@@ -122,7 +166,7 @@ static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
         }
         if (finish < 0 && r->n_ids == p->max_tokens) finish = TVLM_FINISH_LENGTH;
         if (finish < 0 && s->position == s->params.n_ctx) finish = TVLM_FINISH_CONTEXT;
-        if (finish < 0) TVLM_TRY(next_logits(engine, s, p, id, err));
+        if (finish < 0) TVLM_TRY(next_logits(engine, s, p, id, &draft, r, err));
     }
     r->finish = (tvlm_finish)finish;
     return TVLM_OK;

@@ -48,6 +48,9 @@ typedef struct tvlm_history {
     int32_t id;
 } tvlm_history;
 
+/* Most tokens that are drafted for a pass: with them and the one before, 8 rows. */
+enum { TVLM_MAX_DRAFT = 7 };
+
 struct tvlm_session {
     const tvlm_model *model;
     tvlm_session_params params;
@@ -56,7 +59,8 @@ struct tvlm_session {
     uint32_t position;
     tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to, held */
     uint64_t image_hash;
-    float *logits;              /* [n_vocab] of the last row */
+    float *logits;              /* [1 + TVLM_MAX_DRAFT][n_vocab] of the last pass */
+    size_t logits_row;          /* of them, the last position's */
     tvlm_candidate *candidates; /* [n_vocab] */
     int32_t *ids;               /* [n_ctx] generated */
     char *text;                 /* the answer, whole */
@@ -110,6 +114,21 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *session,
                                  const tvlm_prompt *prompt, const tvlm_cancel *cancel,
                                  tvlm_batcher *batcher, float *logits, size_t cap, size_t *reused,
                                  tvlm_error *err);
+
+/* Drafts from a session's text; see lookup.c. */
+enum { TVLM_MATCH = 8 };
+typedef struct tvlm_lookup {
+    float chance[TVLM_MATCH]; /* that a token drafted after a match of 1, 2, ... is the one */
+    size_t matched;           /* of the draft at hand */
+    size_t n, at;             /* its tokens, and those that came true */
+    int32_t ids[TVLM_MAX_DRAFT];
+} tvlm_lookup;
+void tvlm_lookup_init(tvlm_lookup *lookup);
+/* Drafts at most `most` tokens that may follow the session's rows and `next`: few or none where
+ * drafts have failed. */
+void tvlm_lookup_draft(tvlm_lookup *lookup, const tvlm_session *session, int32_t next, size_t most);
+/* Whether the draft's next token is `id`, from which it learns; one that was wrong ends it. */
+bool tvlm_lookup_right(tvlm_lookup *lookup, int32_t id);
 
 /* A call that will share passes says so first, and when it ends: a pass then need not wait for
  * calls that do not exist. */

@@ -49,11 +49,6 @@ static uint64_t text_bytes(const tvlm_model *model, uint32_t n_ctx)
     return (uint64_t)longest * ((uint64_t)n_ctx + 1);
 }
 
-static size_t logits_bytes(const tvlm_model *m)
-{
-    return (size_t)m->config.lm.n_vocab * sizeof(float);
-}
-
 tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p, size_t *out,
                                tvlm_error *err)
 {
@@ -63,7 +58,8 @@ tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p
                          (unsigned)p->n_ctx);
     uint64_t bytes = (uint64_t)kv + text_bytes(m, p->n_ctx) +
                      (uint64_t)p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) +
-                     (uint64_t)m->config.lm.n_vocab * (sizeof(float) + sizeof(tvlm_candidate)) +
+                     (uint64_t)m->config.lm.n_vocab *
+                         ((1 + TVLM_MAX_DRAFT) * sizeof(float) + sizeof(tvlm_candidate)) +
                      sizeof(int32_t) + sizeof(tvlm_session);
     if (bytes > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a session of %u positions overflows memory",
@@ -97,7 +93,8 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     s->kv.data = tvlm_aligned_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16));
     s->history = malloc(p.n_ctx * sizeof *s->history);
     s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
-    s->logits = calloc(1, logits_bytes(model)); /* read before the first feed: zeros */
+    s->logits = calloc((1 + TVLM_MAX_DRAFT) * (size_t)c->n_vocab,
+                       sizeof *s->logits); /* read before the first feed: zeros */
     s->candidates = malloc(c->n_vocab * sizeof *s->candidates);
     s->text = malloc((size_t)text_bytes(model, p.n_ctx));
     if (!s->kv.data || !s->history || !s->ids || !s->logits || !s->candidates || !s->text) {
@@ -142,7 +139,8 @@ size_t tvlm_session_position(const tvlm_session *session)
 
 const float *tvlm_session_logits(const tvlm_session *session)
 {
-    return session ? session->logits : NULL;
+    return session ? session->logits + session->logits_row * session->model->config.lm.n_vocab
+                   : NULL;
 }
 
 /* ---- feeding a prompt ---- */
@@ -270,6 +268,7 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
         memcpy(s->history + position, source, n * sizeof *source);
         at += n;
     }
+    s->logits_row = 0;
     if (logits) memcpy(s->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
     return TVLM_OK;
 }

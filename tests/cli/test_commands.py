@@ -191,6 +191,19 @@ def test_a_users_text_never_becomes_special(model):
     assert marked > plain + 1  # as its characters, not as one id
 
 
+def test_lookup_guesses_and_changes_nothing(model):
+    for options in (["--repeat-penalty", 0.5], ["--temperature", 3, "--seed", 4]):
+        asked = ["ask", "-m", model, "-n", 40, *options, PICTURE, "Go go go go?"]
+        plain, guessed = ok(*asked, "--json").json()[0], ok(*asked, "--json", "--lookup").json()[0]
+        assert guessed["text"] == plain["text"] and guessed["finish"] == plain["finish"]
+        assert plain["drafted_tokens"] == plain["accepted_tokens"] == 0
+        assert guessed["drafted_tokens"] >= guessed["accepted_tokens"]
+        told = f"{guessed['accepted_tokens']} of {guessed['drafted_tokens']} guesses right"
+        assert told in ok(*asked, "--lookup").err
+    asked = ["ask", "-m", model, "-n", 40, "--repeat-penalty", 0.5, PICTURE, "Go"]
+    assert ok(*asked, "--json", "--lookup").json()[0]["accepted_tokens"] > 0
+
+
 def test_sampling_options(model):
     def text(*options):
         return ok("ask", "-m", model, "-q", "-n", 24, PICTURE, "Go", *options).out

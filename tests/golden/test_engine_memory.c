@@ -183,6 +183,7 @@ static void answering_allocates_nothing(void **state)
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         size_t before = calls;
         p.sampling = ways[i];
+        p.lookup = i == 0;
         OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
         assert_int_equal(result.n_ids, 40);
         assert_int_equal(calls, before);

@@ -57,14 +57,19 @@ static tvlm_prompt *ask(const char *question)
     return prompt;
 }
 
-static tvlm_session *new_session(void)
+static tvlm_session *session_of(uint32_t n_ctx)
 {
     tvlm_session *session;
     tvlm_session_params s;
     tvlm_session_params_init(&s);
-    s.n_ctx = 256;
+    s.n_ctx = n_ctx;
     OK(tvlm_session_new(model, &s, &session, &err));
     return session;
+}
+
+static tvlm_session *new_session(void)
+{
+    return session_of(256);
 }
 
 static void count_images(void *user, const char *line)
@@ -543,6 +548,209 @@ static void stop_strings_are_utf8(void **state)
     tvlm_prompt_free(prompt);
 }
 
+/* ---- speculation ---- */
+
+enum { VOCAB = 576 };
+
+/* All that an answer leaves. */
+typedef struct outcome {
+    tvlm_status status;
+    tvlm_finish finish;
+    int32_t ids[256];
+    char text[4096], pieces[8192]; /* as streamed, a mark after each */
+    size_t n_ids, len, n_pieces, position, drafted, accepted;
+    float logits[VOCAB];
+    /* after so many pieces: */
+    size_t cancel_after, leave_after, heard;
+    tvlm_cancel *cancel;
+} outcome;
+
+static bool note_piece(void *user, const char *text, size_t len)
+{
+    outcome *o = user;
+    assert_true(o->n_pieces + len < sizeof o->pieces);
+    memcpy(o->pieces + o->n_pieces, text, len);
+    o->n_pieces += len;
+    o->pieces[o->n_pieces++] = '\xFF';
+    o->heard++;
+    if (o->heard == o->cancel_after) tvlm_cancel_request(o->cancel);
+    return o->heard != o->leave_after;
+}
+
+static void answer(tvlm_engine *e, tvlm_session *session, const tvlm_prompt *prompt,
+                   tvlm_generate_params p, bool lookup, outcome *o)
+{
+    tvlm_result r;
+    p.lookup = lookup;
+    p.on_text = note_piece;
+    p.user = o;
+    p.cancel = o->cancel;
+    o->heard = o->n_pieces = 0;
+    if (o->cancel) tvlm_cancel_reset(o->cancel);
+    o->status = tvlm_generate(e, session, prompt, &p, &r, NULL);
+    o->finish = r.finish;
+    o->n_ids = r.n_ids;
+    o->len = r.text_len;
+    memcpy(o->ids, r.ids, r.n_ids * sizeof *r.ids);
+    memcpy(o->text, r.text, r.text_len);
+    o->position = tvlm_session_position(session);
+    o->drafted = r.n_drafted;
+    o->accepted = r.n_accepted;
+    memcpy(o->logits, tvlm_session_logits(session), sizeof o->logits);
+}
+
+/* logits: of a call that failed they are not told */
+static void assert_same(const outcome *a, const outcome *b)
+{
+    assert_int_equal(a->status, b->status);
+    assert_int_equal(a->finish, b->finish);
+    assert_int_equal(a->n_ids, b->n_ids);
+    assert_memory_equal(a->ids, b->ids, a->n_ids * sizeof *a->ids);
+    assert_int_equal(a->len, b->len);
+    assert_memory_equal(a->text, b->text, a->len);
+    assert_int_equal(a->n_pieces, b->n_pieces);
+    assert_memory_equal(a->pieces, b->pieces, a->n_pieces);
+    assert_int_equal(a->position, b->position);
+    if (!a->status) assert_memory_equal(a->logits, b->logits, sizeof a->logits);
+}
+
+/* Both ways, each in a session of its own that goes on from the answer before. */
+typedef struct pair {
+    tvlm_engine *engine;
+    tvlm_session *plain, *guessing;
+    outcome a, b;
+    size_t drafted, accepted;
+} pair;
+
+static pair new_pair(tvlm_engine *e, uint32_t n_ctx)
+{
+    return (pair){.engine = e, .plain = session_of(n_ctx), .guessing = session_of(n_ctx)};
+}
+
+static void free_pair(pair *p)
+{
+    tvlm_session_free(p->plain);
+    tvlm_session_free(p->guessing);
+}
+
+static void compare(pair *t, const tvlm_prompt *prompt, tvlm_generate_params p)
+{
+    answer(t->engine, t->plain, prompt, p, false, &t->a);
+    answer(t->engine, t->guessing, prompt, p, true, &t->b);
+    assert_int_equal(t->a.drafted, 0);
+    assert_same(&t->a, &t->b);
+    t->drafted += t->b.drafted;
+    t->accepted += t->b.accepted;
+}
+
+/* A random model does not repeat itself unless a penalty below 1 makes it. */
+enum { REPEATING, GREEDY };
+static const tvlm_sampling ways[] = {
+    [REPEATING] = {.repeat_penalty = 0.6f, .repeat_last_n = 8},
+    [GREEDY] = {0},
+    {.temperature = 0.2f, .repeat_penalty = 0.7f, .repeat_last_n = 16},
+    {.temperature = 0.3f},
+    {.temperature = 0.5f, .top_k = 5},
+    {.temperature = 1, .top_p = 0.5f, .min_p = 0.05f, .repeat_penalty = 1.1f},
+    {.temperature = 3},
+};
+
+static tvlm_generate_params params_of(size_t way, uint64_t seed)
+{
+    tvlm_generate_params p;
+    tvlm_generate_params_init(&p);
+    p.ignore_eos = seed % 2;
+    p.sampling = ways[way];
+    p.sampling.seed = seed;
+    return p;
+}
+
+static void guesses_change_no_answer(void **state)
+{
+    (void)state;
+    static const char *const questions[] = {"One two one two one two one?", "Hm?"};
+    pair t = new_pair(engine, 256);
+    for (size_t q = 0; q < 2; q++) {
+        tvlm_prompt *prompt = ask(questions[q]);
+        for (size_t way = 0; way < TVLM_COUNT(ways); way++)
+            for (uint64_t seed = 0; seed < 6; seed++) {
+                tvlm_generate_params p = params_of(way, seed);
+                p.max_tokens = 1 + 13 * (uint32_t)seed;
+                compare(&t, prompt, p);
+                if (t.a.n_ids < 8) continue;
+                /* and with a stop string out of it, that may span tokens */
+                char stop[5] = "";
+                memcpy(stop, t.a.text + t.a.len / 2, t.a.len < 8 ? 0 : 4);
+                if (!*stop || !tvlm_utf8_valid(stop, strlen(stop))) continue;
+                p.stop = &(const char *){stop};
+                p.n_stop = 1;
+                compare(&t, prompt, p);
+                assert_int_equal(t.a.finish, TVLM_FINISH_STOP);
+            }
+        tvlm_prompt_free(prompt);
+    }
+    assert_true(t.accepted > 100 && t.drafted > t.accepted + 100); /* right and wrong ones */
+    free_pair(&t);
+}
+
+/* The context ends within a draft; a pass holds few rows, or one. */
+static void guesses_where_room_ends(void **state)
+{
+    (void)state;
+    tvlm_prompt *prompt = ask("One two one two one two one?");
+    uint32_t rows = (uint32_t)tvlm_prompt_rows(prompt);
+    size_t accepted = 0;
+    for (unsigned most = 1; most <= 9; most += 4) {
+        tvlm_engine *narrow;
+        tvlm_engine_params e;
+        tvlm_engine_params_init(&e);
+        e.n_threads = 1;
+        e.max_batch_rows = most;
+        OK(tvlm_engine_new(model, &e, &narrow, &err));
+        for (uint32_t room = 0; room < 24; room += 1 + room / 4) {
+            pair t = new_pair(narrow, rows + room);
+            compare(&t, prompt, params_of(REPEATING, 1));
+            assert_int_equal(t.a.finish, TVLM_FINISH_CONTEXT);
+            assert_int_equal(t.a.n_ids, room + 1);
+            assert_true(most > 1 || !t.drafted);
+            accepted += t.accepted;
+            free_pair(&t);
+        }
+        tvlm_engine_free(narrow);
+    }
+    assert_true(accepted > 20);
+    tvlm_prompt_free(prompt);
+}
+
+/* Cancelled, or stopped by its callback, inside a draft: not a token more, and the conversation
+ * goes on as if nothing had been guessed. */
+static void guesses_cut_short(void **state)
+{
+    (void)state;
+    pair t = new_pair(engine, 256);
+    tvlm_prompt *prompt = ask("One two one two one two one?"), *next = ask("Hm?");
+    tvlm_generate_params p = params_of(REPEATING, 1);
+    p.max_tokens = 40;
+    t.a.cancel = t.b.cancel = tvlm_cancel_new();
+    for (size_t after = 1; after < 24; after++) {
+        t.a.leave_after = t.b.leave_after = 0;
+        t.a.cancel_after = t.b.cancel_after = after;
+        compare(&t, prompt, p);
+        assert_int_equal(t.a.status, TVLM_ERR_CANCELLED);
+        assert_int_equal(t.b.heard, after);
+        t.a.cancel_after = t.b.cancel_after = 0;
+        t.a.leave_after = t.b.leave_after = after;
+        compare(&t, prompt, p);
+        assert_int_equal(t.a.finish, TVLM_FINISH_CALLBACK);
+        compare(&t, next, p);
+    }
+    assert_true(t.accepted > 20);
+    tvlm_cancel_free(t.a.cancel);
+    free_pair(&t);
+    tvlm_prompt_free(prompt);
+    tvlm_prompt_free(next);
+}
+
 /* ---- weights still arriving ---- */
 
 static void each_stage_when_it_is_there(void **state)
@@ -687,6 +895,9 @@ int main(void)
         cmocka_unit_test(cancel_of_the_leader),
         cmocka_unit_test(answers_are_utf8),
         cmocka_unit_test(stop_strings_are_utf8),
+        cmocka_unit_test(guesses_change_no_answer),
+        cmocka_unit_test(guesses_where_room_ends),
+        cmocka_unit_test(guesses_cut_short),
         cmocka_unit_test(each_stage_when_it_is_there),
         cmocka_unit_test(header_alone_does_not_run),
         cmocka_unit_test(arguments_are_named),

@@ -66,6 +66,8 @@ for (const module of MODULES) {
         const { ids: got, text } = await model.generate(picture, PROMPT, { maxTokens: 12, ignoreEos: true });
         assert.deepEqual(asNumbers(got), asNumbers(want.generated_ids.data));
         assert.equal(text.trim(), (await model.tokenizer.decode(got, { skipSpecial: true })).trim());
+        const guessed = await model.generate(picture, PROMPT, { maxTokens: 12, ignoreEos: true, lookup: true });
+        assert.deepEqual(guessed.ids, got);
         await model.dispose();
     });
 }
