@@ -64,7 +64,7 @@ program() {
 programs() {
     local name=$1
     shift
-    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/utf8.c src/base/memory.c src/os/posix.c \
+    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/utf8.c src/base/memory.c src/base/crc32c.c src/os/posix.c \
         tests/kernels/*.c -- "$@"
     program "tower-$name" $(core) src/os/posix.c js/wasm/pthread.c tests/js/tower.c -- "$@" -isystem js/wasm
 }

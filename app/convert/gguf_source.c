@@ -30,7 +30,7 @@ static tvlm_status read_head(tvlm_gguf_source *s, tvlm_error *err)
         if (all && !complete)
             return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it ends inside its header", s->file.path);
     }
-    tvlm_status status = tvlm_gguf_check_header(&s->gguf, s->head, &why);
+    tvlm_status status = tvlm_gguf_check_header(&s->gguf, s->head, tvlm_crc32c, &why);
     return status ? tvlm_fail(err, status, "%s: %s", s->file.path, why.message) : TVLM_OK;
 }
 

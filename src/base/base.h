@@ -154,5 +154,8 @@ void tvlm_file_close(tvlm_file *file); /* after a failed open too */
 
 /* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */
 uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size);
+typedef uint32_t (*tvlm_crc32c_fn)(uint32_t crc, const void *data, size_t size);
+/* The CRC of a text from a, that of its beginning, and b, that of its last size bytes. */
+uint32_t tvlm_crc32c_join(uint32_t a, uint32_t b, uint64_t size);
 
 #endif

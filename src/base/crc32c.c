@@ -61,3 +61,27 @@ uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size)
         crc = crc >> 8 ^ slice[0][(crc ^ *p) & 255];
     return ~crc;
 }
+
+/* ---- polynomials modulo the generator: bit 31 is the coefficient of 1, bit 0 that of x^31 ---- */
+
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (; a; a <<= 1) {
+        product ^= b & (0 - (a >> 31));
+        b = b >> 1 ^ (0x82F63B78 & (0 - (b & 1)));
+    }
+    return product;
+}
+
+/* A CRC is linear but for the ones that it begins with and the complement at its end, which cancel
+ * out: a zero byte behind the text multiplies by x^8. */
+uint32_t tvlm_crc32c_join(uint32_t a, uint32_t b, uint64_t size)
+{
+    uint32_t factor = 1u << 23; /* x^8, then its power for each bit of size */
+    for (; size; size >>= 1) {
+        if (size & 1) a = multiply(a, factor);
+        factor = multiply(factor, factor);
+    }
+    return a ^ b;
+}

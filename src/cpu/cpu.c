@@ -19,16 +19,28 @@ static uint64_t read_xcr0(void)
 uint32_t tvlm_cpu_detect(void)
 {
     /* Bits: Intel SDM vol. 2A, CPUID leaves 1 and 7; vol. 1, 13.3 for XCR0 (SSE and AVX state). */
-    const uint32_t leaf1_ecx =
-        1u << 12 /* FMA */ | 1u << 27 /* OSXSAVE */ | 1u << 28 /* AVX */ | 1u << 29 /* F16C */;
+    const uint32_t sse42 = 1u << 20, leaf1_ecx = 1u << 12 /* FMA */ | 1u << 27 /* OSXSAVE */ |
+                                                 1u << 28 /* AVX */ | 1u << 29 /* F16C */;
     const uint32_t leaf7_ebx = 1u << 5; /* AVX2 */
     const uint64_t ymm_state = 1u << 1 | 1u << 2;
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx ||
-        (read_xcr0() & ymm_state) != ymm_state)
-        return 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & leaf7_ebx) != leaf7_ebx) return 0;
-    return TVLM_CPU_AVX2;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & sse42)) return 0;
+    if ((c & leaf1_ecx) != leaf1_ecx || (read_xcr0() & ymm_state) != ymm_state)
+        return TVLM_CPU_CRC32C;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & leaf7_ebx) != leaf7_ebx)
+        return TVLM_CPU_CRC32C;
+    return TVLM_CPU_CRC32C | TVLM_CPU_AVX2;
+}
+
+#elif defined(__aarch64__)
+
+uint32_t tvlm_cpu_detect(void)
+{
+#if defined(__ARM_FEATURE_CRC32) /* as on every machine of Apple's */
+    return TVLM_CPU_CRC32C;
+#else
+    return tvlm_hwcap() & 1u << 7 /* HWCAP_CRC32 */ ? TVLM_CPU_CRC32C : 0;
+#endif
 }
 
 #elif defined(__wasm_relaxed_simd__)
@@ -60,7 +72,8 @@ static const struct tier {
     uint32_t mask;
 } tiers[] = {
     {"scalar",  0                                  },
-    {"avx2",    TVLM_CPU_AVX2                      },
+    {"crc32c",  TVLM_CPU_CRC32C                    },
+    {"avx2",    TVLM_CPU_CRC32C | TVLM_CPU_AVX2    },
     {"simd128", TVLM_CPU_SIMD128                   },
     {"relaxed", TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
 };

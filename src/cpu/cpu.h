@@ -8,9 +8,10 @@
 /* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture.
  */
 enum {
-    TVLM_CPU_AVX2 = 1u << 0,    /* AVX2 + FMA + F16C, OS saves ymm */
-    TVLM_CPU_SIMD128 = 1u << 1, /* WebAssembly SIMD: a module is built with it or without */
-    TVLM_CPU_RELAXED = 1u << 2, /* relaxed SIMD too */
+    TVLM_CPU_CRC32C = 1u << 0,  /* the instruction of SSE4.2 or ARMv8 */
+    TVLM_CPU_AVX2 = 1u << 1,    /* AVX2 + FMA + F16C, OS saves ymm */
+    TVLM_CPU_SIMD128 = 1u << 2, /* WebAssembly SIMD: a module is built with it or without */
+    TVLM_CPU_RELAXED = 1u << 3, /* relaxed SIMD too */
 };
 
 /* What this machine and its OS offer. Pure apart from reading CPU state. */

@@ -309,15 +309,16 @@ static tvlm_status find_header_crc(tvlm_gguf *g, reader *r, tvlm_error *err)
     return TVLM_OK;
 }
 
-tvlm_status tvlm_gguf_check_header(const tvlm_gguf *g, const void *header, tvlm_error *err)
+tvlm_status tvlm_gguf_check_header(const tvlm_gguf *g, const void *header, tvlm_crc32c_fn crc32c,
+                                   tvlm_error *err)
 {
     static const unsigned char zeros[4]; /* in the place of the value itself */
     const unsigned char *p = header;
     size_t at = g->header_crc_at, after = at + sizeof zeros;
     if (!at) return TVLM_OK;
     uint32_t said = (uint32_t)load_le(p + at, sizeof zeros);
-    uint32_t crc = tvlm_crc32c(tvlm_crc32c(0, p, at), zeros, sizeof zeros);
-    crc = tvlm_crc32c(crc, p + after, (size_t)g->data_offset - after);
+    uint32_t crc = crc32c(crc32c(0, p, at), zeros, sizeof zeros);
+    crc = crc32c(crc, p + after, (size_t)g->data_offset - after);
     if (crc == said) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_CHECKSUM,
                      "the header has checksum %08x, it says %08x: the file is damaged",

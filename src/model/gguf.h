@@ -80,7 +80,8 @@ tvlm_status tvlm_gguf_parse(const void *data, size_t size, tvlm_gguf *out, bool 
 void tvlm_gguf_free(tvlm_gguf *gguf);
 
 /* The header's own checksum, where it has one: of its data_offset bytes, padding included. */
-tvlm_status tvlm_gguf_check_header(const tvlm_gguf *gguf, const void *header, tvlm_error *err);
+tvlm_status tvlm_gguf_check_header(const tvlm_gguf *gguf, const void *header, tvlm_crc32c_fn crc32c,
+                                   tvlm_error *err);
 
 /* Heap bytes of the index. */
 size_t tvlm_gguf_bytes(const tvlm_gguf *gguf);

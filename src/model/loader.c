@@ -246,9 +246,10 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     }
     l->model = m;
     m->gguf = *gguf;
-    if (!l->params.skip_checksums) TVLM_TRY(tvlm_gguf_check_header(gguf, l->head, err));
     TVLM_TRY(tvlm_cpu_mask(l->params.cpu, &m->cpu_mask, err));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
+    if (!l->params.skip_checksums)
+        TVLM_TRY(tvlm_gguf_check_header(gguf, l->head, m->kernels.crc32c, err));
     TVLM_TRY(tvlm_config_read(&m->gguf, &m->config, err));
     if (l->params.chat_template) {
         m->config.chat = tvlm_chat_from_name(l->params.chat_template);
@@ -362,7 +363,8 @@ static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size
         } else {
             uint64_t left = t->offset + t->size - l->at;
             if (left < take) take = (size_t)left;
-            if (g->has_crc && !l->params.skip_checksums) l->crc = tvlm_crc32c(l->crc, p, take);
+            if (g->has_crc && !l->params.skip_checksums)
+                l->crc = l->model->kernels.crc32c(l->crc, p, take);
             if (slot) place(l, slot, p, take);
         }
         l->at += take;

@@ -20,6 +20,9 @@ double tvlm_now_ms(void);
 /* Cores that this process may use (affinity, containers), at least 1. */
 unsigned tvlm_cpu_count(void);
 
+/* The processor's features as the system tells them to programs (AT_HWCAP); 0 where it does not. */
+unsigned long tvlm_hwcap(void);
+
 /* The most memory that this process has held so far, in bytes; 0 where the system does not tell. */
 uint64_t tvlm_peak_memory(void);
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/auxv.h>
 #endif
 
 void *tvlm_aligned_alloc(size_t size)
@@ -54,6 +55,15 @@ unsigned tvlm_cpu_count(void)
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (unsigned)n : 1;
+}
+
+unsigned long tvlm_hwcap(void)
+{
+#if defined(__linux__)
+    return getauxval(AT_HWCAP);
+#else
+    return 0;
+#endif
 }
 
 uint64_t tvlm_peak_memory(void)

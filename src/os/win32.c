@@ -40,6 +40,11 @@ unsigned tvlm_cpu_count(void)
     return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
 }
 
+unsigned long tvlm_hwcap(void)
+{
+    return 0;
+}
+
 uint64_t tvlm_peak_memory(void)
 {
     PROCESS_MEMORY_COUNTERS counters;

@@ -87,9 +87,11 @@ void test_gemm(tk *t);
 void test_rows(tk *t);
 void test_spatial(tk *t);
 void test_int8(tk *t);
+void test_crc32c(tk *t);
 void bench_gemm(tk *t);
 void bench_rows(tk *t);
 void bench_spatial(tk *t);
 void bench_int8(tk *t);
+void bench_crc32c(tk *t);
 
 #endif

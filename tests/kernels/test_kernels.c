@@ -14,7 +14,8 @@ static const struct {
     uint32_t mask;
 } tiers[] = {
     {"scalar",  0                                  },
-    {"avx2",    TVLM_CPU_AVX2                      },
+    {"crc32c",  TVLM_CPU_CRC32C                    },
+    {"avx2",    TVLM_CPU_CRC32C | TVLM_CPU_AVX2    },
     {"simd128", TVLM_CPU_SIMD128                   },
     {"relaxed", TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED}
 };
@@ -45,6 +46,7 @@ static void run_tier(tk *t, size_t i, bool bench)
     memset(&t->tier, 0, sizeof t->tier);
     tvlm_kernels_select(&t->tier, tiers[i].mask);
     if (bench) {
+        bench_crc32c(t);
         bench_gemm(t);
         bench_rows(t);
         bench_spatial(t);
@@ -52,6 +54,8 @@ static void run_tier(tk *t, size_t i, bool bench)
         return;
     }
     tk_run(t, "table", "all entries", check_complete, NULL, true);
+    test_crc32c(t);
+    if (tiers[i].mask == TVLM_CPU_CRC32C) return; /* the rest is scalar */
     test_gemm(t);
     test_rows(t);
     test_spatial(t);

@@ -333,6 +333,25 @@ static void test_crc32c(void **state)
     }
 }
 
+/* A text of some bytes and very many zeros, whose CRC comes by a way of its own: a zero byte
+ * advances the register by eight bits. */
+static void test_crc32c_join(void **state)
+{
+    (void)state;
+    static unsigned char zeros[100003];
+    uint32_t a = tvlm_crc32c(0, "some bytes", 10), zero = tvlm_crc32c(0, zeros, sizeof zeros);
+    uint32_t whole = tvlm_crc32c(a, zeros, sizeof zeros);
+    assert_int_equal(tvlm_crc32c_join(a, zero, sizeof zeros), whole);
+    assert_int_equal(tvlm_crc32c_join(a, 0, 0), a);
+    assert_int_equal(tvlm_crc32c_join(0, a, 10), a);
+    for (uint64_t n = sizeof zeros; n < (uint64_t)1 << 60; n *= 2) { /* as many again */
+        uint32_t twice = tvlm_crc32c_join(zero, zero, n);
+        whole = tvlm_crc32c_join(whole, zero, n);
+        assert_int_equal(tvlm_crc32c_join(a, twice, 2 * n), whole);
+        zero = twice;
+    }
+}
+
 static void test_clock(void **state)
 {
     (void)state;
@@ -352,7 +371,7 @@ static void test_cpu_tiers(void **state)
     assert_int_equal(tvlm_cpu_mask("scalar", &mask, &err), TVLM_OK);
     assert_int_equal(mask, 0);
     assert_string_equal(tvlm_cpu_tier_name(0), "scalar");
-    assert_string_equal(tvlm_cpu_tier_name(TVLM_CPU_AVX2), "avx2");
+    assert_string_equal(tvlm_cpu_tier_name(TVLM_CPU_CRC32C | TVLM_CPU_AVX2), "avx2");
     /* The best tier's name leads back to all that was detected. */
     assert_int_equal(tvlm_cpu_mask(tvlm_cpu_tier_name(detected), &mask, &err), TVLM_OK);
     assert_int_equal(mask, detected);
@@ -391,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_file_refuses),
         cmocka_unit_test(test_crc32c),
+        cmocka_unit_test(test_crc32c_join),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_cpu_tiers),
         cmocka_unit_test(test_cpu_unknown_tier),
