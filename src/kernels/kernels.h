@@ -44,6 +44,9 @@ typedef struct tvlm_dwconv_args {
     tvlm_act act;
 } tvlm_dwconv_args;
 
+/* Taps a side of a depthwise kernel, float or int8; the binder refuses more. */
+#define TVLM_DWCONV_MAX_K 15
+
 /* ---- int8 (Tiny-VLM tower) ----------------------------------------------------------------------
  * Activations u8 in 0..127 with zero point zx; weights int8 per output channel.
  *   acc[n] = sum_k xq*wq - zx * wsum[n]          exact int32

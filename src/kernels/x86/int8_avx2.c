@@ -5,182 +5,455 @@
 
 #if defined(__x86_64__)
 
-enum { ROWS = 4 };
-
-/* What turns eight sums into eight bytes; the pointers are those of the first column. */
-typedef struct requant {
-    const int32_t *wsum;
-    const float *mult, *beta;
-    int32_t zx;
-    uint8_t lo, hi;
-    const uint8_t *residual; /* nullable */
-    int32_t zr;
-    float rmult;
-} requant;
-
-/* Columns c .. c + n (n <= 8); the steps and roundings of kernels.h. */
-TVLM_INLINE void requant8(const requant *q, size_t c, size_t n, __m256i acc, uint8_t *y)
+TVLM_INLINE __m256i load256(const void *p)
 {
-    __m256i mask = tvlm_mask8(n);
-    __m256i wsum = _mm256_maskload_epi32(q->wsum + c, mask);
-    acc = _mm256_sub_epi32(acc, _mm256_mullo_epi32(_mm256_set1_epi32(q->zx), wsum));
-    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_maskload_ps(q->mult + c, mask));
-    v = _mm256_add_ps(v, _mm256_maskload_ps(q->beta + c, mask));
-    if (q->residual) {
-        __m256i r = _mm256_cvtepu8_epi32(tvlm_load_bytes8(q->residual + c, n));
-        r = _mm256_sub_epi32(r, _mm256_set1_epi32(q->zr));
-        v = _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(r), _mm256_set1_ps(q->rmult)));
-    }
-    v = _mm256_max_ps(v, _mm256_set1_ps((float)q->lo));
-    v = _mm256_min_ps(v, _mm256_set1_ps((float)q->hi));
-    tvlm_store_bytes8(y + c, n, v);
+    return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* One step of the tile: four activations of each row against four weights of 16 columns. */
-TVLM_INLINE void qgemm_step(__m256i acc[ROWS][2], const size_t rows, const int8_t *w,
-                            const uint8_t *x, size_t ldx, const size_t n)
+TVLM_INLINE void store256(void *p, __m256i v)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i w0 = _mm256_loadu_si256((const __m256i *)(const void *)w);
-    __m256i w1 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
+    _mm256_storeu_si256((__m256i *)p, v);
+}
+
+/* acc + sums of four products: bytes of x by bytes of w. */
+TVLM_INLINE __m256i dot4(__m256i acc, __m256i x, __m256i w)
+{
+    __m256i pairs = _mm256_maddubs_epi16(x, w);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+/* Eight sums, scaled; the order and the roundings are those of kernels.h. */
+TVLM_INLINE __m256 scale8(__m256i acc, const float *mult, const float *beta)
+{
+    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(mult));
+    return _mm256_add_ps(v, _mm256_loadu_ps(beta));
+}
+
+/* Rounds 32 values of at most hi to bytes of at least lo. In either half of a register: the bytes
+ * of a, b, c, d. Bounds are integers, so it does not matter that one is kept before the rounding,
+ * the other behind it. */
+TVLM_INLINE __m256i round32(__m256 a, __m256 b, __m256 c, __m256 d, float hi, uint8_t lo)
+{
+    const __m256 most = _mm256_set1_ps(hi);
+    __m256i ab = _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(a, most)),
+                                    _mm256_cvtps_epi32(_mm256_min_ps(b, most)));
+    __m256i cd = _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(c, most)),
+                                    _mm256_cvtps_epi32(_mm256_min_ps(d, most)));
+    return _mm256_max_epu8(_mm256_packus_epi16(ab, cd), _mm256_set1_epi8((char)lo));
+}
+
+/* ---- gemm: ROWS rows by a panel of 16 columns, or by its first 8 where there are no more ---- */
+
+enum { ROWS = 4, NR = (int)TVLM_GEMM_NR };
+
+/* A panel's constants, zeros beyond the last column. */
+typedef struct qpanel {
+    const tvlm_qgemm_args *args;
+    const int8_t *w;
+    size_t n, columns;              /* first column, columns that are there */
+    _Alignas(64) int32_t start[NR]; /* -zx wsum */
+    float mult[NR], beta[NR];
+    float hi;
+    uint8_t lo;
+} qpanel;
+
+static void load_panel(qpanel *panel, const tvlm_qgemm_args *args, size_t n, size_t columns)
+{
+    *panel = (qpanel){.args = args, .n = n, .hi = (float)args->hi, .lo = args->lo};
+    panel->columns = columns < NR ? columns : NR;
+    panel->w = (const int8_t *)args->w + n * ((args->k + 3) / 4 * 4);
+    for (size_t i = 0; i < panel->columns; i++) {
+        panel->start[i] = -args->zx * args->wsum[n + i];
+        panel->mult[i] = args->mult[n + i];
+        panel->beta[i] = args->beta[n + i];
+    }
+}
+
+/* n (<= 4) bytes, the rest 0. */
+TVLM_INLINE uint32_t load_four(const uint8_t *p, const size_t n)
+{
+    uint32_t four = 0;
+    if (n == 4) memcpy(&four, p, 4);
+    for (size_t i = 0; n < 4 && i < n; i++)
+        four |= (uint32_t)p[i] << (8 * i);
+    return four;
+}
+
+/* One step of the tile: n (<= 4) activations of each row against four weights of each column. */
+TVLM_INLINE void qgemm_step(__m256i acc[ROWS][2], const size_t rows, const size_t halves,
+                            const int8_t *w, const uint8_t *x, size_t ldx, const size_t n)
+{
+    __m256i weight[2];
+    TVLM_UNROLL
+    for (size_t h = 0; h < halves; h++)
+        weight[h] = load256(w + 32 * h);
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
-        uint32_t four = 0;
-        memcpy(&four, x + r * ldx, n);
-        __m256i v = _mm256_set1_epi32((int)four);
-        __m256i p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(v, w0), ones);
-        __m256i p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(v, w1), ones);
-        acc[r][0] = _mm256_add_epi32(acc[r][0], p0);
-        acc[r][1] = _mm256_add_epi32(acc[r][1], p1);
+        __m256i v = _mm256_set1_epi32((int)load_four(x + r * ldx, n));
+        TVLM_UNROLL
+        for (size_t h = 0; h < halves; h++)
+            acc[r][h] = dot4(acc[r][h], v, weight[h]);
     }
 }
 
-TVLM_INLINE void qgemm_tile(const tvlm_qgemm_args *args, const size_t rows, size_t m, size_t n,
-                            size_t n1)
+/* (r - zr) rmult of the residuals of row m, eight columns. */
+TVLM_INLINE __m256 residual8(const qpanel *panel, size_t m, const size_t half)
 {
-    const size_t whole = args->k / 4 * 4, ldx = args->ldx;
-    const int8_t *w = (const int8_t *)args->w + n * ((args->k + 3) / 4 * 4);
+    const tvlm_qgemm_args *args = panel->args;
+    const uint8_t *r = args->residual + m * args->ldr + panel->n + 8 * half;
+    __m256i v = _mm256_cvtepu8_epi32(tvlm_load_bytes8(r, panel->columns - 8 * half));
+    v = _mm256_sub_epi32(v, _mm256_set1_epi32(args->zr));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_set1_ps(args->rmult));
+}
+
+/* Eight columns of row m. */
+TVLM_INLINE void store8(const qpanel *panel, size_t m, const size_t half, uint64_t bytes)
+{
+    uint8_t *y = panel->args->y + m * panel->args->ldy + panel->n + 8 * half;
+    if (panel->columns - 8 * half >= 8)
+        memcpy(y, &bytes, 8);
+    else
+        memcpy(y, &bytes, panel->columns - 8 * half);
+}
+
+/* The tile's sums, eight columns after eight, row after row: four of them make a register. */
+TVLM_INLINE void store_tile(const qpanel *panel, const __m256i acc[ROWS][2], const size_t rows,
+                            const size_t halves, const bool residual, size_t m)
+{
+    const size_t n = rows * halves;
+    __m256 v[2 * ROWS];
+    TVLM_UNROLL
+    for (size_t i = 0; i < n; i++) {
+        const size_t r = i / halves, h = i % halves;
+        v[i] = scale8(acc[r][h], panel->mult + 8 * h, panel->beta + 8 * h);
+        if (residual) v[i] = _mm256_add_ps(v[i], residual8(panel, m + r, h));
+    }
+    TVLM_UNROLL
+    for (size_t i = 0; i < n; i += 4) {
+        __m256i bytes = round32(v[i], v[i + 1 < n ? i + 1 : i], v[i + 2 < n ? i + 2 : i],
+                                v[i + 3 < n ? i + 3 : i], panel->hi, panel->lo);
+        bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        __m128i low = _mm256_castsi256_si128(bytes), high = _mm256_extracti128_si256(bytes, 1);
+        const uint64_t eight[4] = {
+            (uint64_t)_mm_cvtsi128_si64(low), (uint64_t)_mm_extract_epi64(low, 1),
+            (uint64_t)_mm_cvtsi128_si64(high), (uint64_t)_mm_extract_epi64(high, 1)};
+        TVLM_UNROLL
+        for (size_t j = 0; j < 4; j++)
+            if (i + j < n) store8(panel, m + (i + j) / halves, (i + j) % halves, eight[j]);
+    }
+}
+
+TVLM_INLINE void qgemm_tile(const qpanel *panel, const size_t rows, const size_t halves,
+                            const bool residual, size_t m)
+{
+    const tvlm_qgemm_args *args = panel->args;
+    const size_t k = args->k, whole = k / 4 * 4, ldx = args->ldx;
     const uint8_t *x = args->x + m * ldx;
     __m256i acc[ROWS][2];
     TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++)
-        acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-    for (size_t k = 0; k < whole; k += 4)
-        qgemm_step(acc, rows, w + k * TVLM_GEMM_NR, x + k, ldx, 4);
-    if (args->k > whole)
-        qgemm_step(acc, rows, w + whole * TVLM_GEMM_NR, x + whole, ldx, args->k - whole);
-    requant q = {args->wsum, args->mult, args->beta, args->zx,   args->lo,
-                 args->hi,   NULL,       args->zr,   args->rmult};
-    TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
-        uint8_t *y = args->y + (m + r) * args->ldy;
-        q.residual = args->residual ? args->residual + (m + r) * args->ldr : NULL;
-        requant8(&q, n, n1 - n, acc[r][0], y);
-        if (n + 8 < n1) requant8(&q, n + 8, n1 - n - 8, acc[r][1], y);
+        TVLM_UNROLL
+        for (size_t h = 0; h < halves; h++)
+            acc[r][h] = load256(panel->start + 8 * h);
     }
+    for (size_t i = 0; i < whole; i += 4)
+        qgemm_step(acc, rows, halves, panel->w + i * NR, x + i, ldx, 4);
+    if (k > whole) qgemm_step(acc, rows, halves, panel->w + whole * NR, x + whole, ldx, k - whole);
+    store_tile(panel, acc, rows, halves, residual, m);
+}
+
+/* Five rows are 3 + 2, as a tile of one row costs almost what one of two does. */
+TVLM_INLINE void qgemm_rows(const qpanel *panel, const size_t halves, const bool residual, size_t m,
+                            size_t m1)
+{
+    for (; m + ROWS == m1 || m + ROWS + 1 < m1; m += ROWS)
+        qgemm_tile(panel, ROWS, halves, residual, m);
+    if (m1 - m >= 3) {
+        qgemm_tile(panel, 3, halves, residual, m);
+        m += 3;
+    }
+    if (m1 - m == 2)
+        qgemm_tile(panel, 2, halves, residual, m);
+    else if (m1 > m)
+        qgemm_tile(panel, 1, halves, residual, m);
 }
 
 static void qgemm_avx2(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)
 {
-    for (size_t n = n0; n < n1; n += TVLM_GEMM_NR) {
-        size_t m = m0;
-        for (; m + ROWS <= m1; m += ROWS)
-            qgemm_tile(args, ROWS, m, n, n1);
-        for (; m < m1; m++)
-            qgemm_tile(args, 1, m, n, n1);
+    qpanel panel;
+    for (size_t n = n0; n < n1; n += NR) {
+        load_panel(&panel, args, n, n1 - n);
+        if (panel.columns > 8 && args->residual)
+            qgemm_rows(&panel, 2, true, m0, m1);
+        else if (panel.columns > 8)
+            qgemm_rows(&panel, 2, false, m0, m1);
+        else
+            qgemm_rows(&panel, 1, args->residual != NULL, m0, m1);
     }
 }
 
-/* ---- depthwise: 16 channels, taps in pairs (x0 w0 + x1 w1 by madd on words) ---- */
+/* ---- depthwise: 32 channels of a run of pixels ----
+ *
+ * Four taps of a channel that lie beside each other are one dot4, so the run's input is first laid
+ * out in quads of four bytes a channel: rows in groups of four (missing ones meet weights of 0) at
+ * each column; where a single row is left over, four columns of it.
+ *
+ *   3x3  3 quads   rows 0-2 at columns 0, 1, 2
+ *   5x5  7 quads   rows 0-3 at columns 0 .. 4; row 4 at columns 0-3, 4-7
+ *
+ * Quads hold the zero point where the window leaves the picture, so no pixel is special. */
 
-/* Sixteen bytes, of which n (<= 16) are there; the rest 0. */
-TVLM_INLINE __m128i load_bytes(const void *p, size_t n)
+enum {
+    LANES = 32,       /* channels of a block */
+    QUAD = 4 * LANES, /* bytes of a quad */
+    MAX_K = TVLM_DWCONV_MAX_K,
+    COLUMNS = 40,                     /* of a run's input */
+    GROUPS = (MAX_K + 3) / 4,         /* groups of rows */
+    QUADS = MAX_K / 4 * MAX_K + MAX_K /* of a kernel, at most */
+};
+
+/* unpack works on halves of a register: a quad's register r holds channels 4r .. 4r + 3 and
+ * 16 + 4r .. 16 + 4r + 3, and so do the constants; packing the bytes undoes it. */
+TVLM_INLINE void store_quad(void *quad, __m256i a, __m256i b, __m256i c, __m256i d)
 {
-    if (n == 16) return _mm_loadu_si128((const __m128i *)p);
-    unsigned char bytes[16] = {0};
-    memcpy(bytes, p, n);
-    return _mm_loadu_si128((const __m128i *)(const void *)bytes);
+    unsigned char *out = quad;
+    __m256i ab = _mm256_unpacklo_epi8(a, b), cd = _mm256_unpacklo_epi8(c, d);
+    store256(out, _mm256_unpacklo_epi16(ab, cd));
+    store256(out + 32, _mm256_unpackhi_epi16(ab, cd));
+    ab = _mm256_unpackhi_epi8(a, b);
+    cd = _mm256_unpackhi_epi8(c, d);
+    store256(out + 64, _mm256_unpacklo_epi16(ab, cd));
+    store256(out + 96, _mm256_unpackhi_epi16(ab, cd));
 }
 
-typedef struct qconv_tile {
+TVLM_INLINE void store_lanes(uint8_t *p, __m256i v, const size_t n)
+{
+    unsigned char some[LANES];
+    store256(n == LANES ? p : some, v);
+    if (n < LANES) memcpy(p, some, n);
+}
+
+/* A block of channels: what is common to all its pixels. */
+typedef struct qblock {
     const tvlm_qdwconv_args *args;
-    size_t oy, ox, c, n; /* first pixel, first channel, channels (<= 16) */
-} qconv_tile;
+    size_t c;        /* first channel */
+    size_t n_quads;  /* of a kernel */
+    size_t flat_row; /* the single last one; k: none */
+    float hi;
+    size_t at[QUADS];                  /* of a quad of the first pixel in the run's input */
+    _Alignas(64) int32_t start[LANES]; /* -zx wsum; these three in the order of a quad */
+    float mult[LANES], beta[LANES];
+    uint8_t outside[LANES]; /* zero points */
+    _Alignas(64) int8_t weight[QUADS][QUAD];
+    uint8_t input[GROUPS][COLUMNS][QUAD];
+} qblock;
 
-/* Input words of tap (i, j) for pixel p of the tile. */
-TVLM_INLINE __m256i load_tap(const qconv_tile *t, size_t p, size_t i, size_t j, const bool border)
+/* n (<= 32) bytes, the rest 0. */
+TVLM_INLINE __m256i load_lanes(const void *p, const size_t n)
 {
-    const tvlm_qdwconv_args *args = t->args;
-    size_t iy = t->oy * args->stride + i - args->pad_top; /* wraps above 0: then >= h or w */
-    size_t ix = (t->ox + p) * args->stride + j - args->pad_left;
-    if (border && (iy >= args->h || ix >= args->w)) return _mm256_set1_epi16((short)args->zx);
-    return _mm256_cvtepu8_epi16(load_bytes(args->x + (iy * args->w + ix) * args->c + t->c, t->n));
+    if (n == LANES) return load256(p);
+    unsigned char some[LANES] = {0};
+    memcpy(some, p, n);
+    return load256(some);
 }
 
-TVLM_INLINE __m256i load_tap_weight(const qconv_tile *t, size_t tap)
+/* Weights of tap (i, j); 0 outside the kernel. */
+TVLM_INLINE __m256i load_tap(const qblock *b, size_t i, size_t j, const size_t n)
 {
-    return _mm256_cvtepi8_epi16(load_bytes(t->args->weight + tap * t->args->c + t->c, t->n));
+    const tvlm_qdwconv_args *args = b->args;
+    if (i >= args->k || j >= args->k) return _mm256_setzero_si256();
+    return load_lanes(args->weight + (i * args->k + j) * args->c + b->c, n);
 }
 
-TVLM_INLINE void qconv(const qconv_tile *t, const size_t pixels, const bool border)
+/* Four taps from (i, j) on: down or, flat, to the right. */
+TVLM_INLINE void add_quad(qblock *b, size_t i, size_t j, const bool flat, const size_t n)
 {
-    const tvlm_qdwconv_args *args = t->args;
-    const size_t k = args->k, taps = k * k;
-    __m256i low[ROWS], high[ROWS]; /* channels 0-3, 8-11 and 4-7, 12-15 */
+    const size_t di = flat ? 0 : 1, dj = flat ? 1 : 0;
+    store_quad(b->weight[b->n_quads], load_tap(b, i, j, n), load_tap(b, i + di, j + dj, n),
+               load_tap(b, i + 2 * di, j + 2 * dj, n), load_tap(b, i + 3 * di, j + 3 * dj, n));
+    b->at[b->n_quads++] = (i / 4 * COLUMNS + j) * QUAD;
+}
+
+/* Four bytes a channel, in the order of a quad; zeros beyond the last one. */
+TVLM_INLINE void load_constants(void *out, const void *p, const size_t n)
+{
+    unsigned char some[4 * LANES] = {0};
+    const unsigned char *from = p;
+    if (n < LANES) from = memcpy(some, p, 4 * n);
     TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++)
-        low[p] = high[p] = _mm256_setzero_si256();
-    for (size_t tap = 0, i = 0, j = 0; tap < taps; tap += 2) {
-        size_t i2 = j + 1 < k ? i : i + 1, j2 = j + 1 < k ? j + 1 : 0;
-        bool pair = tap + 1 < taps; /* else the second weight is 0 and the first input serves */
-        __m256i w0 = load_tap_weight(t, tap);
-        __m256i w1 = pair ? load_tap_weight(t, tap + 1) : _mm256_setzero_si256();
-        __m256i wl = _mm256_unpacklo_epi16(w0, w1), wh = _mm256_unpackhi_epi16(w0, w1);
+    for (size_t r = 0; r < 4; r++)
+        store256((unsigned char *)out + 32 * r,
+                 _mm256_loadu2_m128i((const __m128i *)(const void *)(from + 64 + 16 * r),
+                                     (const __m128i *)(const void *)(from + 16 * r)));
+}
+
+TVLM_INLINE void start_block(qblock *b, const tvlm_qdwconv_args *args, size_t c, const size_t n)
+{
+    const size_t k = args->k;
+    b->args = args;
+    b->c = c;
+    b->hi = (float)args->hi;
+    b->n_quads = 0;
+    b->flat_row = k % 4 == 1 ? k - 1 : k;
+    memset(b->outside, args->zx, sizeof b->outside);
+    for (size_t i = 0; i < b->flat_row; i += 4)
+        for (size_t j = 0; j < k; j++)
+            add_quad(b, i, j, false, n);
+    for (size_t j = 0; b->flat_row < k && j < k; j += 4)
+        add_quad(b, b->flat_row, j, true, n);
+    load_constants(b->start, args->wsum + c, n);
+    load_constants(b->mult, args->mult + c, n);
+    load_constants(b->beta, args->beta + c, n);
+    for (size_t i = 0; i < LANES; i += 8)
+        store256(b->start + i,
+                 _mm256_mullo_epi32(load256(b->start + i), _mm256_set1_epi32(-args->zx)));
+}
+
+/* Input of a run: columns x .. x + columns, which may begin before the picture (x wraps) and end
+ * behind it, for windows whose first row is y (which may wrap, too). */
+typedef struct qrun {
+    size_t y, x, columns;
+    size_t first, last; /* of the columns those that lie in the picture */
+} qrun;
+
+/* The block's channels of an input row, pixel after pixel; `step` is 0 where the row lies outside
+ * the picture and the pixel holds the zero point. */
+typedef struct qrow {
+    const uint8_t *pixel;
+    size_t step;
+} qrow;
+
+TVLM_INLINE qrow input_row(const qblock *b, const qrun *run, size_t i)
+{
+    const tvlm_qdwconv_args *args = b->args;
+    size_t y = run->y + i;
+    if (i >= args->k || y >= args->h) return (qrow){b->outside, 0};
+    return (qrow){args->x + (y * args->w + run->x + run->first) * args->c + b->c, args->c};
+}
+
+TVLM_INLINE __m256i next_pixel(qrow *row, const size_t n)
+{
+    __m256i v = load_lanes(row->pixel, n);
+    row->pixel += row->step;
+    return v;
+}
+
+/* Rows i .. i + 3 at each column. */
+TVLM_INLINE void load_upright(const qblock *b, const qrun *run, size_t i,
+                              uint8_t out[COLUMNS][QUAD], const size_t n)
+{
+    const __m256i outside = load256(b->outside);
+    qrow r0 = input_row(b, run, i), r1 = input_row(b, run, i + 1), r2 = input_row(b, run, i + 2),
+         r3 = input_row(b, run, i + 3);
+    for (size_t x = 0; x < run->first; x++)
+        store_quad(out[x], outside, outside, outside, outside);
+    for (size_t x = run->first; x < run->last; x++)
+        store_quad(out[x], next_pixel(&r0, n), next_pixel(&r1, n), next_pixel(&r2, n),
+                   next_pixel(&r3, n));
+    for (size_t x = run->last; x < run->columns; x++)
+        store_quad(out[x], outside, outside, outside, outside);
+}
+
+/* The single last row: columns x .. x + 3 at column x. */
+TVLM_INLINE void load_flat(const qblock *b, const qrun *run, uint8_t out[COLUMNS][QUAD],
+                           const size_t n)
+{
+    const __m256i outside = load256(b->outside);
+    qrow row = input_row(b, run, b->flat_row);
+    __m256i v0 = outside, v1 = outside, v2 = outside, v3 = outside;
+    for (size_t x = 0; x < run->columns + 3; x++) {
+        v0 = v1;
+        v1 = v2;
+        v2 = v3;
+        v3 = x >= run->first && x < run->last ? next_pixel(&row, n) : outside;
+        if (x >= 3) store_quad(out[x - 3], v0, v1, v2, v3);
+    }
+}
+
+TVLM_INLINE void load_run(qblock *b, qrun *run, const size_t n)
+{
+    size_t w = b->args->w;
+    run->first = run->x < w ? 0 : 0 - run->x < run->columns ? 0 - run->x : run->columns;
+    run->last = w - run->x < run->columns ? w - run->x : run->columns;
+    for (size_t i = 0; i < b->flat_row; i += 4)
+        load_upright(b, run, i, b->input[i / 4], n);
+    if (b->flat_row < b->args->k) load_flat(b, run, b->input[b->flat_row / 4], n);
+}
+
+/* Output pixels p .. p + pixels of the run, whose bytes go to y. */
+TVLM_INLINE void convolve(const qblock *b, size_t p, const size_t pixels, uint8_t *y,
+                          const size_t n)
+{
+    const size_t step = b->args->stride * QUAD;
+    const uint8_t *input = &b->input[0][0][0] + p * step;
+    __m256i acc[2][4];
+    TVLM_UNROLL
+    for (size_t i = 0; i < pixels; i++) {
         TVLM_UNROLL
-        for (size_t p = 0; p < pixels; p++) {
-            __m256i x0 = load_tap(t, p, i, j, border);
-            __m256i x1 = pair ? load_tap(t, p, i2, j2, border) : x0;
-            __m256i xl = _mm256_unpacklo_epi16(x0, x1), xh = _mm256_unpackhi_epi16(x0, x1);
-            low[p] = _mm256_add_epi32(low[p], _mm256_madd_epi16(xl, wl));
-            high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(xh, wh));
-        }
-        i = j2 + 1 < k ? i2 : i2 + 1;
-        j = j2 + 1 < k ? j2 + 1 : 0;
+        for (size_t r = 0; r < 4; r++)
+            acc[i][r] = load256(b->start + 8 * r);
     }
-    requant q = {args->wsum, args->mult, args->beta, args->zx, args->lo, args->hi, NULL, 0, 0.0f};
+    for (size_t q = 0; q < b->n_quads; q++) {
+        const uint8_t *x = input + b->at[q];
+        TVLM_UNROLL
+        for (size_t r = 0; r < 4; r++) {
+            __m256i w = load256(b->weight[q] + 32 * r);
+            TVLM_UNROLL
+            for (size_t i = 0; i < pixels; i++)
+                acc[i][r] = dot4(acc[i][r], load256(x + i * step + 32 * r), w);
+        }
+    }
     TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++) {
-        uint8_t *y = args->y + (t->oy * args->ow + t->ox + p) * args->c;
-        requant8(&q, t->c, t->n, _mm256_permute2x128_si256(low[p], high[p], 0x20), y);
-        if (t->n > 8)
-            requant8(&q, t->c + 8, t->n - 8, _mm256_permute2x128_si256(low[p], high[p], 0x31), y);
+    for (size_t i = 0; i < pixels; i++) {
+        __m256 v[4];
+        TVLM_UNROLL
+        for (size_t r = 0; r < 4; r++)
+            v[r] = scale8(acc[i][r], b->mult + 8 * r, b->beta + 8 * r);
+        store_lanes(y + i * b->args->c, round32(v[0], v[1], v[2], v[3], b->hi, b->args->lo), n);
     }
 }
 
-/* Pixels whose taps all lie inside go four at a time; the others one by one, with checks. */
-static void qdwconv_row(const tvlm_qdwconv_args *args, size_t oy, size_t c, size_t n)
+/* Output row oy in runs whose input fits. */
+TVLM_INLINE void convolve_row(qblock *b, size_t oy, const size_t n)
 {
-    size_t top = oy * args->stride;
-    bool inside_y = top >= args->pad_top && top + args->k <= args->h + args->pad_top;
-    qconv_tile t = {args, oy, 0, c, n};
-    while (t.ox < args->ow) {
-        size_t left = t.ox * args->stride, right = (t.ox + ROWS - 1) * args->stride + args->k;
-        bool inside = inside_y && left >= args->pad_left && right <= args->w + args->pad_left;
-        if (inside && t.ox + ROWS <= args->ow) {
-            qconv(&t, ROWS, false);
-            t.ox += ROWS;
-        } else {
-            qconv(&t, 1, true);
-            t.ox++;
-        }
+    const tvlm_qdwconv_args *args = b->args;
+    size_t most = (COLUMNS - args->k) / args->stride + 1;
+    for (size_t ox = 0; ox < args->ow; ox += most) {
+        size_t pixels = args->ow - ox < most ? args->ow - ox : most, p = 0;
+        uint8_t *y = args->y + (oy * args->ow + ox) * args->c + b->c;
+        qrun run = {.y = oy * args->stride - args->pad_top,
+                    .x = ox * args->stride - args->pad_left,
+                    .columns = (pixels - 1) * args->stride + args->k};
+        load_run(b, &run, n);
+        for (; p + 2 <= pixels; p += 2)
+            convolve(b, p, 2, y + p * args->c, n);
+        if (p < pixels) convolve(b, p, 1, y + p * args->c, n);
     }
 }
 
+TVLM_INLINE void convolve_block(const tvlm_qdwconv_args *args, size_t c, const size_t n, size_t oy0,
+                                size_t oy1)
+{
+    qblock block;
+    start_block(&block, args, c, n);
+    for (size_t oy = oy0; oy < oy1; oy++)
+        convolve_row(&block, oy, n);
+}
+
+static void convolve_few(const tvlm_qdwconv_args *args, size_t oy0, size_t oy1)
+{
+    convolve_block(args, 0, args->c, oy0, oy1);
+}
+
+/* The last block overlaps the one before rather than being short: it writes the same values. */
 static void qdwconv_avx2(const tvlm_qdwconv_args *args, size_t oy0, size_t oy1)
 {
-    for (size_t oy = oy0; oy < oy1; oy++)
-        for (size_t c = 0; c < args->c; c += 16)
-            qdwconv_row(args, oy, c, args->c - c < 16 ? args->c - c : 16);
+    if (args->c < LANES) {
+        convolve_few(args, oy0, oy1);
+        return;
+    }
+    for (size_t c = 0; c < args->c; c += LANES)
+        convolve_block(args, c + LANES < args->c ? c : args->c - LANES, LANES, oy0, oy1);
 }
 
 void tvlm_avx2_install_int8(tvlm_kernels *table)
