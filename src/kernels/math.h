@@ -67,4 +67,14 @@ static inline float tvlm_scale2_1(float p, float t)
 #define SCALE2(p, t) tvlm_scale2_1(p, t)
 #include "kernels/math_body.h"
 
+/* The taps [*t0, *t1) of k that fall on [0, size) of a picture; tap t reads first + t - pad. */
+static inline void tvlm_clip_taps(size_t first, size_t pad, size_t k, size_t size, size_t *t0,
+                                  size_t *t1)
+{
+    *t0 = first < pad ? pad - first : 0;
+    *t1 = size + pad > first ? size + pad - first : 0;
+    if (*t1 > k) *t1 = k;
+    if (*t0 > *t1) *t0 = *t1;
+}
+
 #endif

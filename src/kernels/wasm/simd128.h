@@ -48,16 +48,6 @@ TVLM_INLINE void tvlm_store4(float *p, size_t n, v128_t v)
         p[i] = some[i];
 }
 
-/* The taps [*t0, *t1) of k that fall on [0, size) of a picture; tap t reads first + t - pad. */
-static inline void tvlm_clip_taps(size_t first, size_t pad, size_t k, size_t size, size_t *t0,
-                                  size_t *t1)
-{
-    *t0 = first < pad ? pad - first : 0;
-    *t1 = size + pad > first ? size + pad - first : 0;
-    if (*t1 > k) *t1 = k;
-    if (*t0 > *t1) *t0 = *t1;
-}
-
 /* tvlm_sum8 of the lanes 0-3 and 4-7. */
 TVLM_INLINE float tvlm_hsum8(v128_t low, v128_t high)
 {

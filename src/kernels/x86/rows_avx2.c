@@ -124,14 +124,29 @@ static void f32_to_f16_avx2(uint16_t *y, const float *x, size_t n)
         y[i] = (uint16_t)_cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
+/* As float in 0..127; a NaN becomes 0. */
+TVLM_INLINE __m256 u7_of(__m256 x, __m256 inv, __m256 add)
+{
+    __m256 v = _mm256_add_ps(_mm256_mul_ps(x, inv), add);
+    return _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(127.0f));
+}
+
 static void quantize_u7_avx2(uint8_t *y, const float *x, size_t n, float inv_scale, float zero)
 {
     const __m256 inv = _mm256_set1_ps(inv_scale), add = _mm256_set1_ps(zero);
-    for (size_t i = 0; i < n; i += 8) {
-        __m256 v = _mm256_add_ps(_mm256_mul_ps(load_n(x + i, n - i), inv), add);
-        v = _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(127.0f));
-        tvlm_store_bytes8(y + i, n - i, v);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i v[4];
+        TVLM_UNROLL
+        for (size_t r = 0; r < 4; r++)
+            v[r] = _mm256_cvtps_epi32(u7_of(_mm256_loadu_ps(x + i + 8 * r), inv, add));
+        __m256i bytes =
+            _mm256_packus_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+        _mm256_storeu_si256((__m256i *)(void *)(y + i), _mm256_permutevar8x32_epi32(bytes, order));
     }
+    for (; i < n; i += 8)
+        tvlm_store_bytes8(y + i, n - i, u7_of(load_n(x + i, n - i), inv, add));
 }
 
 static void dequantize_u7_avx2(float *y, const uint8_t *x, size_t n, float scale, int32_t zero)
