@@ -50,13 +50,6 @@ tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_pa
     return TVLM_OK;
 }
 
-/* Keys that a decoder row may attend to: the cache's positions, or a picture's tokens. */
-static size_t most_keys(const tvlm_model *model)
-{
-    size_t ctx = model->config.lm.n_ctx_train;
-    return ctx > model->n_image_tokens ? ctx : model->n_image_tokens;
-}
-
 tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
                                 size_t *out, tvlm_error *err)
 {
@@ -64,7 +57,7 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
     tvlm_arena_init_measure(&arena);
     tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = params->n_threads};
     tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL,
-                         params->max_batch_rows, most_keys(model), NULL);
+                         params->max_batch_rows, NULL);
     if (tvlm_model_has_vision(model)) {
         size_t size = model->config.preprocess.image_size;
         tvlm_nn_fmap(&cx, size, size, 3);
@@ -224,9 +217,9 @@ static uint32_t position_of(const tvlm_row *rows, size_t i)
 }
 
 static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n, size_t *wanted,
-                             size_t *max_keys, tvlm_error *err)
+                             tvlm_error *err)
 {
-    *wanted = *max_keys = 0;
+    *wanted = 0;
     uint32_t next = 0;
     for (size_t i = 0; i < n; i++) {
         tvlm_session *s = rows[i].session;
@@ -244,8 +237,6 @@ static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n
                                              .cross_kv = sees ? s->image->cross_kv : NULL,
                                              .n_cross = sees ? engine->model->n_image_tokens : 0,
                                              .want_logits = rows[i].want_logits};
-        size_t keys = next + 1u > engine->rows[i].n_cross ? next + 1u : engine->rows[i].n_cross;
-        *max_keys = keys > *max_keys ? keys : *max_keys;
         *wanted += rows[i].want_logits;
     }
     return TVLM_OK;
@@ -273,10 +264,10 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
     const tvlm_model *model = engine->model;
     if (tvlm_model_stage(model) != TVLM_STAGE_DECODER)
         return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
-    size_t wanted, max_keys;
+    size_t wanted;
     tvlm_cx cx;
     TVLM_TRY(tvlm_engine_begin(engine, cancel, &cx, err));
-    tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, &max_keys, err);
+    tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, err);
     if (!status && wanted && !logits) status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits is NULL");
     if (!status && wanted && cap / model->config.lm.n_vocab < wanted)
         status = tvlm_fail(err, TVLM_ERR_ARGUMENT,
@@ -285,7 +276,7 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
                            cap, wanted, (unsigned)model->config.lm.n_vocab);
     if (!status) {
         tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, engine->rows, n_rows,
-                             max_keys, logits);
+                             logits);
         if (!tvlm_nn_ok(&cx))
             status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
         else

@@ -18,17 +18,33 @@ typedef enum tvlm_act {
     TVLM_ACT_SIGMOID = 4
 } tvlm_act;
 
-/* ---- attention of one query row of one head ----------------------------------------------------
- * out[d] = sum_j softmax_j(scale * q . k[j]) v[j],  j in [0, n_keys)
- * k, v: rows ldk/ldv elements apart, float32 or IEEE half (kv_f16). scores: scratch of n_keys. */
+/* ---- attention: a few query rows of one head (or of heads that share keys) over a tile of keys
+ * ---- Row r takes the first n_keys of the tile: s[j] = scale * q . k[j];   top = max_j s[j];   sum
+ * = sum_j 2^(s[j] - top) out[d] = sum_j 2^(s[j] - top) v[j] (base 2: scale holds log2 e).
+ * attention_join adds the tiles of a row, in their order; out / sum is then the attention. k, v:
+ * rows ldk/ldv elements apart, float32 or IEEE half (kv_f16). A row's arithmetic depends on its q,
+ * its keys and d only. */
+enum {
+    TVLM_ATTENTION_ROWS = 32,
+    TVLM_ATTENTION_KEYS = 128,
+    TVLM_ATTENTION_MAX_D = 1024,
+    TVLM_ATTENTION_SCRATCH = TVLM_ATTENTION_ROWS * TVLM_ATTENTION_KEYS + 8 * TVLM_ATTENTION_MAX_D
+};
+typedef struct tvlm_attention_row {
+    const float *q; /* [d] */
+    float *out;     /* [d] */
+    size_t n_keys;  /* <= TVLM_ATTENTION_KEYS; with none out and sum are 0 */
+    float top, sum; /* written */
+} tvlm_attention_row;
+
 typedef struct tvlm_attention_args {
-    const float *q;
+    tvlm_attention_row *rows;
+    size_t n_rows; /* 1 .. TVLM_ATTENTION_ROWS */
     const void *k, *v;
     bool kv_f16;
-    size_t ldk, ldv, n_keys, d; /* d a multiple of 8 */
+    size_t ldk, ldv, d; /* d a multiple of 8, <= TVLM_ATTENTION_MAX_D */
     float scale;
-    float *scores;
-    float *out;
+    float *scratch; /* [TVLM_ATTENTION_SCRATCH] */
 } tvlm_attention_args;
 
 /* ---- depthwise convolution, NHWC ----------------------------------------------------------------

@@ -29,6 +29,8 @@ static inline float tvlm_fma1(float a, float b, float c)
 
 /* 1.5 * 2^23: adding it rounds a small float to an integer, half to even, in its low bits. */
 #define TVLM_ROUND_MAGIC 12582912.0f
+/* The same, 127 higher: the sum's low bits are then the exponent field of 2^integer. */
+#define TVLM_POW2_MAGIC 12583039.0f
 
 /* min and max keep a NaN in x, as the vector instructions do with this operand order. */
 static inline float tvlm_min1(float bound, float x)
@@ -45,6 +47,15 @@ static inline float tvlm_pow2i(int32_t n) /* -126 <= n <= 127 */
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
+}
+/* 2^(t - TVLM_POW2_MAGIC) for an integer in -126..127; a NaN gives any number. */
+static inline float tvlm_pow2_1(float t)
+{
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits <<= 23;
+    memcpy(&t, &bits, sizeof t);
+    return t;
 }
 /* p * 2^n for n = t - MAGIC in [-160, 160], taken from the bits of t, so that a NaN is no undefined
  * conversion; two factors, so that the result may be subnormal. */
@@ -65,6 +76,7 @@ static inline float tvlm_scale2_1(float p, float t)
 #define MIN(b, x)    tvlm_min1(b, x)
 #define MAX(b, x)    tvlm_max1(b, x)
 #define SCALE2(p, t) tvlm_scale2_1(p, t)
+#define POW2(t)      tvlm_pow2_1(t)
 #include "kernels/math_body.h"
 
 /* The taps [*t0, *t1) of k that fall on [0, size) of a picture; tap t reads first + t - pad. */

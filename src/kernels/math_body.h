@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The algorithms, over a float-like type F (see math.h). Included once per instance; it uses and
- * then undefines F, FN(name), SET(constant), FMA, ABS, MIN, MAX and SCALE2(p, t) = p * 2^(t-magic).
+ * then undefines F, FN(name), SET(constant), FMA, ABS, MIN, MAX, SCALE2(p, t) = p * 2^(t-magic) and
+ * POW2(t) = 2^(t - pow2 magic).
  * The coefficients are weighted minimax fits; tests/kernels measures the errors stated here. */
 
 /* 2^r, |r| <= 1/2: relative error 1.9e-9 before rounding. */
@@ -13,6 +14,15 @@ static inline F FN(tvlm_exp2_poly)(F r)
     p = FMA(p, r, SET(2.402264689e-1f));
     p = FMA(p, r, SET(6.931472057e-1f));
     return FMA(p, r, SET(1.0f));
+}
+
+/* 2^x for -125 <= x <= 0, 2^-125 below: relative error below 2 eps (eps = 2^-24). */
+static inline F FN(tvlm_exp2_)(F x)
+{
+    x = MAX(SET(-125.0f), x);
+    F t = x + SET(TVLM_POW2_MAGIC);
+    F r = x - (t - SET(TVLM_POW2_MAGIC));
+    return FN(tvlm_exp2_poly)(r) * POW2(t);
 }
 
 /* e^x: below 2 eps (2.2 unfused) relative where the result is normal (eps = 2^-24); 0 and infinity
@@ -73,3 +83,4 @@ static inline F FN(tvlm_gelu)(F x)
 #undef MIN
 #undef MAX
 #undef SCALE2
+#undef POW2

@@ -63,7 +63,7 @@ typedef struct pass {
     tvlm_cx *cx;
     const tvlm_decoder_config *c;
     const tvlm_decoder_row *rows; /* NULL when measuring */
-    size_t m, q_dim, kv_dim, max_keys;
+    size_t m, q_dim, kv_dim;
     float *h, *n, *q, *k, *v, *a; /* [m][d], [m][d], [m][q], [m][kv], [m][kv], [m][q] */
     float *gate, *up;             /* [m][ff] */
     float *cs;                    /* [m][head_dim] */
@@ -114,6 +114,23 @@ static void append_kv(pass *p, uint32_t layer)
     }
 }
 
+/* a = attention of q over the rows' keys */
+static void attend(pass *p, bool f16)
+{
+    const tvlm_decoder_config *c = p->c;
+    tvlm_nn_attention(p->cx, &(tvlm_attention){.q = p->q,
+                                               .ldq = p->q_dim,
+                                               .m = p->m,
+                                               .keys = p->keys,
+                                               .kv_f16 = f16,
+                                               .ldk = p->kv_dim,
+                                               .n_heads = c->n_heads,
+                                               .n_kv = c->n_kv_heads,
+                                               .d = c->head_dim,
+                                               .scale = 1.0f / sqrtf((float)c->head_dim),
+                                               .out = p->a});
+}
+
 /* Causal grouped-query attention; all rows' caches are of one element type. */
 static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
 {
@@ -125,9 +142,7 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     tvlm_nn_linear(cx, &l->k, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->k);
     tvlm_nn_linear(cx, &l->v, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->v);
     if (tvlm_nn_live(cx)) append_kv(p, layer);
-    tvlm_nn_attention_rows(cx, p->q, p->q_dim, p->keys, p->m, p->kv_dim, f16, p->max_keys,
-                           c->n_heads, c->n_kv_heads, c->head_dim, 1.0f / sqrtf((float)c->head_dim),
-                           p->a);
+    attend(p, f16);
     tvlm_nn_linear(cx, &l->o, TVLM_ACT_NONE, p->a, p->m, 1.0f, p->h, p->h);
 }
 
@@ -136,20 +151,18 @@ static void cross_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer
 {
     tvlm_cx *cx = p->cx;
     const tvlm_decoder_config *c = p->c;
-    size_t most = 0;
+    bool any = false;
     for (size_t i = 0; p->rows && i < p->m; i++) {
         const tvlm_decoder_row *r = &p->rows[i];
         size_t map = r->n_cross * p->kv_dim;
         const float *k = r->cross_kv ? r->cross_kv + 2 * map * layer : NULL;
         p->keys[i] = (tvlm_attn_row){k, k ? k + map : NULL, k ? r->n_cross : 0};
-        most = p->keys[i].n_keys > most ? p->keys[i].n_keys : most;
+        any = any || p->keys[i].n_keys;
     }
-    if (p->rows && !most) return;
+    if (p->rows && !any) return;
     tvlm_nn_rmsnorm(cx, &l->cross_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linear(cx, &l->cross_q, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->q);
-    tvlm_nn_attention_rows(cx, p->q, p->q_dim, p->keys, p->m, p->kv_dim, false,
-                           p->rows ? most : p->max_keys, c->n_heads, c->n_kv_heads, c->head_dim,
-                           1.0f / sqrtf((float)c->head_dim), p->a);
+    attend(p, false);
     tvlm_nn_linear(cx, &l->cross_o, TVLM_ACT_NONE, p->a, p->m, l->cross_gate, p->h, p->h);
 }
 
@@ -187,14 +200,12 @@ static void head(pass *p, const tvlm_decoder *w, float *logits)
 }
 
 void tvlm_decoder_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder_config *c,
-                          const tvlm_decoder_row *rows, size_t n_rows, size_t max_keys,
-                          float *logits)
+                          const tvlm_decoder_row *rows, size_t n_rows, float *logits)
 {
     size_t mark = tvlm_arena_mark(cx->arena);
     pass p = {.cx = cx, .c = c, .rows = tvlm_nn_live(cx) ? rows : NULL, .m = n_rows};
     p.q_dim = (size_t)c->n_heads * c->head_dim;
     p.kv_dim = (size_t)c->n_kv_heads * c->head_dim;
-    p.max_keys = max_keys;
     p.h = floats(&p, c->n_embd);
     p.n = floats(&p, c->n_embd);
     p.q = floats(&p, p.q_dim);

@@ -33,10 +33,8 @@ typedef struct tvlm_decoder_row {
 
 /* Writes K/V of every row, then logits [n_wanted][n_vocab] in row order. Rows of one session must
  * be in rising position order; positions below a row's own must be filled; all caches are of one
- * type. max_keys: at least every row's position + 1 and n_cross (sizes the scratch). Measure mode
- * takes rows NULL and a model without weights. */
+ * type. Measure mode takes rows NULL and a model without weights. */
 void tvlm_decoder_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder_config *config,
-                          const tvlm_decoder_row *rows, size_t n_rows, size_t max_keys,
-                          float *logits);
+                          const tvlm_decoder_row *rows, size_t n_rows, float *logits);
 
 #endif

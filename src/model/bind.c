@@ -271,7 +271,8 @@ static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
     p->n_heads = c->pool_heads;
     p->n_hi = hi * hi;
     p->n_lo = lo * lo;
-    if (!b->status && (d % c->pool_heads || d / c->pool_heads % 8))
+    size_t head = d / c->pool_heads;
+    if (!b->status && (d % c->pool_heads || head % 8 || head > TVLM_ATTENTION_MAX_D))
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
                                     "key 'tinyvlm.pool.head_count': %u heads of %zu features",
                                     (unsigned)c->pool_heads, d));

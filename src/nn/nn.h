@@ -91,21 +91,27 @@ void tvlm_nn_scale_act(tvlm_cx *cx, tvlm_act act, const float *s, const float *x
 void tvlm_nn_mean(tvlm_cx *cx, const float *x, size_t m, size_t n, float *y);
 
 /* ---- attention ----------------------------------------------------------------------------------
- * Multi-head: query head h at column h*d of q (rows ldq apart), its key/value head h/(n_heads/n_kv)
- * at that head's column times d of k and v (rows ldk apart, float32 or half). out [m][n_heads*d].
- * All m queries over one set of keys: */
-void tvlm_nn_attention(tvlm_cx *cx, const float *q, size_t ldq, size_t m, const void *k,
-                       const void *v, size_t ldk, bool kv_f16, size_t n_keys, size_t n_heads,
-                       size_t n_kv, size_t d, float scale, float *out);
-/* Each query over keys of its own (causal prompts, batches of sessions), n_keys <= max_keys, which
- * sizes the scratch. A row without keys gets zeros. */
+ * out[i][h] = softmax(scale q[i][h] K^T) V over the keys of query i. Query head h lies at column
+ * h*d of q (rows ldq apart), its key/value head h/(n_heads/n_kv) at that head's column times d of k
+ * and v (rows ldk apart, float32 or half); d is a multiple of 8, at most
+ * TVLM_ATTENTION_MAX_D. A row of the output depends on its
+ * query, its keys and d only: not on the other rows or the threads. A query without keys gets
+ * zeros. Scratch does not grow with the keys. */
 typedef struct tvlm_attn_row {
-    const void *k, *v;
+    const void *k, *v; /* may be NULL without keys */
     size_t n_keys;
 } tvlm_attn_row;
-void tvlm_nn_attention_rows(tvlm_cx *cx, const float *q, size_t ldq, const tvlm_attn_row *rows,
-                            size_t m, size_t ldk, bool kv_f16, size_t max_keys, size_t n_heads,
-                            size_t n_kv, size_t d, float scale, float *out);
+typedef struct tvlm_attention {
+    const float *q;
+    size_t ldq, m;
+    const tvlm_attn_row *keys; /* of each query (causal prompts, batches of sessions) */
+    bool shared;               /* keys[0] is for all queries */
+    bool kv_f16;
+    size_t ldk, n_heads, n_kv, d;
+    float scale;
+    float *out; /* [m][n_heads * d] */
+} tvlm_attention;
+void tvlm_nn_attention(tvlm_cx *cx, const tvlm_attention *attention);
 
 /* ---- int8: u7 activations, see kernels.h --------------------------------------------------------
  */

@@ -122,7 +122,19 @@ static void attention_block(tower *t, const tvlm_fastvit_block *b)
     const float *q = qkv, *k = qkv ? qkv + c : NULL, *v = qkv ? qkv + 2 * c : NULL;
     tvlm_nn_layernorm(cx, NULL, t->config->vision_ln_eps, t->x.data, n, c, mixed);
     tvlm_nn_linear(cx, &b->qkv, TVLM_ACT_NONE, mixed, n, 1.0f, NULL, qkv);
-    tvlm_nn_attention(cx, q, 3 * c, n, k, v, 3 * c, false, n, c / d, c / d, d, 1.0f, mixed);
+    tvlm_nn_attention(cx, &(tvlm_attention){
+                              .q = q,
+                              .ldq = 3 * c,
+                              .m = n,
+                              .keys = &(tvlm_attn_row){k, v, n},
+                              .shared = true,
+                              .ldk = 3 * c,
+                              .n_heads = c / d,
+                              .n_kv = c / d,
+                              .d = d,
+                              .scale = 1.0f,
+                              .out = mixed
+    });
     tvlm_nn_linear(cx, &b->out, TVLM_ACT_NONE, mixed, n, 1.0f, t->x.data, t->x.data);
     tvlm_arena_release(cx->arena, mark);
     convffn_residual(t, &b->ffn);

@@ -35,8 +35,19 @@ static void cross_attend(tvlm_cx *cx, const tvlm_pooling *w, const float *t, flo
     tvlm_nn_linear(cx, &w->attn_q, TVLM_ACT_NONE, w->query, w->n_query, 1.0f, NULL, q);
     tvlm_nn_linear(cx, &w->attn_k, TVLM_ACT_NONE, t, n, 1.0f, NULL, k);
     tvlm_nn_linear(cx, &w->attn_v, TVLM_ACT_NONE, t, n, 1.0f, NULL, v);
-    tvlm_nn_attention(cx, q, d, w->n_query, k, v, d, false, n, w->n_heads, w->n_heads, head_dim,
-                      1.0f / sqrtf((float)head_dim), mixed);
+    tvlm_nn_attention(cx, &(tvlm_attention){
+                              .q = q,
+                              .ldq = d,
+                              .m = w->n_query,
+                              .keys = &(tvlm_attn_row){k, v, n},
+                              .shared = true,
+                              .ldk = d,
+                              .n_heads = w->n_heads,
+                              .n_kv = w->n_heads,
+                              .d = head_dim,
+                              .scale = 1.0f / sqrtf((float)head_dim),
+                              .out = mixed
+    });
     tvlm_nn_linear(cx, &w->attn_output, TVLM_ACT_NONE, mixed, w->n_query, 1.0f, w->query, z);
     tvlm_arena_release(cx->arena, mark);
 }

@@ -85,11 +85,13 @@ void tk_bench(tk *t, const char *kernel, const char *shape, tk_bench_fn run, voi
 
 void test_gemm(tk *t);
 void test_rows(tk *t);
+void test_attention(tk *t);
 void test_spatial(tk *t);
 void test_int8(tk *t);
 void test_crc32c(tk *t);
 void bench_gemm(tk *t);
 void bench_rows(tk *t);
+void bench_attention(tk *t);
 void bench_spatial(tk *t);
 void bench_int8(tk *t);
 void bench_crc32c(tk *t);

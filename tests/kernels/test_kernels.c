@@ -49,6 +49,7 @@ static void run_tier(tk *t, size_t i, bool bench)
         bench_crc32c(t);
         bench_gemm(t);
         bench_rows(t);
+        bench_attention(t);
         bench_spatial(t);
         bench_int8(t);
         return;
@@ -58,6 +59,7 @@ static void run_tier(tk *t, size_t i, bool bench)
     if (tiers[i].mask == TVLM_CPU_CRC32C) return; /* the rest is scalar */
     test_gemm(t);
     test_rows(t);
+    test_attention(t);
     test_spatial(t);
     test_int8(t);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Attention and depthwise convolution. */
+ * Depthwise convolution. */
 #include "harness.h"
 
 #include <math.h>
@@ -7,84 +7,6 @@
 #include <string.h>
 
 #define EPS 0x1p-24
-
-typedef struct attention_shape {
-    size_t keys, d;
-    bool f16;
-} attention_shape;
-
-/* An f16 or f32 matrix by the current fill, its rows ld elements apart. */
-static void *kv_matrix(tk *t, size_t rows, size_t ld, size_t d, bool f16)
-{
-    size_t n = (rows - 1) * ld + d;
-    if (!f16) return tk_floats(t, n);
-    uint16_t *p = tk_buffer(t, n * sizeof *p, sizeof *p);
-    for (size_t i = 0; i < n; i++) {
-        float v = tk_value(t, i, n);
-        if (t->fill != TK_SPECIAL) v = fmaxf(fminf(v, 60000.0f), -60000.0f);
-        p[i] = tvlm_f32_to_f16(v);
-    }
-    return p;
-}
-
-static double kv_at(const void *p, bool f16, size_t at)
-{
-    return (double)(f16 ? tvlm_f16_to_f32(((const uint16_t *)p)[at]) : ((const float *)p)[at]);
-}
-
-/* Error: a score is off by (d + 2) eps sum |q k| scale at most, so a weight by that factor twice;
- * the weighted mean adds n eps max |v|. */
-static void attention_in_double(tk *t, const tvlm_attention_args *a)
-{
-    double *p = malloc(a->n_keys * sizeof *p), top = -INFINITY, total = 0, slack = 0;
-    for (size_t j = 0; j < a->n_keys; j++) {
-        double sum = 0, size = 0;
-        for (size_t i = 0; i < a->d; i++) {
-            double v = (double)a->q[i] * kv_at(a->k, a->kv_f16, j * a->ldk + i);
-            sum += v;
-            size += fabs(v);
-        }
-        p[j] = sum * (double)a->scale;
-        top = fmax(top, p[j]);
-        slack = fmax(slack, (double)(a->d + 4) * EPS * size * fabs((double)a->scale));
-    }
-    for (size_t j = 0; j < a->n_keys; j++)
-        total += p[j] = exp(p[j] - top);
-    for (size_t i = 0; i < a->d && slack < 0.1; i++) {
-        double sum = 0, largest = 0;
-        for (size_t j = 0; j < a->n_keys; j++) {
-            double v = kv_at(a->v, a->kv_f16, j * a->ldv + i);
-            sum += p[j] * v / total;
-            largest = fmax(largest, fabs(v));
-        }
-        tk_near(t, i, (double)a->out[i], sum,
-                (4 * slack + (2 * (double)a->n_keys + 16) * EPS) * largest + 0x1p-140);
-    }
-    free(p);
-}
-
-static void check_attention(tk *t, const void *arg)
-{
-    const attention_shape *s = arg;
-    tvlm_attention_args a = {.kv_f16 = s->f16, .n_keys = s->keys, .d = s->d};
-    a.ldk = s->d + s->keys % 2 * 8;
-    a.ldv = s->d + s->keys % 3 * 3;
-    a.scale = 1 / sqrtf((float)s->d);
-    a.q = tk_floats(t, s->d);
-    a.k = kv_matrix(t, s->keys, a.ldk, s->d, s->f16);
-    a.v = kv_matrix(t, s->keys, a.ldv, s->d, s->f16);
-    a.scores = tk_buffer(t, s->keys * 4, 4);
-    float *got = tk_buffer(t, s->d * 4, 4), *want = tk_buffer(t, s->d * 4, 4);
-    a.out = got;
-    t->tier.attention(&a);
-    if (t->is_scalar) {
-        attention_in_double(t, &a);
-        return;
-    }
-    a.out = want;
-    t->scalar.attention(&a);
-    tk_same_f32(t, got, want, s->d);
-}
 
 typedef struct conv_shape {
     size_t h, w, c;
@@ -155,7 +77,7 @@ static void check_dwconv(tk *t, const void *arg)
     tk_same_f32(t, got, want, size);
 }
 
-static void run_dwconv_shapes(tk *t)
+void test_spatial(tk *t)
 {
     static const size_t channels[] = {1, 3, 8, 16, 20, 33, 64, 72};
     static const size_t sizes[][2] = {
@@ -195,25 +117,6 @@ static void run_dwconv_shapes(tk *t)
     }
 }
 
-void test_spatial(tk *t)
-{
-    static const size_t keys[] = {31, 32, 33, 64, 257};
-    char text[96];
-    for (size_t d = 8; d <= 136; d += d < 40 ? 8 : 24)
-        for (size_t j = 1; j <= 17 + TVLM_COUNT(keys); j++)
-            for (unsigned f16 = 0; f16 < 2; f16++) {
-                attention_shape s = {j <= 17 ? j : keys[j - 18], d, f16};
-                snprintf(text, sizeof text, "keys %zu d%zu %s", s.keys, d, f16 ? "f16" : "f32");
-                tk_run(t, "attention", text, check_attention, &s, false);
-            }
-    run_dwconv_shapes(t);
-}
-
-static void run_attention(const tvlm_kernels *table, void *arg)
-{
-    table->attention(arg);
-}
-
 static void run_dwconv(const tvlm_kernels *table, void *arg)
 {
     const tvlm_dwconv_args *a = arg;
@@ -239,21 +142,6 @@ void bench_spatial(tk *t)
         {16,  16,  768, 7, 1, 1, false}
     };
     char text[96];
-    for (unsigned i = 0; i < 4 && tk_wanted(t, "attention"); i++) {
-        size_t d = i & 1 ? 64 : 32, n = 1024;
-        bool f16 = i & 2;
-        bench_start(t, "attention");
-        tvlm_attention_args a = {.kv_f16 = f16, .n_keys = n, .d = d, .ldk = d, .ldv = d};
-        a.scale = 0.2f;
-        a.q = tk_floats(t, d);
-        a.k = kv_matrix(t, n, d, d, f16);
-        a.v = kv_matrix(t, n, d, d, f16);
-        a.scores = tk_floats(t, n);
-        a.out = tk_floats(t, d);
-        snprintf(text, sizeof text, "keys %zu d%zu %s", n, d, f16 ? "f16" : "f32");
-        tk_bench(t, "attention", text, run_attention, &a, 4.0 * (double)(n * d),
-                 (double)(n * d) * (f16 ? 4 : 8));
-    }
     for (size_t i = 0; i < TVLM_COUNT(shapes) && tk_wanted(t, "dwconv"); i++) {
         const conv_shape *s = &shapes[i];
         bench_start(t, "dwconv");

@@ -447,21 +447,28 @@ typedef struct attention_case {
     bool causal, f16;
 } attention_case;
 
+enum { M_MAX = 64 };
+
 static void attention_body(tvlm_cx *cx, void *user, float *out)
 {
     attention_case *c = user;
     const void *k = c->f16 ? (const void *)c->k16 : c->k, *v = c->f16 ? (const void *)c->v16 : c->v;
-    if (!c->causal) {
-        tvlm_nn_attention(cx, c->q, c->ldq, c->m, k, v, c->ldk, c->f16, c->n_keys, c->heads, c->kv,
-                          c->d, 0.3f, out);
-        return;
-    }
-    tvlm_attn_row rows[64];
-    assert_true(c->m <= 64);
+    tvlm_attn_row keys[M_MAX];
+    assert_true(c->m <= M_MAX);
     for (size_t i = 0; i < c->m; i++)
-        rows[i] = (tvlm_attn_row){k, v, c->n_keys - c->m + 1 + i};
-    tvlm_nn_attention_rows(cx, c->q, c->ldq, rows, c->m, c->ldk, c->f16, c->n_keys, c->heads, c->kv,
-                           c->d, 0.3f, out);
+        keys[i] = (tvlm_attn_row){k, v, c->causal ? c->n_keys - c->m + 1 + i : c->n_keys};
+    tvlm_nn_attention(cx, &(tvlm_attention){.q = c->q,
+                                            .ldq = c->ldq,
+                                            .m = c->m,
+                                            .keys = keys,
+                                            .shared = !c->causal,
+                                            .kv_f16 = c->f16,
+                                            .ldk = c->ldk,
+                                            .n_heads = c->heads,
+                                            .n_kv = c->kv,
+                                            .d = c->d,
+                                            .scale = 0.3f,
+                                            .out = out});
 }
 
 static double naive_attention(const attention_case *c, size_t i, size_t head, size_t column)
@@ -525,6 +532,54 @@ static void attention_matches(void **state)
     test_free(v);
 }
 
+/* Rows of two sessions, in a batch, alone, and few enough for their keys to be dealt out. */
+typedef struct sessions_case {
+    const float *q;
+    tvlm_attn_row keys[8];
+    size_t m;
+} sessions_case;
+
+enum { S_HEADS = 6, S_KV = 2, S_D = 24 };
+
+static void sessions_body(tvlm_cx *cx, void *user, float *out)
+{
+    sessions_case *c = user;
+    tvlm_nn_attention(cx, &(tvlm_attention){.q = c->q,
+                                            .ldq = S_HEADS * S_D,
+                                            .m = c->m,
+                                            .keys = c->keys,
+                                            .ldk = S_KV * S_D,
+                                            .n_heads = S_HEADS,
+                                            .n_kv = S_KV,
+                                            .d = S_D,
+                                            .scale = 0.3f,
+                                            .out = out});
+}
+
+static void attention_does_not_depend_on_the_batch(void **state)
+{
+    (void)state;
+    enum { M = 8, ROW = S_HEADS * S_D, LD = S_KV * S_D, KEYS = 1200, SIZE = KEYS * LD };
+    float *q = noise(M * ROW, 1), *k[2] = {noise(SIZE, 2), noise(SIZE, 3)};
+    float *v[2] = {noise(SIZE, 4), noise(SIZE, 5)};
+    static const size_t n_keys[M] = {1, 127, 128, 129, 0, 700, 701, KEYS};
+    sessions_case batch = {.q = q, .m = M};
+    for (size_t i = 0; i < M; i++)
+        batch.keys[i] = (tvlm_attn_row){k[i / 3 % 2], v[i / 3 % 2], n_keys[i]};
+    static float all[M * ROW], one[ROW];
+    run_all(sessions_body, &batch, all, M * ROW, 0);
+    for (size_t i = 0; i < M; i++) {
+        sessions_case alone = {.q = q + i * ROW, .keys = {batch.keys[i]}, .m = 1};
+        run_all(sessions_body, &alone, one, ROW, 0);
+        assert_memory_equal(one, all + i * ROW, sizeof one);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        test_free(k[i]);
+        test_free(v[i]);
+    }
+    test_free(q);
+}
+
 static void attention_without_keys_is_zero(void **state)
 {
     (void)state;
@@ -585,6 +640,7 @@ int main(void)
         cmocka_unit_test(row_ops_match),
         cmocka_unit_test(layernorm_fixture),
         cmocka_unit_test(attention_matches),
+        cmocka_unit_test(attention_does_not_depend_on_the_batch),
         cmocka_unit_test(attention_without_keys_is_zero),
         cmocka_unit_test(cancel_stops_every_later_op),
         cmocka_unit_test(plan_saturates),

@@ -132,6 +132,7 @@ void tvlm_scalar_install_rows(tvlm_kernels *table)
 void tvlm_kernels_install_scalar(tvlm_kernels *table)
 {
     tvlm_scalar_install_rows(table);
+    tvlm_scalar_install_attention(table);
     tvlm_scalar_install_spatial(table);
     tvlm_scalar_install_int8(table);
     table->crc32c = tvlm_crc32c;

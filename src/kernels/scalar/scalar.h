@@ -6,6 +6,7 @@
 #include "kernels/kernels.h"
 
 void tvlm_scalar_install_rows(tvlm_kernels *table);
+void tvlm_scalar_install_attention(tvlm_kernels *table);
 void tvlm_scalar_install_spatial(tvlm_kernels *table);
 void tvlm_scalar_install_int8(tvlm_kernels *table);
 

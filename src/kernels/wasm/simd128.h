@@ -77,11 +77,12 @@ typedef float tvlm_f4 __attribute__((vector_size(16)));
 #define MIN(b, x)    ((tvlm_f4)wasm_f32x4_pmin((v128_t)(x), (v128_t)(b)))
 #define MAX(b, x)    ((tvlm_f4)wasm_f32x4_pmax((v128_t)(x), (v128_t)(b)))
 #define SCALE2(p, t) ((tvlm_f4)tvlm_scale2_4((v128_t)(p), (v128_t)(t)))
+#define POW2(t)      ((tvlm_f4)wasm_i32x4_shl((v128_t)(t), 23))
 #include "kernels/math_body.h"
 
-TVLM_INLINE v128_t tvlm_exp4(v128_t x)
+TVLM_INLINE v128_t tvlm_exp2_4(v128_t x)
 {
-    return (v128_t)tvlm_exp_f4((tvlm_f4)x);
+    return (v128_t)tvlm_exp2__f4((tvlm_f4)x);
 }
 TVLM_INLINE v128_t tvlm_silu4(v128_t x)
 {

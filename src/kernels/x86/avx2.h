@@ -31,6 +31,9 @@ void tvlm_avx2_install_int8(tvlm_kernels *table);
 #define TVLM_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Keeps a value that is used more than once in its register: GCC would load it for every use. */
+#define TVLM_KEEP8(v) __asm__("" : "+x"(v))
+
 /* 2^(t - magic) * p, as tvlm_scale2_1. */
 TVLM_INLINE __m256 tvlm_scale2_8(__m256 p, __m256 t)
 {
@@ -53,6 +56,7 @@ TVLM_INLINE __m256 tvlm_scale2_8(__m256 p, __m256 t)
 #define MIN(b, x)    _mm256_min_ps(b, x)
 #define MAX(b, x)    _mm256_max_ps(b, x)
 #define SCALE2(p, t) tvlm_scale2_8(p, t)
+#define POW2(t)      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23))
 #include "kernels/math_body.h"
 
 /* Lanes 0..n-1 (n <= 8) on, for the masked loads and stores of a tail. */
