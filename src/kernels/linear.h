@@ -65,12 +65,12 @@ typedef struct tvlm_gemm {
     void (*run)(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1);
 } tvlm_gemm;
 
-/* The kernels of a tier, in no order: one per type and numeric class. */
+/* The kernels of a file, in no order: one per type. */
 typedef struct tvlm_gemm_tier {
     const tvlm_gemm *kernels;
     size_t n;
 } tvlm_gemm_tier;
-/* Tiers from the slowest, which is scalar and has every type and class; some are empty, being of
+/* From the slowest tier up, which is scalar and has every type and class; some are empty, being of
  * another architecture. */
 extern const tvlm_gemm_tier *const tvlm_gemm_tiers[];
 extern const size_t tvlm_gemm_n_tiers;
@@ -78,9 +78,12 @@ extern const size_t tvlm_gemm_n_tiers;
 /* The best kernel of the CPU mask for the type in the class; NULL for types that none runs. */
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric);
 
-extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_avx2, tvlm_gemm_simd128;
+extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_int8, tvlm_gemm_avx2,
+    tvlm_gemm_avx2_int8, tvlm_gemm_simd128;
 
 /* Layouts, drawn in pack.h. */
-extern const tvlm_gemm_layout tvlm_layout_f32;
+extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_int8;
+/* Rows of x as int8 blocks, the reference. */
+extern const tvlm_gemm_input tvlm_input_int8;
 
 #endif

@@ -138,6 +138,94 @@ static void unpack_row(tvlm_type type, const void *packed, size_t row, size_t k,
 
 const tvlm_gemm_layout tvlm_layout_f32 = {packed_size, pack, unpack_row};
 
+/* ---- the int8 class ---- */
+
+/* What a type's weights are packed as: float types become Q8_0. */
+static tvlm_type packed_type(tvlm_type type)
+{
+    return tvlm_type_block(type) == 1 ? TVLM_TYPE_Q8_0 : type;
+}
+
+static bool packed_size_int8(tvlm_type type, size_t n, size_t k, size_t *out)
+{
+    return gemm_type(type) && packed_size(packed_type(type), n, k, out);
+}
+
+/* Bit j of byte i is bit 4j + i of the file's high word. */
+static uint32_t transpose_high(uint32_t high)
+{
+    uint32_t out = 0;
+    for (uint32_t i = 0; i < 4; i++)
+        for (uint32_t j = 0; j < 8; j++)
+            out |= (high >> (4 * j + i) & 1) << (8 * i + j);
+    return out;
+}
+
+/* One row's 32 weights in file layout into its places in a packed block. */
+static void pack_block_row_int8(const tvlm_block_layout *layout, unsigned char *block,
+                                const unsigned char *src, size_t r)
+{
+    ((uint16_t *)(void *)block)[r] = load16(src);
+    src += 2;
+    if (layout->m_at) {
+        ((uint16_t *)(void *)(block + layout->m_at))[r] = load16(src);
+        src += 2;
+    }
+    if (layout->high_at) {
+        uint32_t high = transpose_high(load32(src));
+        for (size_t i = 0; i < 4; i++)
+            block[layout->high_at + 4 * r + i] = (unsigned char)(high >> (8 * i));
+        src += 4;
+    }
+    unsigned char *code = block + layout->code_at + 4 * r;
+    for (size_t j = 0; j < layout->bits / 8 * 4 + 4; j++)
+        memcpy(code + 4 * TVLM_GEMM_NR * j, src + 4 * j, 4);
+}
+
+static void pack_row_int8(tvlm_type type, unsigned char *panel, const unsigned char *src, size_t r,
+                          size_t k)
+{
+    const tvlm_type stored = packed_type(type);
+    const tvlm_block_layout layout = tvlm_block_layout_of(stored);
+    const size_t from = tvlm_type_block_bytes(type) * (TVLM_BLOCK / tvlm_type_block(type));
+    for (size_t b = 0; b < k / TVLM_BLOCK; b++, panel += layout.bytes, src += from) {
+        float values[TVLM_BLOCK];
+        unsigned char made[2 + TVLM_BLOCK];
+        if (stored != type) {
+            tvlm_dequantize(type, src, values, TVLM_BLOCK);
+            tvlm_quantize(stored, values, made, TVLM_BLOCK);
+        }
+        pack_block_row_int8(&layout, panel, stored != type ? made : src, r);
+    }
+}
+
+static void pack_int8(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                      size_t k)
+{
+    size_t bytes = row_bytes(packed_type(type), k);
+    unsigned char *panel = (unsigned char *)packed + n0 * bytes;
+    if (n_rows < TVLM_GEMM_NR) memset(panel, 0, TVLM_GEMM_NR * bytes);
+    for (size_t r = 0; r < n_rows; r++)
+        pack_row_int8(type, panel, (const unsigned char *)src + r * row_bytes(type, k), r, k);
+}
+
+static void unpack_row_int8(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+{
+    const tvlm_block_layout layout = tvlm_block_layout_of(packed_type(type));
+    size_t r = row % TVLM_GEMM_NR;
+    const unsigned char *panel =
+        (const unsigned char *)packed + (row - r) * row_bytes(packed_type(type), k);
+    for (size_t b = 0; b < k / TVLM_BLOCK; b++, panel += layout.bytes) {
+        float d = tvlm_f16_to_f32(((const uint16_t *)(const void *)panel)[r]), m = 0;
+        if (layout.m_at)
+            m = tvlm_f16_to_f32(((const uint16_t *)(const void *)(panel + layout.m_at))[r]);
+        for (size_t i = 0; i < TVLM_BLOCK; i++)
+            *dst++ = d * (float)(tvlm_block_code_int8(&layout, panel, i, r) - layout.offset) + m;
+    }
+}
+
+const tvlm_gemm_layout tvlm_layout_int8 = {packed_size_int8, pack_int8, unpack_row_int8};
+
 bool tvlm_qgemm_packed_size(size_t n, size_t k, size_t *out)
 {
     size_t rows, depth;

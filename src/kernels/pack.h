@@ -28,13 +28,30 @@
  *                 lane[i] = (x[i] + x[i + 8]) + (x[i + 16] + x[i + 24]), i < 8, of the block
  *                 xsum    = tvlm_sum8(lane)
  *   epilogue      y = act(acc + bias) * scale + residual, each step rounded; no bias, no
- *                 residual: no addition. */
+ *                 residual: no addition.
+ *
+ * The int8 class has the same blocks, but codes of four neighbours of k lie together, as the
+ * instructions that multiply bytes want them; float weights are made Q8_0 when they are packed:
+ *
+ *     Q8_0        code i8[8][16][4]: [j][r][i] is weight k = 4j + i of row r
+ *     Q4_x, Q5_x  byte u8[4][16][4]: [j][r][i] has weight 4j + i in its low bits, 16 + 4j + i above
+ *     Q5_x        high u8[16][4]: bit j of [r][i] is the fifth bit of weight 4j + i
+ *
+ * A row of x becomes one of these per 32 values (tvlm_input_block):
+ *   d = max |x| / 127;  q[k] = rint(x[k] * (127 / max |x|));  sum = sum of q[k]
+ *   max |x| below 2^-120: d = 0, q = 0;  an infinity or NaN among them: d = NaN, q = 0
+ * and an output is exact in integers within a block:
+ *   acc = 0;  per block b ascending:
+ *     total = sum over k of code[k] * q[k] - offset * sum         exact int32
+ *     acc = fma(d_w, total * d, acc)
+ *     with mins:  acc = fma(m, sum * d, acc)
+ *   the epilogue as above */
 #ifndef TVLM_KERNELS_PACK_H
 #define TVLM_KERNELS_PACK_H
 
 #include "kernels/linear.h"
 
-#define TVLM_BLOCK ((size_t)32)
+enum { TVLM_BLOCK = 32 };
 
 typedef struct tvlm_block_layout {
     unsigned bytes;                  /* of one block of 16 rows */
@@ -59,6 +76,14 @@ static inline tvlm_block_layout tvlm_block_layout_of(tvlm_type type)
     }
 }
 
+/* 32 values of a row of x in the int8 class; ints are exact in float. */
+typedef struct tvlm_input_block {
+    float d;
+    int32_t sum;
+    int8_t q[TVLM_BLOCK];
+} tvlm_input_block;
+#define TVLM_INPUT_LEAST 0x1p-120f /* of max |x|; below it the block is zeros */
+
 /* The fixed order in which eight partial sums become one, on every tier. */
 static inline float tvlm_sum8(const float lane[8])
 {
@@ -77,6 +102,19 @@ static inline int tvlm_block_code(const tvlm_block_layout *layout, const unsigne
     if (layout->bits == 5)
         code |= (((const uint32_t *)(const void *)(block + layout->high_at))[r] >> k & 1) << 4;
     return (int)code - layout->offset;
+}
+
+/* The same in the int8 class, without the offset. */
+static inline int tvlm_block_code_int8(const tvlm_block_layout *layout, const unsigned char *block,
+                                       size_t k, size_t r)
+{
+    size_t j = k / 4, i = k % 4;
+    if (layout->bits == 8)
+        return ((const int8_t *)(block + layout->code_at))[(j * TVLM_GEMM_NR + r) * 4 + i];
+    unsigned byte = block[layout->code_at + (j % 4 * TVLM_GEMM_NR + r) * 4 + i];
+    unsigned code = j < 4 ? byte & 15 : byte >> 4;
+    if (layout->high_at) code |= (block[layout->high_at + 4 * r + i] >> j & 1u) << 4;
+    return (int)code;
 }
 
 #endif

@@ -272,7 +272,7 @@ static int by_value(const void *a, const void *b)
 static void measure(tk_bench_fn run, const tvlm_kernels *table, void *arg, double *best,
                     double *median)
 {
-    enum { MAX_RUNS = 401 };
+    enum { MAX_RUNS = 4001 };
     double times[MAX_RUNS];
     size_t n = 0;
     run(table, arg);

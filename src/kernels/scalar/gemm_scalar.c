@@ -5,7 +5,7 @@
 #include "kernels/math.h"
 #include "kernels/pack.h"
 
-static void epilogue(const tvlm_gemm_args *args, size_t m, size_t n, float acc)
+void tvlm_scalar_epilogue(const tvlm_gemm_args *args, size_t m, size_t n, float acc)
 {
     if (args->bias) acc += args->bias[n];
     acc = tvlm_scalar_act(args->act, acc) * args->scale;
@@ -38,7 +38,7 @@ static void gemm_float(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
             float acc = 0;
             for (size_t k = 0; k < args->k; k++)
                 acc = tvlm_fma1(weight(args->w, first + k * TVLM_GEMM_NR), x[k], acc);
-            epilogue(args, m, n, acc);
+            tvlm_scalar_epilogue(args, m, n, acc);
         }
     }
 }
@@ -106,7 +106,7 @@ static void gemm_block(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
                                         acc[i]);
             }
             for (size_t i = 0; i < rows; i++)
-                epilogue(args, m + i, n, acc[i]);
+                tvlm_scalar_epilogue(args, m + i, n, acc[i]);
         }
     }
 }

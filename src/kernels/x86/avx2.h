@@ -24,15 +24,20 @@ void tvlm_avx2_install_int8(tvlm_kernels *table);
 #endif
 
 #define TVLM_INLINE static inline __attribute__((always_inline, unused))
-/* Keeps small arrays of registers in registers. */
+/* Keeps small arrays of registers in registers. ROLLED: a loop whose integer sums GCC would else
+ * unroll and regroup into a tree of more registers than there are. */
 #if defined(__clang__)
 #define TVLM_UNROLL _Pragma("clang loop unroll(full)")
+#define TVLM_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define TVLM_UNROLL _Pragma("GCC unroll 16")
+#define TVLM_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 /* Keeps a value that is used more than once in its register: GCC would load it for every use. */
 #define TVLM_KEEP8(v) __asm__("" : "+x"(v))
+/* Keeps steps in the order in which they stand, so that few registers are live. */
+#define TVLM_IN_ORDER(v) __asm__ volatile("" : "+x"(v))
 
 /* 2^(t - magic) * p, as tvlm_scale2_1. */
 TVLM_INLINE __m256 tvlm_scale2_8(__m256 p, __m256 t)
@@ -111,6 +116,33 @@ TVLM_INLINE __m256 tvlm_act8(tvlm_act act, __m256 x)
     default:
         return x;
     }
+}
+
+TVLM_INLINE __m256i tvlm_load256(const unsigned char *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+/* Eight halves as floats. */
+TVLM_INLINE __m256 tvlm_load_half8(const unsigned char *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+/* y = act(acc + bias) * scale + residual for n (<= 8) columns of one row. */
+TVLM_INLINE void tvlm_epilogue8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n,
+                                __m256 acc)
+{
+    __m256i mask = tvlm_mask8(n);
+    if (args->bias) acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));
+    acc = _mm256_mul_ps(tvlm_act8(args->act, acc), _mm256_set1_ps(args->scale));
+    if (args->residual)
+        acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->residual + m * args->ldr + col, mask));
+    float *y = args->y + m * args->ldy + col;
+    if (n == 8)
+        _mm256_storeu_ps(y, acc);
+    else
+        _mm256_maskstore_ps(y, mask, acc);
 }
 
 #endif

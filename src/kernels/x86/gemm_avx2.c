@@ -29,28 +29,14 @@ typedef enum weight_kind {
     W_Q5_1
 } weight_kind;
 
-/* y = act(acc + bias) * scale + residual for n (<= 8) columns of one row. */
-static void epilogue8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n, __m256 acc)
-{
-    __m256i mask = tvlm_mask8(n);
-    if (args->bias) acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));
-    acc = _mm256_mul_ps(tvlm_act8(args->act, acc), _mm256_set1_ps(args->scale));
-    if (args->residual)
-        acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->residual + m * args->ldr + col, mask));
-    float *y = args->y + m * args->ldy + col;
-    if (n == 8)
-        _mm256_storeu_ps(y, acc);
-    else
-        _mm256_maskstore_ps(y, mask, acc);
-}
-
 /* Columns col..end of a tile's rows. */
 static void epilogue(const tvlm_gemm_args *args, tile_out out, size_t m, size_t rows, size_t col,
                      size_t end)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = col; c < end; c += 8)
-            epilogue8(args, m + r, c, end - c < 8 ? end - c : 8, _mm256_loadu_ps(&out[r][c - col]));
+            tvlm_epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
+                           _mm256_loadu_ps(&out[r][c - col]));
 }
 
 TVLM_INLINE __m256 load_weight8(weight_kind kind, const unsigned char *p)
@@ -100,11 +86,6 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
     }
 }
 
-TVLM_INLINE __m256i load256(const unsigned char *p)
-{
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
 /* Codes of weight k = 8g + i for eight columns, as float; half: 0 or 1, the columns' side. */
 TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
                               const unsigned char *block, size_t g, size_t i, size_t half)
@@ -115,12 +96,12 @@ TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
         return _mm256_cvtepi32_ps(
             _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)at)));
     }
-    __m256i word = load256(code + (g * TVLM_GEMM_NR + 8 * half) * 4);
+    __m256i word = tvlm_load256(code + (g * TVLM_GEMM_NR + 8 * half) * 4);
     __m256i q = _mm256_srli_epi32(word, (int)(4 * i));
     q = i == 7 ? q : _mm256_and_si256(q, _mm256_set1_epi32(15));
     if (kind == W_Q5_0 || kind == W_Q5_1) {
         /* byte g of each high word, then its bit i to bit 4 */
-        __m256i high = load256(block + layout->high_at + 32 * half);
+        __m256i high = tvlm_load256(block + layout->high_at + 32 * half);
         high = _mm256_srl_epi32(high, _mm_cvtsi32_si128((int)(8 * g)));
         high =
             i < 4 ? _mm256_slli_epi32(high, (int)(4 - i)) : _mm256_srli_epi32(high, (int)(i - 4));
@@ -128,11 +109,6 @@ TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
     }
     if (layout->offset) q = _mm256_sub_epi32(q, _mm256_set1_epi32(layout->offset));
     return _mm256_cvtepi32_ps(q);
-}
-
-TVLM_INLINE __m256 load_half8(const unsigned char *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
 /* The xsum of pack.h for one block of a row of x. */
@@ -191,8 +167,9 @@ TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_t
             for (size_t c = 0; c < 2 * panels; c++) {
                 const unsigned char *at = w + c / 2 * stride + (c & 1) * 16;
                 __m256 acc = _mm256_loadu_ps(&out[r][8 * c]);
-                acc = _mm256_fmadd_ps(load_half8(at), sum[r][c], acc);
-                if (layout.m_at) acc = _mm256_fmadd_ps(load_half8(at + layout.m_at), total, acc);
+                acc = _mm256_fmadd_ps(tvlm_load_half8(at), sum[r][c], acc);
+                if (layout.m_at)
+                    acc = _mm256_fmadd_ps(tvlm_load_half8(at + layout.m_at), total, acc);
                 _mm256_storeu_ps(&out[r][8 * c], acc);
             }
         }
