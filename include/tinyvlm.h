@@ -120,6 +120,10 @@ typedef struct tvlm_model_params {
     /* For tvlm_loader: bytes of the whole file where they are known, as by a download's
      * Content-Length; else 0. A header that declares more is refused before memory is taken. */
     uint64_t file_bytes;
+    /* Arithmetic of the linear layers: NULL or "auto" the fastest that suits the file's types (int8
+     * for block types such as Q8_0 where this CPU has kernels for it, else float32); "f32" the
+     * reference; "int8" blocks of 32 integers everywhere, float weights made Q8_0. */
+    const char *precision;
 } tvlm_model_params;
 TVLM_API void tvlm_model_params_init(tvlm_model_params *params);
 

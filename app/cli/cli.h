@@ -33,7 +33,7 @@ int cmd_dump(int argc, char **argv);
 
 /* Common options; every field has its default after cli_options_init. */
 typedef struct cli_options {
-    const char *model, *cpu, *chat_template, *system;
+    const char *model, *cpu, *precision, *chat_template, *system;
     unsigned threads, max_tokens, ctx;
     uint64_t max_pixels;
     bool kv_f32, quiet, json, help;

@@ -21,6 +21,7 @@ const char cli_common_help[] =
     "  -m, --model FILE        model (default: $TINYVLM_MODEL, else the bundled one)\n"
     "  -t, --threads N         threads (default: the machine's cores)\n"
     "      --cpu TIER          kernels: scalar, avx2 (default: the best here; also $TVLM_CPU)\n"
+    "      --precision P       arithmetic: auto (default), f32 (the reference), int8\n"
     "  -n, --max-tokens N      longest answer (default 256)\n"
     "      --temperature T     0 is greedy (default 0)\n"
     "      --top-k N --top-p P --min-p P --repeat-penalty R --seed N\n"
@@ -43,6 +44,7 @@ const char cli_common_help[] =
 
 enum {
     OPT_CPU = 256,
+    OPT_PRECISION,
     OPT_TEMPERATURE,
     OPT_TOP_K,
     OPT_TOP_P,
@@ -62,6 +64,7 @@ static const struct option common[] = {
     {"model",          required_argument, NULL, 'm'            },
     {"threads",        required_argument, NULL, 't'            },
     {"cpu",            required_argument, NULL, OPT_CPU        },
+    {"precision",      required_argument, NULL, OPT_PRECISION  },
     {"max-tokens",     required_argument, NULL, 'n'            },
     {"temperature",    required_argument, NULL, OPT_TEMPERATURE},
     {"top-k",          required_argument, NULL, OPT_TOP_K      },
@@ -147,6 +150,9 @@ static bool take_common(cli_options *o, int value, const char *text)
     case OPT_CPU:
         o->cpu = text;
         return true;
+    case OPT_PRECISION:
+        o->precision = text;
+        return strcmp(text, "auto") == 0 || strcmp(text, "f32") == 0 || strcmp(text, "int8") == 0;
     case OPT_TEMPERATURE:
         return cli_float(text, 0, 100, &o->sampling.temperature);
     case OPT_TOP_K:
@@ -405,6 +411,7 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     tvlm_model_params_init(&params);
     params.header_only = header_only;
     params.cpu = o->cpu;
+    params.precision = o->precision;
     params.chat_template = o->chat_template;
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;

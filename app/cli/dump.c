@@ -221,6 +221,7 @@ int cmd_dump(int argc, char **argv)
     cli_own own = {names, take, &d};
     tvlm_error err;
     cli_options_init(&o);
+    o.precision = "f32"; /* what is dumped is compared with a reference */
     int first = cli_parse(argc, argv, &o, &own);
     if (first < 0) return EXIT_USAGE;
     if (o.help) {

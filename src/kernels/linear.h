@@ -78,6 +78,17 @@ extern const size_t tvlm_gemm_n_tiers;
 /* The best kernel of the CPU mask for the type in the class; NULL for types that none runs. */
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric);
 
+/* What a caller asks of accuracy and speed; see tvlm_model_params.precision. */
+typedef enum tvlm_precision {
+    TVLM_PRECISION_AUTO,
+    TVLM_PRECISION_F32,
+    TVLM_PRECISION_INT8
+} tvlm_precision;
+/* The kernel for rows of k weights of the type, NULL when none runs it. int8 needs k in whole
+ * blocks, else it is float32. */
+const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm_type type,
+                               size_t k);
+
 extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_int8, tvlm_gemm_avx2,
     tvlm_gemm_avx2_int8, tvlm_gemm_simd128;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Pure functions from a CPU mask to a kernel table, whose tiers overlay each other in order, and to
  * the kernels of linear layers. */
-#include "kernels/linear.h"
+#include "kernels/pack.h"
 
 #include "cpu/cpu.h"
 
@@ -28,4 +28,16 @@ const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeri
                 best = gemm;
         }
     return best;
+}
+
+const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm_type type,
+                               size_t k)
+{
+    const tvlm_gemm *f32 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_F32);
+    const tvlm_gemm *int8 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_INT8);
+    if (!int8 || k % TVLM_BLOCK || precision == TVLM_PRECISION_F32) return f32;
+    if (precision == TVLM_PRECISION_INT8) return int8;
+    /* a tier without int8 kernels of its own would fall back to scalar ones */
+    bool slow = f32->cpu && !int8->cpu;
+    return tvlm_type_block(type) == 1 || slow ? f32 : int8;
 }

@@ -138,9 +138,8 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     const tvlm_decoder_config *c = p->c;
     bool f16 = p->rows && p->rows[0].kv->f16;
     tvlm_nn_rmsnorm(cx, &l->attn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
-    tvlm_nn_linear(cx, &l->q, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->q);
-    tvlm_nn_linear(cx, &l->k, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->k);
-    tvlm_nn_linear(cx, &l->v, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->v);
+    tvlm_nn_linears(cx, (const tvlm_linear *[]){&l->q, &l->k, &l->v}, (float *[]){p->q, p->k, p->v},
+                    3, p->n, p->m);
     if (tvlm_nn_live(cx)) append_kv(p, layer);
     attend(p, f16);
     tvlm_nn_linear(cx, &l->o, TVLM_ACT_NONE, p->a, p->m, 1.0f, p->h, p->h);
@@ -181,8 +180,8 @@ static void feed_forward(pass *p, const tvlm_decoder_layer *l)
     tvlm_cx *cx = p->cx;
     const tvlm_decoder_config *c = p->c;
     tvlm_nn_rmsnorm(cx, &l->ffn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
-    tvlm_nn_linear(cx, &l->gate, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->gate);
-    tvlm_nn_linear(cx, &l->up, TVLM_ACT_NONE, p->n, p->m, 1.0f, NULL, p->up);
+    tvlm_nn_linears(cx, (const tvlm_linear *[]){&l->gate, &l->up}, (float *[]){p->gate, p->up}, 2,
+                    p->n, p->m);
     tvlm_nn_run(cx, p->m, silu_row, p);
     tvlm_nn_linear(cx, &l->down, TVLM_ACT_NONE, p->gate, p->m, 1.0f, p->h, p->h);
 }
@@ -217,13 +216,11 @@ void tvlm_decoder_forward(tvlm_cx *cx, const tvlm_decoder *w, const tvlm_decoder
     p.cs = floats(&p, c->head_dim);
     p.keys = tvlm_arena_alloc(cx->arena, n_rows, sizeof *p.keys);
     if (p.rows) embed(&p, &w->token_embd);
-    static const tvlm_decoder_layer none; /* measuring a model without weights */
     for (uint32_t i = 0; i < c->n_layers && tvlm_nn_ok(cx); i++) {
-        const tvlm_decoder_layer *l = p.rows ? &w->layers[i] : &none;
+        const tvlm_decoder_layer *l = &w->layers[i];
         self_attention(&p, l, i);
         if (c->cross_attention) cross_attention(&p, l, i);
         feed_forward(&p, l);
-        if (!p.rows) break; /* every layer takes the same scratch */
     }
     head(&p, w, logits);
     tvlm_arena_release(cx->arena, mark);

@@ -172,7 +172,9 @@ static void bind_panels(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kin
                         tvlm_linear *out, size_t c, size_t taps, tvlm_type type)
 {
     size_t bytes = 0;
-    out->gemm = tvlm_gemm_select(b->model->cpu_mask, type, TVLM_NUMERIC_F32);
+    tvlm_precision precision =
+        kind == TVLM_SLOT_CONV ? TVLM_PRECISION_F32 : b->model->precision; /* packed as float32 */
+    out->gemm = tvlm_gemm_for(b->model->cpu_mask, precision, type, out->k);
     if (!out->gemm->layout->packed_size(type, out->n, out->k, &bytes))
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory",
                                     tvlm_show(t->name).text));

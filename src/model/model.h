@@ -15,8 +15,9 @@ struct tvlm_model {
     tvlm_weights weights;
     tvlm_kernels kernels;
     uint32_t cpu_mask;
-    _Atomic int stage;     /* tvlm_stage, release-stored once complete */
-    unsigned char *header; /* owned copy of the header bytes, strings point into it */
+    tvlm_precision precision; /* of linear layers */
+    _Atomic int stage;        /* tvlm_stage, release-stored once complete */
+    unsigned char *header;    /* owned copy of the header bytes, strings point into it */
     size_t header_size;
     tvlm_gguf gguf;
     tvlm_fastvit_block *fastvit_blocks; /* of all stages */

@@ -3,10 +3,14 @@
  *
  * A tile is M_TILE rows of x by N_TILE rows of W: both stay in the second-level cache while the
  * gemm walks them, and 64 x 64 x k multiplications outweigh handing out a task. With a row or a few
- * (decoding) the tiles get narrower, so that every core streams its share of the weights. */
+ * (decoding) each thread streams one contiguous share of the weights, the same one in every step,
+ * cut in SHARE_TILES so that a thread that is done can take over from one that the system has
+ * stopped. */
 #include "nn/nn.h"
 
-enum { M_TILE = 64, N_TILE = 64, FEW_ROWS = 8, N_TILE_FEW = 32 };
+#include <assert.h>
+
+enum { M_TILE = 64, N_TILE = 64, FEW_ROWS = 8, SHARE_TILES = 4, PACK_TILE = 16 };
 
 /* From this many rows the MLP keeps its hidden rows per tile: 64 tiles feed any number of cores,
  * while below that the weights outweigh the map and should be read once. */
@@ -22,29 +26,49 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-typedef struct linear_job {
-    const tvlm_gemm *gemm;
-    tvlm_gemm_args args;
-    size_t m, n_tile, m_tiles, n_tiles;
-    bool m_first; /* neighbouring tasks share weights, else rows of x */
-} linear_job;
+/* ---- rows of x as a kernel reads them ---- */
 
-static void linear_tile(void *ctx, size_t task, unsigned thread)
+typedef struct pack_job {
+    const tvlm_gemm_input *input;
+    const float *x;
+    unsigned char *packed;
+    size_t m, k, ld;
+} pack_job;
+
+static void pack_rows(const pack_job *job, size_t m0, size_t m1)
 {
-    (void)thread;
-    const linear_job *job = ctx;
-    size_t mt = job->m_first ? task % job->m_tiles : task / job->n_tiles;
-    size_t nt = job->m_first ? task / job->m_tiles : task % job->n_tiles;
-    size_t m0 = mt * M_TILE, n0 = nt * job->n_tile;
-    job->gemm->run(&job->args, m0, min_size(m0 + M_TILE, job->m), n0,
-                   min_size(n0 + job->n_tile, job->args.n));
+    for (size_t m = m0; m < m1; m++)
+        job->input->pack(job->packed + m * job->ld, job->x + m * job->k, job->k);
 }
 
-static tvlm_gemm_args linear_args(const tvlm_linear *l, tvlm_act act, const float *x, float scale,
+static void pack_tile(void *ctx, size_t task, unsigned thread)
+{
+    (void)thread;
+    const pack_job *job = ctx;
+    pack_rows(job, task * PACK_TILE, min_size((task + 1) * PACK_TILE, job->m));
+}
+
+/* Bytes of a row as the layer's kernel reads it. */
+static size_t input_bytes(const tvlm_linear *l)
+{
+    return l->gemm->input ? l->gemm->input->bytes(l->k) : l->k * sizeof(float);
+}
+
+/* x itself, or packed into the arena, which the caller releases. */
+static const void *give_input(tvlm_cx *cx, const tvlm_linear *l, const float *x, size_t m)
+{
+    if (!l->gemm->input) return x;
+    pack_job job = {.input = l->gemm->input, .x = x, .m = m, .k = l->k, .ld = input_bytes(l)};
+    job.packed = tvlm_arena_alloc(cx->arena, m, job.ld);
+    tvlm_nn_run(cx, tiles(m, PACK_TILE), pack_tile, &job);
+    return job.packed;
+}
+
+static tvlm_gemm_args linear_args(const tvlm_linear *l, tvlm_act act, const void *x, float scale,
                                   const float *residual, float *y)
 {
     return (tvlm_gemm_args){.x = x,
-                            .ldx = l->k * sizeof(float),
+                            .ldx = input_bytes(l),
                             .w = l->weight,
                             .bias = l->bias,
                             .residual = residual,
@@ -57,41 +81,134 @@ static tvlm_gemm_args linear_args(const tvlm_linear *l, tvlm_act act, const floa
                             .k = l->k};
 }
 
+/* ---- linears over one x ---- */
+
+typedef struct linear_part {
+    void (*run)(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1);
+    tvlm_gemm_args args;
+    size_t n_tiles;
+} linear_part;
+
+typedef struct linear_job {
+    linear_part parts[TVLM_MAX_LINEARS];
+    size_t m, n_tile, m_tiles, n_tiles;
+    bool m_first; /* neighbouring tasks share weights, else rows of x */
+} linear_job;
+
+static void linear_tile(void *ctx, size_t task, unsigned thread)
+{
+    (void)thread;
+    const linear_job *job = ctx;
+    const linear_part *part = job->parts;
+    size_t mt = job->m_first ? task % job->m_tiles : task / job->n_tiles;
+    size_t nt = job->m_first ? task / job->m_tiles : task % job->n_tiles;
+    for (; nt >= part->n_tiles; part++)
+        nt -= part->n_tiles;
+    size_t m0 = mt * M_TILE, n0 = nt * job->n_tile;
+    part->run(&part->args, m0, min_size(m0 + M_TILE, job->m), n0,
+              min_size(n0 + job->n_tile, part->args.n));
+}
+
+/* Weight rows of a tile: whole panels. */
+static size_t share_tile(const tvlm_cx *cx, size_t n)
+{
+    size_t share = tiles(n, (size_t)tvlm_pool_threads(cx->pool) * SHARE_TILES);
+    return tiles(share, TVLM_GEMM_NR) * TVLM_GEMM_NR;
+}
+
+static void run_linears(tvlm_cx *cx, linear_job *job, size_t n_parts)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_parts; i++)
+        n += job->parts[i].args.n;
+    job->n_tile = job->m <= FEW_ROWS ? share_tile(cx, n) : N_TILE;
+    job->m_tiles = tiles(job->m, M_TILE);
+    job->m_first = n > job->m; /* the larger operand is read once */
+    for (size_t i = 0; i < n_parts; i++) {
+        job->parts[i].n_tiles = tiles(job->parts[i].args.n, job->n_tile);
+        job->n_tiles += job->parts[i].n_tiles;
+    }
+    tvlm_nn_run(cx, job->m_tiles * job->n_tiles, linear_tile, job);
+}
+
 void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float *x, size_t m,
                     float scale, const float *residual, float *y)
 {
-    if (!tvlm_nn_live(cx)) return;
-    linear_job job = {.gemm = l->gemm,
-                      .m = m,
-                      .n_tile = m <= FEW_ROWS ? N_TILE_FEW : N_TILE,
-                      .args = linear_args(l, act, x, scale, residual, y)};
-    job.m_tiles = tiles(m, M_TILE);
-    job.n_tiles = tiles(l->n, job.n_tile);
-    job.m_first = l->n > m; /* the larger operand is read once */
-    tvlm_nn_run(cx, job.m_tiles * job.n_tiles, linear_tile, &job);
+    size_t mark = tvlm_arena_mark(cx->arena);
+    linear_job job = {.m = m};
+    job.parts[0].run = l->gemm->run;
+    job.parts[0].args = linear_args(l, act, give_input(cx, l, x, m), scale, residual, y);
+    run_linears(cx, &job, 1);
+    tvlm_arena_release(cx->arena, mark);
 }
+
+void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, size_t count,
+                     const float *x, size_t m)
+{
+    assert(count <= TVLM_MAX_LINEARS);
+    size_t mark = tvlm_arena_mark(cx->arena);
+    linear_job job = {.m = m};
+    for (size_t i = 0; i < count; i++) {
+        size_t same = 0; /* the first layer whose kernel reads x in this form */
+        while (l[same]->gemm->input != l[i]->gemm->input)
+            same++;
+        const void *input = same < i ? job.parts[same].args.x : give_input(cx, l[i], x, m);
+        job.parts[i].run = l[i]->gemm->run;
+        job.parts[i].args = linear_args(l[i], TVLM_ACT_NONE, input, 1.0f, NULL, y[i]);
+    }
+    run_linears(cx, &job, count);
+    tvlm_arena_release(cx->arena, mark);
+}
+
+/* ---- MLP ---- */
 
 typedef struct mlp_job {
     const tvlm_linear *up, *down;
     tvlm_act act;
     const float *x, *residual;
     float *y;
-    unsigned char *hidden; /* per thread [M_TILE][up->n] */
-    size_t hidden_stride, m;
+    size_t m;
+    /* per thread: [M_TILE][up->n], and M_TILE packed rows of the longer input */
+    unsigned char *hidden, *packed;
+    size_t hidden_stride, packed_stride;
 } mlp_job;
+
+static const void *tile_input(const tvlm_linear *l, const float *x, size_t m, unsigned char *packed)
+{
+    if (!l->gemm->input) return x;
+    pack_job job = {
+        .input = l->gemm->input, .x = x, .packed = packed, .m = m, .k = l->k, .ld = input_bytes(l)};
+    pack_rows(&job, 0, m);
+    return packed;
+}
 
 static void mlp_tile(void *ctx, size_t task, unsigned thread)
 {
     const mlp_job *job = ctx;
     const tvlm_linear *up = job->up, *down = job->down;
     float *hidden = (float *)(void *)(job->hidden + thread * job->hidden_stride);
+    unsigned char *packed = job->packed + thread * job->packed_stride;
     size_t m0 = task * M_TILE, m = min_size(job->m - m0, M_TILE);
-    tvlm_gemm_args a = linear_args(up, job->act, job->x + m0 * up->k, 1.0f, NULL, hidden);
-    tvlm_gemm_args b =
-        linear_args(down, TVLM_ACT_NONE, hidden, 1.0f,
-                    job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n);
-    up->gemm->run(&a, 0, m, 0, up->n);
-    down->gemm->run(&b, 0, m, 0, down->n);
+    const void *x = tile_input(up, job->x + m0 * up->k, m, packed);
+    tvlm_gemm_args args = linear_args(up, job->act, x, 1.0f, NULL, hidden);
+    up->gemm->run(&args, 0, m, 0, up->n);
+    args = linear_args(down, TVLM_ACT_NONE, tile_input(down, hidden, m, packed), 1.0f,
+                       job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n);
+    down->gemm->run(&args, 0, m, 0, down->n);
+}
+
+static size_t packed_tile_bytes(const tvlm_linear *l)
+{
+    return l->gemm->input ? tvlm_nn_elements(1, M_TILE, input_bytes(l)) : 0;
+}
+
+static void mlp_in_tiles(tvlm_cx *cx, mlp_job *job)
+{
+    size_t up = packed_tile_bytes(job->up), down = packed_tile_bytes(job->down);
+    job->hidden = tvlm_nn_slices(cx, tvlm_nn_elements(1, M_TILE, job->up->n), sizeof(float),
+                                 &job->hidden_stride);
+    job->packed = tvlm_nn_slices(cx, up > down ? up : down, 1, &job->packed_stride);
+    tvlm_nn_run(cx, tiles(job->m, M_TILE), mlp_tile, job);
 }
 
 void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_linear *down,
@@ -105,9 +222,7 @@ void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_li
     } else {
         mlp_job job = {
             .up = up, .down = down, .act = act, .x = x, .residual = residual, .y = y, .m = m};
-        job.hidden = tvlm_nn_slices(cx, tvlm_nn_elements(1, M_TILE, up->n), sizeof(float),
-                                    &job.hidden_stride);
-        tvlm_nn_run(cx, tiles(m, M_TILE), mlp_tile, &job);
+        mlp_in_tiles(cx, &job);
     }
     tvlm_arena_release(cx->arena, mark);
 }

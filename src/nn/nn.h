@@ -59,6 +59,10 @@ void tvlm_nn_tap(tvlm_cx *cx, const char *name, const float *data, size_t h, siz
  * y[m][n] = scale * act(x[m][k] W^T + b) + residual; contiguous rows; residual nullable or y. */
 void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float *x, size_t m,
                     float scale, const float *residual, float *y);
+/* y[i] = x W[i]^T + b[i] for `count` layers of one k over the same rows, in one step. */
+enum { TVLM_MAX_LINEARS = 3 };
+void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, size_t count,
+                     const float *x, size_t m);
 /* y = residual + down(act(up(x))), hidden kept per tile of rows when there are many; residual
  * nullable or y; y may not be x. */
 void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_linear *down,

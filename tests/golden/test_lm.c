@@ -64,18 +64,24 @@ typedef struct rig {
     tvlm_engine *engine;
 } rig;
 
-static rig open_rig(const char *cpu, unsigned threads)
+static rig open_precision(const char *cpu, const char *precision, unsigned threads)
 {
     rig r;
     tvlm_model_params m;
     tvlm_engine_params e;
     tvlm_model_params_init(&m);
     m.cpu = cpu;
+    m.precision = precision;
     OK(tvlm_model_open(PATH, &m, &r.model, &err));
     tvlm_engine_params_init(&e);
     e.n_threads = threads;
     OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
     return r;
+}
+
+static rig open_rig(const char *cpu, unsigned threads)
+{
+    return open_precision(cpu, NULL, threads);
 }
 
 static void close_rig(rig *r)
@@ -116,12 +122,12 @@ static float *forward(const rig *r, tvlm_session *session, const int32_t *ids, s
     return logits;
 }
 
-static double decoder_error(const tiny *t, const char *cpu, tvlm_kv_type kv)
+static double decoder_error(const tiny *t, const char *cpu, const char *precision, tvlm_kv_type kv)
 {
     int32_t ids[ROWS];
     fill_ids(ids, ROWS);
     double *want = tiny_forward(t, ids, ROWS, NULL, 0);
-    rig r = open_rig(cpu, 2);
+    rig r = open_precision(cpu, precision, 2);
     tvlm_session *session = new_session(&r, kv);
     float *got = forward(&r, session, ids, ROWS, ROWS, t->vocab);
     double error = tiny_error(got, want, (size_t)ROWS * t->vocab);
@@ -142,14 +148,19 @@ static void equals_its_equations(void **state)
             tiny t = arch ? qwen2(types[i]) : llama(types[i]);
             tiny_decoder(&t);
             tiny_write(&t, PATH, NULL);
-            double best = decoder_error(&t, NULL, TVLM_KV_F32);
-            double scalar = decoder_error(&t, "scalar", TVLM_KV_F32);
-            double half = decoder_error(&t, NULL, TVLM_KV_F16);
-            print_message("%s %s: %.1e, scalar %.1e, half precision cache %.1e\n", t.arch,
-                          tvlm_type_name(types[i]), best, scalar, half);
+            double best = decoder_error(&t, NULL, "f32", TVLM_KV_F32);
+            double scalar = decoder_error(&t, "scalar", "f32", TVLM_KV_F32);
+            double half = decoder_error(&t, NULL, "f32", TVLM_KV_F16);
+            double int8 = decoder_error(&t, NULL, "int8", TVLM_KV_F32);
+            double int8_scalar = decoder_error(&t, "scalar", "int8", TVLM_KV_F32);
+            print_message("%s %s: %.1e, scalar %.1e, half precision cache %.1e, int8 %.1e\n",
+                          t.arch, tvlm_type_name(types[i]), best, scalar, half, int8);
             assert_true(best < 3e-6);
             assert_true(scalar < 3e-6);
             assert_true(half < 3e-3);
+            assert_true(int8 < 5e-2);
+            assert_true(int8 > 1e-4); /* it is another arithmetic */
+            assert_true(int8 == int8_scalar);
             tiny_free(&t);
         }
 }
@@ -162,7 +173,7 @@ static void bound_tells_rotations_apart(void **state)
     tiny_decoder(&t);
     tiny_write(&t, PATH, NULL);
     t.interleaved = false;
-    assert_true(decoder_error(&t, NULL, TVLM_KV_F32) > 1e-2);
+    assert_true(decoder_error(&t, NULL, "f32", TVLM_KV_F32) > 1e-1);
     tiny_free(&t);
 }
 

@@ -49,6 +49,7 @@ static tvlm_model *open_model(const char *name, const char *cpu)
     tvlm_model_params params;
     tvlm_model_params_init(&params);
     params.cpu = cpu;
+    params.precision = "f32";
     tvlm_error err = {0};
     tvlm_model *model = NULL;
     if (tvlm_model_open(gguf_path(name), &params, &model, &err) != TVLM_OK)

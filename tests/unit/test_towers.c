@@ -366,7 +366,8 @@ static void pooling_matches(void **state)
 
 static tvlm_linear shape_only(size_t n, size_t k)
 {
-    return (tvlm_linear){.n = n, .k = k};
+    return (tvlm_linear){
+        .gemm = tvlm_gemm_select(0, TVLM_TYPE_F32, TVLM_NUMERIC_F32), .n = n, .k = k};
 }
 
 static tvlm_dwconv dw_shape(size_t c, unsigned k)
