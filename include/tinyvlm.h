@@ -450,6 +450,24 @@ TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_en
                                           const tvlm_session_params *session, tvlm_memory *out,
                                           tvlm_error *err);
 
+/* ---- work ---------------------------------------------------------------------------------- */
+
+typedef struct tvlm_work {
+    double flops; /* multiplications and additions, of whatever type */
+    double bytes; /* of weights, keys and values, each read once */
+} tvlm_work;
+
+typedef struct tvlm_work_plan {
+    tvlm_work tower, bridge; /* of one picture; zeros for text models */
+    tvlm_work decoder;       /* of one pass, a half-precision cache, logits of one row */
+} tvlm_work_plan;
+
+/* Counted from the model's shapes, for a decoder pass of `rows` rows after `past` positions, to
+ * tell how near a measured time is to what a machine can do. Norms, activations and the like are
+ * not counted. Works on a model opened with header_only. */
+TVLM_API tvlm_status tvlm_work_estimate(const tvlm_model *model, size_t past, size_t rows,
+                                        tvlm_work_plan *out, tvlm_error *err);
+
 #ifdef __cplusplus
 }
 #endif
