@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L /* nanosleep */
+#define _POSIX_C_SOURCE 200809L /* nanosleep, getline */
 #include "base/base.h"
 #include "cli/cli.h"
+#include "cli/peaks.h"
 
 #include <getopt.h>
 #include <pthread.h>
@@ -12,35 +13,62 @@
 
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
-    "Milliseconds of each stage (minimum and median of the runs) and memory. Without a picture a "
-    "grey\n"
-    "one is used; a text model is measured on its decoder alone.\n"
+    "Time, arithmetic and weight traffic of each stage, beside what this machine can do at most,\n"
+    "and the peak of memory. Without a picture a grey one is used; a text model is measured on "
+    "its\n"
+    "decoder alone. decode is per token; first_token is from the pixels to the first token.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm bench photo.jpg --threads 1\n"
     "  tinyvlm bench -m fastvlm.gguf -n 32 --runs 10 --json\n"
+    "  tinyvlm bench -m qwen2.gguf --prompt-tokens 288 -t 1 --cpu avx2\n"
     "\n"
     "      --runs N            measured runs after one to warm up (default 5)\n"
     "      --prompt-tokens N   ids of the prompt of a text model (default 128)\n"
+    "      --no-peaks          do not measure the machine (it takes about two seconds)\n"
+    "      --step              a run for each line of standard input, its times at once as JSON,\n"
+    "                          so that other programs can be measured between\n"
     "      --cancels N         then cancel N more runs, at instants spread over a run, and report\n"
     "                          how long after the request the call returned\n";
 
-enum { STAGES = 6, MAX_RUNS = 1000, OPT_RUNS = CLI_OWN, OPT_PROMPT, OPT_CANCELS };
-static const char *const stage_names[STAGES] = {"preprocess", "tower",       "bridge",
-                                                "prefill",    "first_token", "decode_per_token"};
+enum { MAX_RUNS = 1000, OPT_RUNS = CLI_OWN, OPT_PROMPT, OPT_NO_PEAKS, OPT_STEP, OPT_CANCELS };
+
+enum { LOAD, PREPROCESS, TOWER, BRIDGE, PREFILL, DECODE, FIRST_TOKEN, STAGES };
+static const char *const stage_names[STAGES] = {"load",    "preprocess", "tower",      "bridge",
+                                                "prefill", "decode",     "first_token"};
 
 typedef struct bench {
     unsigned long runs, prompt_tokens, cancels;
+    bool no_peaks, step;
     double ms[STAGES][MAX_RUNS];
     double run_ms; /* a whole run, without what the caller does between its calls */
     double cancel_ms[MAX_RUNS];
-    size_t prompt_rows;
+    size_t prompt_rows, n_ids;
 } bench;
 
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
+}
+
+static void record(const cli_runner *r, bench *b, long run, const tvlm_image_timings *t,
+                   const tvlm_result *result)
+{
+    double image = t->preprocess_ms + t->tower_ms + t->bridge_ms;
+    double rest = result->decode_ms + result->prefill_ms - result->first_token_ms;
+    double ms[STAGES] = {[LOAD] = r->load_ms,
+                         [PREPROCESS] = t->preprocess_ms,
+                         [TOWER] = t->tower_ms,
+                         [BRIDGE] = t->bridge_ms,
+                         [PREFILL] = result->prefill_ms,
+                         [DECODE] = result->n_ids > 1 ? rest / (double)(result->n_ids - 1) : 0,
+                         [FIRST_TOKEN] = image + result->first_token_ms};
+    for (int s = 0; s < STAGES; s++)
+        b->ms[s][run] = ms[s];
+    b->prompt_rows = result->n_prompt_rows;
+    b->n_ids = result->n_ids;
+    b->run_ms = image + result->prefill_ms + result->decode_ms;
 }
 
 static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, long run,
@@ -73,19 +101,7 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
         status = tvlm_prompt_add_ids(prompt, &id, 1, err);
     }
     if (!status) status = tvlm_generate(r->engine, r->session, prompt, &p, &result, err);
-    if (!status && run >= 0) {
-        double per = result.n_ids > 1
-                         ? (result.decode_ms + result.prefill_ms - result.first_token_ms) /
-                               (double)(result.n_ids - 1)
-                         : 0;
-        double ms[STAGES] = {t.preprocess_ms,       t.tower_ms, t.bridge_ms, result.prefill_ms,
-                             result.first_token_ms, per};
-        for (int s = 0; s < STAGES; s++)
-            b->ms[s][run] = ms[s];
-        b->prompt_rows = result.n_prompt_rows;
-        b->run_ms =
-            t.preprocess_ms + t.tower_ms + t.bridge_ms + result.prefill_ms + result.decode_ms;
-    }
+    if (!status && run >= 0) record(r, b, run, &t, &result);
     tvlm_session_reset(r->session);
     tvlm_image_free(image);
     tvlm_prompt_free(prompt);
@@ -141,49 +157,238 @@ static tvlm_status measure_cancels(cli_runner *r, bench *b, const tvlm_pixels *p
     return TVLM_OK;
 }
 
-static void report(const cli_runner *r, bench *b, const tvlm_memory *m)
+/* ---- the report ---- */
+
+typedef struct stage {
+    const char *name;
+    double least, median, most; /* ms */
+    tvlm_work work;             /* zeros where nothing is counted */
+} stage;
+
+typedef struct report {
+    stage stages[STAGES];
+    size_t n;
+    cli_peak peaks[N_PEAKS]; /* without names: not measured */
+    unsigned threads;
+    double peak_mb, estimate_mb;
+} report;
+
+static double per_second(double amount, const stage *s)
 {
-    double peak = (double)tvlm_peak_memory() / 1e6;
-    json_t *stages = json_object();
-    if (!r->options->json)
-        printf("%-18s %10s %10s   (%lu runs, prompt of %zu rows)\n", "ms", "min", "median", b->runs,
-               b->prompt_rows);
+    return s->median > 0 ? amount / s->median / 1e6 : 0; /* billions */
+}
+
+/* Share of the machine's peak, in percent. */
+static double share(const report *p, const stage *s, cli_peak_kind kind)
+{
+    double amount = kind == PEAK_MEMORY ? s->work.bytes : s->work.flops;
+    return p->peaks[kind].all > 0 ? 100 * per_second(amount, s) / p->peaks[kind].all : 0;
+}
+
+static tvlm_status count_work(const cli_runner *r, const bench *b, tvlm_work out[STAGES],
+                              tvlm_error *err)
+{
+    tvlm_work_plan prefill, decode;
+    TVLM_TRY(tvlm_work_estimate(r->model, 0, b->prompt_rows, &prefill, err));
+    TVLM_TRY(tvlm_work_estimate(r->model, b->prompt_rows + b->n_ids / 2, 1, &decode, err));
+    out[LOAD].bytes = (double)r->info.file_bytes;
+    out[TOWER] = prefill.tower;
+    out[BRIDGE] = prefill.bridge;
+    out[PREFILL] = prefill.decoder;
+    out[DECODE] = decode.decoder;
+    return TVLM_OK;
+}
+
+static tvlm_status make_report(const cli_runner *r, bench *b, report *out, tvlm_error *err)
+{
+    tvlm_work work[STAGES] = {0};
+    tvlm_memory memory;
+    tvlm_engine_params engine;
+    tvlm_session_params session;
+    tvlm_engine_params_init(&engine);
+    engine.n_threads = r->options->threads;
+    tvlm_session_params_init(&session);
+    session.n_ctx = r->options->ctx;
+    session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
+    TVLM_TRY(tvlm_memory_estimate(r->model, &engine, &session, &memory, err));
+    TVLM_TRY(count_work(r, b, work, err));
+    *out = (report){.threads = r->options->threads ? r->options->threads : tvlm_cpu_count(),
+                    .peak_mb = (double)tvlm_peak_memory() / 1e6,
+                    .estimate_mb = (double)memory.total_bytes / 1e6};
     for (int s = 0; s < STAGES; s++) {
-        qsort(b->ms[s], b->runs, sizeof(double), by_value);
-        double least = b->ms[s][0], median = b->ms[s][b->runs / 2];
-        json_object_set_new(stages, stage_names[s],
-                            json_pack("{s:f,s:f}", "min", least, "median", median));
-        if (!r->options->json) printf("%-18s %10.2f %10.2f\n", stage_names[s], least, median);
+        double *ms = b->ms[s];
+        if (!r->info.image_size && s >= PREPROCESS && s <= BRIDGE) continue;
+        qsort(ms, b->runs, sizeof *ms, by_value);
+        out->stages[out->n++] =
+            (stage){stage_names[s], ms[0], ms[b->runs / 2], ms[b->runs - 1], work[s]};
     }
-    if (b->cancels) {
-        double median = b->cancel_ms[b->cancels / 2], most = b->cancel_ms[b->cancels - 1];
-        json_object_set_new(
-            stages, "cancel",
-            json_pack("{s:f,s:f,s:i}", "median", median, "max", most, "n", (int)b->cancels));
-        if (!r->options->json)
-            printf("%-18s %10.2f %10.2f   (median and maximum of %lu)\n", "cancel", median, most,
-                   b->cancels);
-    }
-    double per = b->ms[STAGES - 1][b->runs / 2];
-    if (!r->options->json)
-        printf("%-18s %10.1f\n%-18s %10.1f   (estimated %.1f)\n", "tokens/s",
-               per > 0 ? 1000 / per : 0, "peak memory MB", peak, (double)m->total_bytes / 1e6);
-    if (r->options->json)
-        cli_json_line(json_pack("{s:o,s:i,s:i,s:o,s:f,s:f,s:f}", "model",
-                                cli_json_string(r->options->model), "runs", (int)b->runs,
-                                "prompt_rows", (int)b->prompt_rows, "stages_ms", stages,
-                                "tokens_per_second", per > 0 ? 1000 / per : 0.0, "peak_rss_mb",
-                                peak, "estimate_mb", (double)m->total_bytes / 1e6));
+    if (b->no_peaks) return TVLM_OK;
+    cli_signals_forget(); /* nothing to clean up from here on */
+    if (!cli_measure_peaks(out->threads, out->peaks))
+        return tvlm_fail(err, TVLM_ERR_MEMORY,
+                         "no memory or threads to measure the machine's peaks");
+    return TVLM_OK;
+}
+
+static void print_number(double value, int decimals)
+{
+    if (value > 0)
+        printf(" %9.*f", decimals, value);
     else
-        json_decref(stages);
+        printf(" %9s", "");
+}
+
+static void print_stage(const report *p, const stage *s)
+{
+    printf("%-12s %9.2f %9.2f %9.2f", s->name, s->least, s->median, s->most);
+    print_number(s->work.flops / 1e9, 3);
+    print_number(per_second(s->work.flops, s), 1);
+    print_number(s->work.bytes / 1e6, 1);
+    print_number(per_second(s->work.bytes, s), 1);
+    for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
+        if (p->peaks[kind].instructions) print_number(share(p, s, kind), 1);
+    putchar('\n');
+}
+
+static void print_peak(const report *p, const cli_peak *peak)
+{
+    if (!peak->instructions) return;
+    printf("peak %-10s %8.1f G/s with 1 thread, %.1f with %u (%s)\n", peak->name, peak->one,
+           peak->all, p->threads, peak->instructions);
+}
+
+static void print_table(const report *p, const bench *b)
+{
+    printf("%-12s %9s %9s %9s %9s %9s %9s %9s", "ms", "min", "median", "max", "GFLOP", "GFLOP/s",
+           "MB", "GB/s");
+    for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
+        if (p->peaks[kind].instructions) printf("  %% %-6s", p->peaks[kind].name);
+    putchar('\n');
+    for (size_t i = 0; i < p->n; i++)
+        print_stage(p, &p->stages[i]);
+    double per = b->ms[DECODE][b->runs / 2];
+    if (b->cancels)
+        printf("%-12s %9.2f %9.2f %9.2f   (%lu)\n", "cancel", b->cancel_ms[0],
+               b->cancel_ms[b->cancels / 2], b->cancel_ms[b->cancels - 1], b->cancels);
+    printf("%lu runs, %u threads, a prompt of %zu positions, %.1f tokens/s\n", b->runs, p->threads,
+           b->prompt_rows, per > 0 ? 1000 / per : 0);
+    printf("peak memory %.1f MB (estimated %.1f)\n", p->peak_mb, p->estimate_mb);
+    for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
+        print_peak(p, &p->peaks[kind]);
+}
+
+static json_t *stage_json(const report *p, const stage *s)
+{
+    json_t *o =
+        json_pack("{s:f,s:f,s:f}", "min_ms", s->least, "median_ms", s->median, "max_ms", s->most);
+    if (s->work.flops > 0)
+        json_object_set_new(o, "gflop", json_real(s->work.flops / 1e9)),
+            json_object_set_new(o, "gflop_per_second", json_real(per_second(s->work.flops, s)));
+    if (s->work.bytes > 0)
+        json_object_set_new(o, "mb", json_real(s->work.bytes / 1e6)),
+            json_object_set_new(o, "gb_per_second", json_real(per_second(s->work.bytes, s)));
+    json_t *shares = json_object();
+    for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
+        if (p->peaks[kind].instructions && share(p, s, kind) > 0)
+            json_object_set_new(shares, p->peaks[kind].name, json_real(share(p, s, kind)));
+    json_object_set_new(o, "percent_of_peak", shares);
+    return o;
+}
+
+static json_t *peaks_json(const report *p)
+{
+    json_t *peaks = json_object();
+    for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++) {
+        const cli_peak *k = &p->peaks[kind];
+        if (k->instructions)
+            json_object_set_new(peaks, k->name,
+                                json_pack("{s:s,s:f,s:f}", "instructions", k->instructions,
+                                          "giga_per_second_1_thread", k->one, "giga_per_second",
+                                          k->all));
+    }
+    return peaks;
+}
+
+static void print_json(const cli_runner *r, const report *p, const bench *b)
+{
+    json_t *stages = json_object();
+    for (size_t i = 0; i < p->n; i++)
+        json_object_set_new(stages, p->stages[i].name, stage_json(p, &p->stages[i]));
+    if (b->cancels)
+        json_object_set_new(stages, "cancel",
+                            json_pack("{s:f,s:f,s:i}", "median_ms", b->cancel_ms[b->cancels / 2],
+                                      "max_ms", b->cancel_ms[b->cancels - 1], "n",
+                                      (int)b->cancels));
+    double per = b->ms[DECODE][b->runs / 2];
+    cli_json_line(json_pack(
+        "{s:o,s:s,s:i,s:i,s:i,s:o,s:f,s:f,s:f,s:o}", "model", cli_json_string(r->options->model),
+        "cpu", r->info.cpu_tier, "threads", (int)p->threads, "runs", (int)b->runs, "prompt_rows",
+        (int)b->prompt_rows, "stages", stages, "tokens_per_second", per > 0 ? 1000 / per : 0.0,
+        "peak_rss_mb", p->peak_mb, "estimate_mb", p->estimate_mb, "peaks", peaks_json(p)));
+}
+
+/* ---- the command ---- */
+
+static void print_step(const bench *b, long run)
+{
+    json_t *ms = json_object();
+    for (int s = 0; s < STAGES; s++)
+        json_object_set_new(ms, stage_names[s], json_real(b->ms[s][run]));
+    cli_json_line(json_pack("{s:o}", "ms", ms));
+}
+
+/* Waits for the next line; false at the end. */
+static bool next_step(void)
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool more = getline(&line, &size, stdin) >= 0;
+    free(line);
+    return more;
+}
+
+static tvlm_status measure(cli_runner *r, bench *b, const tvlm_pixels *pixels, tvlm_error *err)
+{
+    unsigned long most = b->step ? MAX_RUNS : b->runs;
+    TVLM_TRY(run_once(r, b, pixels, -1, cli_cancel(), err));
+    b->runs = 0;
+    while (b->runs < most && (!b->step || next_step())) {
+        TVLM_TRY(run_once(r, b, pixels, (long)b->runs, cli_cancel(), err));
+        if (b->step) print_step(b, (long)b->runs);
+        b->runs++;
+        if (!r->options->quiet) cli_progress("runs", b->runs, most);
+    }
+    return b->runs && b->cancels ? measure_cancels(r, b, pixels, err) : TVLM_OK;
 }
 
 static bool take(void *user, int value, const char *text)
 {
     bench *b = user;
+    if (value == OPT_NO_PEAKS) return b->no_peaks = true;
+    if (value == OPT_STEP) return b->step = true;
     if (value == OPT_RUNS) return cli_unsigned(text, 1, MAX_RUNS, &b->runs);
     if (value == OPT_CANCELS) return cli_unsigned(text, 0, MAX_RUNS, &b->cancels);
     return cli_unsigned(text, 1, 100000, &b->prompt_tokens);
+}
+
+static tvlm_status bench_model(cli_runner *r, bench *b, const char *picture, tvlm_error *err)
+{
+    static uint8_t grey[64 * 64];
+    tvlm_decoded decoded = {0};
+    report p;
+    memset(grey, 128, sizeof grey);
+    tvlm_pixels pixels = {grey, 64, 64, 1, 0};
+    TVLM_TRY(cli_takes_pictures(r, picture != NULL, err));
+    if (picture) {
+        TVLM_TRY(cli_decode(r->options, picture, false, &decoded, err));
+        pixels = tvlm_decoded_pixels(&decoded);
+    }
+    tvlm_status status = measure(r, b, r->info.image_size ? &pixels : NULL, err);
+    if (!status && !b->step) status = make_report(r, b, &p, err);
+    if (!status && !b->step && r->options->json) print_json(r, &p, b);
+    if (!status && !b->step && !r->options->json) print_table(&p, b);
+    tvlm_decoded_free(&decoded);
+    return status;
 }
 
 int cmd_bench(int argc, char **argv)
@@ -192,6 +397,8 @@ int cmd_bench(int argc, char **argv)
     static const struct option names[] = {
         {"runs", required_argument, NULL, OPT_RUNS},
         {"prompt-tokens", required_argument, NULL, OPT_PROMPT},
+        {"no-peaks", no_argument, NULL, OPT_NO_PEAKS},
+        {"step", no_argument, NULL, OPT_STEP},
         {"cancels", required_argument, NULL, OPT_CANCELS},
         {0}
     };
@@ -199,8 +406,6 @@ int cmd_bench(int argc, char **argv)
     cli_options o;
     cli_runner r;
     tvlm_error err;
-    tvlm_memory memory;
-    tvlm_decoded picture = {0};
     cli_options_init(&o);
     o.max_tokens = 16;
     int first = cli_parse(argc, argv, &o, &own);
@@ -212,28 +417,7 @@ int cmd_bench(int argc, char **argv)
     if (argc - first > 1) return cli_usage("bench: one picture at a time");
     int code = cli_runner_open(&r, &o);
     if (code) return code;
-    static uint8_t grey[64 * 64];
-    memset(grey, 128, sizeof grey);
-    tvlm_pixels pixels = {grey, 64, 64, 1, 0};
-    tvlm_status status = cli_takes_pictures(&r, (size_t)(argc - first), &err);
-    if (!status && first < argc) status = cli_decode(&o, argv[first], false, &picture, &err);
-    if (!status && picture.data) pixels = tvlm_decoded_pixels(&picture);
-    const tvlm_pixels *source = r.info.image_size ? &pixels : NULL;
-    for (long run = -1; run < (long)b.runs && !status; run++) {
-        status = run_once(&r, &b, source, run, cli_cancel(), &err);
-        if (!o.quiet) cli_progress("runs", (uint64_t)(run + 1), b.runs);
-    }
-    if (!status && b.cancels) status = measure_cancels(&r, &b, source, &err);
-    tvlm_engine_params engine;
-    tvlm_session_params session;
-    tvlm_engine_params_init(&engine);
-    engine.n_threads = o.threads;
-    tvlm_session_params_init(&session);
-    session.n_ctx = o.ctx;
-    session.kv_type = o.kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    if (!status) status = tvlm_memory_estimate(r.model, &engine, &session, &memory, &err);
-    if (!status) report(&r, &b, &memory);
-    tvlm_decoded_free(&picture);
+    tvlm_status status = bench_model(&r, &b, first < argc ? argv[first] : NULL, &err);
     cli_runner_close(&r);
     return status ? cli_fail(status, &err) : 0;
 }

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from gguf import GGUFReader
 
 from conftest import BIN, GOLDEN, IMAGES, PICTURE, ok, refused, run
 
@@ -277,7 +278,7 @@ def test_text_models_take_no_pictures(tmp_path, model):
         assert done.code == 3 and "tinyvlm chat" in done.err, done.err
     assert ok("chat", "-m", text, "-n", 3, "-q", "--template", "qwen2", stdin=b"Hi\n").out
     assert json.loads(ok("info", text, "--json").out)["image_size"] == 0
-    assert ok("bench", "-m", text, "--runs", 1, "--prompt-tokens", 8, "-n", 2, "--json").json()
+    assert ok("bench", "-m", text, "--runs", 1, "--no-peaks", "--prompt-tokens", 8, "-n", 2, "--json").json()
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_names_that_are_not_utf8(latin1):
         ok("describe", "-m", model, "--json", "-n", 1, picture),
         ok("ask", "-m", model, "--json", "-n", 1, picture, "caf\udce9?"),
         ok("chat", "-m", model, "--json", "-n", 1, "-i", picture, stdin=b"Hi\n"),
-        ok("bench", "-m", model, "--json", "--runs", 1, "-n", 1),
+        ok("bench", "-m", model, "--json", "--runs", 1, "--no-peaks", "-n", 1),
         ok("tokenize", "-m", model, "--json", "-d", "39"),
     ]
     for done in runs:
@@ -403,7 +404,7 @@ def test_json_of_a_path_that_is_not_utf8(tmp_path, model):
     assert ok("info", "--json", odd).json()[0]["file"].endswith(end)
     table = ok("info", odd).raw.decode()
     assert "/m\ufffd\ufffd[31m .gguf (" in table and "\x1b" not in table
-    bench = ok("bench", "--json", "--runs", 1, "--prompt-tokens", 4, "-n", 2, "-m", odd, PICTURE)
+    bench = ok("bench", "--json", "--runs", 1, "--no-peaks", "--prompt-tokens", 4, "-n", 2, "-m", odd, PICTURE)
     assert bench.json()[0]["model"].endswith(end)
     assert "\x1b" not in refused(3, "m?", "info", odd + "x").err
 
@@ -430,19 +431,70 @@ def test_quantize(tmp_path, model):
     assert not (tmp_path / "x.gguf").exists()
 
 
+STAGES = ["load", "preprocess", "tower", "bridge", "prefill", "decode", "first_token"]
+
+
 def test_bench(model):
-    (result,) = ok("bench", "-m", model, "--runs", 3, "-n", 4, "--json").json()
-    assert set(result["stages_ms"]) == {
-        "preprocess",
-        "tower",
-        "bridge",
-        "prefill",
-        "first_token",
-        "decode_per_token",
-    }
-    assert all(0 <= s["min"] <= s["median"] for s in result["stages_ms"].values())
+    (result,) = ok("bench", "-m", model, "--runs", 3, "-n", 4, "--json", "-t", 2).json()
+    assert list(result["stages"]) == STAGES
+    for s in result["stages"].values():
+        assert 0 <= s["min_ms"] <= s["median_ms"] <= s["max_ms"]
     assert result["runs"] == 3 and result["peak_rss_mb"] > 0 and result["estimate_mb"] > 0
-    assert "tokens/s" in ok("bench", "-m", model, "--runs", 1, "-n", 2, PICTURE).out
+    for peak in result["peaks"].values():
+        assert 0 < peak["giga_per_second_1_thread"] and 0 < peak["giga_per_second"]
+    assert result["peaks"]["memory"] and result["stages"]["decode"]["percent_of_peak"]["memory"] > 0
+    table = ok("bench", "-m", model, "--runs", 1, "-n", 2, PICTURE).out
+    assert "tokens/s" in table and "peak memory" in table
+
+
+def test_bench_steps(model):
+    done = ok("bench", "-m", model, "--step", "-n", 2, stdin=b"\n\n\n")
+    assert len(done.json()) == 3
+    assert all(list(line["ms"]) == STAGES for line in done.json())
+
+
+def places(name, image, tokens):
+    """Pixels or rows that a tensor of the tiny FastVLM is applied to, for one picture."""
+    part = name.split(".")
+    if part[0] == "mm":
+        return tokens
+    if part[2].startswith("se_"):
+        return 1
+    stages = {"stem": [1, 2, 2], "stage": range(2, 7), "exp": [6]}[part[1]]
+    return (image >> stages[int(part[2]) if part[2].isdigit() else 0]) ** 2
+
+
+def test_bench_counts(model):
+    """Arithmetic and bytes as they follow from the tensors of the file."""
+    (result,) = ok("bench", "-m", model, "--runs", 1, "-n", 4, "--json", "--no-peaks").json()
+    image, tokens, layers, width, kv_width = 128, 4, 3, 64, 32
+    rows = result["prompt_rows"]
+    passes = {"prefill": (rows, rows * (rows + 1) / 2), "decode": (1, rows + 3)}
+    counts = {stage: [0, 0] for stage in ("tower", "bridge", *passes)}
+
+    def add(stage, tensor, times):
+        counts[stage][0] += 2 * times * int(tensor.n_elements)
+        counts[stage][1] += int(tensor.n_bytes)
+
+    for t in GGUFReader(model).tensors:
+        kind = t.name.split(".")[0]
+        if not t.name.endswith(".weight") or len(t.shape) == 1:
+            continue
+        if kind in ("v", "mm"):
+            n = places(t.name, image, tokens)
+            add({"v": "tower", "mm": "bridge"}[kind], t, n)
+            if kind == "v" and "attn_output" in t.name:
+                counts["tower"][0] += 4 * n * n * int(t.shape[0])
+        elif kind in ("blk", "output"):
+            for stage, (n, _) in passes.items():
+                add(stage, t, 1 if kind == "output" else n)
+    for stage, (n, pairs) in passes.items():
+        counts[stage][0] += layers * 4 * width * pairs
+        counts[stage][1] += layers * 2 * 2 * kv_width * (rows if n > 1 else rows + 3)
+    for stage, (flops, size) in counts.items():
+        got = result["stages"][stage]
+        assert got["gflop"] * 1e9 == pytest.approx(flops, rel=1e-9), stage
+        assert got["mb"] * 1e6 == pytest.approx(size, rel=1e-9), stage
 
 
 def test_terminal(model):
