@@ -199,6 +199,14 @@ typedef struct tower_run {
     float *pixels, *lo, *hi;
 } tower_run;
 
+static void forward(tower_run *run)
+{
+    uint32_t side = run->model->config.preprocess.image_size;
+    tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet,
+                              tvlm_nn_f32(run->pixels, side, side, 3),
+                              (tvlm_features){run->hi, run->lo});
+}
+
 static tvlm_status run_pictures(tower_run *run, const observer *o, tvlm_error *err)
 {
     uint32_t side = run->model->config.preprocess.image_size;
@@ -206,8 +214,7 @@ static tvlm_status run_pictures(tower_run *run, const observer *o, tvlm_error *e
     for (size_t i = 0; i < run->pictures.n; i++) {
         tvlm_pixels picture = {run->pictures.rgb + i * n, side, side, 3, 0};
         TVLM_TRY(tvlm_preprocess(run->model, &picture, TVLM_FIT_MODEL, run->pixels, n, err));
-        tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet, run->pixels, side,
-                                  run->lo, run->hi);
+        forward(run);
         if (!tvlm_nn_ok(&run->cx)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
         if (o->no_number[0])
             return tvlm_fail(err, TVLM_ERR_FORMAT,
@@ -230,9 +237,9 @@ static tvlm_status both_passes(tower_run *run, observer *o, tvlm_error *err)
 /* Side of the map after the first n blocks. */
 static size_t side_after(const tvlm_efficientnet *w, size_t side, uint32_t n)
 {
-    side = tvlm_nn_conv_out(side, w->stem.k, w->stem_stride, true);
+    side = tvlm_nn_conv_out(side, w->stem.k, w->stem_stride, TVLM_PAD_SAME);
     for (uint32_t i = 0; i < n; i++)
-        side = tvlm_nn_conv_out(side, w->blocks[i].dw.k, w->blocks[i].stride, true);
+        side = tvlm_nn_conv_out(side, w->blocks[i].dw.k, w->blocks[i].stride, TVLM_PAD_SAME);
     return side;
 }
 
@@ -241,9 +248,9 @@ static void take_buffers(tower_run *run)
     const tvlm_efficientnet *w = &run->model->weights.efficientnet;
     size_t s = run->model->config.preprocess.image_size;
     size_t lo = side_after(w, s, w->tap_block + 1), hi = side_after(w, s, w->n_blocks);
-    run->pixels = tvlm_nn_fmap(&run->cx, s, s, 3).data;
-    run->lo = tvlm_nn_fmap(&run->cx, lo, lo, w->blocks[w->tap_block].c_out).data;
-    run->hi = tvlm_nn_fmap(&run->cx, hi, hi, w->head.n).data;
+    run->pixels = tvlm_nn_floats(&run->cx, s, 3 * s);
+    run->lo = tvlm_nn_floats(&run->cx, lo * lo, w->blocks[w->tap_block].c_out);
+    run->hi = tvlm_nn_floats(&run->cx, hi * hi, w->head.n);
 }
 
 static tvlm_status run_observed(tower_run *run, observer *o, tvlm_error *err)
@@ -252,8 +259,7 @@ static tvlm_status run_observed(tower_run *run, observer *o, tvlm_error *err)
     tvlm_arena_init_measure(&arena);
     run->cx.arena = &arena;
     take_buffers(run);
-    tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet, NULL,
-                              run->model->config.preprocess.image_size, NULL, NULL);
+    forward(run);
     void *block = tvlm_aligned_alloc(arena.peak);
     if (!block) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
     tvlm_arena_init(&arena, block, arena.peak);

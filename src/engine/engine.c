@@ -60,8 +60,8 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
                          params->max_batch_rows, NULL);
     if (tvlm_model_has_vision(model)) {
         size_t size = model->config.preprocess.image_size;
-        tvlm_nn_fmap(&cx, size, size, 3);
-        tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim);
+        tvlm_nn_floats(&cx, size, 3 * size);
+        tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
         size_t mark = tvlm_arena_mark(&arena);
         tvlm_arena_alloc(&arena, tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE),
                          1);

@@ -66,17 +66,15 @@ void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixel
     const tvlm_config *c = &model->config;
     size_t size = c->preprocess.image_size, mark = tvlm_arena_mark(cx->arena);
     double begin = tvlm_now_ms(), between;
+    tvlm_map in = tvlm_nn_f32(pixels, size, size, 3);
     if (c->tower == TVLM_TOWER_FASTVIT) {
-        tvlm_fastvit_forward(cx, &w->fastvit, c, pixels, size, size, vision);
+        tvlm_fastvit_forward(cx, &w->fastvit, in, (tvlm_features){.last = vision});
         between = tvlm_now_ms();
         tvlm_projector_forward(cx, &w->projector, vision, model->n_vision_tokens, tokens);
     } else {
-        float *hi = tvlm_nn_fmap(cx, 1, w->pooling.n_hi, w->pooling.hi.k).data;
-        float *lo = tvlm_nn_fmap(cx, 1, w->pooling.n_lo, w->pooling.lo.k).data;
-        if (c->vision_int8)
-            tvlm_qefficientnet_forward(cx, &w->qefficientnet, pixels, size, lo, hi);
-        else
-            tvlm_efficientnet_forward(cx, &w->efficientnet, pixels, size, lo, hi);
+        float *hi = tvlm_nn_floats(cx, w->pooling.n_hi, w->pooling.hi.k);
+        float *lo = tvlm_nn_floats(cx, w->pooling.n_lo, w->pooling.lo.k);
+        tvlm_efficientnet_forward(cx, &w->efficientnet, in, (tvlm_features){hi, lo});
         between = tvlm_now_ms();
         tvlm_pooling_forward(cx, &w->pooling, c->pool_ln_eps, hi, lo, vision, tokens);
     }
@@ -132,8 +130,8 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     tvlm_cx cx;
     TVLM_TRY(tvlm_engine_begin(engine, params->cancel, &cx, err));
     double begin = tvlm_now_ms();
-    float *input = tvlm_nn_fmap(&cx, size, size, 3).data;
-    float *vision = tvlm_nn_fmap(&cx, 1, model->n_vision_tokens, model->weights.vision_dim).data;
+    float *input = tvlm_nn_floats(&cx, size, 3 * size);
+    float *vision = tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
     if (image->vision) vision = image->vision;
     tvlm_status status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit,
                                              &engine->arena, params->cancel, input, err);

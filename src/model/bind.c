@@ -31,7 +31,7 @@ const tvlm_gguf_tensor *tvlm_bind_find(tvlm_binder *b, const char *name)
     return b->status ? NULL : tvlm_gguf_find_tensor(&b->model->gguf, name);
 }
 
-static const tvlm_gguf_tensor *need(tvlm_binder *b, const char *name)
+const tvlm_gguf_tensor *tvlm_bind_need(tvlm_binder *b, const char *name)
 {
     const tvlm_gguf_tensor *t = tvlm_bind_find(b, name);
     if (!t && !b->status)
@@ -149,7 +149,7 @@ static size_t float_bytes(tvlm_binder *b, const tvlm_gguf_tensor *t, uint64_t n)
 
 const float *tvlm_bind_vector(tvlm_binder *b, const char *name, size_t n)
 {
-    const tvlm_gguf_tensor *t = need(b, name);
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, name);
     if (!t) return NULL;
     if (t->n_elements != n) {
         tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
@@ -188,7 +188,7 @@ static void bind_matrix(tvlm_binder *b, tvlm_linear *out, const char *name, size
 {
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
-    const tvlm_gguf_tensor *t = need(b, full);
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, full);
     if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, k}, 2)) return;
     out->n = (size_t)t->shape[0];
     out->k = (size_t)t->shape[1];
@@ -215,14 +215,14 @@ unsigned tvlm_bind_taps(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c)
 {
     uint32_t d = t->n_dims;
     bool square = d >= 3 && t->shape[d - 1] == t->shape[d - 2] && t->shape[d - 1] % 2 == 1 &&
-                  t->shape[d - 1] <= 15;
+                  t->shape[d - 1] <= TVLM_DWCONV_MAX_K;
     if (square && (d == 3 || t->shape[1] == 1) && (!c || t->shape[0] == c))
         return (unsigned)t->shape[d - 1];
     char have[96];
     print_shape(have, t->shape, d);
     tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT,
-                                "tensor '%s': shape [%s], expected [%zu,k,k] with odd k up to 15",
-                                tvlm_show(t->name).text, have, c));
+                                "tensor '%s': shape [%s], expected [%zu,k,k] with odd k up to %d",
+                                tvlm_show(t->name).text, have, c, TVLM_DWCONV_MAX_K));
     return 0;
 }
 
@@ -230,7 +230,7 @@ void tvlm_bind_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t
 {
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
-    const tvlm_gguf_tensor *t = need(b, full);
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, full);
     out->k = t ? tvlm_bind_taps(b, t, c) : 0;
     if (!out->k) return;
     out->c_out = (size_t)t->shape[0];
@@ -244,7 +244,7 @@ void tvlm_bind_conv(tvlm_binder *b, tvlm_conv *out, const char *name, size_t c_i
 {
     char full[160];
     snprintf(full, sizeof full, "%s.weight", name);
-    const tvlm_gguf_tensor *t = need(b, full);
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, full);
     if (!t || !tvlm_bind_shape(b, t, (size_t[]){0, c_in, 3, 3}, 4)) return;
     out->c_in = c_in;
     out->k = 3;
@@ -284,7 +284,7 @@ static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
     if (!tvlm_mul_size(p->n_hi + p->n_lo, d, &n_pos)) n_pos = SIZE_MAX; /* no tensor has as many */
     p->pos = tvlm_bind_vector(b, "mm.pool.pos", n_pos);
     tvlm_bind_norm(b, &p->norm, "mm.pool.norm", d, true);
-    const tvlm_gguf_tensor *query = need(b, "mm.pool.query");
+    const tvlm_gguf_tensor *query = tvlm_bind_need(b, "mm.pool.query");
     if (query && tvlm_bind_shape(b, query, (size_t[]){0, d}, 2)) {
         p->n_query = (size_t)query->shape[0];
         if (p->n_query > 4096)
@@ -379,11 +379,7 @@ static void walk(tvlm_binder *b)
         bind_projector(b);
     } else if (c->tower == TVLM_TOWER_EFFICIENTNET_LITE) {
         const tvlm_efficientnet *e = &m->weights.efficientnet;
-        const tvlm_qefficientnet *q = &m->weights.qefficientnet;
-        if (c->vision_int8)
-            bind_pooling(b, q->head.n, q->blocks[q->tap_block].c_out);
-        else
-            bind_pooling(b, e->head.n, e->blocks[e->tap_block].c_out);
+        bind_pooling(b, e->head.n, e->blocks[e->tap_block].c_out);
         m->weights.vision_dim = m->weights.pooling.d;
         m->n_vision_tokens = (uint32_t)(m->weights.pooling.n_hi + m->weights.pooling.n_lo);
         m->n_image_tokens = (uint32_t)m->weights.pooling.n_query;

@@ -65,6 +65,7 @@ typedef struct tvlm_binder {
 
 void *tvlm_bind_reserve(tvlm_binder *b, size_t count, size_t size);
 const tvlm_gguf_tensor *tvlm_bind_find(tvlm_binder *b, const char *name); /* NULL: not there */
+const tvlm_gguf_tensor *tvlm_bind_need(tvlm_binder *b, const char *name); /* likewise, an error */
 /* Each checks the shape (0: any), which `out` then holds. Names get ".weight" / ".bias". */
 void tvlm_bind_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t k,
                       bool bias_required);

@@ -8,7 +8,7 @@
 static void place_depthwise(const tvlm_slot *s, unsigned char *at, size_t row,
                             const unsigned char *p, size_t n_rows)
 {
-    float *out = (float *)(void *)at, taps[225]; /* the binder allows k up to 15 */
+    float *out = (float *)(void *)at, taps[TVLM_DWCONV_MAX_K * TVLM_DWCONV_MAX_K];
     for (size_t r = row; r < row + n_rows; r++, p += s->row_bytes) {
         tvlm_dequantize(s->type, p, taps, s->taps);
         for (size_t t = 0; t < s->taps; t++)

@@ -86,6 +86,8 @@ static void bind_fastvit(tvlm_binder *b)
     tvlm_bind_linear(b, &w->stem2, "v.stem.2", 0, c, true);
     c = w->stem2.n;
     w->n_stages = m->config.n_stages;
+    w->head_dim = m->config.vision_head_dim;
+    w->ln_eps = m->config.vision_ln_eps;
     tvlm_fastvit_block *blocks = m->fastvit_blocks;
     for (uint32_t s = 0; s < w->n_stages && !b->status; s++) {
         w->stages[s].blocks = blocks;
@@ -101,12 +103,103 @@ static void bind_fastvit(tvlm_binder *b)
     m->n_vision_tokens = m->n_image_tokens = side * side;
 }
 
-/* ---- EfficientNet-Lite, float ---- */
+/* ---- layers in int8 ----
+ * mult and beta hold the file's scale and bias until tvlm_bind_finish_int8. */
+
+#define MAX_INT8_K 65536 /* sums of k products of 127 and -128 stay inside int32 */
+
+static const char *part_name(char out[160], const char *name, const char *part)
+{
+    snprintf(out, 160, "%s.%s", name, part);
+    return out;
+}
+
+/* What goes beside n rows of weights. The output's parameters are read once they are there: in the
+ * walk only their place is known, so tvlm_bind_finish_int8 walks the same names again. */
+static void bind_quant(tvlm_binder *b, tvlm_quant *out, tvlm_slot *s, const char *name, size_t n)
+{
+    char full[160];
+    s->sums = b->used;
+    out->wsum = tvlm_bind_reserve(b, n, sizeof *out->wsum);
+    out->mult = tvlm_bind_vector(b, part_name(full, name, "scale"), n);
+    out->beta = tvlm_bind_vector(b, part_name(full, name, "bias"), n);
+    tvlm_bind_vector(b, part_name(full, name, "out_q"), 2);
+}
+
+/* dense_k x dense_k windows of c channels; n 0: any. */
+static void bind_int8_linear(tvlm_binder *b, tvlm_linear *out, const char *name, size_t n, size_t c,
+                             unsigned dense_k)
+{
+    char full[160];
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, part_name(full, name, "weight"));
+    size_t taps = (size_t)dense_k * dense_k, bytes = 0;
+    if (!t || !tvlm_bind_shape(b, t, (size_t[]){n, c, dense_k, dense_k}, dense_k > 1 ? 4 : 2))
+        return;
+    *out = (tvlm_linear){.n = (size_t)t->shape[0], .k = c * taps, .dtype = TVLM_DTYPE_U7};
+    if (out->k > MAX_INT8_K) {
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT,
+                                    "tensor '%s': int8 rows of %zu, at most %d", full, out->k,
+                                    MAX_INT8_K));
+        return;
+    }
+    if (!tvlm_qgemm_packed_size(out->n, out->k, &bytes))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
+    tvlm_slot *s = tvlm_bind_slot(b, t, TVLM_SLOT_QLINEAR, out->n, c, taps, bytes);
+    if (!s) return;
+    out->weight = b->base ? b->base + s->at : NULL;
+    bind_quant(b, &out->quant, s, name, out->n);
+}
+
+static void bind_int8_dwconv(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t c)
+{
+    char full[160];
+    const tvlm_gguf_tensor *t = tvlm_bind_need(b, part_name(full, name, "weight"));
+    unsigned k = t ? tvlm_bind_taps(b, t, c) : 0;
+    size_t bytes = 0;
+    if (!k) return;
+    *out = (tvlm_dwconv){.c_out = c, .k = k, .dtype = TVLM_DTYPE_U7};
+    if (!tvlm_mul_size(c, (size_t)k * k, &bytes))
+        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
+    tvlm_slot *s = tvlm_bind_slot(b, t, TVLM_SLOT_QDWCONV, c, 1, (size_t)k * k, bytes);
+    if (!s) return;
+    out->weight = b->base ? b->base + s->at : NULL;
+    bind_quant(b, &out->quant, s, name, c);
+}
+
+/* ---- EfficientNet-Lite ---- */
 
 static const char *mb_name(char out[96], uint32_t i, const char *part)
 {
     snprintf(out, 96, "v.blk.%u.%s", (unsigned)i, part);
     return out;
+}
+
+static void bind_stem(tvlm_binder *b, tvlm_conv *out)
+{
+    enum { STEM_K = 3, COLOURS = 3 };
+    if (!b->model->config.vision_int8) {
+        tvlm_bind_conv(b, out, "v.stem", COLOURS);
+        return;
+    }
+    tvlm_bind_vector(b, "v.input_q", 2);
+    *out = (tvlm_conv){.c_in = COLOURS, .k = STEM_K};
+    bind_int8_linear(b, &out->linear, "v.stem", 0, COLOURS, STEM_K);
+}
+
+static void bind_pointwise(tvlm_binder *b, tvlm_linear *out, const char *name, size_t k)
+{
+    if (b->model->config.vision_int8)
+        bind_int8_linear(b, out, name, 0, k, 1);
+    else
+        tvlm_bind_linear(b, out, name, 0, k, true);
+}
+
+static void bind_depthwise(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t c)
+{
+    if (b->model->config.vision_int8)
+        bind_int8_dwconv(b, out, name, c);
+    else
+        tvlm_bind_dwconv(b, out, name, c);
 }
 
 static void bind_efficientnet(tvlm_binder *b)
@@ -117,7 +210,7 @@ static void bind_efficientnet(tvlm_binder *b)
     w->n_blocks = config->n_blocks;
     w->tap_block = config->tap_block;
     w->stem_stride = config->stem_stride;
-    tvlm_bind_conv(b, &w->stem, "v.stem", 3);
+    bind_stem(b, &w->stem);
     size_t c = w->stem.linear.n;
     for (uint32_t i = 0; i < w->n_blocks && !b->status; i++) {
         tvlm_mbconv *m = &w->blocks[i];
@@ -125,26 +218,23 @@ static void bind_efficientnet(tvlm_binder *b)
         m->c_in = m->c_mid = c;
         m->has_expand = present(b, mb_name(name, i, "expand"));
         if (m->has_expand) {
-            tvlm_bind_linear(b, &m->expand, name, 0, c, true);
+            bind_pointwise(b, &m->expand, name, c);
             m->c_mid = m->expand.n;
         }
-        tvlm_bind_dwconv(b, &m->dw, mb_name(name, i, "dw"), m->c_mid);
-        tvlm_bind_linear(b, &m->project, mb_name(name, i, "project"), 0, m->c_mid, true);
+        bind_depthwise(b, &m->dw, mb_name(name, i, "dw"), m->c_mid);
+        bind_pointwise(b, &m->project, mb_name(name, i, "project"), m->c_mid);
         c = m->c_out = m->project.n;
         m->residual = m->stride == 1 && m->c_in == m->c_out;
     }
-    tvlm_bind_linear(b, &w->head, "v.head", 0, c, true);
+    bind_pointwise(b, &w->head, "v.head", c);
 }
 
-/* ---- EfficientNet-Lite, int8 ----
- * mult and beta hold the file's scale and bias until tvlm_bind_finish_int8. */
-
-#define MAX_INT8_K 65536 /* sums of k products of 127 and -128 stay inside int32 */
-
-static const char *part_name(char out[160], const char *name, const char *part)
+void tvlm_bind_tower(tvlm_binder *b)
 {
-    snprintf(out, 160, "%s.%s", name, part);
-    return out;
+    if (b->model->config.tower == TVLM_TOWER_FASTVIT)
+        bind_fastvit(b);
+    else
+        bind_efficientnet(b);
 }
 
 /* (scale, zero point) of two floats in the block; false when they make no sense. */
@@ -158,89 +248,6 @@ static bool qparam_of(const float *pair, tvlm_qparam *out)
     return true;
 }
 
-/* The output's parameters are read once they are there: in the walk only their place is known, so
- * tvlm_bind_finish_int8 walks the same names again. */
-static void bind_qlayer(tvlm_binder *b, tvlm_qlayer *out, const char *name, size_t n, size_t c,
-                        unsigned dense_k, bool depthwise)
-{
-    char full[160];
-    const tvlm_gguf_tensor *t = tvlm_bind_find(b, part_name(full, name, "weight"));
-    if (!t) {
-        if (!b->status)
-            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_FORMAT, "tensor '%s' is missing", full));
-        return;
-    }
-    size_t taps = (size_t)dense_k * dense_k, bytes = 0, k = 0;
-    if (depthwise) {
-        k = tvlm_bind_taps(b, t, n);
-        taps = k * k;
-        if (!k) return;
-        if (!tvlm_mul_size(n, taps, &bytes))
-            tvlm_bind_fail(b,
-                           tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
-    } else if (dense_k > 1 ? !tvlm_bind_shape(b, t, (size_t[]){n, c, dense_k, dense_k}, 4)
-                           : !tvlm_bind_shape(b, t, (size_t[]){n, c}, 2)) {
-        return;
-    }
-    out->n = (size_t)t->shape[0];
-    out->k = depthwise ? k : c * taps;
-    if (!depthwise && out->k > MAX_INT8_K) {
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT,
-                                    "tensor '%s': int8 rows of %zu, at most %d", full, out->k,
-                                    MAX_INT8_K));
-        return;
-    }
-    if (!depthwise && !tvlm_qgemm_packed_size(out->n, out->k, &bytes))
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT, "tensor '%s' overflows memory", full));
-    tvlm_slot *s = tvlm_bind_slot(b, t, depthwise ? TVLM_SLOT_QDWCONV : TVLM_SLOT_QLINEAR, out->n,
-                                  depthwise ? 1 : c, taps, bytes);
-    if (!s) return;
-    out->weight = b->base ? b->base + s->at : NULL;
-    s->sums = b->used;
-    out->wsum = tvlm_bind_reserve(b, out->n, sizeof *out->wsum);
-    out->mult = tvlm_bind_vector(b, part_name(full, name, "scale"), out->n);
-    out->beta = tvlm_bind_vector(b, part_name(full, name, "bias"), out->n);
-    tvlm_bind_vector(b, part_name(full, name, "out_q"), 2);
-}
-
-static void bind_qefficientnet(tvlm_binder *b)
-{
-    const tvlm_config *config = &b->model->config;
-    tvlm_qefficientnet *w = &b->model->weights.qefficientnet;
-    char name[96];
-    w->n_blocks = config->n_blocks;
-    w->tap_block = config->tap_block;
-    w->stem_stride = config->stem_stride;
-    tvlm_bind_vector(b, "v.input_q", 2);
-    bind_qlayer(b, &w->stem, "v.stem", 0, 3, 3, false);
-    size_t c = w->stem_c = w->stem.n;
-    for (uint32_t i = 0; i < w->n_blocks && !b->status; i++) {
-        tvlm_qmbconv *m = &w->blocks[i];
-        m->stride = config->strides[i];
-        m->c_in = m->c_mid = c;
-        m->has_expand = present(b, mb_name(name, i, "expand"));
-        if (m->has_expand) {
-            bind_qlayer(b, &m->expand, name, 0, c, 1, false);
-            m->c_mid = m->expand.n;
-        }
-        bind_qlayer(b, &m->dw, mb_name(name, i, "dw"), m->c_mid, m->c_mid, 0, true);
-        bind_qlayer(b, &m->project, mb_name(name, i, "project"), 0, m->c_mid, 1, false);
-        c = m->c_out = m->project.n;
-        m->residual = m->stride == 1 && m->c_in == m->c_out;
-    }
-    bind_qlayer(b, &w->head, "v.head", 0, c, 1, false);
-}
-
-void tvlm_bind_tower(tvlm_binder *b)
-{
-    if (b->model->config.tower == TVLM_TOWER_FASTVIT)
-        bind_fastvit(b);
-    else if (b->model->config.vision_int8)
-        bind_qefficientnet(b);
-    else
-        bind_efficientnet(b);
-}
-
 /* The values of `NAME.PART` in the file order's block: two floats bound by bind_qlayer. */
 static tvlm_status read_qparam(const tvlm_model *model, const tvlm_plan *plan, const char *name,
                                tvlm_qparam *out, tvlm_error *err)
@@ -252,16 +259,19 @@ static tvlm_status read_qparam(const tvlm_model *model, const tvlm_plan *plan, c
                      "tensor '%s': expected a positive scale and a zero point in 0..127", name);
 }
 
-static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, tvlm_qlayer *l,
-                                const char *name, tvlm_qparam in, bool relu6, tvlm_error *err)
+/* A layer of n channels whose input has the parameters *q; *q becomes its output's. */
+static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, tvlm_quant *l,
+                                size_t n, const char *name, bool relu6, tvlm_qparam *q,
+                                tvlm_error *err)
 {
     char full[160];
     TVLM_TRY(read_qparam(model, plan, part_name(full, name, "out_q"), &l->out, err));
-    l->in = in;
+    l->in = *q;
+    *q = l->out;
     /* the block is ours and not published yet: these are its scale and bias in place */
     float *mult = (float *)(uintptr_t)l->mult, *beta = (float *)(uintptr_t)l->beta;
-    for (size_t i = 0; i < l->n; i++) {
-        mult[i] = in.scale * mult[i] / l->out.scale;
+    for (size_t i = 0; i < n; i++) {
+        mult[i] = l->in.scale * mult[i] / l->out.scale;
         beta[i] = beta[i] / l->out.scale + (float)l->out.zero;
         if (!(fabsf(mult[i]) < 1e10f) || !(fabsf(beta[i]) < 1e10f))
             return tvlm_fail(err, TVLM_ERR_FORMAT,
@@ -275,30 +285,33 @@ static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, 
     return TVLM_OK;
 }
 
+static tvlm_status finish_block(const tvlm_model *model, const tvlm_plan *plan, tvlm_mbconv *m,
+                                uint32_t i, tvlm_qparam *q, tvlm_error *err)
+{
+    char name[96];
+    tvlm_qparam in = *q;
+    if (m->has_expand)
+        TVLM_TRY(finish_layer(model, plan, &m->expand.quant, m->expand.n,
+                              mb_name(name, i, "expand"), true, q, err));
+    TVLM_TRY(
+        finish_layer(model, plan, &m->dw.quant, m->dw.c_out, mb_name(name, i, "dw"), true, q, err));
+    TVLM_TRY(finish_layer(model, plan, &m->project.quant, m->project.n, mb_name(name, i, "project"),
+                          false, q, err));
+    if (m->residual && !(in.scale / q->scale < 1e10f))
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "tensor '%s.out_q': its scale is out of range beside the block's input",
+                         name);
+    return TVLM_OK;
+}
+
 tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
 {
-    tvlm_qefficientnet *w = &model->weights.qefficientnet;
-    char name[96];
-    TVLM_TRY(read_qparam(model, plan, "v.input_q", &w->input, err));
-    TVLM_TRY(finish_layer(model, plan, &w->stem, "v.stem", w->input, true, err));
-    tvlm_qparam q = w->stem.out;
-    for (uint32_t i = 0; i < w->n_blocks; i++) {
-        tvlm_qmbconv *m = &w->blocks[i];
-        tvlm_qparam block_in = q;
-        if (m->has_expand) {
-            TVLM_TRY(
-                finish_layer(model, plan, &m->expand, mb_name(name, i, "expand"), q, true, err));
-            q = m->expand.out;
-        }
-        TVLM_TRY(finish_layer(model, plan, &m->dw, mb_name(name, i, "dw"), q, true, err));
-        TVLM_TRY(finish_layer(model, plan, &m->project, mb_name(name, i, "project"), m->dw.out,
-                              false, err));
-        q = m->project.out;
-        m->residual_mult = block_in.scale / q.scale;
-        if (m->residual && !(m->residual_mult < 1e10f))
-            return tvlm_fail(
-                err, TVLM_ERR_FORMAT,
-                "tensor '%s.out_q': its scale is out of range beside the block's input", name);
-    }
-    return finish_layer(model, plan, &w->head, "v.head", q, true, err);
+    tvlm_efficientnet *w = &model->weights.efficientnet;
+    tvlm_qparam q;
+    TVLM_TRY(read_qparam(model, plan, "v.input_q", &q, err));
+    TVLM_TRY(finish_layer(model, plan, &w->stem.linear.quant, w->stem.linear.n, "v.stem", true, &q,
+                          err));
+    for (uint32_t i = 0; i < w->n_blocks; i++)
+        TVLM_TRY(finish_block(model, plan, &w->blocks[i], i, &q, err));
+    return finish_layer(model, plan, &w->head.quant, w->head.n, "v.head", true, &q, err);
 }

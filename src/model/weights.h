@@ -8,23 +8,48 @@
 #include "kernels/linear.h"
 #include "model/config.h"
 
-/* y = x W^T + b; W [n][k] packed by its gemm. */
+/* What the numbers of a map, and so of the layer that makes it, are. */
+typedef enum tvlm_dtype {
+    TVLM_DTYPE_F32,
+    TVLM_DTYPE_U7 /* bytes of 0..127: value = (byte - zero) * scale */
+} tvlm_dtype;
+typedef struct tvlm_qparam {
+    float scale;
+    int32_t zero;
+} tvlm_qparam;
+
+/* What an int8 layer has besides its weights (kernels.h): it takes and gives u7 maps. lo and hi
+ * hold its activation. */
+typedef struct tvlm_quant {
+    const int32_t *wsum;
+    const float *mult, *beta; /* per output channel, the bias inside beta */
+    tvlm_qparam in, out;
+    uint8_t lo, hi;
+} tvlm_quant;
+
+/* y = x W^T + b; W [n][k] packed by its gemm, or as int8 panels. */
 typedef struct tvlm_linear {
-    const tvlm_gemm *gemm;
+    const tvlm_gemm *gemm; /* of a float layer */
     const void *weight;
     const float *bias; /* [n], nullable */
     size_t n, k;
+    tvlm_dtype dtype;
+    tvlm_quant quant; /* of an int8 layer */
 } tvlm_linear;
 
 typedef struct tvlm_norm {
     const float *weight, *bias; /* [n], bias nullable */
 } tvlm_norm;
 
-/* Depthwise k x k; weight [k][k][c_out] float32 (transposed at load). c_out = mult * c_in. */
+/* Depthwise k x k; weight [k][k][c_out] float32 or int8 (transposed at load). c_out = mult * c_in.
+ */
 typedef struct tvlm_dwconv {
-    const float *weight, *bias;
+    const void *weight;
+    const float *bias; /* of a float layer, nullable */
     size_t c_out;
     unsigned k;
+    tvlm_dtype dtype;
+    tvlm_quant quant; /* of an int8 layer */
 } tvlm_dwconv;
 
 /* Dense k x k convolution as a linear over the k*k*c_in window, window order [ky][kx][c_in]. */
@@ -64,7 +89,8 @@ typedef struct tvlm_fastvit {
     uint32_t n_stages;
     tvlm_dwconv exp_dw; /* 3x3 mult 2 */
     tvlm_linear se_reduce, se_expand;
-    size_t c_out;
+    size_t c_out, head_dim;
+    float ln_eps;
 } tvlm_fastvit;
 
 /* ---- EfficientNet-Lite (ReLU6, no SE), batch norms folded ---------------------------------------
@@ -83,35 +109,6 @@ typedef struct tvlm_efficientnet {
     tvlm_linear head;
     unsigned stem_stride;
 } tvlm_efficientnet;
-
-/* The same in int8; q_out of each layer is the (scale, zero point) of its output. */
-typedef struct tvlm_qparam {
-    float scale;
-    int32_t zero;
-} tvlm_qparam;
-typedef struct tvlm_qlayer {
-    const void *weight; /* packed int8 panels (linear) or [k][k][c] (depthwise) */
-    const int32_t *wsum;
-    const float *mult, *beta;
-    tvlm_qparam in, out;
-    uint8_t lo, hi;
-    size_t n, k; /* linear: n x k; depthwise: n channels, k taps a side */
-} tvlm_qlayer;
-typedef struct tvlm_qmbconv {
-    bool has_expand, residual;
-    tvlm_qlayer expand, dw, project;
-    unsigned stride;
-    size_t c_in, c_mid, c_out;
-    float residual_mult; /* scale of the block's input / scale of its output */
-} tvlm_qmbconv;
-typedef struct tvlm_qefficientnet {
-    tvlm_qparam input;
-    tvlm_qlayer stem, head; /* stem: linear over the 3x3x3 window */
-    tvlm_qmbconv blocks[TVLM_MAX_BLOCKS];
-    uint32_t n_blocks, tap_block;
-    unsigned stem_stride;
-    size_t stem_c;
-} tvlm_qefficientnet;
 
 /* ---- bridges ------------------------------------------------------------------------------------
  */
@@ -152,7 +149,6 @@ typedef struct tvlm_decoder {
 typedef struct tvlm_weights {
     tvlm_fastvit fastvit;
     tvlm_efficientnet efficientnet;
-    tvlm_qefficientnet qefficientnet;
     tvlm_projector projector;
     tvlm_pooling pooling;
     tvlm_decoder decoder;

@@ -186,7 +186,7 @@ void tvlm_nn_attention(tvlm_cx *cx, const tvlm_attention *a)
     job.scratch = tvlm_nn_slices(cx, floats, sizeof(float), &job.stride);
     job.parts = tvlm_arena_alloc(cx->arena, PARTS, sizeof *job.parts);
     job.all = tvlm_arena_alloc(cx->arena, PARTS / MIN_SPLIT, sizeof *job.all);
-    job.outs = tvlm_nn_fmap(cx, 1, PARTS, a->d).data;
+    job.outs = tvlm_nn_floats(cx, PARTS, a->d);
     if (tvlm_nn_live(cx)) run(cx, &job);
     tvlm_arena_release(cx->arena, mark);
 }

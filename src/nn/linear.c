@@ -216,7 +216,7 @@ void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_li
 {
     size_t mark = tvlm_arena_mark(cx->arena);
     if (m < MLP_TILED_ROWS) {
-        float *hidden = tvlm_nn_fmap(cx, 1, m, up->n).data;
+        float *hidden = tvlm_nn_floats(cx, m, up->n);
         tvlm_nn_linear(cx, up, act, x, m, 1.0f, NULL, hidden);
         tvlm_nn_linear(cx, down, TVLM_ACT_NONE, hidden, m, 1.0f, residual, y);
     } else {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the ops share: running tasks, per-thread scratch, maps, taps. */
+ * What the ops share: running tasks, scratch. */
 #include "nn/nn.h"
 
 void tvlm_nn_run(tvlm_cx *cx, size_t n_tasks, tvlm_task fn, void *ctx)
@@ -18,19 +18,7 @@ void *tvlm_nn_slices(tvlm_cx *cx, size_t count, size_t size, size_t *stride)
     return tvlm_arena_alloc(cx->arena, threads, *stride);
 }
 
-tvlm_fmap tvlm_nn_fmap(tvlm_cx *cx, size_t h, size_t w, size_t c)
+float *tvlm_nn_floats(tvlm_cx *cx, size_t m, size_t n)
 {
-    float *data = tvlm_arena_alloc(cx->arena, tvlm_nn_elements(h, w, c), sizeof *data);
-    return (tvlm_fmap){data, h, w, c};
-}
-
-tvlm_qmap tvlm_nn_qmap(tvlm_cx *cx, size_t h, size_t w, size_t c, tvlm_qparam q)
-{
-    uint8_t *data = tvlm_arena_alloc(cx->arena, tvlm_nn_elements(h, w, c), sizeof *data);
-    return (tvlm_qmap){data, h, w, c, q};
-}
-
-void tvlm_nn_tap(tvlm_cx *cx, const char *name, const float *data, size_t h, size_t w, size_t c)
-{
-    if (cx->tap && tvlm_nn_live(cx)) cx->tap->fn(cx->tap->user, name, data, h, w, c);
+    return tvlm_arena_alloc(cx->arena, tvlm_nn_elements(1, m, n), sizeof(float));
 }

@@ -41,19 +41,42 @@ static inline bool tvlm_nn_ok(const tvlm_cx *cx)
 void tvlm_nn_run(tvlm_cx *cx, size_t n_tasks, tvlm_task fn, void *ctx);
 void *tvlm_nn_slices(tvlm_cx *cx, size_t count, size_t size, size_t *stride);
 
-/* A feature map, NHWC with n = 1. */
-typedef struct tvlm_fmap {
-    float *data;
+/* Padding of convolutions: k/2 all around, or TensorFlow's SAME, which makes ceil(in / stride)
+ * outputs and puts the odd pixel after. The same thing at stride 1. */
+typedef enum tvlm_pad { TVLM_PAD_EVEN, TVLM_PAD_SAME } tvlm_pad;
+
+/* ---- maps ---------------------------------------------------------------------------------------
+ * A feature map, NHWC with n = 1: float32, or u7 with a scale and a zero point. Ops on maps run in
+ * the layer's dtype: an input of the other one is converted on the way, the output has the layer's
+ * (tvlm_nn_*_map). */
+typedef struct tvlm_map {
+    void *data;
     size_t h, w, c;
-} tvlm_fmap;
-tvlm_fmap tvlm_nn_fmap(tvlm_cx *cx, size_t h, size_t w, size_t c); /* from the arena */
+    tvlm_dtype dtype;
+    tvlm_qparam q; /* of u7 */
+} tvlm_map;
 /* h*w*c, SIZE_MAX on overflow: the arena's plan then saturates and no allocation accepts it. */
 static inline size_t tvlm_nn_elements(size_t h, size_t w, size_t c)
 {
     size_t n;
     return tvlm_mul_size(h, w, &n) && tvlm_mul_size(n, c, &n) ? n : SIZE_MAX;
 }
-void tvlm_nn_tap(tvlm_cx *cx, const char *name, const float *data, size_t h, size_t w, size_t c);
+tvlm_map tvlm_nn_map(tvlm_cx *cx, tvlm_map shape);      /* with data from the arena */
+float *tvlm_nn_floats(tvlm_cx *cx, size_t m, size_t n); /* likewise rows of floats */
+static inline tvlm_map tvlm_nn_f32(const float *data, size_t h, size_t w, size_t c)
+{
+    /* The ops only read an input; the cast drops const for the type's sake. */
+    return (tvlm_map){.data = (float *)(uintptr_t)data, .h = h, .w = w, .c = c};
+}
+static inline bool tvlm_nn_same_shape(tvlm_map a, tvlm_map b)
+{
+    return a.h == b.h && a.w == b.w && a.c == b.c && a.dtype == b.dtype;
+}
+/* x in the dtype (u7: with these parameters): x itself, or a map from the arena. */
+tvlm_map tvlm_nn_as(tvlm_cx *cx, tvlm_map x, tvlm_dtype dtype, tvlm_qparam q);
+void tvlm_nn_convert(tvlm_cx *cx, tvlm_map x, tvlm_map y); /* between dtypes; same shape */
+/* Nothing for u7 maps. */
+void tvlm_nn_tap(tvlm_cx *cx, const char *name, tvlm_map map);
 
 /* ---- linear -------------------------------------------------------------------------------------
  * y[m][n] = scale * act(x[m][k] W^T + b) + residual; contiguous rows; residual nullable or y. */
@@ -68,18 +91,35 @@ void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, 
 void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_linear *down,
                  const float *x, size_t m, const float *residual, float *y);
 
-/* ---- convolution --------------------------------------------------------------------------------
- * Symmetric padding k/2 when same_tf is false, TensorFlow's SAME otherwise (the same thing at
- * stride 1). The output map y comes from the caller, of size tvlm_nn_conv_out; not x. */
-size_t tvlm_nn_conv_out(size_t in, unsigned k, unsigned stride, bool same_tf);
-/* Pixels of padding before the first row or column. */
-unsigned tvlm_nn_conv_pad(size_t in, unsigned k, unsigned stride, bool same_tf);
-/* Depthwise, channel multiplier d->c_out / x.c: output channel o reads input o / mult. */
-void tvlm_nn_dwconv(tvlm_cx *cx, const tvlm_dwconv *d, unsigned stride, bool same_tf, tvlm_act act,
-                    tvlm_fmap x, tvlm_fmap y);
+/* ---- layers on maps -----------------------------------------------------------------------------
+ * Shapes of outputs, without data. The output map comes from the caller and is not the input. */
+tvlm_map tvlm_nn_linear_map(const tvlm_linear *l, tvlm_map x);
+tvlm_map tvlm_nn_dwconv_map(const tvlm_dwconv *d, unsigned stride, tvlm_pad pad, tvlm_map x);
+tvlm_map tvlm_nn_conv_map(const tvlm_conv *c, unsigned stride, tvlm_pad pad, tvlm_map x);
+
+/* The linear at every pixel: y = act(conv1x1(x)) + residual; residual NULL, or of y's shape, which
+ * may lie where y lies if it has y's dtype. An int8 layer has its activation in itself. */
+void tvlm_nn_pointwise(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, tvlm_map x,
+                       const tvlm_map *residual, tvlm_map y);
+/* y = residual + down(act(up(x))) at every pixel; residual as above. */
+void tvlm_nn_pointwise_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act,
+                           const tvlm_linear *down, tvlm_map x, const tvlm_map *residual,
+                           tvlm_map y);
+/* Depthwise, channel multiplier d->c_out / x.c (int8: 1): output channel o reads input o / mult. */
+void tvlm_nn_dwconv(tvlm_cx *cx, const tvlm_dwconv *d, unsigned stride, tvlm_pad pad, tvlm_act act,
+                    tvlm_map x, tvlm_map y);
 /* Dense, by windows (im2col of one output row at a time). */
-void tvlm_nn_conv(tvlm_cx *cx, const tvlm_conv *c, unsigned stride, bool same_tf, tvlm_act act,
-                  tvlm_fmap x, tvlm_fmap y);
+void tvlm_nn_conv(tvlm_cx *cx, const tvlm_conv *c, unsigned stride, tvlm_pad pad, tvlm_act act,
+                  tvlm_map x, tvlm_map y);
+
+/* act(dw(act(conv(x)))), both float and of this stride and padding; of the map between them a few
+ * rows at a time are there. */
+void tvlm_nn_conv_dwconv(tvlm_cx *cx, const tvlm_conv *c, const tvlm_dwconv *d, unsigned stride,
+                         tvlm_pad pad, tvlm_act act, tvlm_map x, tvlm_map y);
+
+size_t tvlm_nn_conv_out(size_t in, unsigned k, unsigned stride, tvlm_pad pad);
+/* Pixels of padding before the first row or column. */
+unsigned tvlm_nn_conv_pad(size_t in, unsigned k, unsigned stride, tvlm_pad pad);
 
 /* ---- rows of n floats ---------------------------------------------------------------------------
  * y may be x. */
@@ -116,24 +156,5 @@ typedef struct tvlm_attention {
     float *out; /* [m][n_heads * d] */
 } tvlm_attention;
 void tvlm_nn_attention(tvlm_cx *cx, const tvlm_attention *attention);
-
-/* ---- int8: u7 activations, see kernels.h --------------------------------------------------------
- */
-typedef struct tvlm_qmap {
-    uint8_t *data;
-    size_t h, w, c;
-    tvlm_qparam q;
-} tvlm_qmap;
-tvlm_qmap tvlm_nn_qmap(tvlm_cx *cx, size_t h, size_t w, size_t c, tvlm_qparam q);
-void tvlm_nn_quantize(tvlm_cx *cx, const float *x, tvlm_qmap y);
-void tvlm_nn_dequantize(tvlm_cx *cx, tvlm_qmap x, float *y);
-/* 1x1 convolution of every pixel; residual (nullable, of y's shape) is added at rmult = its scale
- * over y's. y.data may be residual's. */
-void tvlm_nn_qlinear(tvlm_cx *cx, const tvlm_qlayer *l, tvlm_qmap x, const tvlm_qmap *residual,
-                     float rmult, tvlm_qmap y);
-/* Depthwise k x k and dense k x k (a linear over windows), TensorFlow's SAME padding. */
-void tvlm_nn_qdwconv(tvlm_cx *cx, const tvlm_qlayer *l, unsigned stride, tvlm_qmap x, tvlm_qmap y);
-void tvlm_nn_qconv(tvlm_cx *cx, const tvlm_qlayer *l, unsigned k, unsigned stride, tvlm_qmap x,
-                   tvlm_qmap y);
 
 #endif

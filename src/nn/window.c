@@ -11,23 +11,37 @@ static unsigned char *put_pad(unsigned char *out, const void *pad, size_t size, 
     return out;
 }
 
+/* Bytes of a kernel row; those of a 3x3 kernel over RGB, u7 or float, without a call. */
+static unsigned char *put_row(unsigned char *out, const unsigned char *x, size_t bytes)
+{
+    if (bytes == 9)
+        memcpy(out, x, 9);
+    else if (bytes == 36)
+        memcpy(out, x, 36);
+    else
+        memcpy(out, x, bytes);
+    return out + bytes;
+}
+
 void tvlm_window_row(const tvlm_window *window, const void *x, const void *pad, size_t size,
                      size_t oy, void *columns)
 {
     unsigned char *out = columns;
-    size_t pixel = window->c * size;
+    size_t pixel = window->c * size, k = window->k, rest = window->ld - k * k * window->c;
     for (size_t ox = 0; ox < window->ow; ox++) {
-        for (unsigned i = 0; i < window->k; i++) {
-            size_t y = oy * window->stride + i - window->pad_top; /* wraps above the map */
-            for (unsigned j = 0; j < window->k; j++) {
-                size_t col = ox * window->stride + j - window->pad_left;
-                if (y >= window->h || col >= window->w) {
-                    out = put_pad(out, pad, size, window->c);
-                    continue;
-                }
-                memcpy(out, (const unsigned char *)x + (y * window->w + col) * pixel, pixel);
-                out += pixel;
+        size_t left = ox * window->stride - window->pad_left; /* wraps before the map */
+        bool inside = left < window->w && window->w - left >= k;
+        for (size_t i = 0; i < k; i++) {
+            size_t y = oy * window->stride + i - window->pad_top; /* likewise */
+            const unsigned char *row = (const unsigned char *)x + y * window->w * pixel;
+            if (inside && y < window->h) {
+                out = put_row(out, row + left * pixel, k * pixel);
+                continue;
             }
+            for (size_t col = left; col != left + k; col++)
+                out = y < window->h && col < window->w ? put_row(out, row + col * pixel, pixel)
+                                                       : put_pad(out, pad, size, window->c);
         }
+        out = put_pad(out, pad, size, rest);
     }
 }

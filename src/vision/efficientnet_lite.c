@@ -1,68 +1,79 @@
 /* SPDX-License-Identifier: MIT
  * EfficientNet-Lite (EfficientNet, arXiv:1905.11946; the Lite variants of TensorFlow's TPU models:
- * ReLU6, no squeeze-and-excite), batch norms folded, TensorFlow's SAME padding.
+ * ReLU6, no squeeze-and-excite), batch norms folded, TensorFlow's SAME padding; in float, int8, or
+ * a mix by layer. Integer kernels with one requantisation formula make int8 bit-equal on every
+ * tier.
  *
  *   pixels [s][s][3] -> stem 3x3 s2 -> MBConv x n -> head 1x1
- *                                          |tap block: lo [s/16][s/16][c]    hi
- * [s/32][s/32][c_head]
+ *                                     | tap block                      last
+ *                                     tap [s/16][s/16][c]              [s/32][s/32][c_head]
  *
  * Scratch: the outputs of the blocks, plus the two expanded maps of one block. */
 #include "vision/vision.h"
 
 #include <stdio.h>
-#include <string.h>
-
-static tvlm_fmap conv_map(tvlm_cx *cx, tvlm_fmap x, unsigned k, unsigned stride, size_t c)
-{
-    return tvlm_nn_fmap(cx, tvlm_nn_conv_out(x.h, k, stride, true),
-                        tvlm_nn_conv_out(x.w, k, stride, true), c);
-}
 
 /* "blocks.INDEX" and a suffix: "", ".expand" or ".dw" */
-static void tap_block(tvlm_cx *cx, uint32_t index, const char *suffix, tvlm_fmap map)
+static void tap_block(tvlm_cx *cx, uint32_t index, const char *suffix, tvlm_map map)
 {
     char name[32];
     snprintf(name, sizeof name, "blocks.%u%s", (unsigned)index, suffix);
-    tvlm_nn_tap(cx, name, map.data, map.h, map.w, map.c);
+    tvlm_nn_tap(cx, name, map);
+}
+
+/* Where a block leaves its result: with the residual, which the sum may overwrite, in x. */
+static tvlm_map block_output(tvlm_cx *cx, const tvlm_mbconv *b, tvlm_map x, tvlm_map d)
+{
+    tvlm_map y = tvlm_nn_linear_map(&b->project, d);
+    if (!b->residual || y.dtype != x.dtype) return tvlm_nn_map(cx, y);
+    y.data = x.data;
+    return y;
 }
 
 /* MBConv (MobileNetV2's inverted bottleneck, arXiv:1801.04381):
- *   e = relu6(conv1x1(x)) [c_mid];  d = relu6(dwkxk(e));  y = conv1x1(d) [c_out] (+ x)
- * With the residual y is x itself. */
-static tvlm_fmap mbconv(tvlm_cx *cx, const tvlm_mbconv *b, uint32_t index, tvlm_fmap x)
+ *   e = relu6(conv1x1(x)) [c_mid];  d = relu6(dwkxk(e));  y = conv1x1(d) [c_out] (+ x) */
+static tvlm_map mbconv(tvlm_cx *cx, const tvlm_mbconv *b, uint32_t index, tvlm_map x)
 {
-    tvlm_fmap y = b->residual ? x : conv_map(cx, x, b->dw.k, b->stride, b->c_out);
+    tvlm_map e = b->has_expand ? tvlm_nn_linear_map(&b->expand, x) : x;
+    tvlm_map d = tvlm_nn_dwconv_map(&b->dw, b->stride, TVLM_PAD_SAME, e);
+    tvlm_map y = block_output(cx, b, x, d);
     size_t mark = tvlm_arena_mark(cx->arena);
-    tvlm_fmap e = x;
     if (b->has_expand) {
-        e = tvlm_nn_fmap(cx, x.h, x.w, b->c_mid);
-        tvlm_nn_linear(cx, &b->expand, TVLM_ACT_RELU6, x.data, x.h * x.w, 1.0f, NULL, e.data);
+        e = tvlm_nn_map(cx, e);
+        tvlm_nn_pointwise(cx, &b->expand, TVLM_ACT_RELU6, x, NULL, e);
         tap_block(cx, index, ".expand", e);
     }
-    tvlm_fmap d = conv_map(cx, e, b->dw.k, b->stride, b->c_mid);
-    tvlm_nn_dwconv(cx, &b->dw, b->stride, true, TVLM_ACT_RELU6, e, d);
+    d = tvlm_nn_map(cx, d);
+    tvlm_nn_dwconv(cx, &b->dw, b->stride, TVLM_PAD_SAME, TVLM_ACT_RELU6, e, d);
     tap_block(cx, index, ".dw", d);
-    tvlm_nn_linear(cx, &b->project, TVLM_ACT_NONE, d.data, d.h * d.w, 1.0f,
-                   b->residual ? x.data : NULL, y.data);
+    tvlm_nn_pointwise(cx, &b->project, TVLM_ACT_NONE, d, b->residual ? &x : NULL, y);
     tap_block(cx, index, "", y);
     tvlm_arena_release(cx->arena, mark);
     return y;
 }
 
-void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, const float *pixels,
-                               size_t size, float *lo, float *hi)
+/* As floats: the map itself lies there if it is float. */
+static void head(tvlm_cx *cx, const tvlm_linear *w, tvlm_map x, float *out)
+{
+    tvlm_map y = tvlm_nn_linear_map(w, x), floats = tvlm_nn_f32(out, x.h, x.w, w->n);
+    y = y.dtype == TVLM_DTYPE_F32 ? floats : tvlm_nn_map(cx, y);
+    tvlm_nn_pointwise(cx, w, TVLM_ACT_RELU6, x, NULL, y);
+    tvlm_nn_tap(cx, "head", y);
+    if (y.dtype != TVLM_DTYPE_F32) tvlm_nn_convert(cx, y, floats);
+}
+
+void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, tvlm_map pixels,
+                               tvlm_features out)
 {
     size_t mark = tvlm_arena_mark(cx->arena);
-    /* The ops only read this map; the cast drops const for the type's sake. */
-    tvlm_fmap in = {(float *)(uintptr_t)pixels, size, size, w->stem.c_in};
-    tvlm_fmap x = conv_map(cx, in, w->stem.k, w->stem_stride, w->stem.linear.n);
-    tvlm_nn_conv(cx, &w->stem, w->stem_stride, true, TVLM_ACT_RELU6, in, x);
-    tvlm_nn_tap(cx, "stem", x.data, x.h, x.w, x.c);
+    unsigned stride = w->stem_stride;
+    tvlm_map x = tvlm_nn_map(cx, tvlm_nn_conv_map(&w->stem, stride, TVLM_PAD_SAME, pixels));
+    tvlm_nn_conv(cx, &w->stem, stride, TVLM_PAD_SAME, TVLM_ACT_RELU6, pixels, x);
+    tvlm_nn_tap(cx, "stem", x);
     for (uint32_t i = 0; i < w->n_blocks; i++) {
         x = mbconv(cx, &w->blocks[i], i, x);
-        if (i == w->tap_block && tvlm_nn_live(cx)) memcpy(lo, x.data, x.h * x.w * x.c * sizeof *lo);
+        if (i == w->tap_block) tvlm_nn_convert(cx, x, tvlm_nn_f32(out.tap, x.h, x.w, x.c));
     }
-    tvlm_nn_linear(cx, &w->head, TVLM_ACT_RELU6, x.data, x.h * x.w, 1.0f, NULL, hi);
-    tvlm_nn_tap(cx, "head", hi, x.h, x.w, w->head.n);
+    head(cx, &w->head, x, out.last);
     tvlm_arena_release(cx->arena, mark);
 }

@@ -4,38 +4,34 @@
  *
  *   pixels -> stem -> [stage: (PatchEmbed) (RepCPE) blocks] x n -> conv_exp -> tokens
  *
- * H x W pixels, C channels, N = H W. Two maps of the largest stage, `x` and `spare`, are all that
- * the stages need: a block reads one and leaves its result in either, and the names are swapped.
- * Scratch at 1024 x 1024 (FastViTHD): 126 MB, set by the stem, whose first map is 512 x 512 x 96.
- */
+ * H x W pixels, C channels, N = H W. Two buffers of the largest map, `x` and `spare`, are all that
+ * the layers need: a layer reads one and leaves its result in either, and the names are swapped.
+ * Scratch at 1024 x 1024 (FastViTHD): 63 MB, two maps of 256 x 256 x 96 and the hidden rows of an
+ * MLP over 32 x 32 x 768; or the stem's 1.8 MB a thread where there are more than six. Layers may
+ * be float or int8; attention and squeeze-and-excite compute on floats. */
 #include "vision/vision.h"
 
 #include <stdio.h>
 
 typedef struct tower {
     tvlm_cx *cx;
-    const tvlm_config *config;
-    tvlm_fmap x, spare;
+    const tvlm_fastvit *w;
+    tvlm_map x, spare;
     unsigned module, block; /* Apple's index in `network`, block in a stage */
 } tower;
 
-static void swap_maps(tower *t)
+/* The spare buffer as a map of this shape. */
+static tvlm_map in_spare(const tower *t, tvlm_map shape)
 {
-    tvlm_fmap x = t->x;
-    t->x = t->spare;
-    t->spare = x;
+    shape.data = t->spare.data;
+    return shape;
 }
 
-static void reshape_spare(tower *t, size_t h, size_t w, size_t c)
+/* y, which lies in the spare buffer, becomes x. */
+static void swap_maps(tower *t, tvlm_map y)
 {
-    t->spare.h = h;
-    t->spare.w = w;
-    t->spare.c = c;
-}
-
-static void tap_map(tower *t, const char *name, tvlm_fmap map)
-{
-    tvlm_nn_tap(t->cx, name, map.data, map.h, map.w, map.c);
+    t->spare = t->x;
+    t->x = y;
 }
 
 /* "network.MODULE", "network.MODULE.proj.0" or "network.MODULE.BLOCK.token_mixer" */
@@ -43,62 +39,71 @@ static void tap_module(tower *t, const char *suffix)
 {
     char name[64];
     snprintf(name, sizeof name, "network.%u%s", t->module, suffix);
-    tap_map(t, name, t->x);
+    tvlm_nn_tap(t->cx, name, t->x);
 }
 
-static void tap_block(tower *t, const char *suffix, tvlm_fmap map)
+static void tap_block(tower *t, const char *suffix, tvlm_map map)
 {
     char name[64];
     snprintf(name, sizeof name, "network.%u.%u.%s", t->module, t->block, suffix);
-    tap_map(t, name, map);
+    tvlm_nn_tap(t->cx, name, map);
 }
 
-/* x -> spare, swapped: depthwise k x k, stride 1 or 2, symmetric padding. */
+/* x: depthwise k x k, stride 1 or 2. */
 static void depthwise(tower *t, const tvlm_dwconv *d, unsigned stride, tvlm_act act)
 {
-    reshape_spare(t, tvlm_nn_conv_out(t->x.h, d->k, stride, false),
-                  tvlm_nn_conv_out(t->x.w, d->k, stride, false), d->c_out);
-    tvlm_nn_dwconv(t->cx, d, stride, false, act, t->x, t->spare);
-    swap_maps(t);
+    tvlm_map y = in_spare(t, tvlm_nn_dwconv_map(d, stride, TVLM_PAD_EVEN, t->x));
+    tvlm_nn_dwconv(t->cx, d, stride, TVLM_PAD_EVEN, act, t->x, y);
+    swap_maps(t, y);
 }
 
-/* x -> spare, swapped: a linear layer at every pixel. */
+/* x: a linear layer at every pixel. */
 static void pointwise(tower *t, const tvlm_linear *l, tvlm_act act)
 {
-    reshape_spare(t, t->x.h, t->x.w, l->n);
-    tvlm_nn_linear(t->cx, l, act, t->x.data, t->x.h * t->x.w, 1.0f, NULL, t->spare.data);
-    swap_maps(t);
+    tvlm_map y = in_spare(t, tvlm_nn_linear_map(l, t->x));
+    tvlm_nn_pointwise(t->cx, l, act, t->x, NULL, y);
+    swap_maps(t, y);
+}
+
+/* x in the dtype (u7: with these parameters). */
+static void convert(tower *t, tvlm_dtype dtype, tvlm_qparam q)
+{
+    if (t->x.dtype == dtype) return;
+    tvlm_map shape = t->x;
+    shape.dtype = dtype;
+    shape.q = q;
+    tvlm_map y = in_spare(t, shape);
+    tvlm_nn_convert(t->cx, t->x, y);
+    swap_maps(t, y);
 }
 
 /* Stem (MobileOne blocks; mci.py convolutional_stem):
  *   x = gelu(conv3x3 s2 (pixels));  x = gelu(dw3x3 s2 (x));  x = gelu(conv1x1(x))
- * [H][W][3] -> [H/4][W/4][C]. The half-resolution map lies where `x` comes to lie after it. */
-static void stem(tower *t, const tvlm_fastvit *w, tvlm_fmap pixels, size_t map_floats)
+ * [H][W][3] -> [H/4][W/4][C]. The map between the first two, the largest, is never whole. */
+static void stem(tower *t, tvlm_map pixels)
 {
-    tvlm_cx *cx = t->cx;
-    t->spare = tvlm_nn_fmap(cx, 1, 1, map_floats);
-    size_t mark = tvlm_arena_mark(cx->arena);
-    t->x = tvlm_nn_fmap(cx, tvlm_nn_conv_out(pixels.h, w->stem0.k, 2, false),
-                        tvlm_nn_conv_out(pixels.w, w->stem0.k, 2, false), w->stem0.linear.n);
-    tvlm_nn_conv(cx, &w->stem0, 2, false, TVLM_ACT_GELU, pixels, t->x);
-    tap_map(t, "patch_embed.0", t->x);
-    depthwise(t, &w->stem1, 2, TVLM_ACT_GELU);
-    tap_map(t, "patch_embed.1", t->x);
-    tvlm_arena_release(cx->arena, mark);
-    t->spare = tvlm_nn_fmap(cx, 1, 1, map_floats);
+    const tvlm_fastvit *w = t->w;
+    tvlm_map half = tvlm_nn_conv_map(&w->stem0, 2, TVLM_PAD_EVEN, pixels);
+    tvlm_map y = in_spare(t, tvlm_nn_dwconv_map(&w->stem1, 2, TVLM_PAD_EVEN, half));
+    tvlm_nn_conv_dwconv(t->cx, &w->stem0, &w->stem1, 2, TVLM_PAD_EVEN, TVLM_ACT_GELU, pixels, y);
+    swap_maps(t, y);
+    tvlm_nn_tap(t->cx, "patch_embed.1", t->x);
     pointwise(t, &w->stem2, TVLM_ACT_GELU);
-    tap_map(t, "patch_embed", t->x);
+    tvlm_nn_tap(t->cx, "patch_embed", t->x);
 }
 
-/* ConvFFN (mci.py:862):  ffn(x) = fc2(gelu(fc1(dw7x7(x))));  y = from + ffn(from)
- * `from` is x; dw7x7 goes to spare, the sum back to x. */
+/* ConvFFN (mci.py:862):  ffn(x) = fc2(gelu(fc1(dw7x7(x))));  x = x + ffn(x)
+ * dw7x7 goes to spare, the sum back to x. */
 static void convffn_residual(tower *t, const tvlm_convffn *f)
 {
-    reshape_spare(t, t->x.h, t->x.w, t->x.c);
-    tvlm_nn_dwconv(t->cx, &f->dw, 1, false, TVLM_ACT_NONE, t->x, t->spare);
-    tap_block(t, "convffn.conv", t->spare);
-    tvlm_nn_mlp(t->cx, &f->up, TVLM_ACT_GELU, &f->down, t->spare.data, t->x.h * t->x.w, t->x.data,
-                t->x.data);
+    convert(t, f->down.dtype, f->down.quant.out);
+    tvlm_map d = in_spare(t, tvlm_nn_dwconv_map(&f->dw, 1, TVLM_PAD_EVEN, t->x));
+    tvlm_nn_dwconv(t->cx, &f->dw, 1, TVLM_PAD_EVEN, TVLM_ACT_NONE, t->x, d);
+    tap_block(t, "convffn.conv", d);
+    tvlm_map y = tvlm_nn_linear_map(&f->down, d);
+    y.data = t->x.data;
+    tvlm_nn_pointwise_mlp(t->cx, &f->up, TVLM_ACT_GELU, &f->down, d, &t->x, y);
+    t->x = y;
 }
 
 /* RepMixer block (FastViT sec. 3; mci.py:1042), the mixer's skip folded into its kernel:
@@ -116,11 +121,12 @@ static void repmixer_block(tower *t, const tvlm_fastvit_block *b)
 static void attention_block(tower *t, const tvlm_fastvit_block *b)
 {
     tvlm_cx *cx = t->cx;
-    size_t n = t->x.h * t->x.w, c = t->x.c, d = t->config->vision_head_dim;
+    convert(t, TVLM_DTYPE_F32, (tvlm_qparam){0});
+    size_t n = t->x.h * t->x.w, c = t->x.c, d = t->w->head_dim;
     size_t mark = tvlm_arena_mark(cx->arena);
-    float *mixed = t->spare.data, *qkv = tvlm_nn_fmap(cx, t->x.h, t->x.w, 3 * c).data;
+    float *x = t->x.data, *mixed = t->spare.data, *qkv = tvlm_nn_floats(cx, n, 3 * c);
     const float *q = qkv, *k = qkv ? qkv + c : NULL, *v = qkv ? qkv + 2 * c : NULL;
-    tvlm_nn_layernorm(cx, NULL, t->config->vision_ln_eps, t->x.data, n, c, mixed);
+    tvlm_nn_layernorm(cx, NULL, t->w->ln_eps, x, n, c, mixed);
     tvlm_nn_linear(cx, &b->qkv, TVLM_ACT_NONE, mixed, n, 1.0f, NULL, qkv);
     tvlm_nn_attention(cx, &(tvlm_attention){
                               .q = q,
@@ -135,7 +141,7 @@ static void attention_block(tower *t, const tvlm_fastvit_block *b)
                               .scale = 1.0f,
                               .out = mixed
     });
-    tvlm_nn_linear(cx, &b->out, TVLM_ACT_NONE, mixed, n, 1.0f, t->x.data, t->x.data);
+    tvlm_nn_linear(cx, &b->out, TVLM_ACT_NONE, mixed, n, 1.0f, x, x);
     tvlm_arena_release(cx->arena, mark);
     convffn_residual(t, &b->ffn);
 }
@@ -151,14 +157,18 @@ static void patch_embed(tower *t, const tvlm_fastvit_stage *s)
     t->module++;
 }
 
+/* RepCPE (mci.py:930), skip folded:  x = dw7x7(x) */
+static void rep_cpe(tower *t, const tvlm_dwconv *d)
+{
+    depthwise(t, d, 1, TVLM_ACT_NONE);
+    tap_module(t, "");
+    t->module++;
+}
+
 static void stage(tower *t, const tvlm_fastvit_stage *s)
 {
     if (s->has_down) patch_embed(t, s);
-    if (s->has_pos) { /* RepCPE (mci.py:930), skip folded:  x = dw7x7(x) */
-        depthwise(t, &s->pos, 1, TVLM_ACT_NONE);
-        tap_module(t, "");
-        t->module++;
-    }
+    if (s->has_pos) rep_cpe(t, &s->pos);
     for (uint32_t i = 0; i < s->n_blocks; i++) {
         t->block = i;
         if (s->blocks[i].attention)
@@ -172,20 +182,21 @@ static void stage(tower *t, const tvlm_fastvit_stage *s)
 
 /* conv_exp (mci.py:1401, squeeze-and-excite mci.py:42), SE before the activation:
  *   y = dw3x3(x) [C -> 2C];  z = sigmoid(W2 relu(W1 mean_hw(y) + b1) + b2);  out = gelu(y * z) */
-static void conv_exp(tower *t, const tvlm_fastvit *w, float *out)
+static void conv_exp(tower *t, float *out)
 {
     tvlm_cx *cx = t->cx;
+    const tvlm_fastvit *w = t->w;
     depthwise(t, &w->exp_dw, 1, TVLM_ACT_NONE);
-    tap_map(t, "conv_exp.reparam_conv", t->x);
+    tvlm_nn_tap(cx, "conv_exp.reparam_conv", t->x);
+    convert(t, TVLM_DTYPE_F32, (tvlm_qparam){0});
     size_t n = t->x.h * t->x.w, c = w->c_out;
     size_t mark = tvlm_arena_mark(cx->arena);
-    float *mean = tvlm_nn_fmap(cx, 1, 1, c).data;
-    float *reduced = tvlm_nn_fmap(cx, 1, 1, w->se_reduce.n).data;
+    float *mean = tvlm_nn_floats(cx, 1, c), *reduced = tvlm_nn_floats(cx, 1, w->se_reduce.n);
     tvlm_nn_mean(cx, t->x.data, n, c, mean);
     tvlm_nn_linear(cx, &w->se_reduce, TVLM_ACT_RELU, mean, 1, 1.0f, NULL, reduced);
     tvlm_nn_linear(cx, &w->se_expand, TVLM_ACT_SIGMOID, reduced, 1, 1.0f, NULL, mean);
     tvlm_nn_scale_act(cx, TVLM_ACT_GELU, mean, t->x.data, n, c, out);
-    tvlm_nn_tap(cx, "conv_exp", out, t->x.h, t->x.w, c);
+    tvlm_nn_tap(cx, "conv_exp", tvlm_nn_f32(out, t->x.h, t->x.w, c));
     tvlm_arena_release(cx->arena, mark);
 }
 
@@ -216,15 +227,15 @@ uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w)
     return stride;
 }
 
-void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, const tvlm_config *config,
-                          const float *pixels, size_t h, size_t width, float *out)
+void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, tvlm_map pixels, tvlm_features out)
 {
-    tower t = {.cx = cx, .config = config};
-    size_t mark = tvlm_arena_mark(cx->arena);
-    /* The ops only read this map; the cast drops const for the type's sake. */
-    stem(&t, w, (tvlm_fmap){(float *)(uintptr_t)pixels, h, width, 3}, largest_map(w, h, width));
+    size_t mark = tvlm_arena_mark(cx->arena), most = largest_map(w, pixels.h, pixels.w);
+    tvlm_map x = {.data = tvlm_nn_floats(cx, 1, most)};
+    tvlm_map spare = {.data = tvlm_nn_floats(cx, 1, most)};
+    tower t = {.cx = cx, .w = w, .x = x, .spare = spare};
+    stem(&t, pixels);
     for (uint32_t i = 0; i < w->n_stages; i++)
         stage(&t, &w->stages[i]);
-    conv_exp(&t, w, out);
+    conv_exp(&t, out.last);
     tvlm_arena_release(cx->arena, mark);
 }

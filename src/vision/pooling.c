@@ -29,9 +29,9 @@ static void cross_attend(tvlm_cx *cx, const tvlm_pooling *w, const float *t, flo
 {
     size_t n = w->n_hi + w->n_lo, d = w->d, head_dim = d / w->n_heads;
     size_t mark = tvlm_arena_mark(cx->arena);
-    float *q = tvlm_nn_fmap(cx, 1, w->n_query, d).data;
-    float *k = tvlm_nn_fmap(cx, 1, n, d).data, *v = tvlm_nn_fmap(cx, 1, n, d).data;
-    float *mixed = tvlm_nn_fmap(cx, 1, w->n_query, d).data;
+    float *q = tvlm_nn_floats(cx, w->n_query, d);
+    float *k = tvlm_nn_floats(cx, n, d), *v = tvlm_nn_floats(cx, n, d);
+    float *mixed = tvlm_nn_floats(cx, w->n_query, d);
     tvlm_nn_linear(cx, &w->attn_q, TVLM_ACT_NONE, w->query, w->n_query, 1.0f, NULL, q);
     tvlm_nn_linear(cx, &w->attn_k, TVLM_ACT_NONE, t, n, 1.0f, NULL, k);
     tvlm_nn_linear(cx, &w->attn_v, TVLM_ACT_NONE, t, n, 1.0f, NULL, v);
@@ -56,16 +56,16 @@ void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, cons
                           const float *lo, float *tokens, float *out)
 {
     size_t n = w->n_hi + w->n_lo, mark = tvlm_arena_mark(cx->arena);
-    float *t = tokens ? tokens : tvlm_nn_fmap(cx, 1, n, w->d).data;
-    float *z = tvlm_nn_fmap(cx, 1, w->n_query, w->d).data;
-    float *normed = tvlm_nn_fmap(cx, 1, w->n_query, w->d).data;
+    float *t = tokens ? tokens : tvlm_nn_floats(cx, n, w->d);
+    float *z = tvlm_nn_floats(cx, w->n_query, w->d);
+    float *normed = tvlm_nn_floats(cx, w->n_query, w->d);
     embed_maps(cx, w, ln_eps, hi, lo, t);
-    tvlm_nn_tap(cx, "pooling.tokens", t, 1, n, w->d);
+    tvlm_nn_tap(cx, "pooling.tokens", tvlm_nn_f32(t, 1, n, w->d));
     cross_attend(cx, w, t, z);
-    tvlm_nn_tap(cx, "pooling.attention", z, 1, w->n_query, w->d);
+    tvlm_nn_tap(cx, "pooling.attention", tvlm_nn_f32(z, 1, w->n_query, w->d));
     tvlm_nn_layernorm(cx, &w->ffn_norm, ln_eps, z, w->n_query, w->d, normed);
     tvlm_nn_mlp(cx, &w->ffn_up, TVLM_ACT_GELU, &w->ffn_down, normed, w->n_query, z, z);
     tvlm_nn_layernorm(cx, &w->out_norm, ln_eps, z, w->n_query, w->d, out);
-    tvlm_nn_tap(cx, "pooling", out, 1, w->n_query, w->d);
+    tvlm_nn_tap(cx, "pooling", tvlm_nn_f32(out, 1, w->n_query, w->d));
     tvlm_arena_release(cx->arena, mark);
 }

@@ -6,19 +6,21 @@
 
 #include "nn/nn.h"
 
+/* What a tower gives, in float32 whatever its layers are: its last map and, of EfficientNet, the
+ * one after the tap block. */
+typedef struct tvlm_features {
+    float *last, *tap;
+} tvlm_features;
+
 /* FastViT / FastViTHD. pixels [h][w][3] in [0,1], h and w multiples of the tower's stride (64);
- * out [(h/64)*(w/64)][c_out], token t = y*(w/64)+x. Taps: patch_embed, network.I as Apple's keys.
+ * last [(h/64)*(w/64)][c_out], token t = y*(w/64)+x. Taps: patch_embed, network.I as Apple's keys.
  */
-void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, const tvlm_config *config,
-                          const float *pixels, size_t h, size_t width, float *out);
+void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, tvlm_map pixels, tvlm_features out);
 uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w); /* 4 * 2^(stages with down) */
 
-/* EfficientNet-Lite. pixels [s][s][3]; lo [s/16][s/16][c_lo], hi [s/32][s/32][c_hi]. */
-void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, const float *pixels,
-                               size_t size, float *lo, float *hi);
-/* The int8 tower: same maps, dequantised. */
-void tvlm_qefficientnet_forward(tvlm_cx *cx, const tvlm_qefficientnet *w, const float *pixels,
-                                size_t size, float *lo, float *hi);
+/* EfficientNet-Lite. pixels [s][s][3]; last [s/32][s/32][c_hi], tap [s/16][s/16][c_lo]. */
+void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, tvlm_map pixels,
+                               tvlm_features out);
 
 /* FastVLM projector: tokens [n][vision_dim] -> out [n][n_embd]. */
 void tvlm_projector_forward(tvlm_cx *cx, const tvlm_projector *w, const float *tokens, size_t n,

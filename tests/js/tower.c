@@ -64,7 +64,8 @@ int main(void)
         tvlm_arena arena;
         tvlm_arena_init(&arena, scratch, room);
         tvlm_cx cx = {.kernels = &kernels, .arena = &arena};
-        tvlm_qefficientnet_forward(&cx, &model->weights.qefficientnet, pixels, size, lo, hi);
+        tvlm_efficientnet_forward(&cx, &model->weights.efficientnet,
+                                  tvlm_nn_f32(pixels, size, size, 3), (tvlm_features){hi, lo});
         printf("%s %08x %08x\n", tvlm_cpu_tier_name(mask),
                (unsigned)tvlm_crc32c(0, hi, n_hi * sizeof *hi),
                (unsigned)tvlm_crc32c(0, lo, n_lo * sizeof *lo));

@@ -192,25 +192,25 @@ static void int8_layers_by_hand(void **state)
     (void)state;
     tvlm_model *m;
     OK(open_changed(NULL, 0, &m));
-    const tvlm_qefficientnet *w = &m->weights.qefficientnet;
-    assert_true(w->input.scale == 0.125f && w->input.zero == 64);
+    const tvlm_efficientnet *w = &m->weights.efficientnet;
+    const tvlm_quant *stem = &w->stem.linear.quant;
+    assert_true(stem->in.scale == 0.125f && stem->in.zero == 64);
     for (size_t i = 0; i < C; i++) {
-        assert_true(w->stem.mult[i] == 0.125f * 0.5f / 0.25f);
-        assert_true(w->stem.beta[i] == 2.0f / 0.25f + 5.0f);
+        assert_true(stem->mult[i] == 0.125f * 0.5f / 0.25f);
+        assert_true(stem->beta[i] == 2.0f / 0.25f + 5.0f);
         /* rows of 27, the signs in turn: 14 of 3 and 13 of -2, or 13 and 14 */
-        assert_int_equal(w->stem.wsum[i], i % 2 ? 13 * 3 - 14 * 2 : 14 * 3 - 13 * 2);
-        assert_int_equal(w->blocks[0].dw.wsum[i], i % 2 ? 4 * 3 - 5 * 2 : 5 * 3 - 4 * 2);
-        assert_int_equal(w->blocks[0].project.wsum[i], 4 * 3 - 4 * 2);
+        assert_int_equal(stem->wsum[i], i % 2 ? 13 * 3 - 14 * 2 : 14 * 3 - 13 * 2);
+        assert_int_equal(w->blocks[0].dw.quant.wsum[i], i % 2 ? 4 * 3 - 5 * 2 : 5 * 3 - 4 * 2);
+        assert_int_equal(w->blocks[0].project.quant.wsum[i], 4 * 3 - 4 * 2);
     }
-    assert_int_equal(w->stem.lo, 5);      /* ReLU6: q(0) .. q(6) */
-    assert_int_equal(w->stem.hi, 24 + 5); /* 6 / 0.25 + 5 */
-    assert_int_equal(w->blocks[0].project.lo, 0);
-    assert_int_equal(w->blocks[0].project.hi, 127);
-    assert_int_equal(w->head.hi, 24 + 5);
-    assert_true(w->blocks[1].dw.in.scale == 0.25f && w->blocks[1].dw.in.zero == 5);
+    assert_int_equal(stem->lo, 5);      /* ReLU6: q(0) .. q(6) */
+    assert_int_equal(stem->hi, 24 + 5); /* 6 / 0.25 + 5 */
+    assert_int_equal(w->blocks[0].project.quant.lo, 0);
+    assert_int_equal(w->blocks[0].project.quant.hi, 127);
+    assert_int_equal(w->head.quant.hi, 24 + 5);
+    assert_true(w->blocks[1].dw.quant.in.scale == 0.25f && w->blocks[1].dw.quant.in.zero == 5);
     for (unsigned i = 0; i < BLOCKS; i++)
         assert_int_equal(w->blocks[i].residual, i == BLOCKS - 1);
-    assert_true(w->blocks[BLOCKS - 1].residual_mult == 1.0f);
     assert_true(m->weights.decoder.layers[0].cross_gate == (float)tanh(0.5));
     assert_true(m->weights.decoder.output.weight == m->weights.decoder.token_embd.weight);
     assert_int_equal(m->n_vision_tokens, 5);
@@ -227,8 +227,8 @@ static void six_beyond_the_codes(void **state)
         "v.stem.out_q", {0.01f, 0.0f}
     };
     OK(open_changed(&c, 0, &m));
-    assert_int_equal(m->weights.qefficientnet.stem.lo, 0);
-    assert_int_equal(m->weights.qefficientnet.stem.hi, 127);
+    assert_int_equal(m->weights.efficientnet.stem.linear.quant.lo, 0);
+    assert_int_equal(m->weights.efficientnet.stem.linear.quant.hi, 127);
     tvlm_model_free(m);
 }
 

@@ -219,28 +219,30 @@ static void mlp_matches_two_linears(void **state)
 typedef struct conv_case {
     tvlm_dwconv dw;
     tvlm_conv conv;
-    bool dense, same_tf;
+    bool dense;
+    tvlm_pad pad;
     unsigned stride, k;
     tvlm_act act;
-    tvlm_fmap x;
+    tvlm_map x;
     size_t oh, ow, c_out;
 } conv_case;
 
 static void conv_body(tvlm_cx *cx, void *user, float *out)
 {
     conv_case *c = user;
-    tvlm_fmap y = {out, c->oh, c->ow, c->c_out};
+    tvlm_map y = tvlm_nn_f32(out, c->oh, c->ow, c->c_out);
     if (c->dense)
-        tvlm_nn_conv(cx, &c->conv, c->stride, c->same_tf, c->act, c->x, y);
+        tvlm_nn_conv(cx, &c->conv, c->stride, c->pad, c->act, c->x, y);
     else
-        tvlm_nn_dwconv(cx, &c->dw, c->stride, c->same_tf, c->act, c->x, y);
+        tvlm_nn_dwconv(cx, &c->dw, c->stride, c->pad, c->act, c->x, y);
 }
 
 /* weight of (ky, kx, input channel of the window) */
 static double naive_conv(const conv_case *c, const float *w, size_t oy, size_t ox, size_t o)
 {
-    ptrdiff_t top = tvlm_nn_conv_pad(c->x.h, c->k, c->stride, c->same_tf);
-    ptrdiff_t left = tvlm_nn_conv_pad(c->x.w, c->k, c->stride, c->same_tf);
+    const float *in = c->x.data;
+    ptrdiff_t top = tvlm_nn_conv_pad(c->x.h, c->k, c->stride, c->pad);
+    ptrdiff_t left = tvlm_nn_conv_pad(c->x.w, c->k, c->stride, c->pad);
     const float *bias = c->dense ? c->conv.linear.bias : c->dw.bias;
     double sum = bias[o];
     for (size_t i = 0; i < c->k; i++) {
@@ -248,7 +250,7 @@ static double naive_conv(const conv_case *c, const float *w, size_t oy, size_t o
             ptrdiff_t y = (ptrdiff_t)(oy * c->stride + i) - top;
             ptrdiff_t x = (ptrdiff_t)(ox * c->stride + j) - left;
             if (y < 0 || x < 0 || y >= (ptrdiff_t)c->x.h || x >= (ptrdiff_t)c->x.w) continue;
-            const float *pixel = c->x.data + ((size_t)y * c->x.w + (size_t)x) * c->x.c;
+            const float *pixel = in + ((size_t)y * c->x.w + (size_t)x) * c->x.c;
             size_t tap = i * c->k + j;
             if (!c->dense) sum += (double)pixel[o * c->x.c / c->c_out] * w[tap * c->c_out + o];
             for (size_t ch = 0; c->dense && ch < c->x.c; ch++)
@@ -260,8 +262,8 @@ static double naive_conv(const conv_case *c, const float *w, size_t oy, size_t o
 
 static void check_conv(conv_case *c, const float *w)
 {
-    c->oh = tvlm_nn_conv_out(c->x.h, c->k, c->stride, c->same_tf);
-    c->ow = tvlm_nn_conv_out(c->x.w, c->k, c->stride, c->same_tf);
+    c->oh = tvlm_nn_conv_out(c->x.h, c->k, c->stride, c->pad);
+    c->ow = tvlm_nn_conv_out(c->x.w, c->k, c->stride, c->pad);
     size_t n = c->oh * c->ow * c->c_out;
     float *got = test_malloc(n * sizeof *got);
     run_all(conv_body, c, got, n, 1e-5);
@@ -277,35 +279,34 @@ static void convolutions_match(void **state)
     (void)state;
     const struct {
         unsigned k, stride;
-        bool same_tf, dense;
+        tvlm_pad pad;
+        bool dense;
         size_t h, w, c, c_out;
     } cases[] = {
-        {3, 1, false, false, 5,  7,  8,  8 },
-        {3, 2, false, false, 8,  6,  24, 24},
-        {7, 1, false, false, 2,  3,  16, 16},
-        {7, 2, false, false, 10, 12, 8,  16},
-        {3, 1, false, false, 40, 40, 40, 80},
-        {5, 2, true,  false, 14, 9,  8,  8 },
-        {3, 2, true,  false, 7,  8,  3,  3 },
-        {5, 1, true,  false, 6,  4,  9,  9 },
-        {3, 2, false, true,  12, 8,  3,  20},
-        {3, 2, true,  true,  9,  12, 3,  17},
-        {3, 1, true,  true,  1,  1,  2,  5 },
+        {3, 1, TVLM_PAD_EVEN, false, 5,  7,  8,  8 },
+        {3, 2, TVLM_PAD_EVEN, false, 8,  6,  24, 24},
+        {7, 1, TVLM_PAD_EVEN, false, 2,  3,  16, 16},
+        {7, 2, TVLM_PAD_EVEN, false, 10, 12, 8,  16},
+        {3, 1, TVLM_PAD_EVEN, false, 40, 40, 40, 80},
+        {5, 2, TVLM_PAD_SAME, false, 14, 9,  8,  8 },
+        {3, 2, TVLM_PAD_SAME, false, 7,  8,  3,  3 },
+        {5, 1, TVLM_PAD_SAME, false, 6,  4,  9,  9 },
+        {3, 2, TVLM_PAD_EVEN, true,  12, 8,  3,  20},
+        {3, 2, TVLM_PAD_SAME, true,  9,  12, 3,  17},
+        {3, 1, TVLM_PAD_SAME, true,  1,  1,  2,  5 },
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         size_t h = cases[i].h, w = cases[i].w, c_in = cases[i].c, c_out = cases[i].c_out;
         unsigned k = cases[i].k;
         float *x = noise(h * w * c_in, 5), *raw, *weight = noise(k * k * c_out, 6);
         float *bias = noise(c_out, 9);
-        conv_case c = {
-            .dense = cases[i].dense,
-            .same_tf = cases[i].same_tf,
-            .k = k,
-            .stride = cases[i].stride,
-            .act = i % 2 ? TVLM_ACT_GELU : TVLM_ACT_NONE,
-            .x = {x, h, w, c_in},
-            .c_out = c_out
-        };
+        conv_case c = {.dense = cases[i].dense,
+                       .pad = cases[i].pad,
+                       .k = k,
+                       .stride = cases[i].stride,
+                       .act = i % 2 ? TVLM_ACT_GELU : TVLM_ACT_NONE,
+                       .x = tvlm_nn_f32(x, h, w, c_in),
+                       .c_out = c_out};
         c.dw = (tvlm_dwconv){.weight = weight, .bias = bias, .c_out = c_out, .k = k};
         c.conv = (tvlm_conv){
             .linear = make_linear(c_out, k * k * c_in, true, 4, &raw), .c_in = c_in, .k = k};
@@ -317,18 +318,220 @@ static void convolutions_match(void **state)
     }
 }
 
+/* Two convolutions in bands give the bits of one after the other. */
+typedef struct stem_case {
+    tvlm_conv conv;
+    tvlm_dwconv dw;
+    unsigned stride;
+    tvlm_pad pad;
+    tvlm_map x;
+    bool bands;
+} stem_case;
+
+static void stem_body(tvlm_cx *cx, void *user, float *out)
+{
+    const stem_case *c = user;
+    tvlm_map between = tvlm_nn_conv_map(&c->conv, c->stride, c->pad, c->x);
+    tvlm_map y = tvlm_nn_dwconv_map(&c->dw, c->stride, c->pad, between);
+    size_t mark = tvlm_arena_mark(cx->arena);
+    y.data = out;
+    if (c->bands) {
+        tvlm_nn_conv_dwconv(cx, &c->conv, &c->dw, c->stride, c->pad, TVLM_ACT_GELU, c->x, y);
+        return;
+    }
+    between = tvlm_nn_map(cx, between);
+    tvlm_nn_conv(cx, &c->conv, c->stride, c->pad, TVLM_ACT_GELU, c->x, between);
+    tvlm_nn_dwconv(cx, &c->dw, c->stride, c->pad, TVLM_ACT_GELU, between, y);
+    tvlm_arena_release(cx->arena, mark);
+}
+
+static void bands_match(void **state)
+{
+    (void)state;
+    static const size_t sizes[][2] = {
+        {64, 32},
+        {30, 19},
+        {5,  7 },
+        {1,  1 }
+    };
+    for (size_t i = 0; i < 2 * TVLM_COUNT(sizes); i++) {
+        size_t h = sizes[i / 2][0], w = sizes[i / 2][1];
+        float *raw, *x = noise(h * w * 3, 5), *weight = noise(9 * 20, 6), *bias = noise(20, 9);
+        stem_case c = {
+            .conv = {make_linear(20, 27, true, 4, &raw), .c_in = 3, .k = 3},
+            .dw = {.weight = weight, .bias = bias, .c_out = 20, .k = 3},
+            .stride = 1 + (h > 1 && i % 3),
+            .pad = i % 2 ? TVLM_PAD_SAME : TVLM_PAD_EVEN,
+            .x = tvlm_nn_f32(x, h, w, 3)
+        };
+        tvlm_map y = tvlm_nn_conv_map(&c.conv, c.stride, c.pad, c.x);
+        y = tvlm_nn_dwconv_map(&c.dw, c.stride, c.pad, y);
+        size_t n = y.h * y.w * y.c;
+        float *want = test_malloc(n * sizeof *want), *got = test_malloc(n * sizeof *got);
+        run_all(stem_body, &c, want, n, 1e-5);
+        c.bands = true;
+        run_all(stem_body, &c, got, n, 1e-5);
+        assert_memory_equal(got, want, n * sizeof *got);
+        free_linear(&c.conv.linear, raw);
+        test_free(x);
+        test_free(weight);
+        test_free(bias);
+        test_free(want);
+        test_free(got);
+    }
+}
+
+/* ---- a mix of dtypes: int8 up, float depthwise, int8 down with a float residual ---- */
+
+enum { MIX_SIDE = 5, MIX_IN = 12, MIX_MID = 20, MIX_PIXELS = MIX_SIDE * MIX_SIDE };
+
+typedef struct mix_case {
+    tvlm_linear up, down;
+    tvlm_dwconv dw;
+    tvlm_map x;
+} mix_case;
+
+static void mix_body(tvlm_cx *cx, void *user, float *out)
+{
+    const mix_case *c = user;
+    size_t mark = tvlm_arena_mark(cx->arena);
+    tvlm_map e = tvlm_nn_map(cx, tvlm_nn_linear_map(&c->up, c->x));
+    tvlm_map d = tvlm_nn_map(cx, tvlm_nn_dwconv_map(&c->dw, 1, TVLM_PAD_SAME, e));
+    tvlm_map y = tvlm_nn_map(cx, tvlm_nn_linear_map(&c->down, d));
+    tvlm_nn_pointwise(cx, &c->up, TVLM_ACT_RELU6, c->x, NULL, e);
+    tvlm_nn_dwconv(cx, &c->dw, 1, TVLM_PAD_SAME, TVLM_ACT_RELU6, e, d);
+    tvlm_nn_pointwise(cx, &c->down, TVLM_ACT_NONE, d, &c->x, y);
+    tvlm_nn_convert(cx, y, tvlm_nn_f32(out, y.h, y.w, y.c));
+    tvlm_arena_release(cx->arena, mark);
+}
+
+static tvlm_linear make_int8(size_t n, size_t k, uint32_t seed, tvlm_qparam in, tvlm_qparam out,
+                             int8_t **raw)
+{
+    size_t size;
+    assert_true(tvlm_qgemm_packed_size(n, k, &size));
+    int8_t *packed = tvlm_aligned_alloc(size), *w = test_malloc(n * k);
+    float *noisy = noise(n * k, seed), *mult = noise(n, seed + 1), *beta = noise(n, seed + 2);
+    int32_t *wsum = test_malloc(n * sizeof *wsum);
+    for (size_t i = 0; i < n * k; i++)
+        w[i] = (int8_t)(127 * noisy[i]);
+    for (size_t i = 0; i < n; i++) {
+        mult[i] = 0.01f + 0.005f * mult[i];
+        beta[i] = 20 + 20 * beta[i];
+        wsum[i] = 0;
+        for (size_t j = 0; j < k; j++)
+            wsum[i] += w[i * k + j];
+    }
+    for (size_t n0 = 0; n0 < n; n0 += TVLM_GEMM_NR)
+        tvlm_qgemm_pack(packed, w + n0 * k, n0, n - n0 < TVLM_GEMM_NR ? n - n0 : TVLM_GEMM_NR, k);
+    test_free(noisy);
+    *raw = w;
+    return (tvlm_linear){
+        .weight = packed,
+        .n = n,
+        .k = k,
+        .dtype = TVLM_DTYPE_U7,
+        .quant = {.wsum = wsum, .mult = mult, .beta = beta, .in = in, .out = out, .hi = 127}
+    };
+}
+
+static void free_int8(tvlm_linear *l, int8_t *raw)
+{
+    tvlm_aligned_free((void *)(uintptr_t)l->weight);
+    test_free((void *)(uintptr_t)l->quant.wsum);
+    test_free((void *)(uintptr_t)l->quant.mult);
+    test_free((void *)(uintptr_t)l->quant.beta);
+    test_free(raw);
+}
+
+static float clamp_byte(float v)
+{
+    v = rintf(v);
+    return v < 0 ? 0 : v > 127 ? 127 : v;
+}
+
+static float to_byte(float x, tvlm_qparam q)
+{
+    float v = x * (1.0f / q.scale);
+    return clamp_byte(v + (float)q.zero);
+}
+
+/* Row y[n] of bytes; x[k] floats, residual[n] floats or NULL. */
+static void naive_int8(const tvlm_linear *l, const int8_t *raw, const float *x,
+                       const float *residual, float *y)
+{
+    for (size_t n = 0; n < l->n; n++) {
+        int32_t sum = 0;
+        for (size_t k = 0; k < l->k; k++)
+            sum += ((int32_t)to_byte(x[k], l->quant.in) - l->quant.in.zero) * raw[n * l->k + k];
+        float v = (float)sum * l->quant.mult[n];
+        v = v + l->quant.beta[n];
+        if (residual)
+            v = v + (to_byte(residual[n], l->quant.out) - (float)l->quant.out.zero) * 1.0f;
+        y[n] = clamp_byte(v);
+    }
+}
+
+static void naive_mix(const mix_case *c, const int8_t *up, const int8_t *down, float *out)
+{
+    static float e[MIX_PIXELS][MIX_MID], d[MIX_PIXELS][MIX_MID], y[MIX_IN];
+    const float *x = c->x.data, *w = c->dw.weight;
+    for (size_t p = 0; p < MIX_PIXELS; p++) {
+        naive_int8(&c->up, up, x + p * MIX_IN, NULL, e[p]);
+        for (size_t o = 0; o < MIX_MID; o++)
+            e[p][o] = (e[p][o] - (float)c->up.quant.out.zero) * c->up.quant.out.scale;
+    }
+    for (size_t p = 0; p < MIX_PIXELS; p++) {
+        for (size_t o = 0; o < MIX_MID; o++) {
+            float sum = c->dw.bias[o];
+            for (size_t tap = 0; tap < 9; tap++) {
+                size_t i = p / MIX_SIDE + tap / 3 - 1, j = p % MIX_SIDE + tap % 3 - 1;
+                if (i < MIX_SIDE && j < MIX_SIDE)
+                    sum = fmaf(e[i * MIX_SIDE + j][o], w[tap * MIX_MID + o], sum);
+            }
+            d[p][o] = sum < 0 ? 0 : sum > 6 ? 6 : sum;
+        }
+        naive_int8(&c->down, down, d[p], x + p * MIX_IN, y);
+        for (size_t o = 0; o < MIX_IN; o++)
+            out[p * MIX_IN + o] = (y[o] - (float)c->down.quant.out.zero) * c->down.quant.out.scale;
+    }
+}
+
+static void dtypes_mix(void **state)
+{
+    (void)state;
+    int8_t *up, *down;
+    const tvlm_qparam in = {0.016f, 60}, mid = {0.02f, 10}, to = {0.04f, 55}, last = {0.03f, 64};
+    float *x = noise(MIX_PIXELS * MIX_IN, 3), *w = noise(9 * MIX_MID, 6), *bias = noise(MIX_MID, 9);
+    mix_case c = {
+        .up = make_int8(MIX_MID, MIX_IN, 11, in, mid, &up),
+        .down = make_int8(MIX_IN, MIX_MID, 12, to, last, &down),
+        .dw = {.weight = w, .bias = bias, .c_out = MIX_MID, .k = 3},
+        .x = tvlm_nn_f32(x, MIX_SIDE, MIX_SIDE, MIX_IN)
+    };
+    static float got[MIX_PIXELS * MIX_IN], want[MIX_PIXELS * MIX_IN];
+    run_all(mix_body, &c, got, MIX_PIXELS * MIX_IN, 0);
+    naive_mix(&c, up, down, want);
+    assert_memory_equal(got, want, sizeof got);
+    free_int8(&c.up, up);
+    free_int8(&c.down, down);
+    test_free(x);
+    test_free(w);
+    test_free(bias);
+}
+
 /* TensorFlow pads 0,1 (3x3) and 1,2 (5x5) in front of and behind even sizes at stride 2. */
 static void padding_rules(void **state)
 {
     (void)state;
-    assert_int_equal(tvlm_nn_conv_out(224, 3, 2, true), 112);
-    assert_int_equal(tvlm_nn_conv_pad(224, 3, 2, true), 0);
-    assert_int_equal(tvlm_nn_conv_pad(28, 5, 2, true), 1);
-    assert_int_equal(tvlm_nn_conv_pad(7, 3, 2, true), 1);
-    assert_int_equal(tvlm_nn_conv_pad(14, 5, 1, true), 2);
-    assert_int_equal(tvlm_nn_conv_out(1024, 3, 2, false), 512);
-    assert_int_equal(tvlm_nn_conv_pad(1024, 3, 2, false), 1);
-    assert_int_equal(tvlm_nn_conv_out(32, 7, 2, false), 16);
+    assert_int_equal(tvlm_nn_conv_out(224, 3, 2, TVLM_PAD_SAME), 112);
+    assert_int_equal(tvlm_nn_conv_pad(224, 3, 2, TVLM_PAD_SAME), 0);
+    assert_int_equal(tvlm_nn_conv_pad(28, 5, 2, TVLM_PAD_SAME), 1);
+    assert_int_equal(tvlm_nn_conv_pad(7, 3, 2, TVLM_PAD_SAME), 1);
+    assert_int_equal(tvlm_nn_conv_pad(14, 5, 1, TVLM_PAD_SAME), 2);
+    assert_int_equal(tvlm_nn_conv_out(1024, 3, 2, TVLM_PAD_EVEN), 512);
+    assert_int_equal(tvlm_nn_conv_pad(1024, 3, 2, TVLM_PAD_EVEN), 1);
+    assert_int_equal(tvlm_nn_conv_out(32, 7, 2, TVLM_PAD_EVEN), 16);
 }
 
 /* ---- rows ---- */
@@ -626,7 +829,7 @@ static void plan_saturates(void **state)
     tvlm_arena plan;
     tvlm_arena_init_measure(&plan);
     tvlm_cx cx = {.arena = &plan};
-    tvlm_nn_fmap(&cx, SIZE_MAX / 2, 16, 3);
+    tvlm_nn_map(&cx, tvlm_nn_f32(NULL, SIZE_MAX / 2, 16, 3));
     assert_true(plan.peak == SIZE_MAX);
 }
 
@@ -636,6 +839,8 @@ int main(void)
         cmocka_unit_test(linear_matches),
         cmocka_unit_test(mlp_matches_two_linears),
         cmocka_unit_test(convolutions_match),
+        cmocka_unit_test(bands_match),
+        cmocka_unit_test(dtypes_mix),
         cmocka_unit_test(padding_rules),
         cmocka_unit_test(row_ops_match),
         cmocka_unit_test(layernorm_fixture),

@@ -323,12 +323,9 @@ static tvlm_model *open_model(const char *path, const char *cpu)
 
 static void forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, maps *out)
 {
-    const tvlm_weights *w = &model->weights;
     float *lo = out ? out->lo[0] : NULL, *hi = out ? out->hi[0] : NULL;
-    if (model->config.vision_int8)
-        tvlm_qefficientnet_forward(cx, &w->qefficientnet, pixels, S, lo, hi);
-    else
-        tvlm_efficientnet_forward(cx, &w->efficientnet, pixels, S, lo, hi);
+    tvlm_efficientnet_forward(cx, &model->weights.efficientnet, tvlm_nn_f32(pixels, S, S, 3),
+                              (tvlm_features){hi, lo});
 }
 
 static void run_tower(const char *path, const char *cpu, unsigned threads, size_t picture,

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT
+ * Inner to nn. */
+#ifndef TVLM_POINTWISE_H
+#define TVLM_POINTWISE_H
+
+#include "nn/nn.h"
+
+/* Of an int8 layer for contiguous rows of k bytes, which may end in bytes that meet the padding of
+ * the packed weights. */
+tvlm_qgemm_args tvlm_nn_qgemm_args(const tvlm_linear *l, size_t k, const uint8_t *x, uint8_t *y);
+
+#endif
