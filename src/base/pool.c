@@ -7,7 +7,11 @@
  *   helper   enters only an open gate (which publishes the job to it), takes tasks, leaves
  *
  * A helper that wakes late finds the gate closed and sleeps again: the caller never waits for a
- * thread that the system has not scheduled, only for tasks that have begun. */
+ * thread that the system has not scheduled, only for tasks that have begun.
+ *
+ * Every thread has a contiguous share of the tasks, the same one whenever a job of this size comes
+ * again, so that what it touched is in its cache; when its own share is done it takes tasks of the
+ * others'. */
 #include "base/pool.h"
 
 #include <pthread.h>
@@ -23,28 +27,31 @@ enum {
 #endif
 };
 
-typedef struct helper {
+/* What one thread of the pool has, on a cache line of its own: 0 is the caller's. */
+typedef struct seat {
+    _Alignas(TVLM_ALIGN) atomic_size_t next; /* of its share: the next task nobody has taken */
+    size_t end;
     tvlm_pool *pool;
     pthread_t handle;
     unsigned thread;
-} helper;
+} seat;
 
 struct tvlm_pool {
     atomic_uint gate;
-    atomic_size_t next;      /* the next task nobody has taken */
     atomic_uint generation;  /* counts jobs; a change wakes the helpers */
+    atomic_uint sleepers;    /* helpers that wait for a signal */
+    atomic_bool waiting;     /* the caller does */
     atomic_bool interrupted; /* a task was refused because of cancel */
     /* the job */
-    size_t n_tasks;
     tvlm_task fn;
     void *ctx;
     const tvlm_cancel *cancel;
 
-    pthread_mutex_t mutex; /* generation, stop and waits on the two conditions */
+    pthread_mutex_t mutex; /* stop and waits on the two conditions */
     pthread_cond_t work, done;
     bool stop;
-    unsigned n_helpers;
-    helper helpers[];
+    unsigned n_threads;
+    seat seats[];
 };
 
 static inline void spin_pause(void)
@@ -56,17 +63,24 @@ static inline void spin_pause(void)
 #endif
 }
 
-static void take_tasks(tvlm_pool *pool, unsigned thread)
+/* Tasks of one seat's share, until it is empty or the job is interrupted. */
+static void take_share(tvlm_pool *pool, seat *from, unsigned thread)
 {
     while (!atomic_load_explicit(&pool->interrupted, memory_order_relaxed)) {
-        size_t task = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (task >= pool->n_tasks) return;
+        size_t task = atomic_fetch_add_explicit(&from->next, 1, memory_order_relaxed);
+        if (task >= from->end) return;
         if (tvlm_cancelled(pool->cancel)) {
             atomic_store_explicit(&pool->interrupted, true, memory_order_relaxed);
             return;
         }
         pool->fn(pool->ctx, task, thread);
     }
+}
+
+static void take_tasks(tvlm_pool *pool, unsigned thread)
+{
+    for (unsigned i = 0; i < pool->n_threads; i++)
+        take_share(pool, &pool->seats[(thread + i) % pool->n_threads], thread);
 }
 
 /* Acquire: entering sees the job that opened the gate. */
@@ -83,14 +97,16 @@ static bool enter(tvlm_pool *pool)
 /* Release: what this helper's tasks wrote is seen by the caller that finds the gate at 0. */
 static void leave(tvlm_pool *pool)
 {
-    if (atomic_fetch_sub_explicit(&pool->gate, 2, memory_order_release) == 2) {
+    if (atomic_fetch_sub(&pool->gate, 2) == 2 && atomic_load(&pool->waiting)) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_signal(&pool->done);
         pthread_mutex_unlock(&pool->mutex);
     }
 }
 
-/* Waits for a job after `seen`; returns its generation, or `seen` when the pool stops. */
+/* Waits for a job after `seen`; returns its generation, or `seen` when the pool stops. Who goes to
+ * sleep says so before it looks for a last time, who opens a job looks for sleepers after it: in
+ * the one order of sequentially consistent operations one of them sees the other. */
 static unsigned wait_for_work(tvlm_pool *pool, unsigned seen)
 {
     for (int i = 0; i < SPINS; i++) {
@@ -99,17 +115,18 @@ static unsigned wait_for_work(tvlm_pool *pool, unsigned seen)
         spin_pause();
     }
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stop && atomic_load_explicit(&pool->generation, memory_order_relaxed) == seen)
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (!pool->stop && atomic_load(&pool->generation) == seen)
         pthread_cond_wait(&pool->work, &pool->mutex);
-    unsigned now =
-        pool->stop ? seen : atomic_load_explicit(&pool->generation, memory_order_relaxed);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    unsigned now = pool->stop ? seen : atomic_load(&pool->generation);
     pthread_mutex_unlock(&pool->mutex);
     return now;
 }
 
 static void *helper_main(void *arg)
 {
-    helper *self = arg;
+    seat *self = arg;
     tvlm_pool *pool = self->pool;
     /* The pool starts at 0. A helper that starts late may join a running job, which is fine. */
     for (unsigned seen = 0, now; (now = wait_for_work(pool, seen)) != seen; seen = now) {
@@ -123,9 +140,10 @@ static void *helper_main(void *arg)
 
 static void open_job(tvlm_pool *pool)
 {
-    pthread_mutex_lock(&pool->mutex);
     atomic_store_explicit(&pool->gate, 1, memory_order_release);
-    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_relaxed);
+    atomic_fetch_add(&pool->generation, 1);
+    if (!atomic_load(&pool->sleepers)) return;
+    pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -138,9 +156,23 @@ static void close_job(tvlm_pool *pool)
         spin_pause();
     }
     pthread_mutex_lock(&pool->mutex);
-    while (atomic_load_explicit(&pool->gate, memory_order_acquire) != 0)
+    atomic_store(&pool->waiting, true); /* as in wait_for_work */
+    while (atomic_load(&pool->gate) != 0)
         pthread_cond_wait(&pool->done, &pool->mutex);
+    atomic_store(&pool->waiting, false);
     pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Share t of n_tasks, without overflow: the first n_tasks % n_threads are one longer. */
+static void deal(tvlm_pool *pool, size_t n_tasks)
+{
+    size_t least = n_tasks / pool->n_threads, longer = n_tasks % pool->n_threads, at = 0;
+    for (unsigned t = 0; t < pool->n_threads; t++) {
+        seat *s = &pool->seats[t];
+        atomic_store_explicit(&s->next, at, memory_order_relaxed);
+        at += least + (t < longer);
+        s->end = at;
+    }
 }
 
 static bool run_here(size_t n_tasks, tvlm_task fn, void *ctx, const tvlm_cancel *cancel)
@@ -156,11 +188,10 @@ bool tvlm_pool_for(tvlm_pool *pool, size_t n_tasks, tvlm_task fn, void *ctx,
                    const tvlm_cancel *cancel)
 {
     if (n_tasks <= 1 || tvlm_pool_threads(pool) == 1) return run_here(n_tasks, fn, ctx, cancel);
-    pool->n_tasks = n_tasks;
+    deal(pool, n_tasks);
     pool->fn = fn;
     pool->ctx = ctx;
     pool->cancel = cancel;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->interrupted, false, memory_order_relaxed);
     open_job(pool);
     take_tasks(pool, 0);
@@ -174,25 +205,26 @@ static void stop_helpers(tvlm_pool *pool)
     pool->stop = true;
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
-    for (unsigned i = 0; i < pool->n_helpers; i++)
-        pthread_join(pool->helpers[i].handle, NULL);
+    for (unsigned i = 1; i < pool->n_threads; i++)
+        pthread_join(pool->seats[i].handle, NULL);
 }
 
-static bool start_helpers(tvlm_pool *pool, unsigned n)
+/* pool->n_threads counts those that run. */
+static bool start_helpers(tvlm_pool *pool, unsigned n_threads)
 {
-    for (unsigned i = 0; i < n; i++) {
-        helper *h = &pool->helpers[i];
-        h->pool = pool;
-        h->thread = i + 1;
-        if (pthread_create(&h->handle, NULL, helper_main, h) != 0) return false;
-        pool->n_helpers = i + 1;
+    for (unsigned i = 1; i < n_threads; i++) {
+        seat *s = &pool->seats[i];
+        s->pool = pool;
+        s->thread = i;
+        if (pthread_create(&s->handle, NULL, helper_main, s) != 0) return false;
+        pool->n_threads = i + 1;
     }
     return true;
 }
 
 size_t tvlm_pool_bytes(unsigned n_threads)
 {
-    return sizeof(tvlm_pool) + (n_threads ? n_threads - 1 : 0) * sizeof(helper);
+    return sizeof(tvlm_pool) + (n_threads ? n_threads : 1) * sizeof(seat);
 }
 
 tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err)
@@ -205,13 +237,16 @@ tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err)
     if (!pool)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a pool of %u threads", n_threads);
     atomic_init(&pool->gate, 0);
-    atomic_init(&pool->next, 0);
     atomic_init(&pool->generation, 0);
+    atomic_init(&pool->sleepers, 0);
+    atomic_init(&pool->waiting, false);
     atomic_init(&pool->interrupted, false);
+    pool->stop = false;
+    pool->n_threads = 1;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    if (!start_helpers(pool, n_threads - 1)) {
+    if (!start_helpers(pool, n_threads)) {
         tvlm_pool_free(pool);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start %u threads", n_threads - 1);
     }
@@ -231,5 +266,5 @@ void tvlm_pool_free(tvlm_pool *pool)
 
 unsigned tvlm_pool_threads(const tvlm_pool *pool)
 {
-    return pool ? pool->n_helpers + 1 : 1;
+    return pool ? pool->n_threads : 1;
 }
