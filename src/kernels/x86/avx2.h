@@ -130,8 +130,8 @@ TVLM_INLINE __m256 tvlm_load_half8(const unsigned char *p)
 }
 
 /* y = act(acc + bias) * scale + residual for n (<= 8) columns of one row. */
-TVLM_INLINE void tvlm_epilogue8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n,
-                                __m256 acc)
+static __attribute__((unused)) void tvlm_epilogue8(const tvlm_gemm_args *args, size_t m, size_t col,
+                                                   size_t n, __m256 acc)
 {
     __m256i mask = tvlm_mask8(n);
     if (args->bias) acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));

@@ -18,25 +18,13 @@ enum { MAX_ROWS = 6, MAX_PANELS = 4 };
 /* A tile's results: [row][16 * panel + column]. */
 typedef float tile_out[MAX_ROWS][MAX_PANELS * 16];
 
-typedef enum weight_kind {
-    W_F32,
-    W_F16,
-    W_BF16,
-    W_Q8_0,
-    W_Q4_0,
-    W_Q4_1,
-    W_Q5_0,
-    W_Q5_1
-} weight_kind;
+typedef enum weight_kind { W_F32, W_F16, W_BF16 } weight_kind;
 
-/* Columns col..end of a tile's rows. */
-static void epilogue(const tvlm_gemm_args *args, tile_out out, size_t m, size_t rows, size_t col,
-                     size_t end)
+/* Columns col..end of row m from their sums. */
+static void epilogue(const tvlm_gemm_args *args, const float *sum, size_t m, size_t col, size_t end)
 {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = col; c < end; c += 8)
-            tvlm_epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
-                           _mm256_loadu_ps(&out[r][c - col]));
+    for (size_t c = col; c < end; c += 8)
+        tvlm_epilogue8(args, m, c, end - c < 8 ? end - c : 8, _mm256_loadu_ps(sum + (c - col)));
 }
 
 TVLM_INLINE __m256 load_weight8(weight_kind kind, const unsigned char *p)
@@ -83,96 +71,6 @@ TVLM_INLINE void tile_float(const tvlm_gemm_args *args, weight_kind kind, const 
         TVLM_UNROLL
         for (size_t c = 0; c < 2 * panels; c++)
             _mm256_storeu_ps(&out[r][8 * c], acc[r][c]);
-    }
-}
-
-/* Codes of weight k = 8g + i for eight columns, as float; half: 0 or 1, the columns' side. */
-TVLM_INLINE __m256 load_code8(weight_kind kind, const tvlm_block_layout *layout,
-                              const unsigned char *block, size_t g, size_t i, size_t half)
-{
-    const unsigned char *code = block + layout->code_at;
-    if (kind == W_Q8_0) {
-        const unsigned char *at = code + (8 * g + i) * TVLM_GEMM_NR + 8 * half;
-        return _mm256_cvtepi32_ps(
-            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)at)));
-    }
-    __m256i word = tvlm_load256(code + (g * TVLM_GEMM_NR + 8 * half) * 4);
-    __m256i q = _mm256_srli_epi32(word, (int)(4 * i));
-    q = i == 7 ? q : _mm256_and_si256(q, _mm256_set1_epi32(15));
-    if (kind == W_Q5_0 || kind == W_Q5_1) {
-        /* byte g of each high word, then its bit i to bit 4 */
-        __m256i high = tvlm_load256(block + layout->high_at + 32 * half);
-        high = _mm256_srl_epi32(high, _mm_cvtsi32_si128((int)(8 * g)));
-        high =
-            i < 4 ? _mm256_slli_epi32(high, (int)(4 - i)) : _mm256_srli_epi32(high, (int)(i - 4));
-        q = _mm256_or_si256(q, _mm256_and_si256(high, _mm256_set1_epi32(16)));
-    }
-    if (layout->offset) q = _mm256_sub_epi32(q, _mm256_set1_epi32(layout->offset));
-    return _mm256_cvtepi32_ps(q);
-}
-
-/* The xsum of pack.h for one block of a row of x. */
-TVLM_INLINE float block_x_sum(const float *x)
-{
-    __m256 low = _mm256_add_ps(_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8));
-    __m256 high = _mm256_add_ps(_mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24));
-    return tvlm_hsum8(_mm256_add_ps(low, high));
-}
-
-TVLM_INLINE void tile_block(const tvlm_gemm_args *args, weight_kind kind, tvlm_type type,
-                            const size_t rows, const size_t panels, size_t m, size_t panel,
-                            tile_out out)
-{
-    const tvlm_block_layout layout = tvlm_block_layout_of(type);
-    const size_t n_blocks = args->k / TVLM_BLOCK, ldx = args->ldx / sizeof(float);
-    const size_t stride = n_blocks * layout.bytes;
-    const unsigned char *w = (const unsigned char *)args->w + panel * stride;
-    const float *x = tvlm_gemm_row(args, m);
-    TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        TVLM_UNROLL
-        for (size_t c = 0; c < 2 * panels; c++)
-            _mm256_storeu_ps(&out[r][8 * c], _mm256_setzero_ps());
-    }
-    for (size_t b = 0; b < n_blocks; b++, w += layout.bytes, x += TVLM_BLOCK) {
-        __m256 sum[MAX_ROWS][2 * MAX_PANELS];
-        TVLM_UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            TVLM_UNROLL
-            for (size_t c = 0; c < 2 * panels; c++)
-                sum[r][c] = _mm256_setzero_ps();
-        }
-        for (size_t g = 0; g < 4; g++) {
-            TVLM_UNROLL
-            for (size_t p = 0; p < panels; p++) {
-                TVLM_UNROLL
-                for (size_t i = 0; i < 8; i++) {
-                    const unsigned char *at = w + p * stride;
-                    __m256 q0 = load_code8(kind, &layout, at, g, i, 0);
-                    __m256 q1 = load_code8(kind, &layout, at, g, i, 1);
-                    TVLM_UNROLL
-                    for (size_t r = 0; r < rows; r++) {
-                        __m256 value = _mm256_broadcast_ss(x + r * ldx + 8 * g + i);
-                        sum[r][2 * p] = _mm256_fmadd_ps(q0, value, sum[r][2 * p]);
-                        sum[r][2 * p + 1] = _mm256_fmadd_ps(q1, value, sum[r][2 * p + 1]);
-                    }
-                }
-            }
-        }
-        TVLM_UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            __m256 total = _mm256_setzero_ps();
-            if (layout.m_at) total = _mm256_set1_ps(block_x_sum(x + r * ldx));
-            TVLM_UNROLL
-            for (size_t c = 0; c < 2 * panels; c++) {
-                const unsigned char *at = w + c / 2 * stride + (c & 1) * 16;
-                __m256 acc = _mm256_loadu_ps(&out[r][8 * c]);
-                acc = _mm256_fmadd_ps(tvlm_load_half8(at), sum[r][c], acc);
-                if (layout.m_at)
-                    acc = _mm256_fmadd_ps(tvlm_load_half8(at + layout.m_at), total, acc);
-                _mm256_storeu_ps(&out[r][8 * c], acc);
-            }
-        }
     }
 }
 
@@ -234,7 +132,8 @@ static void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n
             if (m1 - m > MAX_ROWS && m1 - m < 2 * MAX_ROWS)
                 rows = (m1 - m + 1) / 2; /* 7 = 4 + 3, not 6 + 1 */
             (panels > 1 ? wide : narrow)(args, m, rows, n / TVLM_GEMM_NR, out);
-            epilogue(args, out, m, rows, n, end);
+            for (size_t r = 0; r < rows; r++)
+                epilogue(args, out[r], m + r, n, end);
             m += rows;
         }
         n = end;
@@ -244,25 +143,126 @@ static void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n
 #define TILE_F32(rows, panels)  tile_float(args, W_F32, rows, panels, m, panel, out)
 #define TILE_F16(rows, panels)  tile_float(args, W_F16, rows, panels, m, panel, out)
 #define TILE_BF16(rows, panels) tile_float(args, W_BF16, rows, panels, m, panel, out)
-#define TILE_Q8_0(rows, panels)                                                                    \
-    tile_block(args, W_Q8_0, TVLM_TYPE_Q8_0, rows, panels, m, panel, out)
-#define TILE_Q4_0(rows, panels)                                                                    \
-    tile_block(args, W_Q4_0, TVLM_TYPE_Q4_0, rows, panels, m, panel, out)
-#define TILE_Q4_1(rows, panels)                                                                    \
-    tile_block(args, W_Q4_1, TVLM_TYPE_Q4_1, rows, panels, m, panel, out)
-#define TILE_Q5_0(rows, panels)                                                                    \
-    tile_block(args, W_Q5_0, TVLM_TYPE_Q5_0, rows, panels, m, panel, out)
-#define TILE_Q5_1(rows, panels)                                                                    \
-    tile_block(args, W_Q5_1, TVLM_TYPE_Q5_1, rows, panels, m, panel, out)
 
 DEFINE_RUN(gemm_f32, TILE_F32)
 DEFINE_RUN(gemm_f16, TILE_F16)
 DEFINE_RUN(gemm_bf16, TILE_BF16)
-DEFINE_RUN(gemm_q8_0, TILE_Q8_0)
-DEFINE_RUN(gemm_q4_0, TILE_Q4_0)
-DEFINE_RUN(gemm_q4_1, TILE_Q4_1)
-DEFINE_RUN(gemm_q5_0, TILE_Q5_0)
-DEFINE_RUN(gemm_q5_1, TILE_Q5_1)
+
+/* ---- block types: 32 x 16 codes become floats once for a group of rows ---- */
+
+enum { GROUP = 24 };
+
+TVLM_INLINE void store_codes(float *out, __m256i codes, int offset)
+{
+    codes = _mm256_sub_epi32(codes, _mm256_set1_epi32(offset));
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(codes));
+}
+
+/* Weights 8g .. 8g + 7 of eight columns, of four or five bits. */
+static void nibble_codes(const tvlm_block_layout *layout, const unsigned char *block, size_t g,
+                         size_t half, float codes[TVLM_BLOCK][16])
+{
+    __m256i word = tvlm_load256(block + layout->code_at + (g * TVLM_GEMM_NR + 8 * half) * 4);
+    __m256i high = _mm256_setzero_si256();
+    if (layout->bits == 5) { /* bit 8g to bit 4 */
+        high = tvlm_load256(block + layout->high_at + 32 * half);
+        high = _mm256_srl_epi32(high, _mm_cvtsi32_si128((int)(8 * g)));
+    }
+    for (size_t i = 0; i < 8; i++) {
+        __m256i code = _mm256_and_si256(word, _mm256_set1_epi32(15));
+        __m256i fifth = _mm256_and_si256(_mm256_slli_epi32(high, 4), _mm256_set1_epi32(16));
+        store_codes(&codes[8 * g + i][8 * half], _mm256_or_si256(code, fifth), layout->offset);
+        word = _mm256_srli_epi32(word, 4);
+        high = _mm256_srli_epi32(high, 1);
+    }
+}
+
+static void block_codes(const tvlm_block_layout *layout, const unsigned char *block,
+                        float codes[TVLM_BLOCK][16])
+{
+    if (layout->bits < 8) {
+        for (size_t g = 0; g < 8; g++)
+            nibble_codes(layout, block, g / 2, g % 2, codes);
+        return;
+    }
+    for (size_t k = 0; k < TVLM_BLOCK; k++)
+        for (size_t half = 0; half < 2; half++) {
+            const unsigned char *at = block + layout->code_at + k * TVLM_GEMM_NR + 8 * half;
+            __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)at);
+            store_codes(&codes[k][8 * half], _mm256_cvtepi8_epi32(bytes), 0);
+        }
+}
+
+/* The xsum of pack.h for one block of a row of x. */
+TVLM_INLINE float block_x_sum(const float *x)
+{
+    __m256 low = _mm256_add_ps(_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8));
+    __m256 high = _mm256_add_ps(_mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24));
+    return tvlm_hsum8(_mm256_add_ps(low, high));
+}
+
+/* acc += d * sum (+ m * xsum) for the 16 columns of a row. */
+static void add_block(const tvlm_block_layout *layout, const unsigned char *block, const float *x,
+                      const float *sum, float *acc)
+{
+    __m256 total = _mm256_set1_ps(layout->m_at ? block_x_sum(x) : 0.0f);
+    for (size_t c = 0; c < 16; c += 8) {
+        __m256 a = _mm256_loadu_ps(acc + c);
+        a = _mm256_fmadd_ps(tvlm_load_half8(block + 2 * c), _mm256_loadu_ps(sum + c), a);
+        if (layout->m_at)
+            a = _mm256_fmadd_ps(tvlm_load_half8(block + layout->m_at + 2 * c), total, a);
+        _mm256_storeu_ps(acc + c, a);
+    }
+}
+
+/* All rows of a group against one panel. */
+static void group_sums(const tvlm_gemm_args *args, const tvlm_block_layout *layout, size_t m,
+                       size_t rows, const unsigned char *panel, float acc[GROUP][16])
+{
+    float codes[TVLM_BLOCK][16];
+    tile_out sum;
+    tvlm_gemm_args block = {.ldx = args->ldx, .w = codes, .k = TVLM_BLOCK};
+    for (size_t b = 0; b < args->k / TVLM_BLOCK; b++, panel += layout->bytes) {
+        block_codes(layout, panel, codes);
+        for (size_t m0 = 0; m0 < rows; m0 += MAX_ROWS) {
+            size_t n = rows - m0 < MAX_ROWS ? rows - m0 : MAX_ROWS;
+            block.x = (const float *)tvlm_gemm_row(args, m + m0) + b * TVLM_BLOCK;
+            gemm_f32_rows(&block, 0, n, 0, sum);
+            for (size_t r = 0; r < n; r++)
+                add_block(layout, panel, tvlm_gemm_row(&block, r), sum[r], acc[m0 + r]);
+        }
+    }
+}
+
+static void run_block(const tvlm_gemm_args *args, tvlm_type type, size_t m0, size_t m1, size_t n0,
+                      size_t n1)
+{
+    const tvlm_block_layout layout = tvlm_block_layout_of(type);
+    for (size_t n = n0; n < n1; n += TVLM_GEMM_NR) {
+        const unsigned char *panel = (const unsigned char *)args->w +
+                                     n / TVLM_GEMM_NR * (args->k / TVLM_BLOCK) * layout.bytes;
+        size_t end = n1 - n < TVLM_GEMM_NR ? n1 : n + TVLM_GEMM_NR;
+        for (size_t m = m0; m < m1; m += GROUP) {
+            float acc[GROUP][16] = {{0}};
+            size_t rows = m1 - m < GROUP ? m1 - m : GROUP;
+            group_sums(args, &layout, m, rows, panel, acc);
+            for (size_t r = 0; r < rows; r++)
+                epilogue(args, acc[r], m + r, n, end);
+        }
+    }
+}
+
+#define BLOCK_RUN(id, TYPE)                                                                        \
+    static void gemm_##id##_avx2(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0,      \
+                                 size_t n1)                                                        \
+    {                                                                                              \
+        run_block(args, TVLM_TYPE_##TYPE, m0, m1, n0, n1);                                         \
+    }
+BLOCK_RUN(q8_0, Q8_0)
+BLOCK_RUN(q4_0, Q4_0)
+BLOCK_RUN(q4_1, Q4_1)
+BLOCK_RUN(q5_0, Q5_0)
+BLOCK_RUN(q5_1, Q5_1)
 
 #define KERNEL(id, TYPE)                                                                           \
     {"avx2 " #id " f32", TVLM_CPU_AVX2, TVLM_TYPE_##TYPE, TVLM_NUMERIC_F32,                        \
