@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test test-long wasm web format clean install
+.PHONY: all demo test test-long wasm web bench-check format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -28,6 +28,12 @@ wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 
 web: wasm # PORT=8001 and ISOLATION=no change the address and leave out the headers
 	node examples/web/serve.mjs --port $(or $(PORT),8000) $(if $(filter no,$(ISOLATION)),--no-isolation)
+
+bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
+	@scripts/deps.sh test
+	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
+	@cmake --build build --parallel --target tinyvlm-cli workloads
+	bench/check/check.py build $(if $(UPDATE),--update)
 
 format:
 	@scripts/deps.sh test

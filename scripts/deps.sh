@@ -45,6 +45,7 @@ test|have clang|clang|clang|clang|llvm
 test|clang_runtime|libclang-rt-dev|compiler-rt|compiler-rt|llvm
 test|have objdump|binutils|binutils|binutils|binutils
 test|lib cmocka|libcmocka-dev|libcmocka-devel|cmocka|cmocka
+test|have valgrind|valgrind|valgrind|valgrind|valgrind
 test|python_venv|python3 python3-venv|python3|python|python
 '
 
