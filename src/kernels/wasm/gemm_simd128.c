@@ -11,20 +11,10 @@
 
 enum { MAX_ROWS = 4, GROUP = 16 };
 
-/* y = act(acc + bias) * scale + residual for n (<= 4) columns of one row. */
-TVLM_INLINE void epilogue4(const tvlm_gemm_args *args, size_t m, size_t col, size_t n, v128_t acc)
-{
-    if (args->bias) acc = wasm_f32x4_add(acc, tvlm_load4(args->bias + col, n));
-    acc = wasm_f32x4_mul(tvlm_act4(args->act, acc), wasm_f32x4_splat(args->scale));
-    if (args->residual)
-        acc = wasm_f32x4_add(acc, tvlm_load4(args->residual + m * args->ldr + col, n));
-    tvlm_store4(args->y + m * args->ldy + col, n, acc);
-}
-
 static void epilogue(const tvlm_gemm_args *args, size_t m, size_t col, size_t end, const float *acc)
 {
     for (size_t c = col; c < end; c += 4)
-        epilogue4(args, m, c, end - c, wasm_v128_load(acc + (c - col)));
+        tvlm_epilogue4(args, m, c, end - c, wasm_v128_load(acc + (c - col)));
 }
 
 typedef enum weight_kind { W_F32, W_F16, W_BF16 } weight_kind;

@@ -117,5 +117,16 @@ TVLM_INLINE v128_t tvlm_load_half4(const void *p)
     return wasm_v128_or(v, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
 }
 
+/* y = act(acc + bias) * scale + residual for n (<= 4) columns of one row. */
+TVLM_INLINE void tvlm_epilogue4(const tvlm_gemm_args *args, size_t m, size_t col, size_t n,
+                                v128_t acc)
+{
+    if (args->bias) acc = wasm_f32x4_add(acc, tvlm_load4(args->bias + col, n));
+    acc = wasm_f32x4_mul(tvlm_act4(args->act, acc), wasm_f32x4_splat(args->scale));
+    if (args->residual)
+        acc = wasm_f32x4_add(acc, tvlm_load4(args->residual + m * args->ldr + col, n));
+    tvlm_store4(args->y + m * args->ldy + col, n, acc);
+}
+
 #endif
 #endif
