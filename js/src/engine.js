@@ -188,7 +188,7 @@ class Engine {
         const progress = { loaded: 0, total: 0, cached: 0, kept: 0, retry: null };
         let isMixed = false; // of several answers, perhaps not of one file
         let fresh = this.host.now();
-        this.check(this.wasm.open(from.memory));
+        this.check(this.wasm.open(from.memory, from.precision));
         const buffer = this.#allocate(FEED_BYTES);
         try {
             for await (const { bytes, total, cached, kept, retry } of this.#source(from)) {

@@ -10,7 +10,8 @@ import { platform } from './platform.js';
 
 export { TinyVLMError };
 
-const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'module', 'idleTimeout', 'retries'];
+const PRECISIONS = ['auto', 'f32', 'int8']; // in the order of the engine's tvlm_precision
+const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'precision', 'module', 'idleTimeout', 'retries'];
 const RESTARTS = 3; // of a download whose file changes
 const DEFAULT_THREADS = 8;
 const MOST_THREADS = 64;
@@ -394,18 +395,19 @@ export class FastVLM {
     }
 
     async #load(source, options) {
-        const { signal, onProgress, threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16', module, cache,
-            idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
+        const { signal, onProgress, threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16',
+            precision = 'auto', module, cache, idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
         if (signal?.aborted) return; // `ready` says so
         check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
         check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);
         check('kv', kv, kv === 'f16' || kv === 'f32');
+        check('precision', precision, PRECISIONS.includes(precision));
         check('module', module, module === undefined || MODULES.includes(module));
         check('memory', most, most === undefined || most > 0);
         check('idleTimeout', idleTimeout, idleTimeout > 0);
         check('retries', retries, retries === undefined || retries >= 0);
         const memory = Math.min(FOUR_GIB, most ?? FOUR_GIB);
-        const message = { ...source, memory: Math.min(memory, FOUR_GIB - 1), cache: cache ?? true, idleTimeout, retries };
+        const message = { ...source, precision: PRECISIONS.indexOf(precision), memory: Math.min(memory, FOUR_GIB - 1), cache: cache ?? true, idleTimeout, retries };
         for (;;) {
             const connection = this.#connection;
             connection.onEvent = (event) => this.#onEvent(event, onProgress);

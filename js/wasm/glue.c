@@ -127,11 +127,13 @@ static bool poll(void *user)
 }
 #endif
 
-EXPORT(open) int open_model(double max_memory);
-int open_model(double max_memory)
+EXPORT(open) int open_model(double max_memory, tvlm_precision precision);
+int open_model(double max_memory, tvlm_precision precision)
 {
+    static const char *const names[] = {"auto", "f32", "int8"};
     tvlm_model_params params;
     tvlm_model_params_init(&params);
+    params.precision = names[precision];
     params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;
     h.cancel = tvlm_cancel_new();
     if (!h.cancel) return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory");

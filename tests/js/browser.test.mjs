@@ -97,7 +97,7 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
             const got = await page.evaluate(async ([name, prompt, ids, steps]) => {
                 const raw = await window.readPpm('/golden/image_100x150.ppm');
                 const threads = name.endsWith('threads') ? 2 : 1;
-                const model = await window.FastVLM.load('/models/tinyvlm-25m.gguf', { module: name, threads });
+                const model = await window.FastVLM.load('/models/tinyvlm-25m.gguf', { module: name, threads, precision: 'f32' });
                 const answer = await model.generate(raw, prompt, { maxTokens: 12, ignoreEos: true });
                 const memory = await model.memory();
                 const image = await model.encodeImage(raw);

@@ -56,7 +56,7 @@ for (const module of MODULES) {
 
     test(`Tiny-VLM as natively, ${module}`, async () => {
         const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12', '--threads', '1');
-        const model = await load(MODEL, module, { kv: 'f32' });
+        const model = await load(MODEL, module, { kv: 'f32', precision: 'f32' });
         assert.deepEqual(asNumbers(await model.tokenizer.encode('a photo <|im_end|>')),
             asNumbers(await model.tokenizer.encode('a photo ')).concat(asNumbers(await model.tokenizer.encode('<|im_end|>'))));
         const ids = asNumbers(want.input_ids.data);
