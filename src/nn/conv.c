@@ -163,6 +163,7 @@ static conv_rows start_conv(tvlm_cx *cx, const tvlm_conv *c, unsigned stride, tv
 {
     const tvlm_linear *l = &c->linear;
     assert(x.c == c->c_in && l->k == c->k * c->k * c->c_in);
+    assert(l->dtype != TVLM_DTYPE_F32 || !l->gemm->input); /* columns are float32 */
     bool floats = l->dtype == TVLM_DTYPE_F32;
     conv_rows rows = {.kernels = cx->kernels, .linear = l, .act = act, .x = x.data};
     rows.window = (tvlm_window){.h = x.h,
