@@ -26,6 +26,7 @@ static unsigned char *put_row(unsigned char *out, const unsigned char *x, size_t
 void tvlm_window_row(const tvlm_window *window, const void *x, const void *pad, size_t size,
                      size_t oy, void *columns)
 {
+    const unsigned char *in = x;
     unsigned char *out = columns;
     size_t pixel = window->c * size, k = window->k, rest = window->ld - k * k * window->c;
     for (size_t ox = 0; ox < window->ow; ox++) {
@@ -33,14 +34,15 @@ void tvlm_window_row(const tvlm_window *window, const void *x, const void *pad, 
         bool inside = left < window->w && window->w - left >= k;
         for (size_t i = 0; i < k; i++) {
             size_t y = oy * window->stride + i - window->pad_top; /* likewise */
-            const unsigned char *row = (const unsigned char *)x + y * window->w * pixel;
+            size_t row = y * window->w;
             if (inside && y < window->h) {
-                out = put_row(out, row + left * pixel, k * pixel);
+                out = put_row(out, in + (row + left) * pixel, k * pixel);
                 continue;
             }
             for (size_t col = left; col != left + k; col++)
-                out = y < window->h && col < window->w ? put_row(out, row + col * pixel, pixel)
-                                                       : put_pad(out, pad, size, window->c);
+                out = y < window->h && col < window->w
+                          ? put_row(out, in + (row + col) * pixel, pixel)
+                          : put_pad(out, pad, size, window->c);
         }
         out = put_pad(out, pad, size, rest);
     }
