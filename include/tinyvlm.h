@@ -202,7 +202,7 @@ typedef struct tvlm_engine_params {
     size_t max_memory;       /* bytes of scratch; default: no limit */
     uint64_t max_pixels;     /* of a picture; default TVLM_DEFAULT_MAX_PIXELS; a side may have
                               * 65,535 */
-    void (*on_log)(void *user, const char *line); /* default: silent */
+    void (*on_log)(void *user, const char *line); /* by the computing thread; default: silent */
     void *user;
 } tvlm_engine_params;
 TVLM_API void tvlm_engine_params_init(tvlm_engine_params *params);
@@ -247,7 +247,8 @@ typedef struct tvlm_encode_params {
 } tvlm_encode_params;
 TVLM_API void tvlm_encode_params_init(tvlm_encode_params *params);
 
-/* Picture -> visual tokens: preprocess, vision tower, bridge. The result is immutable and may be
+/* Picture -> visual tokens: preprocess, vision tower, bridge. Where pictures and decoder passes
+ * wait for one engine they take turns, whoever came first first. The result is immutable and may be
  * used by any number of prompts, sessions and threads. Prompts and sessions hold the pictures that
  * they use: tvlm_image_free lets go of the caller's hold, at any time after. */
 TVLM_API tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
@@ -427,7 +428,12 @@ typedef struct tvlm_batcher_params {
 } tvlm_batcher_params;
 TVLM_API void tvlm_batcher_params_init(tvlm_batcher_params *params);
 
-/* tvlm_generate calls that name the batcher, each on its own thread, share decoder passes. */
+/* tvlm_generate calls that name the batcher, each on its own thread, share decoder passes. A call
+ * takes part from its next step on, and its prompt is read in pieces beside the steps of others;
+ * when more calls wait than a pass has room for, those that have waited longest go first. A cancel
+ * ends its own call only, at once: the pass it stops is run again for the others. Answers are those
+ * of calls alone. The engine's log has a line "pass: 8 calls, 8 rows" for each. The batcher takes
+ * memory of its own for max(8, max_batch_size) rows of logits. */
 TVLM_API tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *params,
                                       tvlm_batcher **out, tvlm_error *err);
 TVLM_API void tvlm_batcher_free(tvlm_batcher *batcher); /* no call may be in flight */

@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: MIT
- * Dynamic batching: calls on many threads share decoder passes.
+ * Continuous batching: calls on many threads share decoder passes.
  *
- * There is no thread of its own. A call queues its rows; the first to find no leader becomes it,
- * waits up to timeout_ms for others (until max_batch_size calls are queued, or every call there
- * is), runs one pass for all and wakes them. A row's result does not depend on its company, so
- * answers are those of running alone. */
+ * There is no thread of its own. A call queues the rows of its next step. The first to find no
+ * leader is it: it waits up to timeout_ms for others (until max_batch_size calls are queued, or
+ * every call there is), runs one pass for all that fits, wakes them, and hands the lead to whoever
+ * has waited longest. So a call joins at any step, leaves at any step, and waits a pass longer than
+ * another at most. A row's result does not depend on its company: answers are those of running
+ * alone. */
 #include "engine/internal.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum {
+    /* Rows of prompts in a pass that others share: enough to use the weights well, few enough that
+     * their next token does not wait long. */
+    SHARED_PROMPT_ROWS = 32,
+    STEP_ROWS = 1 + TVLM_MAX_DRAFT, /* of an answer's step, at most */
+};
+
+typedef enum ticket_state { QUEUED, TAKEN, DONE } ticket_state;
 
 typedef struct ticket {
     const tvlm_row *rows;
@@ -19,7 +31,9 @@ typedef struct ticket {
     float *logits;
     tvlm_status status;
     tvlm_error error;
-    bool taken, done;
+    ticket_state state; /* under the batcher's lock */
+    bool again;
+    pthread_cond_t woken; /* it is done, it leads, or it need not wait for more */
     struct ticket *next;
 } ticket;
 
@@ -27,12 +41,11 @@ struct tvlm_batcher {
     tvlm_engine *engine;
     tvlm_batcher_params params;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a ticket came, or some are done */
-    ticket *first, *last;
+    ticket *first, *last, *leader;
     unsigned n_queued, n_calls; /* tickets waiting; calls between join and leave */
-    bool leading;
-    tvlm_row *rows; /* [max_batch_rows] of the pass */
-    float *logits;  /* [max_batch_size][n_vocab] */
+    size_t max_wanted;          /* rows of a pass with logits */
+    tvlm_row *rows;             /* [max_batch_rows] of the pass */
+    float *logits;              /* [max_wanted][n_vocab] */
 };
 
 void tvlm_batcher_params_init(tvlm_batcher_params *params)
@@ -54,8 +67,8 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     if (p.max_batch_size > engine->params.max_batch_rows)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_size %u, the engine takes %u rows",
                          p.max_batch_size, engine->params.max_batch_rows);
-    size_t logits_bytes;
-    if (!tvlm_mul_size(p.max_batch_size, engine->model->config.lm.n_vocab, &logits_bytes) ||
+    size_t logits_bytes, wanted = p.max_batch_size > STEP_ROWS ? p.max_batch_size : STEP_ROWS;
+    if (!tvlm_mul_size(wanted, engine->model->config.lm.n_vocab, &logits_bytes) ||
         !tvlm_mul_size(logits_bytes, sizeof(float), &logits_bytes))
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the logits of %u sessions overflow memory",
                          p.max_batch_size);
@@ -63,8 +76,8 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     if (!b) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     b->engine = engine;
     b->params = p;
+    b->max_wanted = wanted;
     pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->changed, NULL);
     b->rows = malloc(engine->params.max_batch_rows * sizeof *b->rows);
     b->logits = malloc(logits_bytes);
     if (!b->rows || !b->logits) {
@@ -78,7 +91,6 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
 void tvlm_batcher_free(tvlm_batcher *batcher)
 {
     if (!batcher) return;
-    pthread_cond_destroy(&batcher->changed);
     pthread_mutex_destroy(&batcher->lock);
     free(batcher->rows);
     free(batcher->logits);
@@ -95,90 +107,56 @@ tvlm_status tvlm_batcher_join(tvlm_batcher *b, const tvlm_engine *engine, tvlm_e
     return TVLM_OK;
 }
 
+/* The leader waits no longer than there is something to wait for. */
+static bool complete(const tvlm_batcher *b)
+{
+    return b->n_queued >= b->params.max_batch_size || b->n_queued >= b->n_calls;
+}
+
+static void tell_leader(tvlm_batcher *b)
+{
+    if (b->leader && complete(b)) pthread_cond_signal(&b->leader->woken);
+}
+
 void tvlm_batcher_leave(tvlm_batcher *b)
 {
     pthread_mutex_lock(&b->lock);
     b->n_calls--;
-    pthread_cond_broadcast(&b->changed); /* who waits for this call need not */
+    tell_leader(b);
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Takes tickets from the front while they fit one pass. */
-static ticket *take_batch(tvlm_batcher *b, size_t *n_rows)
+static unsigned calls(tvlm_batcher *b)
 {
-    ticket *batch = NULL, **tail = &batch;
-    size_t calls = 0;
-    *n_rows = 0;
-    while (b->first && calls < b->params.max_batch_size &&
-           *n_rows + b->first->n_rows <= b->engine->params.max_batch_rows) {
-        ticket *t = b->first;
-        memcpy(b->rows + *n_rows, t->rows, t->n_rows * sizeof *t->rows);
-        *n_rows += t->n_rows;
-        b->first = t->next;
-        b->n_queued--;
-        t->next = NULL;
-        t->taken = true;
-        *tail = t;
-        tail = &t->next;
-        calls++;
-    }
-    if (!b->first) b->last = NULL;
-    return batch;
-}
-
-/* One pass for all, stopped when any call is cancelled. When it fails as a whole each call is run
- * by itself, so that one call's bad row or cancel is not another's error. */
-static void run_batch(tvlm_batcher *b, ticket *batch, size_t n_rows)
-{
-    size_t n_vocab = b->engine->model->config.lm.n_vocab;
-    size_t cap = (size_t)b->params.max_batch_size * n_vocab;
-    for (ticket *t = batch; t; t = t->next) {
-        t->link.link = t->cancel;
-        t->link.next = t->next ? &t->next->link : NULL;
-    }
-    if (batch->next &&
-        tvlm_forward(b->engine, b->rows, n_rows, &batch->link, b->logits, cap, NULL) == TVLM_OK) {
-        const float *from = b->logits;
-        for (ticket *t = batch; t; t = t->next) {
-            if (t->n_wanted) memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
-            from += t->n_wanted * n_vocab;
-            t->status = TVLM_OK;
-        }
-        return;
-    }
-    for (ticket *t = batch; t; t = t->next)
-        t->status = tvlm_forward(b->engine, t->rows, t->n_rows, t->cancel, t->logits,
-                                 t->n_wanted * n_vocab, &t->error);
-}
-
-/* Waits for company as long as there may be some; false when the leader is cancelled first. */
-static bool gather(tvlm_batcher *b, const tvlm_cancel *cancel)
-{
-    double until = tvlm_now_ms() + b->params.timeout_ms, left;
-    while (b->n_queued < b->params.max_batch_size && b->n_queued < b->n_calls &&
-           (left = until - tvlm_now_ms()) > 0) {
-        if (tvlm_cancelled(cancel)) return false;
-        unsigned ms = left < UINT_MAX ? (unsigned)left + 1 : UINT_MAX;
-        tvlm_wait_ms(&b->changed, &b->lock, cancel && ms > TVLM_GLANCE_MS ? TVLM_GLANCE_MS : ms);
-    }
-    return true;
-}
-
-static void lead(tvlm_batcher *b, const tvlm_cancel *cancel)
-{
-    size_t n_rows;
-    if (!gather(b, cancel)) return;
-    ticket *batch = take_batch(b, &n_rows);
-    pthread_mutex_unlock(&b->lock);
-    run_batch(b, batch, n_rows);
     pthread_mutex_lock(&b->lock);
-    for (ticket *t = batch, *next; t; t = next) {
-        next = t->next; /* a done ticket may vanish */
-        t->done = true;
-    }
+    unsigned n = b->n_calls;
+    pthread_mutex_unlock(&b->lock);
+    return n;
 }
 
-/* A ticket that nobody has taken leaves the queue. */
+size_t tvlm_batcher_prompt_rows(tvlm_batcher *b)
+{
+    return calls(b) > 1 ? SHARED_PROMPT_ROWS : SIZE_MAX;
+}
+
+size_t tvlm_batcher_step_rows(tvlm_batcher *b)
+{
+    size_t share = b->max_wanted / calls(b);
+    return share ? share : 1;
+}
+
+/* ---- the queue ---- */
+
+static void enqueue(tvlm_batcher *b, ticket *t)
+{
+    *(b->first ? &b->last->next : &b->first) = t;
+    b->last = t;
+    b->n_queued++;
+    if (!b->leader) b->leader = t;
+    tell_leader(b);
+}
+
+/* A ticket leaves the queue. */
 static void withdraw(tvlm_batcher *b, const ticket *t)
 {
     ticket **at = &b->first, *before = NULL;
@@ -189,43 +167,174 @@ static void withdraw(tvlm_batcher *b, const ticket *t)
     b->n_queued--;
 }
 
+typedef struct load {
+    size_t calls, rows, wanted, prompt_rows;
+} load;
+
+static bool fits(const tvlm_batcher *b, const load *l, const ticket *t)
+{
+    bool shares = t->n_rows <= STEP_ROWS || !l->prompt_rows ||
+                  l->prompt_rows + t->n_rows <= SHARED_PROMPT_ROWS;
+    return shares && l->calls < b->params.max_batch_size &&
+           l->rows + t->n_rows <= b->engine->params.max_batch_rows &&
+           l->wanted + t->n_wanted <= b->max_wanted;
+}
+
+/* Those of the queue that fit one pass, whoever waited longest first; the others keep their places,
+ * so that the next pass begins with them. */
+static ticket *take_batch(tvlm_batcher *b, load *l)
+{
+    ticket *batch = NULL, **tail = &batch;
+    *l = (load){0};
+    for (ticket *t = b->first, *next; t; t = next) {
+        next = t->next;
+        if (!fits(b, l, t)) continue;
+        withdraw(b, t);
+        memcpy(b->rows + l->rows, t->rows, t->n_rows * sizeof *t->rows);
+        l->calls++;
+        l->rows += t->n_rows;
+        l->wanted += t->n_wanted;
+        l->prompt_rows += t->n_rows > STEP_ROWS ? t->n_rows : 0;
+        t->state = TAKEN;
+        t->next = NULL;
+        *tail = t;
+        tail = &t->next;
+    }
+    return batch;
+}
+
+/* ---- a pass ---- */
+
+static void run_alone(const tvlm_batcher *b, ticket *t)
+{
+    t->status = tvlm_forward(b->engine, t->rows, t->n_rows, t->cancel, t->logits,
+                             t->n_wanted * b->engine->model->config.lm.n_vocab, &t->error);
+}
+
+/* One pass for all, stopped as soon as one of the calls is cancelled. */
+static tvlm_status run_together(tvlm_batcher *b, ticket *batch, const load *l)
+{
+    size_t n_vocab = b->engine->model->config.lm.n_vocab;
+    for (ticket *t = batch; t; t = t->next) {
+        t->link.link = t->cancel;
+        t->link.next = t->next ? &t->next->link : NULL;
+    }
+    TVLM_TRY(tvlm_forward(b->engine, b->rows, l->rows, &batch->link, b->logits,
+                          b->max_wanted * n_vocab, NULL));
+    const float *from = b->logits;
+    for (ticket *t = batch; t; t = t->next) {
+        if (t->n_wanted) memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
+        from += t->n_wanted * n_vocab;
+    }
+    return TVLM_OK;
+}
+
+static void run_batch(tvlm_batcher *b, ticket *batch, const load *l)
+{
+    tvlm_engine_log(b->engine, "pass: %zu calls, %zu rows", l->calls, l->rows);
+    tvlm_status status = TVLM_OK;
+    if (batch->next)
+        status = run_together(b, batch, l);
+    else
+        run_alone(b, batch);
+    for (ticket *t = batch; t && status; t = t->next) {
+        if (status != TVLM_ERR_CANCELLED)
+            run_alone(b, t); /* so that one call's error is not another's */
+        else if (tvlm_cancelled(t->cancel))
+            t->status = tvlm_fail(&t->error, TVLM_ERR_CANCELLED, "cancelled");
+        else
+            t->again = true; /* its company was cancelled */
+    }
+}
+
+/* Wakes those that are done; the others are the first in the queue again. */
+static void settle(tvlm_batcher *b, ticket *batch)
+{
+    ticket **at = &b->first;
+    for (ticket *t = batch, *next; t; t = next) {
+        next = t->next; /* a done ticket may vanish once the lock is free */
+        t->state = t->again ? QUEUED : DONE;
+        if (t->again) {
+            t->again = false;
+            t->next = *at;
+            *at = t;
+            at = &t->next;
+            if (!t->next) b->last = t;
+            b->n_queued++;
+        }
+        pthread_cond_signal(&t->woken);
+    }
+}
+
+/* Waits for company as long as there may be some; false when the leader is cancelled first. */
+static bool gather(tvlm_batcher *b, ticket *leader)
+{
+    double until = tvlm_now_ms() + b->params.timeout_ms, left;
+    while (!complete(b) && (left = until - tvlm_now_ms()) > 0) {
+        if (tvlm_cancelled(leader->cancel)) return false;
+        unsigned ms = left < UINT_MAX ? (unsigned)left + 1 : UINT_MAX;
+        bool glances = leader->cancel && ms > TVLM_GLANCE_MS;
+        tvlm_wait_ms(&leader->woken, &b->lock, glances ? TVLM_GLANCE_MS : ms);
+    }
+    return true;
+}
+
+static void lead(tvlm_batcher *b, ticket *leader)
+{
+    load l;
+    if (!gather(b, leader)) return;
+    ticket *batch = take_batch(b, &l);
+    pthread_mutex_unlock(&b->lock);
+    run_batch(b, batch, &l);
+    pthread_mutex_lock(&b->lock);
+    settle(b, batch);
+}
+
+static void wait_for_pass(tvlm_batcher *b, ticket *t)
+{
+    if (t->cancel)
+        tvlm_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
+    else
+        pthread_cond_wait(&t->woken, &b->lock);
+}
+
+/* The lead goes to the first in the queue, if any. */
+static void hand_over(tvlm_batcher *b)
+{
+    b->leader = b->first;
+    if (b->leader) pthread_cond_signal(&b->leader->woken);
+}
+
+/* Until the ticket's rows are computed, or its call is cancelled. */
+static void serve(tvlm_batcher *b, ticket *t)
+{
+    while (t->state != DONE) {
+        if (t->state == QUEUED && tvlm_cancelled(t->cancel)) {
+            withdraw(b, t);
+            t->status = tvlm_fail(&t->error, TVLM_ERR_CANCELLED, "cancelled");
+            t->state = DONE;
+        } else if (b->leader == t) {
+            lead(b, t);
+        } else {
+            wait_for_pass(b, t);
+        }
+    }
+    if (b->leader == t) hand_over(b);
+}
+
 tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n_rows,
-                                 const tvlm_cancel *cancel, float *logits, size_t cap,
-                                 tvlm_error *err)
+                                 const tvlm_cancel *cancel, float *logits, tvlm_error *err)
 {
     ticket t = {.rows = rows, .n_rows = n_rows, .cancel = cancel, .logits = logits};
     for (size_t i = 0; i < n_rows; i++)
         t.n_wanted += rows[i].want_logits;
-    /* one wanted row a call: what fits the batch's logits; anything else runs alone */
-    if (tvlm_cancelled(cancel) || t.n_wanted > 1 || n_rows > b->engine->params.max_batch_rows)
-        return tvlm_forward(b->engine, rows, n_rows, cancel, logits, cap, err);
+    assert(n_rows <= b->engine->params.max_batch_rows && t.n_wanted <= b->max_wanted);
+    pthread_cond_init(&t.woken, NULL);
     pthread_mutex_lock(&b->lock);
-    if (b->last)
-        b->last->next = &t;
-    else
-        b->first = &t;
-    b->last = &t;
-    b->n_queued++;
-    pthread_cond_broadcast(&b->changed);
-    while (!t.done) {
-        if (!t.taken && tvlm_cancelled(cancel)) {
-            withdraw(b, &t);
-            t.status = tvlm_fail(&t.error, TVLM_ERR_CANCELLED, "cancelled");
-            break;
-        }
-        if (b->leading) {
-            if (cancel && !t.taken)
-                tvlm_wait_ms(&b->changed, &b->lock, TVLM_GLANCE_MS);
-            else
-                pthread_cond_wait(&b->changed, &b->lock);
-            continue;
-        }
-        b->leading = true;
-        lead(b, cancel);
-        b->leading = false;
-        pthread_cond_broadcast(&b->changed);
-    }
+    enqueue(b, &t);
+    serve(b, &t);
     pthread_mutex_unlock(&b->lock);
+    pthread_cond_destroy(&t.woken);
     if (t.status && err) *err = t.error;
     return t.status;
 }

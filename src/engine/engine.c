@@ -157,20 +157,64 @@ bool tvlm_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
     return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
 }
 
-tvlm_status tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel, tvlm_cx *cx,
-                              tvlm_error *err)
+/* ---- turns ---- */
+
+typedef struct tvlm_turn {
+    tvlm_turn_kind kind;
+    struct tvlm_turn *next;
+} turn;
+
+static void join_line(tvlm_engine *e, turn *t)
 {
-    pthread_mutex_lock(&engine->lock);
-    while (engine->busy && !tvlm_cancelled(cancel)) {
+    turn **end = &e->waiting;
+    while (*end)
+        end = &(*end)->next;
+    *end = t;
+}
+
+static void leave_line(tvlm_engine *e, const turn *t)
+{
+    turn **at = &e->waiting;
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+}
+
+/* A picture takes as long as many passes: a line of them must not stop every answer. */
+static const turn *next_turn(const tvlm_engine *e)
+{
+    for (const turn *t = e->waiting; t; t = t->next)
+        if (t->kind != e->last) return t;
+    return e->waiting;
+}
+
+static void wait_for_turn(tvlm_engine *e, const turn *t, const tvlm_cancel *cancel)
+{
+    while ((e->busy || next_turn(e) != t) && !tvlm_cancelled(cancel)) {
         if (cancel)
-            tvlm_wait_ms(&engine->idle, &engine->lock, TVLM_GLANCE_MS);
+            tvlm_wait_ms(&e->idle, &e->lock, TVLM_GLANCE_MS);
         else
-            pthread_cond_wait(&engine->idle, &engine->lock);
+            pthread_cond_wait(&e->idle, &e->lock);
     }
-    bool mine = !tvlm_cancelled(cancel);
-    if (mine) engine->busy = true;
+}
+
+tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tvlm_cancel *cancel,
+                              tvlm_cx *cx, tvlm_error *err)
+{
+    turn mine = {.kind = kind};
+    pthread_mutex_lock(&engine->lock);
+    join_line(engine, &mine);
+    wait_for_turn(engine, &mine, cancel);
+    leave_line(engine, &mine);
+    bool cancelled = tvlm_cancelled(cancel);
+    if (cancelled) {
+        pthread_cond_broadcast(&engine->idle); /* another may be the next now */
+    } else {
+        engine->busy = true;
+        engine->last = kind;
+    }
     pthread_mutex_unlock(&engine->lock);
-    if (!mine) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    if (cancelled) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     *cx = (tvlm_cx){.kernels = &engine->model->kernels,
                     .pool = engine->pool,
                     .arena = &engine->arena,
@@ -184,7 +228,7 @@ void tvlm_engine_end(tvlm_engine *engine)
     tvlm_arena_release(&engine->arena, 0);
     pthread_mutex_lock(&engine->lock);
     engine->busy = false;
-    pthread_cond_signal(&engine->idle);
+    pthread_cond_broadcast(&engine->idle);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -266,7 +310,7 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
         return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
     size_t wanted;
     tvlm_cx cx;
-    TVLM_TRY(tvlm_engine_begin(engine, cancel, &cx, err));
+    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PASS, cancel, &cx, err));
     tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, err);
     if (!status && wanted && !logits) status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits is NULL");
     if (!status && wanted && cap / model->config.lm.n_vocab < wanted)

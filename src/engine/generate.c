@@ -105,6 +105,7 @@ static size_t draft_room(const tvlm_engine *engine, const tvlm_session *s,
 {
     size_t rows = least(1 + TVLM_MAX_DRAFT, engine->params.max_batch_rows);
     if (!p->lookup) return 0;
+    if (p->batcher) rows = least(rows, tvlm_batcher_step_rows(p->batcher));
     rows = least(rows, s->params.n_ctx - s->position);
     return least(rows, p->max_tokens - r->n_ids) - 1;
 }
@@ -121,7 +122,7 @@ static tvlm_status run_pass(tvlm_engine *engine, tvlm_session *s, const tvlm_gen
     uint32_t position = s->position;
     for (size_t i = 1; i < n; i++)
         rows[i] = (tvlm_row){s, draft->ids[i - 1], NULL, true};
-    TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, cap, err)
+    TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, err)
                         : tvlm_forward(engine, rows, n, p->cancel, s->logits, cap, err));
     tvlm_session_truncate(s, position + 1);
     s->logits_row = 0;

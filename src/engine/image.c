@@ -128,7 +128,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     const tvlm_model *model = engine->model;
     size_t size = model->config.preprocess.image_size;
     tvlm_cx cx;
-    TVLM_TRY(tvlm_engine_begin(engine, params->cancel, &cx, err));
+    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PICTURE, params->cancel, &cx, err));
     double begin = tvlm_now_ms();
     float *input = tvlm_nn_floats(&cx, size, 3 * size);
     float *vision = tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);

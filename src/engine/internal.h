@@ -10,6 +10,8 @@
 
 #include <pthread.h>
 
+typedef enum tvlm_turn_kind { TVLM_TURN_PASS, TVLM_TURN_PICTURE } tvlm_turn_kind;
+
 struct tvlm_engine {
     const tvlm_model *model;
     tvlm_engine_params params; /* defaults filled in */
@@ -17,9 +19,11 @@ struct tvlm_engine {
     unsigned char *scratch;
     tvlm_arena arena;
     tvlm_decoder_row *rows; /* [max_batch_rows] of the pass at hand */
-    pthread_mutex_t lock;   /* of busy */
+    pthread_mutex_t lock;   /* of what follows: one computation at a time */
     pthread_cond_t idle;
-    bool busy; /* one computation at a time */
+    bool busy;
+    tvlm_turn_kind last;       /* the latest computation's kind */
+    struct tvlm_turn *waiting; /* whoever waited longest first */
 };
 
 /* Its maker, prompts and sessions hold a picture; the last to let go frees it. */
@@ -93,9 +97,10 @@ tvlm_image *tvlm_image_hold(const tvlm_image *image);
 /* A line for the caller's log. */
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...) TVLM_PRINTF(2, 3);
 
-/* One computation, alone on the engine. Waits for its turn, or fails when cancelled first. */
-tvlm_status tvlm_engine_begin(tvlm_engine *engine, const tvlm_cancel *cancel, tvlm_cx *cx,
-                              tvlm_error *err);
+/* One computation, alone on the engine. Waits for its turn, or fails when cancelled first. Passes
+ * and pictures take turns where both wait; of a kind, whoever came first. */
+tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tvlm_cancel *cancel,
+                              tvlm_cx *cx, tvlm_error *err);
 void tvlm_engine_end(tvlm_engine *engine);
 
 /* pthread_cond_timedwait for ms from now; false when the time is over. A caller that may be
@@ -135,9 +140,14 @@ bool tvlm_lookup_right(tvlm_lookup *lookup, int32_t id);
 tvlm_status tvlm_batcher_join(tvlm_batcher *batcher, const tvlm_engine *engine, tvlm_error *err);
 void tvlm_batcher_leave(tvlm_batcher *batcher);
 
-/* A decoder pass shared with other sessions, between join and leave; see batch.c. */
+/* Rows that a call between join and leave may have in one pass: of its prompt; of a step of its
+ * answer, all with logits. Fewer the more calls there are. */
+size_t tvlm_batcher_prompt_rows(tvlm_batcher *batcher);
+size_t tvlm_batcher_step_rows(tvlm_batcher *batcher);
+
+/* A decoder pass shared with other sessions, between join and leave; see batch.c. At most
+ * max_batch_rows rows, of which 1 + TVLM_MAX_DRAFT have logits. */
 tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_row *rows, size_t n_rows,
-                                 const tvlm_cancel *cancel, float *logits, size_t cap,
-                                 tvlm_error *err);
+                                 const tvlm_cancel *cancel, float *logits, tvlm_error *err);
 
 #endif

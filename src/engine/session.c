@@ -252,9 +252,10 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
     const float *embedding;
     for (uint32_t i = 0; i < keep; i++)
         next_row(&w, &source[0], &embedding);
-    size_t chunk = engine->params.max_batch_rows < CHUNK ? engine->params.max_batch_rows : CHUNK;
+    size_t most = engine->params.max_batch_rows < CHUNK ? engine->params.max_batch_rows : CHUNK;
     for (size_t at = keep; at < rows;) {
-        size_t n = 0;
+        size_t n = 0, chunk = batcher ? tvlm_batcher_prompt_rows(batcher) : most;
+        chunk = chunk < most ? chunk : most;
         while (n < chunk && next_row(&w, &source[n], &embedding)) {
             bool last = at + n + 1 == rows;
             row[n] = (tvlm_row){s, source[n].id, embedding, logits || last};
@@ -263,7 +264,7 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
         float *out = logits ? logits + at * n_vocab : s->logits;
         size_t room = logits ? cap - at * n_vocab : n_vocab;
         uint32_t position = s->position;
-        TVLM_TRY(batcher ? tvlm_batcher_forward(batcher, row, n, cancel, out, room, err)
+        TVLM_TRY(batcher ? tvlm_batcher_forward(batcher, row, n, cancel, out, err)
                          : tvlm_forward(engine, row, n, cancel, out, room, err));
         memcpy(s->history + position, source, n * sizeof *source);
         at += n;

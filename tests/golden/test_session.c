@@ -751,6 +751,337 @@ static void guesses_cut_short(void **state)
     tvlm_prompt_free(next);
 }
 
+/* Three threads guess and share passes: a step of several rows in each. */
+typedef struct guesser {
+    tvlm_session *session;
+    tvlm_prompt *prompt;
+    tvlm_generate_params params;
+    outcome alone, shared;
+} guesser;
+
+static void *guess(void *user)
+{
+    guesser *g = user;
+    answer(engine, g->session, g->prompt, g->params, true, &g->shared);
+    return NULL;
+}
+
+static void guesses_in_company(void **state)
+{
+    (void)state;
+    static guesser all[3];
+    static const char *const questions[3] = {"One two one two?", "Two?", "Three three?"};
+    tvlm_batcher *batcher;
+    size_t accepted = 0;
+    OK(tvlm_batcher_new(engine, NULL, &batcher, &err));
+    for (size_t i = 0; i < 3; i++)
+        all[i] = (guesser){.session = new_session(), .prompt = ask(questions[i])};
+    for (size_t way = 0; way < TVLM_COUNT(ways); way++) {
+        pthread_t threads[3];
+        for (size_t i = 0; i < 3; i++) {
+            all[i].params = params_of(way, 1);
+            all[i].params.max_tokens = 60;
+            answer(engine, all[i].session, all[i].prompt, all[i].params, false, &all[i].alone);
+            all[i].params.batcher = batcher;
+            tvlm_session_reset(all[i].session);
+        }
+        for (size_t i = 0; i < 3; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, guess, &all[i]), 0);
+        for (size_t i = 0; i < 3; i++) {
+            pthread_join(threads[i], NULL);
+            assert_same(&all[i].alone, &all[i].shared);
+            accepted += all[i].shared.accepted;
+        }
+    }
+    assert_true(accepted > 20);
+    for (size_t i = 0; i < 3; i++) {
+        tvlm_session_free(all[i].session);
+        tvlm_prompt_free(all[i].prompt);
+    }
+    tvlm_batcher_free(batcher);
+}
+
+/* ---- what passes are made of, by the engine's log ---- */
+
+enum { CROWD = 8, SHORT = 6, MOST_PASSES = 64 };
+
+/* The first pass is held until every other call is in the queue: what follows does not depend on
+ * time. */
+typedef struct crowd {
+    tvlm_engine *engine;
+    tvlm_batcher *batcher;
+    size_t n;              /* calls */
+    atomic_size_t waiting; /* in the queue, but for the first */
+    atomic_bool cancelled; /* the last call */
+    unsigned cancel_at;    /* the pass in which it is */
+    unsigned calls[MOST_PASSES], rows[MOST_PASSES];
+    atomic_uint n_passes;
+} crowd;
+
+typedef struct member {
+    crowd *crowd;
+    size_t index;
+    tvlm_session *session;
+    tvlm_prompt *prompt;
+    tvlm_cancel *cancel;
+    atomic_bool seen;
+    uint32_t most;
+    int32_t ids[ANSWER * 2];
+    tvlm_status status;
+} member;
+
+static void note_pass(void *user, const char *line)
+{
+    crowd *c = user;
+    unsigned calls, rows;
+    if (sscanf(line, "pass: %u calls, %u rows", &calls, &rows) != 2) return;
+    unsigned at = atomic_load(&c->n_passes);
+    assert_true(at < MOST_PASSES);
+    c->calls[at] = calls;
+    c->rows[at] = rows;
+    atomic_store(&c->n_passes, at + 1);
+    while (!at && atomic_load(&c->waiting) + 1 < c->n)
+        sched_yield();
+    if (at + 1 == c->cancel_at) atomic_store(&c->cancelled, true);
+}
+
+/* Asked for the first time when the call is in the queue. */
+static bool poll_member(void *user)
+{
+    member *m = user;
+    if (m->index && !atomic_exchange(&m->seen, true)) atomic_fetch_add(&m->crowd->waiting, 1);
+    return m->index + 1 == m->crowd->n && atomic_load(&m->crowd->cancelled);
+}
+
+static void *attend(void *user)
+{
+    member *m = user;
+    tvlm_generate_params p;
+    tvlm_result r;
+    tvlm_generate_params_init(&p);
+    p.max_tokens = m->most;
+    p.ignore_eos = true;
+    p.batcher = m->crowd->batcher;
+    p.cancel = m->cancel;
+    m->status = tvlm_generate(m->crowd->engine, m->session, m->prompt, &p, &r, NULL);
+    memcpy(m->ids, r.ids, r.n_ids * sizeof *r.ids);
+    return NULL;
+}
+
+/* long_rows: of the last member's prompt */
+static void gather_crowd(crowd *c, member *all, size_t long_rows)
+{
+    static int32_t ids[LONG];
+    tvlm_engine_params e;
+    tvlm_batcher_params b;
+    tvlm_engine_params_init(&e);
+    e.n_threads = 2;
+    e.on_log = note_pass;
+    e.user = c;
+    OK(tvlm_engine_new(model, &e, &c->engine, &err));
+    tvlm_batcher_params_init(&b);
+    b.max_batch_size = CROWD;
+    b.timeout_ms = 600000;
+    OK(tvlm_batcher_new(c->engine, &b, &c->batcher, &err));
+    for (size_t i = 0; i < c->n; i++) {
+        member *m = &all[i];
+        m->crowd = c;
+        m->index = i;
+        m->session = new_session();
+        m->cancel = tvlm_cancel_new();
+        tvlm_cancel_set_poll(m->cancel, poll_member, m);
+        OK(tvlm_prompt_new(model, &m->prompt, &err));
+        for (size_t k = 0; k < LONG; k++)
+            ids[k] = (int32_t)((k * 7 + i * 31) % 500);
+        size_t rows = i + 1 == c->n ? long_rows : SHORT;
+        OK(tvlm_prompt_add_ids(m->prompt, ids, rows, &err));
+        m->most = m->most ? m->most : ANSWER;
+    }
+    pthread_t threads[CROWD];
+    assert_int_equal(pthread_create(&threads[0], NULL, attend, &all[0]), 0);
+    while (!atomic_load(&c->n_passes))
+        sched_yield();
+    for (size_t i = 1; i < c->n; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, attend, &all[i]), 0);
+    for (size_t i = 0; i < c->n; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void assert_answer_of_alone(const member *m)
+{
+    tvlm_generate_params p;
+    tvlm_result r;
+    tvlm_session *session = new_session();
+    tvlm_generate_params_init(&p);
+    p.max_tokens = m->most;
+    p.ignore_eos = true;
+    OK(tvlm_generate(engine, session, m->prompt, &p, &r, &err));
+    assert_int_equal(m->status, TVLM_OK);
+    assert_memory_equal(m->ids, r.ids, r.n_ids * sizeof *r.ids);
+    tvlm_session_free(session);
+}
+
+static void dismiss(crowd *c, member *all)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        tvlm_session_free(all[i].session);
+        tvlm_prompt_free(all[i].prompt);
+        tvlm_cancel_free(all[i].cancel);
+    }
+    tvlm_batcher_free(c->batcher);
+    tvlm_engine_free(c->engine);
+}
+
+static void assert_pass(const crowd *c, unsigned at, unsigned calls, unsigned rows)
+{
+    assert_true(at < atomic_load(&c->n_passes));
+    assert_int_equal(c->calls[at], calls);
+    assert_int_equal(c->rows[at], rows);
+}
+
+/* Eight answers of N tokens: N + 1 passes over the weights, as the first was alone at first. */
+static void one_pass_a_step(void **state)
+{
+    (void)state;
+    crowd c = {.n = CROWD};
+    member all[CROWD] = {0};
+    gather_crowd(&c, all, SHORT);
+    assert_int_equal(c.n_passes, ANSWER + 1);
+    assert_pass(&c, 0, 1, SHORT);
+    assert_pass(&c, 1, CROWD, (CROWD - 1) * SHORT + 1);
+    for (unsigned i = 2; i < ANSWER; i++)
+        assert_pass(&c, i, CROWD, CROWD);
+    assert_pass(&c, ANSWER, CROWD - 1, CROWD - 1);
+    for (size_t i = 0; i < CROWD; i++)
+        assert_answer_of_alone(&all[i]);
+    dismiss(&c, all);
+}
+
+/* Its next token comes with every pass, and no pass takes long. */
+static void a_long_prompt_beside_an_answer(void **state)
+{
+    (void)state;
+    crowd c = {.n = 2};
+    member all[2] = {{.most = ANSWER * 2}};
+    gather_crowd(&c, all, LONG);
+    assert_pass(&c, 0, 1, SHORT);
+    for (unsigned i = 1; i <= LONG / 32; i++)
+        assert_pass(&c, i, 2, 33);
+    assert_pass(&c, 1 + LONG / 32, 2, LONG % 32 + 1);
+    assert_pass(&c, 2 + LONG / 32, 2, 2);
+    assert_answer_of_alone(&all[0]);
+    assert_answer_of_alone(&all[1]);
+    dismiss(&c, all);
+}
+
+/* The pass that a cancel stops is run again by those that are left, together. */
+static void a_cancel_ends_one_call(void **state)
+{
+    (void)state;
+    for (unsigned at = 2; at <= ANSWER; at++) {
+        crowd c = {.n = CROWD, .cancel_at = at};
+        member all[CROWD] = {0};
+        gather_crowd(&c, all, SHORT);
+        assert_int_equal(all[CROWD - 1].status, TVLM_ERR_CANCELLED);
+        assert_int_equal(c.calls[at - 1], CROWD);
+        assert_int_equal(c.calls[at], CROWD - 1);
+        assert_int_equal(c.n_passes, ANSWER + 2);
+        for (size_t i = 0; i + 1 < CROWD; i++)
+            assert_answer_of_alone(&all[i]);
+        dismiss(&c, all);
+    }
+}
+
+/* ---- turns on the engine ---- */
+
+typedef struct line {
+    tvlm_engine *engine;
+    tvlm_session *session;
+    atomic_bool go;
+    atomic_size_t there;
+    unsigned pictures;
+    size_t passed[3]; /* rows of the pass when picture i was done */
+} line;
+
+typedef struct waiter {
+    line *line;
+    tvlm_cancel *cancel;
+    unsigned polls;
+    bool first;
+} waiter;
+
+static void note_picture(void *user, const char *text)
+{
+    line *l = user;
+    if (strncmp(text, "image:", 6) != 0) return;
+    assert_true(l->pictures < 3);
+    l->passed[l->pictures] = l->pictures ? tvlm_session_position(l->session) : 0;
+    l->pictures++;
+}
+
+/* Asked at first in the line; the first of all is held inside its work until the others wait. */
+static bool poll_waiter(void *user)
+{
+    waiter *w = user;
+    if (!w->polls++) w->first = !atomic_fetch_add(&w->line->there, 1);
+    while (w->first && w->polls > 1 && !atomic_load(&w->line->go))
+        sched_yield();
+    return false;
+}
+
+static void *encode_in_line(void *user)
+{
+    waiter *w = user;
+    tvlm_pixels pixels = picture();
+    tvlm_image *own;
+    tvlm_encode_params p;
+    tvlm_encode_params_init(&p);
+    p.cancel = w->cancel;
+    assert_int_equal(tvlm_image_encode(w->line->engine, &pixels, &p, &own, NULL), TVLM_OK);
+    tvlm_image_free(own);
+    return NULL;
+}
+
+static void *pass_in_line(void *user)
+{
+    waiter *w = user;
+    tvlm_row row = {w->line->session, 1, NULL, false};
+    assert_int_equal(tvlm_forward(w->line->engine, &row, 1, w->cancel, NULL, 0, NULL), TVLM_OK);
+    return NULL;
+}
+
+/* Three pictures, then a pass: it waits for one of them. */
+static void pictures_do_not_stop_answers(void **state)
+{
+    (void)state;
+    line l = {.session = new_session()};
+    waiter all[4] = {0};
+    pthread_t threads[4];
+    tvlm_engine_params e;
+    tvlm_engine_params_init(&e);
+    e.n_threads = 1; /* polls of one call come from its own thread */
+    e.on_log = note_picture;
+    e.user = &l;
+    OK(tvlm_engine_new(model, &e, &l.engine, &err));
+    for (size_t i = 0; i < 4; i++) {
+        all[i] = (waiter){.line = &l, .cancel = tvlm_cancel_new()};
+        tvlm_cancel_set_poll(all[i].cancel, poll_waiter, &all[i]);
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i < 3 ? encode_in_line : pass_in_line, &all[i]), 0);
+        while (atomic_load(&l.there) == i)
+            sched_yield();
+    }
+    atomic_store(&l.go, true);
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        tvlm_cancel_free(all[i].cancel);
+    }
+    assert_int_equal(l.pictures, 3);
+    assert_int_equal(l.passed[1], 1);
+    tvlm_session_free(l.session);
+    tvlm_engine_free(l.engine);
+}
+
 /* ---- weights still arriving ---- */
 
 static void each_stage_when_it_is_there(void **state)
@@ -898,6 +1229,11 @@ int main(void)
         cmocka_unit_test(guesses_change_no_answer),
         cmocka_unit_test(guesses_where_room_ends),
         cmocka_unit_test(guesses_cut_short),
+        cmocka_unit_test(guesses_in_company),
+        cmocka_unit_test(one_pass_a_step),
+        cmocka_unit_test(a_long_prompt_beside_an_answer),
+        cmocka_unit_test(a_cancel_ends_one_call),
+        cmocka_unit_test(pictures_do_not_stop_answers),
         cmocka_unit_test(each_stage_when_it_is_there),
         cmocka_unit_test(header_alone_does_not_run),
         cmocka_unit_test(arguments_are_named),
