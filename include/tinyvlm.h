@@ -112,7 +112,7 @@ typedef struct tvlm_model_params {
     bool header_only; /* stop after the header: tokenizer, info and estimates work, running does not
                        */
     bool skip_checksums; /* do not verify CRC32C (files without checksums are always accepted) */
-    const char *cpu;     /* kernel tier: NULL best, else "scalar", "avx2" */
+    const char *cpu;     /* kernel tier: NULL best, else "scalar", "avx2", "avx512", ... */
     size_t max_memory;   /* bytes of weights; default: no limit */
     const char *chat_template; /* NULL: the file's; else "chatml", "qwen2", "smollm2", ... */
     void (*on_progress)(void *user, uint64_t done, uint64_t total);

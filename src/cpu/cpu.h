@@ -8,11 +8,22 @@
 /* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture.
  */
 enum {
-    TVLM_CPU_CRC32C = 1u << 0,  /* the instruction of SSE4.2 or ARMv8 */
-    TVLM_CPU_AVX2 = 1u << 1,    /* AVX2 + FMA + F16C, OS saves ymm */
-    TVLM_CPU_SIMD128 = 1u << 2, /* WebAssembly SIMD: a module is built with it or without */
-    TVLM_CPU_RELAXED = 1u << 3, /* relaxed SIMD too */
+    TVLM_CPU_CRC32C = 1u << 0,      /* the instruction of SSE4.2 or ARMv8 */
+    TVLM_CPU_AVX2 = 1u << 1,        /* AVX2 + FMA + F16C, OS saves ymm */
+    TVLM_CPU_AVX512 = 1u << 2,      /* AVX-512 F + BW + DQ + VL, OS saves zmm and masks */
+    TVLM_CPU_AVX512_VNNI = 1u << 3, /* its dot products of bytes */
+    TVLM_CPU_AVX512_BF16 = 1u << 4, /* its dot products of bfloat16 */
+    TVLM_CPU_SIMD128 = 1u << 5,     /* WebAssembly SIMD: a module is built with it or without */
+    TVLM_CPU_RELAXED = 1u << 6,     /* relaxed SIMD too */
 };
+
+/* From the lowest up; each mask includes the tiers that it builds on. */
+typedef struct tvlm_cpu_tier {
+    char name[12];
+    uint32_t mask;
+} tvlm_cpu_tier;
+extern const tvlm_cpu_tier tvlm_cpu_tiers[];
+extern const size_t tvlm_cpu_n_tiers;
 
 /* What this machine and its OS offer. Pure apart from reading CPU state. */
 uint32_t tvlm_cpu_detect(void);

@@ -90,7 +90,8 @@ const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm
                                size_t k);
 
 extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_int8, tvlm_gemm_avx2,
-    tvlm_gemm_avx2_int8, tvlm_gemm_simd128, tvlm_gemm_simd128_int8;
+    tvlm_gemm_avx2_int8, tvlm_gemm_avx512, tvlm_gemm_avx512vnni_int8, tvlm_gemm_simd128,
+    tvlm_gemm_simd128_int8;
 
 /* Layouts, drawn in pack.h. */
 extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_int8;

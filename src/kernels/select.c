@@ -13,9 +13,9 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 
-const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {&tvlm_gemm_scalar,  &tvlm_gemm_scalar_int8,
-                                                 &tvlm_gemm_avx2,    &tvlm_gemm_avx2_int8,
-                                                 &tvlm_gemm_simd128, &tvlm_gemm_simd128_int8};
+const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
+    &tvlm_gemm_scalar, &tvlm_gemm_scalar_int8,     &tvlm_gemm_avx2,    &tvlm_gemm_avx2_int8,
+    &tvlm_gemm_avx512, &tvlm_gemm_avx512vnni_int8, &tvlm_gemm_simd128, &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)

@@ -41,7 +41,8 @@ typedef struct tk {
     size_t passed, failed;
 
     tvlm_kernels scalar, tier;
-    uint32_t mask; /* of the tier */
+    uint32_t mask;  /* of the tier */
+    uint32_t below; /* mask of a tier whose kernels need no test again */
     const char *tier_name;
     bool is_scalar; /* then compare with double arithmetic, else with the scalar tier */
 

@@ -9,16 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    uint32_t mask;
-} tiers[] = {
-    {"scalar",  0                                  },
-    {"crc32c",  TVLM_CPU_CRC32C                    },
-    {"avx2",    TVLM_CPU_CRC32C | TVLM_CPU_AVX2    },
-    {"simd128", TVLM_CPU_SIMD128                   },
-    {"relaxed", TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED}
-};
+/* test-kernels-emulated runs the AVX-512 tiers, whose instructions it makes from AVX2. */
+#if defined(TVLM_AVX512_EMULATION)
+enum { EMULATED = TVLM_CPU_AVX512 | TVLM_CPU_AVX512_VNNI | TVLM_CPU_AVX512_BF16 };
+#else
+enum { EMULATED = 0 };
+#endif
+
+static bool can_run(uint32_t mask)
+{
+    bool wanted = !EMULATED || mask & EMULATED;
+    return wanted && !(mask & ~(tvlm_cpu_detect() | EMULATED));
+}
 
 /* Every entry of the table is set, whatever the mask. */
 static void check_complete(tk *t, const void *unused)
@@ -38,13 +40,18 @@ static void check_complete(tk *t, const void *unused)
     if (tvlm_gemm_select(t->mask, TVLM_TYPE_I32, TVLM_NUMERIC_F32)) tk_near(t, 0, 0, 1, 0);
 }
 
-static void run_tier(tk *t, size_t i, bool bench)
+/* below: mask of a tier whose kernels are not to be tested again; 0: the scalar ones. */
+static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool bench)
 {
-    t->tier_name = tiers[i].name;
-    t->is_scalar = tiers[i].mask == 0;
-    t->mask = tiers[i].mask;
+    tvlm_kernels old;
+    t->tier_name = tier->name;
+    t->is_scalar = tier->mask == 0;
+    t->mask = tier->mask;
+    t->below = below;
     memset(&t->tier, 0, sizeof t->tier);
-    tvlm_kernels_select(&t->tier, tiers[i].mask);
+    memset(&old, 0, sizeof old);
+    tvlm_kernels_select(&t->tier, tier->mask);
+    tvlm_kernels_select(&old, below);
     if (bench) {
         bench_crc32c(t);
         bench_gemm(t);
@@ -55,9 +62,10 @@ static void run_tier(tk *t, size_t i, bool bench)
         return;
     }
     tk_run(t, "table", "all entries", check_complete, NULL, true);
-    test_crc32c(t);
-    if (tiers[i].mask == TVLM_CPU_CRC32C) return; /* the rest is scalar */
     test_gemm(t);
+    if (!t->is_scalar && !memcmp(&old, &t->tier, sizeof old)) return;
+    test_crc32c(t);
+    if (tier->mask == TVLM_CPU_CRC32C) return; /* the rest is scalar */
     test_rows(t);
     test_attention(t);
     test_spatial(t);
@@ -109,13 +117,16 @@ int main(int argc, char **argv)
         printf("%-14s %-28s %-7s %12s %12s %9s %9s %9s\n", "kernel", "shape", "tier", "min ns",
                "median ns", "GFLOP/s", "GB/s", "/scalar");
     size_t n_run = 0;
-    for (size_t i = 0; i < TVLM_COUNT(tiers); i++) {
-        if (cpu && strcmp(cpu, tiers[i].name)) continue;
-        if (tiers[i].mask & ~tvlm_cpu_detect()) {
-            printf("skipped tier %s: not on this CPU\n", tiers[i].name);
+    uint32_t below = EMULATED && !cpu ? TVLM_CPU_CRC32C | TVLM_CPU_AVX2 : 0;
+    for (size_t i = 0; i < tvlm_cpu_n_tiers; i++) {
+        const tvlm_cpu_tier *tier = &tvlm_cpu_tiers[i];
+        if (cpu && strcmp(cpu, tier->name)) continue;
+        if (!can_run(tier->mask)) {
+            if (!EMULATED) printf("skipped tier %s: not on this CPU\n", tier->name);
             continue;
         }
-        run_tier(&t, i, bench);
+        run_tier(&t, tier, below, bench);
+        if (!cpu && !bench) below = tier->mask;
         n_run++;
     }
     if (t.json) {

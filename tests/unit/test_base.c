@@ -377,6 +377,13 @@ static void test_cpu_tiers(void **state)
     assert_int_equal(mask, detected);
     assert_int_equal(tvlm_cpu_mask("avx2", &mask, &err),
                      detected & TVLM_CPU_AVX2 ? TVLM_OK : TVLM_ERR_UNSUPPORTED);
+    assert_int_equal(tvlm_cpu_mask("avx512vnni", &mask, &err),
+                     detected & TVLM_CPU_AVX512_VNNI ? TVLM_OK : TVLM_ERR_UNSUPPORTED);
+    /* Each tier is its name's mask, and no bit comes without those below it. */
+    for (size_t i = 0; i < tvlm_cpu_n_tiers; i++)
+        assert_string_equal(tvlm_cpu_tier_name(tvlm_cpu_tiers[i].mask), tvlm_cpu_tiers[i].name);
+    assert_true(!(detected & TVLM_CPU_AVX512_BF16) || detected & TVLM_CPU_AVX512_VNNI);
+    assert_true(!(detected & TVLM_CPU_AVX512) || detected & TVLM_CPU_AVX2);
 }
 
 static void test_cpu_unknown_tier(void **state)

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ * Opens the AVX-512 target (F, BW, DQ, VL and what TVLM_AVX512_WITH adds) for the rest of a tier
+ * file and gives it the sixteen-lane helpers, beside those of avx2.h. Include it last; close the
+ * file with avx2_end.h.
+ * A test on machines without AVX-512 names in TVLM_AVX512_EMULATION a header that makes the
+ * intrinsics from AVX2. */
+#ifndef TVLM_KERNELS_AVX512_H
+#define TVLM_KERNELS_AVX512_H
+
+#include "kernels/x86/avx2.h"
+
+#if defined(__x86_64__)
+
+#ifndef TVLM_AVX512_WITH
+#define TVLM_AVX512_WITH ""
+#endif
+#define TVLM_PRAGMA(x) _Pragma(#x)
+#if defined(TVLM_AVX512_EMULATION)
+#include TVLM_AVX512_EMULATION
+#elif defined(__clang__) /* of nested targets it would take the outer one */
+#pragma clang attribute pop
+#define TVLM_PUSH_TARGET(features)                                                                 \
+    TVLM_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+TVLM_PUSH_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
+#else
+#define TVLM_SET_TARGET(features) TVLM_PRAGMA(GCC target(features))
+TVLM_SET_TARGET("avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
+#endif
+
+/* Keeps a value that is used more than once in its register, and loads in the order in which they
+ * stand, so that few registers are live. */
+#if defined(TVLM_AVX512_EMULATION)
+#define TVLM_KEEP16(v) (void)(v)
+#else
+#define TVLM_KEEP16(v) __asm__ volatile("" : "+v"(v) : : "memory")
+#endif
+
+/* 2^(t - magic) * p, as tvlm_scale2_1. */
+TVLM_INLINE __m512 tvlm_scale2_16(__m512 p, __m512 t)
+{
+    __m512i bias = _mm512_set1_epi32(127);
+    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t),
+                                 _mm512_castps_si512(_mm512_set1_ps(TVLM_ROUND_MAGIC)));
+    __m512i half = _mm512_srai_epi32(n, 1);
+    __m512i rest = _mm512_sub_epi32(n, half);
+    __m512i low = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
+    __m512i high = _mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23);
+    p = _mm512_mul_ps(p, _mm512_castsi512_ps(low));
+    return _mm512_mul_ps(p, _mm512_castsi512_ps(high));
+}
+
+#define F            __m512
+#define FN(name)     name##16
+#define SET(c)       _mm512_set1_ps(c)
+#define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define ABS(x)       _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x)
+#define MIN(b, x)    _mm512_min_ps(b, x)
+#define MAX(b, x)    _mm512_max_ps(b, x)
+#define SCALE2(p, t) tvlm_scale2_16(p, t)
+#define POW2(t)      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23))
+#include "kernels/math_body.h"
+
+/* Lanes 0..n-1 on, all where n is 16 or more. */
+TVLM_INLINE __mmask16 tvlm_mask16(size_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
+
+TVLM_INLINE __m512 tvlm_act16(tvlm_act act, __m512 x)
+{
+    switch (act) {
+    case TVLM_ACT_GELU:
+        return tvlm_gelu16(x);
+    case TVLM_ACT_RELU:
+        return _mm512_max_ps(_mm512_setzero_ps(), x);
+    case TVLM_ACT_RELU6:
+        return _mm512_min_ps(_mm512_set1_ps(6.0f), _mm512_max_ps(_mm512_setzero_ps(), x));
+    case TVLM_ACT_SIGMOID:
+        return tvlm_sigmoid16(x);
+    default:
+        return x;
+    }
+}
+
+TVLM_INLINE __m512i tvlm_load512(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+/* Sixteen halves as floats. */
+TVLM_INLINE __m512 tvlm_load_half16(const unsigned char *p)
+{
+    return _mm512_cvtph_ps(tvlm_load256(p));
+}
+
+/* y = act(acc + bias) * scale + residual for the columns of one row that the mask has. */
+TVLM_INLINE void tvlm_epilogue16(const tvlm_gemm_args *args, size_t m, size_t col, __mmask16 mask,
+                                 __m512 acc)
+{
+    if (args->bias) acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, args->bias + col));
+    acc = _mm512_mul_ps(tvlm_act16(args->act, acc), _mm512_set1_ps(args->scale));
+    if (args->residual)
+        acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, args->residual + m * args->ldr + col));
+    _mm512_mask_storeu_ps(args->y + m * args->ldy + col, mask, acc);
+}
+
+/* ---- tiles: ROWS rows of x by PANELS panels of 16 columns, a register of sums for each ---- */
+
+enum { TVLM_TILE16_ROWS = 12, TVLM_TILE16_PANELS = 4 };
+
+/* A tile's results: [row][16 * panel + column]. */
+typedef float tvlm_tile16[TVLM_TILE16_ROWS][TVLM_TILE16_PANELS * 16];
+typedef void (*tvlm_tile16_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,
+                               size_t panels, tvlm_tile16 out);
+
+/* All tiles of a matrix. Few rows take four panels at once, so that enough sums are under way;
+ * the panel loop is outside: panels stay in cache while x streams. */
+TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0,
+                                  size_t n1, const size_t most_rows, tvlm_tile16_fn tile)
+{
+    tvlm_tile16 out;
+    size_t wide = m1 - m0 <= 3 ? 4 : 2;
+    for (size_t n = n0, end; n < n1; n = end) {
+        size_t panels = n1 - n < wide * TVLM_GEMM_NR ? 1 : wide, most = panels > 1 ? most_rows : 6;
+        end = n1 - n < panels * TVLM_GEMM_NR ? n1 : n + panels * TVLM_GEMM_NR;
+        for (size_t m = m0, rows; m < m1; m += rows) {
+            size_t left = m1 - m;
+            rows = left >= most ? most : left >= 8 ? 8 : left >= 6 ? 6 : left >= 4 ? 4 : left;
+            tile(args, m, rows, n / TVLM_GEMM_NR, panels, out);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = n; c < end; c += 16)
+                    tvlm_epilogue16(args, m + r, c, tvlm_mask16(end - c),
+                                    _mm512_loadu_ps(&out[r][c - n]));
+        }
+    }
+}
+
+/* TILE(rows, panels) for each size that tvlm_run_tiles16 asks for, so that each becomes straight
+ * code; _12 and _6: the most rows. */
+#define TVLM_TILE16_CASE(TILE, rows, panels)                                                       \
+    case 16 * panels + rows:                                                                       \
+        TILE(rows, panels);                                                                        \
+        break;
+#define TVLM_TILE16_FEW(TILE, panels)                                                              \
+    TVLM_TILE16_CASE(TILE, 1, panels)                                                              \
+    TVLM_TILE16_CASE(TILE, 2, panels)                                                              \
+    TVLM_TILE16_CASE(TILE, 3, panels)
+#define TVLM_TILE16_MANY_6(TILE, panels)                                                           \
+    TVLM_TILE16_FEW(TILE, panels)                                                                  \
+    TVLM_TILE16_CASE(TILE, 4, panels)                                                              \
+    TVLM_TILE16_CASE(TILE, 6, panels)
+#define TVLM_TILE16_MANY_12(TILE, panels)                                                          \
+    TVLM_TILE16_MANY_6(TILE, panels)                                                               \
+    TVLM_TILE16_CASE(TILE, 8, panels)                                                              \
+    TVLM_TILE16_CASE(TILE, 12, panels)
+#define TVLM_TILE16_RUN(run, TILE, most_rows)                                                      \
+    static void run##_tile(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,        \
+                           size_t panels, tvlm_tile16 out)                                         \
+    {                                                                                              \
+        switch (16 * panels + rows) {                                                              \
+            TVLM_TILE16_MANY_6(TILE, 1)                                                            \
+            TVLM_TILE16_MANY_##most_rows(TILE, 2) TVLM_TILE16_FEW(TILE, 4)                         \
+        }                                                                                          \
+    }                                                                                              \
+    static void run(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)        \
+    {                                                                                              \
+        tvlm_run_tiles16(args, m0, m1, n0, n1, most_rows, run##_tile);                             \
+    }
+
+#endif
+#endif

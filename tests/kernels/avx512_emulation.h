@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT
+ * The AVX-512 intrinsics that src/kernels/x86 uses, by means of AVX2 and the compiler's vectors, so
+ * that machines without AVX-512 test those kernels too. Semantics: Intel SDM vol. 2. */
+#ifndef AVX512_EMULATION_H
+#define AVX512_EMULATION_H
+
+#include <immintrin.h>
+#include <string.h>
+
+typedef int32_t em_i32 __attribute__((vector_size(64)));
+typedef uint32_t em_u32 __attribute__((vector_size(64)));
+typedef uint16_t em_u16 __attribute__((vector_size(64)));
+typedef union em_512 {
+    __m512 ps;
+    __m512i si;
+    em_i32 i32;
+    em_u32 u32;
+    __m256 half[2];
+    __m256i half_si[2];
+    float f[16];
+    int32_t i[16];
+    uint32_t u[16];
+    uint16_t u16[32];
+    uint8_t u8[64];
+    int8_t i8[64];
+} em_512;
+
+#define EM static inline __attribute__((unused))
+#undef TVLM_UNROLL /* compiles in seconds instead of minutes */
+#define TVLM_UNROLL
+#define EM_BOTH(name, call)                                                                        \
+    EM __m512 em_##name(__m512 x, __m512 y)                                                        \
+    {                                                                                              \
+        em_512 a = {.ps = x}, b = {.ps = y};                                                       \
+        for (int h = 0; h < 2; h++)                                                                \
+            a.half[h] = call(a.half[h], b.half[h]);                                                \
+        return a.ps;                                                                               \
+    }
+EM_BOTH(min, _mm256_min_ps)
+EM_BOTH(max, _mm256_max_ps)
+EM_BOTH(andnot, _mm256_andnot_ps)
+
+EM __m512 em_fmadd(__m512 x, __m512 y, __m512 z)
+{
+    em_512 a = {.ps = x}, b = {.ps = y}, c = {.ps = z};
+    for (int h = 0; h < 2; h++)
+        a.half[h] = _mm256_fmadd_ps(a.half[h], b.half[h], c.half[h]);
+    return a.ps;
+}
+
+EM __m512i em_load(const void *p)
+{
+    em_512 a;
+    memcpy(&a, p, sizeof a);
+    return a.si;
+}
+
+EM __m512 em_maskz_load(__mmask16 mask, const float *p)
+{
+    em_512 a = {.u = {0}};
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) memcpy(&a.f[i], p + i, sizeof *p);
+    return a.ps;
+}
+
+EM void em_mask_store(float *p, __mmask16 mask, __m512 v)
+{
+    em_512 a = {.ps = v};
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) memcpy(p + i, &a.f[i], sizeof *p);
+}
+
+EM __m512 em_set1(float v)
+{
+    em_512 a = {
+        .half = {_mm256_set1_ps(v), _mm256_set1_ps(v)}
+    };
+    return a.ps;
+}
+
+EM __m512i em_set1_i32(int v)
+{
+    em_512 a = {
+        .half_si = {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}
+    };
+    return a.si;
+}
+
+EM __m512 em_cvtph(__m256i v)
+{
+    em_512 a = {
+        .half = {_mm256_cvtph_ps(_mm256_castsi256_si128(v)),
+                 _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1))}
+    };
+    return a.ps;
+}
+
+EM __m512i em_widen_u16(__m256i v)
+{
+    em_512 a = {
+        .half_si = {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)),
+                    _mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1))}
+    };
+    return a.si;
+}
+
+EM __m512 em_cvt_i32(__m512i v)
+{
+    em_512 a = {.si = v};
+    for (int h = 0; h < 2; h++)
+        a.half[h] = _mm256_cvtepi32_ps(a.half_si[h]);
+    return a.ps;
+}
+
+EM __m512i em_cvt_ps(__m512 v)
+{
+    em_512 a = {.ps = v};
+    for (int h = 0; h < 2; h++)
+        a.half_si[h] = _mm256_cvtps_epi32(a.half[h]);
+    return a.si;
+}
+
+EM __m128i em_low_bytes(__m512i v)
+{
+    em_512 a = {.si = v};
+    uint8_t bytes[16];
+    for (int i = 0; i < 16; i++)
+        bytes[i] = (uint8_t)a.u[i];
+    return _mm_loadu_si128((const __m128i *)(const void *)bytes);
+}
+
+EM int32_t em_reduce_add(__m512i v)
+{
+    em_512 a = {.si = v};
+    uint32_t sum = 0;
+    for (int i = 0; i < 16; i++)
+        sum += a.u[i];
+    return (int32_t)sum;
+}
+
+EM int32_t em_reduce_max(__m512i v)
+{
+    em_512 a = {.si = v};
+    int32_t most = a.i[0];
+    for (int i = 1; i < 16; i++)
+        most = a.i[i] > most ? a.i[i] : most;
+    return most;
+}
+
+EM __m512i em_max_i32(__m512i x, __m512i y)
+{
+    em_512 a = {.si = x}, b = {.si = y};
+    for (int h = 0; h < 2; h++)
+        a.half_si[h] = _mm256_max_epi32(a.half_si[h], b.half_si[h]);
+    return a.si;
+}
+
+/* VPDPBUSD: bytes of x unsigned, of y signed; no saturation on the way. */
+EM __m512i em_dpbusd(__m512i sum, __m512i x, __m512i y)
+{
+    em_512 s = {.si = sum}, a = {.si = x}, b = {.si = y};
+    for (int i = 0; i < 64; i++)
+        s.u[i / 4] += (uint32_t)(a.u8[i] * b.i8[i]);
+    return s.si;
+}
+
+#define _mm512_setzero_si512()         em_set1_i32(0)
+#define _mm512_setzero_ps()            em_set1(0)
+#define _mm512_set1_ps(v)              em_set1(v)
+#define _mm512_set1_epi32(v)           em_set1_i32(v)
+#define _mm512_loadu_ps(p)             ((em_512){.si = em_load(p)}).ps
+#define _mm512_loadu_si512(p)          em_load(p)
+#define _mm512_storeu_ps(p, v)         em_mask_store(p, 0xffff, v)
+#define _mm512_maskz_loadu_ps(m, p)    em_maskz_load(m, p)
+#define _mm512_mask_storeu_ps(p, m, v) em_mask_store(p, m, v)
+#define _mm512_fmadd_ps(a, b, c)       em_fmadd(a, b, c)
+#define _mm512_add_ps(a, b)            ((a) + (b))
+#define _mm512_mul_ps(a, b)            ((a) * (b))
+#define _mm512_min_ps(a, b)            em_min(a, b)
+#define _mm512_max_ps(a, b)            em_max(a, b)
+#define _mm512_andnot_ps(a, b)         em_andnot(a, b)
+#define _mm512_castps_si512(a)         ((__m512i)(a))
+#define _mm512_castsi512_ps(a)         ((__m512)(a))
+#define _mm512_add_epi32(a, b)         ((__m512i)((em_u32)(a) + (em_u32)(b)))
+#define _mm512_sub_epi32(a, b)         ((__m512i)((em_u32)(a) - (em_u32)(b)))
+#define _mm512_and_si512(a, b)         ((a) & (b))
+#define _mm512_or_si512(a, b)          ((a) | (b))
+#define _mm512_slli_epi32(a, n)        ((__m512i)((em_u32)(a) << (n)))
+#define _mm512_srai_epi32(a, n)        ((__m512i)((em_i32)(a) >> (n)))
+#define _mm512_set1_epi8(v)            em_set1_i32((int)(0x01010101u * (uint8_t)(v)))
+#define _mm512_slli_epi16(a, n)        ((__m512i)((em_u16)(a) << (n)))
+#define _mm512_srli_epi16(a, n)        ((__m512i)((em_u16)(a) >> (n)))
+#define _mm512_max_epi32(a, b)         em_max_i32(a, b)
+#define _mm512_reduce_max_epi32(a)     em_reduce_max(a)
+#define _mm512_reduce_add_epi32(a)     em_reduce_add(a)
+#define _mm512_cvtps_epi32(v)          em_cvt_ps(v)
+#define _mm512_cvtepi32_epi8(v)        em_low_bytes(v)
+#define _mm512_dpbusd_epi32(s, a, b)   em_dpbusd(s, a, b)
+#define _mm512_cvtph_ps(v)             em_cvtph(v)
+#define _mm512_cvtepu16_epi32(v)       em_widen_u16(v)
+#define _mm512_cvtepi32_ps(v)          em_cvt_i32(v)
+
+#endif
