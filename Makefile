@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test test-long wasm web bench-check format clean install
+.PHONY: all demo test test-long wasm web bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -34,6 +34,11 @@ bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
 	@cmake --build build --parallel --target tinyvlm-cli workloads
 	bench/check/check.py build $(if $(UPDATE),--update)
+
+bench-peers: # beside other programs, on an idle machine; ONLY="decode" measures some groups alone
+	@scripts/deps.sh bench
+	@$(MAKE) all
+	build/bench/venv/bin/python bench/peers/run.py $(if $(ONLY),--only $(ONLY))
 
 format:
 	@scripts/deps.sh test

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/deps.sh demo|wasm|test|long
+# Usage: scripts/deps.sh demo|wasm|test|long|bench
 # Installs what `make demo`, `make wasm` or `make test` needs and this machine lacks: on Debian and Ubuntu with
 # apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
 # is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt;
-# `long` adds the reference implementations of tests/requirements-long.txt.
+# `long` adds the reference implementations of tests/requirements-long.txt; `bench` is for the peers of
+# `make bench-peers`, in build/bench/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -54,7 +55,7 @@ missing() {
     local set check apt dnf pacman brew columns
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
-        case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo) continue ;; esac
+        case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo | bench-wasm | bench-test) continue ;; esac
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"
@@ -119,6 +120,17 @@ install_node() {
     cp "$folder/package-lock.json" "$folder/node_modules/installed.json"
 }
 
+# The peers of `make bench-peers`; llama.cpp is compiled for this machine, which takes minutes.
+install_peers() {
+    local folder=bench/peers venv=build/bench/venv
+    cat "$folder"/requirements*.txt | cmp -s - "$venv/requirements.txt" && return 0
+    python3 -m venv "$venv"
+    local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" -r "$folder/requirements.txt"
+    "${pip[@]}" --no-deps -r "$folder/requirements-data.txt"
+    cat "$folder"/requirements*.txt >"$venv/requirements.txt"
+}
+
 goal=${1:-}
 case $goal in
 demo | wasm) install_system ;;
@@ -132,8 +144,12 @@ long)
     build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -r tests/requirements-long.txt
     ;;
+bench)
+    install_system
+    install_peers
+    ;;
 *)
-    sed -n '3,7s/^# //p' "$0"
+    sed -n '3,8s/^# //p' "$0"
     exit 2
     ;;
 esac
