@@ -124,6 +124,9 @@ typedef struct tvlm_model_params {
      * for block types such as Q8_0 where this CPU has kernels for it, else float32); "f32" the
      * reference; "int8" blocks of 32 integers everywhere, float weights made Q8_0. */
     const char *precision;
+    /* That read and place the weights in tvlm_model_open and tvlm_model_open_memory; default: the
+     * machine's cores, at most 64. The weights do not depend on it. */
+    unsigned n_threads;
 } tvlm_model_params;
 TVLM_API void tvlm_model_params_init(tvlm_model_params *params);
 
@@ -450,8 +453,8 @@ typedef struct tvlm_memory {
 
 /* What model, one engine, one session and one image allocate, before anything is allocated. It is
  * the plan that the constructors themselves follow, so the two cannot differ, and at once the peak:
- * encoding and answering take nothing more. (Loading holds the header, a piece of the file and one
- * group of rows besides model_bytes.) Works on a model opened with header_only. */
+ * encoding and answering take nothing more. (Loading holds a piece of the file per thread and
+ * one group of rows besides model_bytes.) Works on a model opened with header_only. */
 TVLM_API tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_params *engine,
                                           const tvlm_session_params *session, tvlm_memory *out,
                                           tvlm_error *err);

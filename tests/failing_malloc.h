@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -16,12 +17,17 @@ void *__real_realloc(void *block, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
 int __real_posix_memalign(void **out, size_t align, size_t size);
 void __real_free(void *block);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *block, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void *__wrap_aligned_alloc(size_t align, size_t size);
 int __wrap_posix_memalign(void **out, size_t align, size_t size);
 void __wrap_free(void *block);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __wrap_munmap(void *block, size_t size);
 
 static size_t calls, failing; /* the call that fails; 0: none */
 
@@ -98,6 +104,26 @@ void __wrap_free(void *block)
 {
     forget(block);
     __real_free(block);
+}
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if (fails()) return MAP_FAILED;
+    void *block = __real_mmap(at, size, protection, flags, fd, offset);
+    if (block != MAP_FAILED) remember(block);
+    return block;
+}
+
+/* What glibc calls it where offsets have 64 bits. */
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
+}
+
+int __wrap_munmap(void *block, size_t size)
+{
+    forget(block);
+    return __real_munmap(block, size);
 }
 
 /* Starts a run whose call `which` fails; 0: none. */

@@ -412,6 +412,7 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     tvlm_model_params params;
     tvlm_model_params_init(&params);
     params.header_only = header_only;
+    params.n_threads = o->threads;
     params.cpu = o->cpu;
     params.precision = o->precision;
     params.chat_template = o->chat_template;

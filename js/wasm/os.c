@@ -19,6 +19,17 @@ void tvlm_aligned_free(void *block)
     free(block);
 }
 
+void *tvlm_pages_alloc(size_t size)
+{
+    return tvlm_aligned_alloc(size);
+}
+
+void tvlm_pages_free(void *pages, size_t size)
+{
+    (void)size;
+    tvlm_aligned_free(pages);
+}
+
 double tvlm_now_ms(void)
 {
     return host_now();

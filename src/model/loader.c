@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Loading: bytes in order -> header -> plan -> tensors placed once, checked, published by stage.
  *
- *   feed ─▶ [header buffer] ─parse─▶ model, plan, weight block
- *        └▶ tensor bytes ─▶ CRC, units of rows ─▶ tvlm_bind_place ─▶ stage complete? publish
+ *   bytes ─▶ [header buffer] ─parse─▶ model, plan, weight block
+ *         └▶ tensor bytes ─cursor─▶ CRC, units of rows ─▶ tvlm_bind_place ─▶ stage complete?
+ * publish
  *
- * A file read in pieces and a memory block are sources for the same feed. */
+ * What is fed goes through one cursor, in order. A file or a memory block is cut into shares, each
+ * with a cursor of its own, that all threads take; the loader's own cursor then follows. */
+#include "base/pool.h"
 #include "cpu/cpu.h"
 #include "model/bind.h"
 
@@ -14,18 +17,25 @@
 
 #define MAX_SHOWN 4096u /* bytes of a name, licence or description */
 
+/* A walk over the bytes of the tensors: the loader's, from the first on, or a share's. */
+typedef struct load_cursor {
+    uint64_t begin, at; /* file offsets: where it began, of the next byte */
+    size_t tensor;      /* the one that `at` is in or before */
+    size_t row;         /* of that tensor's slot: first row not placed */
+    uint32_t crc;       /* of that tensor's bytes from `begin` on */
+    uint32_t rest_crc;  /* of the rest of a tensor that `begin` is in, once that is over */
+} load_cursor;
+
 struct tvlm_loader {
     tvlm_model_params params;
     tvlm_model *model; /* NULL before the header is complete */
     tvlm_plan plan;
     unsigned char *head; /* header bytes so far */
     size_t head_size, head_cap, next_parse;
-    uint64_t at;         /* file offset of the next byte */
-    size_t tensor;       /* the one that `at` is in or before */
-    size_t row;          /* of that tensor's slot: first row not placed */
+    load_cursor cursor;
+    size_t n_placed;     /* tensors that their stages know to be in place */
     unsigned char *unit; /* a unit that arrives in pieces */
     size_t unit_size;
-    uint32_t crc;
     tvlm_status failed; /* a loader that failed stays failed */
 };
 
@@ -47,7 +57,7 @@ void tvlm_model_free(tvlm_model *model)
     if (!model) return;
     tvlm_tokenizer_free(model->tokenizer);
     tvlm_gguf_free(&model->gguf);
-    tvlm_aligned_free(model->block);
+    tvlm_pages_free(model->block, model->block_size);
     free(model->fastvit_blocks);
     free(model->layers);
     free(model->strings);
@@ -185,6 +195,12 @@ static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
     return TVLM_OK;
 }
 
+/* Every tensor has a slot: others are refused with the header. */
+static const tvlm_slot *slot_of(const tvlm_loader *l, size_t tensor)
+{
+    return &l->plan.slots[l->plan.slot_of[tensor]];
+}
+
 static void publish(tvlm_model *model, tvlm_stage stage)
 {
     atomic_store_explicit(&model->stage, (int)stage, memory_order_release);
@@ -194,6 +210,8 @@ static void publish(tvlm_model *model, tvlm_stage stage)
 static tvlm_status publish_complete(tvlm_loader *l, tvlm_error *err)
 {
     int stage = (int)tvlm_model_stage(l->model);
+    for (; l->n_placed < l->cursor.tensor; l->n_placed++)
+        l->plan.remaining[slot_of(l, l->n_placed)->stage]--;
     while (stage < TVLM_STAGE_DECODER && l->plan.remaining[stage + 1] == 0) {
         stage++;
         TVLM_TRY(tvlm_bind_finish(l->model, &l->plan, (tvlm_stage)stage, err));
@@ -225,7 +243,7 @@ static tvlm_status begin_data(tvlm_loader *l, tvlm_error *err)
     TVLM_TRY(tvlm_bind_plan(m, &l->plan, err));
     if (!l->params.header_only) {
         TVLM_TRY(check_size(l, err));
-        m->block = tvlm_aligned_alloc(m->block_size);
+        m->block = tvlm_pages_alloc(m->block_size);
         l->unit = malloc(l->plan.unit_bytes + 1);
         if (!m->block || !l->unit)
             return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the weights take %zu bytes",
@@ -297,51 +315,53 @@ static tvlm_status grow_head(tvlm_loader *l, const unsigned char *data, size_t s
 
 /* ---- tensor data ---- */
 
-static tvlm_status end_tensor(tvlm_loader *l, const tvlm_gguf_tensor *t, tvlm_slot *slot,
-                              tvlm_error *err)
+static tvlm_status check_crc(const tvlm_loader *l, const tvlm_gguf_tensor *t, uint32_t crc,
+                             tvlm_error *err)
 {
-    if (l->model->gguf.has_crc && !l->params.skip_checksums && l->crc != t->crc32c)
-        return tvlm_fail(err, TVLM_ERR_CHECKSUM,
-                         "tensor '%s': checksum %08x, the file says %08x: the file is damaged",
-                         tvlm_show(t->name).text, (unsigned)l->crc, (unsigned)t->crc32c);
-    l->crc = 0;
-    l->row = 0;
-    l->unit_size = 0;
-    l->tensor++;
-    if (!slot) return TVLM_OK;
-    l->plan.remaining[slot->stage]--;
-    return publish_complete(l, err);
+    if (!l->model->gguf.has_crc || l->params.skip_checksums || crc == t->crc32c) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_CHECKSUM,
+                     "tensor '%s': checksum %08x, the file says %08x: the file is damaged",
+                     tvlm_show(t->name).text, (unsigned)crc, (unsigned)t->crc32c);
 }
 
-/* Places what makes whole units (or the last, shorter one); keeps the rest in `unit`. */
-static void place(tvlm_loader *l, const tvlm_slot *s, const unsigned char *p, size_t size)
+static tvlm_status end_tensor(const tvlm_loader *l, load_cursor *c, const tvlm_gguf_tensor *t,
+                              tvlm_error *err)
+{
+    uint32_t crc = c->crc;
+    c->crc = 0;
+    c->row = 0;
+    c->tensor++;
+    if (t->offset >= c->begin) return check_crc(l, t, crc, err);
+    c->rest_crc = crc;
+    return TVLM_OK;
+}
+
+/* Places what makes whole units (or the last, shorter one); keeps the rest in the loader's unit,
+ * which shares leave empty, as they are cut between units. */
+static void place(tvlm_loader *l, load_cursor *c, const tvlm_slot *s, const unsigned char *p,
+                  size_t size)
 {
     while (size) {
-        size_t rows = s->n - l->row < s->unit_rows ? s->n - l->row : s->unit_rows;
-        size_t want = rows * s->row_bytes;
-        if (!l->unit_size && size >= want) {
-            tvlm_bind_place(l->model, s, l->row, p, rows);
-            p += want;
-            size -= want;
-            l->row += rows;
-            continue;
+        size_t rows = s->n - c->row < s->unit_rows ? s->n - c->row : s->unit_rows;
+        size_t want = rows * s->row_bytes, have = c == &l->cursor ? l->unit_size : 0;
+        size_t take = want - have < size ? want - have : size;
+        bool whole = have + take == want;
+        if (have || !whole) {
+            memcpy(l->unit + have, p, take);
+            l->unit_size = whole ? 0 : have + take;
         }
-        size_t take = want - l->unit_size < size ? want - l->unit_size : size;
-        memcpy(l->unit + l->unit_size, p, take);
-        l->unit_size += take;
+        if (whole) {
+            tvlm_bind_place(l->model, s, c->row, have ? l->unit : p, rows);
+            c->row += rows;
+        }
         p += take;
         size -= take;
-        if (l->unit_size == want) {
-            tvlm_bind_place(l->model, s, l->row, l->unit, rows);
-            l->unit_size = 0;
-            l->row += rows;
-        }
     }
 }
 
 /* Files whose header has a checksum are padded with zeros, so that every byte is checked. */
-static tvlm_status check_padding(const tvlm_loader *l, const unsigned char *p, size_t size,
-                                 tvlm_error *err)
+static tvlm_status check_padding(const tvlm_loader *l, uint64_t at, const unsigned char *p,
+                                 size_t size, tvlm_error *err)
 {
     const tvlm_gguf *g = &l->model->gguf;
     if (!g->header_crc_at || l->params.skip_checksums) return TVLM_OK;
@@ -349,50 +369,65 @@ static tvlm_status check_padding(const tvlm_loader *l, const unsigned char *p, s
         if (p[i])
             return tvlm_fail(err, TVLM_ERR_CHECKSUM,
                              "byte %llu is padding and not zero: the file is damaged",
-                             (unsigned long long)(l->at + i));
+                             (unsigned long long)(at + i));
     return TVLM_OK;
 }
 
-/* What follows the last tensor: padding to the alignment is the file's, the rest is not. */
-static tvlm_status check_end(const tvlm_loader *l, const unsigned char *p, size_t size,
+/* What follows the last tensor: padding up to here is the file's, the rest is not. */
+static uint64_t padded_end(const tvlm_gguf *g)
+{
+    return (g->file_size + g->alignment - 1) & ~(uint64_t)(g->alignment - 1);
+}
+
+static tvlm_status check_end(const tvlm_loader *l, uint64_t at, const unsigned char *p, size_t size,
                              tvlm_error *err)
 {
+    uint64_t end = padded_end(&l->model->gguf), left = at < end ? end - at : 0;
+    return check_padding(l, at, p, left < size ? (size_t)left : size, err);
+}
+
+static size_t at_most(size_t size, uint64_t left)
+{
+    return left < size ? (size_t)left : size;
+}
+
+/* Takes bytes up to the end of a tensor, or of the padding before it. */
+static tvlm_status step(tvlm_loader *l, load_cursor *c, const unsigned char **p, size_t *size,
+                        tvlm_error *err)
+{
     const tvlm_gguf *g = &l->model->gguf;
-    uint64_t end = (g->file_size + g->alignment - 1) & ~(uint64_t)(g->alignment - 1);
-    uint64_t left = l->at < end ? end - l->at : 0;
-    return check_padding(l, p, left < size ? (size_t)left : size, err);
+    const tvlm_gguf_tensor *t = c->tensor < g->n_tensors ? &g->tensors[c->tensor] : NULL;
+    size_t take = *size;
+    if (!t) {
+        TVLM_TRY(check_end(l, c->at, *p, take, err));
+    } else if (c->at < t->offset) {
+        take = at_most(take, t->offset - c->at);
+        TVLM_TRY(check_padding(l, c->at, *p, take, err));
+    } else {
+        take = at_most(take, t->offset + t->size - c->at);
+        if (g->has_crc && !l->params.skip_checksums)
+            c->crc = l->model->kernels.crc32c(c->crc, *p, take);
+        place(l, c, slot_of(l, c->tensor), *p, take);
+    }
+    c->at += take;
+    *p += take;
+    *size -= take;
+    return t && c->at == t->offset + t->size ? end_tensor(l, c, t, err) : TVLM_OK;
 }
 
 static tvlm_status feed_data(tvlm_loader *l, const unsigned char *p, size_t size, tvlm_error *err)
 {
-    const tvlm_gguf *g = &l->model->gguf;
-    while (size && l->tensor < g->n_tensors) {
-        const tvlm_gguf_tensor *t = &g->tensors[l->tensor];
-        int32_t index = l->plan.slot_of[l->tensor];
-        tvlm_slot *slot = index < 0 ? NULL : &l->plan.slots[index];
-        size_t take = size;
-        if (l->at < t->offset) {
-            if (t->offset - l->at < take) take = (size_t)(t->offset - l->at);
-            TVLM_TRY(check_padding(l, p, take, err));
-        } else {
-            uint64_t left = t->offset + t->size - l->at;
-            if (left < take) take = (size_t)left;
-            if (g->has_crc && !l->params.skip_checksums)
-                l->crc = l->model->kernels.crc32c(l->crc, p, take);
-            if (slot) place(l, slot, p, take);
-        }
-        l->at += take;
-        p += take;
-        size -= take;
-        if (l->at == t->offset + t->size) TVLM_TRY(end_tensor(l, t, slot, err));
+    while (size) {
+        TVLM_TRY(step(l, &l->cursor, &p, &size, err));
+        TVLM_TRY(publish_complete(l, err));
     }
-    TVLM_TRY(check_end(l, p, size, err));
-    l->at += size;
     return TVLM_OK;
 }
 
+/* Adds to the header. Once that is complete, *tail (to be freed; tail is nullable) is a copy of the
+ * bytes behind it. */
 static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t size,
-                               tvlm_error *err)
+                               unsigned char **tail, size_t *n_tail, tvlm_error *err)
 {
     TVLM_TRY(grow_head(l, data, size, err));
     /* parsing again from the start costs the header's size: try when it has grown by a quarter */
@@ -403,13 +438,12 @@ static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t
     TVLM_TRY(tvlm_gguf_parse(l->head, l->head_size, &gguf, &complete, err));
     if (!complete) return TVLM_OK;
     size_t header = gguf.data_offset < l->head_size ? (size_t)gguf.data_offset : l->head_size;
-    size_t rest = l->head_size - header;
-    unsigned char *tail = rest ? malloc(rest) : NULL;
-    if (rest && !tail) {
+    size_t rest = tail ? l->head_size - header : 0;
+    if (rest && !(*tail = malloc(rest))) {
         tvlm_gguf_free(&gguf);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the header");
     }
-    if (rest) memcpy(tail, l->head + header, rest);
+    if (rest) memcpy(*tail, l->head + header, *n_tail = rest);
     unsigned char *exact = realloc(l->head, header); /* smaller: the index must point into it */
     l->head = exact ? exact : l->head;
     tvlm_gguf_free(&gguf);
@@ -420,8 +454,17 @@ static tvlm_status feed_header(tvlm_loader *l, const unsigned char *data, size_t
         l->model->header_size = header;
         l->head = NULL;
     }
-    l->at = header;
-    if (!status && rest && !l->params.header_only) status = feed_data(l, tail, rest, err);
+    l->cursor.at = header;
+    return status;
+}
+
+static tvlm_status feed_first(tvlm_loader *l, const unsigned char *data, size_t size,
+                              tvlm_error *err)
+{
+    unsigned char *tail = NULL;
+    size_t n = 0;
+    tvlm_status status = feed_header(l, data, size, &tail, &n, err);
+    if (!status && !l->params.header_only) status = feed_data(l, tail, n, err);
     free(tail);
     return status;
 }
@@ -433,7 +476,7 @@ tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
     if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
     if (!size) return TVLM_OK;
     if (!loader->model)
-        loader->failed = feed_header(loader, data, size, err);
+        loader->failed = feed_first(loader, data, size, err);
     else if (!loader->params.header_only)
         loader->failed = feed_data(loader, data, size, err);
     return loader->failed;
@@ -448,13 +491,13 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
     if (!loader->model && loader->head_size) { /* the last pieces may not have been tried */
         loader->next_parse = 0;
         unsigned char none = 0;
-        TVLM_TRY(loader->failed = feed_header(loader, &none, 0, err));
+        TVLM_TRY(loader->failed = feed_first(loader, &none, 0, err));
     }
     if (!loader->model)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "the file ends inside its header (%zu bytes)",
                          loader->head_size);
-    if (!loader->params.header_only && loader->at < loader->model->gguf.file_size)
-        return truncated(loader->at, loader->model, err);
+    if (!loader->params.header_only && loader->cursor.at < loader->model->gguf.file_size)
+        return truncated(loader->cursor.at, loader->model, err);
     *out = loader->model;
     loader->model = NULL;
     tvlm_loader_free(loader);
@@ -463,20 +506,22 @@ tvlm_status tvlm_loader_finish(tvlm_loader *loader, tvlm_model **out, tvlm_error
 
 /* ---- sources ---- */
 
-#define PIECE ((size_t)1 << 20)
+#define SHARE       ((size_t)1 << 18) /* bytes: read, checked and placed while a cache holds them */
+#define MAX_THREADS 64u               /* as of an engine */
+enum { SHARES_PER_THREAD = 8 };       /* between two reports of progress */
 
 typedef struct source {
-    const unsigned char *data; /* in memory; else a file, read in pieces */
+    const unsigned char *data; /* in memory; else a file, read by position */
     tvlm_file file;
-    unsigned char *piece;
     uint64_t size;
 } source;
 
-static tvlm_status next_piece(const source *s, uint64_t at, size_t n, const unsigned char **out,
-                              tvlm_error *err)
+/* n bytes of the source; room is for those of a file. */
+static tvlm_status fetch(const source *s, uint64_t at, size_t n, unsigned char *room,
+                         const unsigned char **out, tvlm_error *err)
 {
-    *out = s->data ? s->data + at : s->piece;
-    return s->data ? TVLM_OK : tvlm_file_read(&s->file, at, s->piece, n, err);
+    *out = s->data ? s->data + at : room;
+    return s->data ? TVLM_OK : tvlm_file_read(&s->file, at, room, n, err);
 }
 
 /* Which file, before what the loader says about it. */
@@ -487,19 +532,169 @@ static tvlm_status name_file(const source *s, tvlm_status status, const tvlm_err
     return status ? tvlm_fail(err, status, "%s: %s", s->file.path, what->message) : TVLM_OK;
 }
 
-static tvlm_status feed_all(const source *s, tvlm_loader *l, tvlm_error *err)
+static void report(const tvlm_loader *l, uint64_t done, uint64_t total)
 {
-    const unsigned char *piece;
+    if (l->params.on_progress) l->params.on_progress(l->params.user, done, total);
+}
+
+/* In pieces until it is complete. The bytes behind it are fetched again with the tensors. */
+static tvlm_status load_header(const source *s, tvlm_loader *l, tvlm_error *err)
+{
     tvlm_error what = {0};
-    for (uint64_t at = 0; at < s->size;) {
-        size_t n = s->size - at < PIECE ? (size_t)(s->size - at) : PIECE;
-        TVLM_TRY(next_piece(s, at, n, &piece, err));
-        TVLM_TRY(name_file(s, tvlm_loader_feed(l, piece, n, &what), &what, err));
+    unsigned char *room = s->data ? NULL : malloc(SHARE);
+    if (!s->data && !room) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    tvlm_status status = TVLM_OK;
+    for (uint64_t at = 0; at < s->size && !l->model && !status;) {
+        const unsigned char *piece;
+        size_t n = at_most(SHARE, s->size - at);
         at += n;
-        if (l->params.on_progress) l->params.on_progress(l->params.user, at, s->size);
-        if (l->params.header_only && l->model) break;
+        if (at == s->size) l->next_parse = 0;
+        status = fetch(s, at - n, n, room, &piece, err);
+        if (status) break;
+        status = name_file(s, feed_header(l, piece, n, NULL, NULL, &what), &what, err);
+        if (!status) report(l, at, s->size);
+    }
+    free(room);
+    return status;
+}
+
+typedef struct share {
+    load_cursor cursor;
+    uint64_t end;
+    tvlm_status status;
+} share;
+
+typedef struct job {
+    tvlm_loader *loader;
+    const source *source;
+    tvlm_pool *pool;
+    unsigned n_threads;
+    share *shares; /* [n_threads * SHARES_PER_THREAD] */
+    size_t room_size;
+    unsigned char *rooms; /* [n_threads][room_size], NULL for a source in memory */
+} job;
+
+/* Moves the cursor on by about SHARE bytes to a place between units of rows. */
+static void skip_share(const tvlm_loader *l, load_cursor *c, uint64_t file_end)
+{
+    const tvlm_gguf *g = &l->model->gguf;
+    uint64_t begin = c->at, limit = begin + SHARE;
+    for (; c->tensor < g->n_tensors && c->at < limit; c->tensor++, c->row = 0) {
+        const tvlm_gguf_tensor *t = &g->tensors[c->tensor];
+        const tvlm_slot *s = slot_of(l, c->tensor);
+        if (t->offset + t->size > limit) {
+            size_t unit = s->unit_rows * s->row_bytes;
+            if (c->at < t->offset) c->at = limit < t->offset ? limit : t->offset;
+            uint64_t units = (limit - c->at) / unit;
+            if (!units && c->at == begin) units = 1;
+            if (c->at < t->offset || !units) return;
+            if (units * unit < t->offset + t->size - c->at) {
+                c->row += (size_t)units * s->unit_rows;
+                c->at += units * unit;
+                return;
+            }
+        }
+        c->at = t->offset + t->size;
+    }
+    if (c->at == begin) c->at = file_end; /* the padding at the end */
+}
+
+static void run_share(void *ctx, size_t i, unsigned thread)
+{
+    const job *j = ctx;
+    share *s = &j->shares[i];
+    const unsigned char *p;
+    size_t n = (size_t)(s->end - s->cursor.begin);
+    unsigned char *room = j->rooms ? j->rooms + thread * j->room_size : NULL;
+    s->status = fetch(j->source, s->cursor.begin, n, room, &p, NULL);
+    while (n && !s->status)
+        s->status = step(j->loader, &s->cursor, &p, &n, NULL);
+}
+
+/* Takes the loader's cursor over a share that is placed. */
+static tvlm_status follow(tvlm_loader *l, const load_cursor *s, tvlm_error *err)
+{
+    load_cursor *c = &l->cursor;
+    const tvlm_gguf_tensor *t = &l->model->gguf.tensors[c->tensor]; /* one more than there are */
+    bool over = s->tensor > c->tensor, began_before = s->begin > t->offset;
+    if (!over && s->at > t->offset)
+        c->crc = tvlm_crc32c_join(c->crc, s->crc, s->at - (began_before ? s->begin : t->offset));
+    if (over && began_before)
+        TVLM_TRY(check_crc(
+            l, t, tvlm_crc32c_join(c->crc, s->rest_crc, t->offset + t->size - s->begin), err));
+    if (over) c->crc = s->crc;
+    c->at = s->at;
+    c->tensor = s->tensor;
+    c->row = s->row;
+    return publish_complete(l, err);
+}
+
+/* A share that failed is taken once more, in order, to tell why. */
+static tvlm_status settle(const job *j, const share *s, tvlm_error *err)
+{
+    tvlm_error what = {0};
+    if (!s->status) return name_file(j->source, follow(j->loader, &s->cursor, &what), &what, err);
+    const unsigned char *p;
+    size_t n = (size_t)(s->end - j->loader->cursor.at);
+    TVLM_TRY(fetch(j->source, j->loader->cursor.at, n, j->rooms, &p, err));
+    return name_file(j->source, feed_data(j->loader, p, n, &what), &what, err);
+}
+
+static tvlm_status run_shares(job *j, uint64_t end, tvlm_error *err)
+{
+    tvlm_loader *l = j->loader;
+    size_t n = 0;
+    load_cursor c = l->cursor;
+    for (; n < (size_t)j->n_threads * SHARES_PER_THREAD && c.at < end; n++) {
+        j->shares[n].cursor =
+            (load_cursor){.begin = c.at, .at = c.at, .tensor = c.tensor, .row = c.row};
+        skip_share(l, &c, end);
+        j->shares[n].end = c.at;
+    }
+    tvlm_pool_for(j->pool, n, run_share, j, NULL);
+    for (size_t i = 0; i < n; i++)
+        TVLM_TRY(settle(j, &j->shares[i], err));
+    return TVLM_OK;
+}
+
+static tvlm_status load_tensors(job *j, tvlm_error *err)
+{
+    tvlm_loader *l = j->loader;
+    const source *s = j->source;
+    uint64_t end = padded_end(&l->model->gguf);
+    end = end < s->size ? end : s->size;
+    while (l->cursor.at < end) {
+        TVLM_TRY(run_shares(j, end, err));
+        report(l, l->cursor.at < end ? l->cursor.at : s->size, s->size);
     }
     return TVLM_OK;
+}
+
+/* No more threads than shares. */
+static unsigned thread_count(const tvlm_loader *l)
+{
+    unsigned n = l->params.n_threads ? l->params.n_threads : tvlm_cpu_count();
+    uint64_t shares = (l->model->gguf.file_size - l->cursor.at) / SHARE + 1;
+    n = n < MAX_THREADS ? n : MAX_THREADS;
+    return shares < n ? (unsigned)shares : n;
+}
+
+static tvlm_status load_data(const source *s, tvlm_loader *l, tvlm_error *err)
+{
+    job j = {.loader = l, .source = s, .n_threads = thread_count(l)};
+    tvlm_status status = TVLM_OK;
+    j.room_size = SHARE > l->plan.unit_bytes ? SHARE : l->plan.unit_bytes;
+    j.shares = malloc(j.n_threads * SHARES_PER_THREAD * sizeof *j.shares);
+    if (!s->data && j.room_size < SIZE_MAX / j.n_threads)
+        j.rooms = malloc(j.n_threads * j.room_size);
+    if (!j.shares || (!s->data && !j.rooms))
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the weights");
+    if (!status && j.n_threads > 1) status = tvlm_pool_new(j.n_threads, &j.pool, err);
+    if (!status) status = load_tensors(&j, err);
+    tvlm_pool_free(j.pool);
+    free(j.rooms);
+    free(j.shares);
+    return status;
 }
 
 static tvlm_status load(const source *s, const tvlm_model_params *params, tvlm_model **out,
@@ -509,7 +704,8 @@ static tvlm_status load(const source *s, const tvlm_model_params *params, tvlm_m
     tvlm_error what = {0};
     TVLM_TRY(tvlm_loader_new(params, &l, err));
     l->params.file_bytes = s->size;
-    tvlm_status status = feed_all(s, l, err);
+    tvlm_status status = load_header(s, l, err);
+    if (!status && l->model && !l->params.header_only) status = load_data(s, l, err);
     if (!status) status = name_file(s, tvlm_loader_finish(l, out, &what), &what, err);
     if (status) tvlm_loader_free(l);
     return status;
@@ -536,10 +732,7 @@ tvlm_status tvlm_model_open(const char *path, const tvlm_model_params *params, t
     tvlm_status status = tvlm_file_open(path, &s.file, err);
     s.size = s.file.os.size;
     if (!status && !s.size) status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: is empty", path);
-    s.piece = status ? NULL : malloc(s.size < PIECE ? (size_t)s.size : PIECE);
-    if (!status && !s.piece) status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     if (!status) status = load(&s, params, out, err);
-    free(s.piece);
     tvlm_file_close(&s.file);
     return status;
 }

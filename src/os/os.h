@@ -14,6 +14,11 @@
 void *tvlm_aligned_alloc(size_t size);
 void tvlm_aligned_free(void *block);
 
+/* For large blocks: zeroed pages, which the system gives when a thread first touches them, near
+ * that thread and large ones where it can. NULL when out of memory or size is 0. */
+void *tvlm_pages_alloc(size_t size);
+void tvlm_pages_free(void *pages, size_t size); /* the size of the call that gave them */
+
 /* Monotonic clock in milliseconds. */
 double tvlm_now_ms(void);
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #if !defined(__wasi__)
+#include <sys/mman.h>
 #include <sys/resource.h>
 #endif
 #include <sys/stat.h>
@@ -37,6 +38,43 @@ void *tvlm_aligned_alloc(size_t size)
 void tvlm_aligned_free(void *block)
 {
     free(block);
+}
+
+#if defined(__wasi__)
+#define HAS_PAGES(size)          false
+#define map_pages(size)          NULL
+#define unmap_pages(pages, size) (void)(size)
+#else
+/* Smaller blocks stay on the heap, where sanitizers watch their ends. */
+#define HAS_PAGES(size) ((size) >= (size_t)4 << 20)
+
+static void *map_pages(size_t size)
+{
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return NULL;
+#if defined(MADV_HUGEPAGE)
+    madvise(pages, size, MADV_HUGEPAGE); /* a wish */
+#endif
+    return pages;
+}
+
+static void unmap_pages(void *pages, size_t size)
+{
+    if (pages) munmap(pages, size);
+}
+#endif
+
+void *tvlm_pages_alloc(size_t size)
+{
+    return HAS_PAGES(size) ? map_pages(size) : tvlm_aligned_alloc(size);
+}
+
+void tvlm_pages_free(void *pages, size_t size)
+{
+    if (HAS_PAGES(size))
+        unmap_pages(pages, size);
+    else
+        tvlm_aligned_free(pages);
 }
 
 double tvlm_now_ms(void)

@@ -25,6 +25,17 @@ void tvlm_aligned_free(void *block)
     _aligned_free(block);
 }
 
+void *tvlm_pages_alloc(size_t size)
+{
+    return size ? VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE) : NULL;
+}
+
+void tvlm_pages_free(void *pages, size_t size)
+{
+    (void)size;
+    if (pages) VirtualFree(pages, 0, MEM_RELEASE);
+}
+
 double tvlm_now_ms(void)
 {
     LARGE_INTEGER frequency, now;

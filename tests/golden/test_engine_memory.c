@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #define TINYVLM TVLM_TEST_DATA "/../../models/tinyvlm-25m.gguf"
@@ -18,12 +19,17 @@ void *__real_realloc(void *block, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
 int __real_posix_memalign(void **out, size_t align, size_t size);
 void __real_free(void *block);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *block, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void *__wrap_aligned_alloc(size_t align, size_t size);
 int __wrap_posix_memalign(void **out, size_t align, size_t size);
 void __wrap_free(void *block);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __wrap_munmap(void *block, size_t size);
 
 /* Live blocks with the sizes asked for. */
 static struct {
@@ -86,6 +92,25 @@ void __wrap_free(void *block)
 {
     if (block) forget(block);
     __real_free(block);
+}
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    void *block = __real_mmap(at, size, protection, flags, fd, offset);
+    note(block == MAP_FAILED ? NULL : block, size);
+    return block;
+}
+
+/* What glibc calls it where offsets have 64 bits. */
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
+}
+
+int __wrap_munmap(void *block, size_t size)
+{
+    forget(block);
+    return __real_munmap(block, size);
 }
 
 static tvlm_error err;

@@ -10,7 +10,8 @@
 
 #include "failing_malloc.h"
 
-#define MODELS TVLM_TEST_DATA "/../fuzz/corpus/gguf/"
+#define MODELS  TVLM_TEST_DATA "/../fuzz/corpus/gguf/"
+#define BUNDLED TVLM_TEST_DATA "/../../models/tinyvlm-25m.gguf"
 
 typedef struct objects {
     tvlm_model *model;
@@ -127,6 +128,30 @@ static void loading_and_answering(void **state)
         fail_each(names[i], false);
 }
 
+/* The shares of a file that several threads read. */
+static void loading_on_threads(void **state)
+{
+    (void)state;
+    size_t n = 1;
+    tvlm_model_params p;
+    tvlm_model_params_init(&p);
+    p.n_threads = 3;
+    for (size_t i = 0; i <= n; i++) {
+        tvlm_model *model;
+        tvlm_error err = {0};
+        fail_call(i);
+        tvlm_status status = tvlm_model_open(BUNDLED, &p, &model, &err);
+        failing = 0;
+        if (!i) n = calls;
+        bool fits = status == TVLM_ERR_MEMORY ? !model && err.message[0] : !status && model;
+        if (!fits || (!i && status))
+            fail_msg("allocation %zu of %zu: status %d, '%s'", i, n, (int)status, err.message);
+        tvlm_model_free(model);
+        if (live) fail_msg("allocation %zu of %zu: %zu blocks leaked", i, n, live);
+    }
+    assert_true(n > 20);
+}
+
 static void loading_in_pieces(void **state)
 {
     (void)state;
@@ -138,6 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loading_and_answering),
+        cmocka_unit_test(loading_on_threads),
         cmocka_unit_test(loading_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -304,6 +304,168 @@ static tiny small(const char *arch)
                   .random = 1};
 }
 
+/* ---- many threads: a model of 14 shares of the loader ---- */
+
+enum { SHARED_FF = 8192 };
+
+static unsigned char *shared; /* the file's bytes */
+static size_t shared_size;
+
+static void write_shared(void)
+{
+    static tiny t;
+    t = small("llama");
+    t.ff = SHARED_FF;
+    t.d = 40; /* rows of it need padding */
+    t.heads = t.kv_heads = 5;
+    t.head_dim = 8;
+    tiny_decoder(&t);
+    tiny_write(&t, OTHER_PATH, NULL);
+    tiny_free(&t);
+    FILE *f = fopen(OTHER_PATH, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    shared_size = (size_t)ftell(f);
+    rewind(f);
+    shared = malloc(shared_size);
+    assert_true(shared && fread(shared, 1, shared_size, f) == shared_size);
+    fclose(f);
+}
+
+static void forget_shared(void)
+{
+    free(shared);
+    remove(OTHER_PATH);
+}
+
+/* In one piece, on this thread. */
+static tvlm_status feed_shared(const tvlm_model_params *p, tvlm_model **out, tvlm_error *why)
+{
+    tvlm_loader *l;
+    *out = NULL;
+    OK(tvlm_loader_new(p, &l, &err));
+    tvlm_status status = tvlm_loader_feed(l, shared, shared_size, why);
+    if (!status) return tvlm_loader_finish(l, out, why);
+    tvlm_loader_free(l);
+    return status;
+}
+
+typedef struct progress {
+    uint64_t done;
+    unsigned calls;
+} progress;
+
+static void move_on(void *user, uint64_t done, uint64_t total)
+{
+    progress *p = user;
+    assert_true(done > p->done && done <= total);
+    assert_int_equal(total, shared_size);
+    p->done = done;
+    p->calls++;
+}
+
+/* The same bytes in the block; progress only grows and ends at the end. */
+static void any_threads(void **state)
+{
+    (void)state;
+    tvlm_model *alone, *m;
+    write_shared();
+    OK(feed_shared(NULL, &alone, &err));
+    for (unsigned threads = 1; threads <= 5; threads++)
+        for (int memory = 0; memory <= 1; memory++) {
+            progress seen = {0};
+            tvlm_model_params p;
+            tvlm_model_params_init(&p);
+            p.n_threads = threads;
+            p.on_progress = move_on;
+            p.user = &seen;
+            OK(memory ? tvlm_model_open_memory(shared, shared_size, &p, &m, &err)
+                      : tvlm_model_open(OTHER_PATH, &p, &m, &err));
+            assert_int_equal(tvlm_model_stage(m), TVLM_STAGE_DECODER);
+            assert_int_equal(m->block_size, alone->block_size);
+            assert_memory_equal(m->block, alone->block, m->block_size);
+            assert_int_equal(seen.done, shared_size);
+            assert_true(seen.calls >= 2);
+            tvlm_model_free(m);
+        }
+    tvlm_model_free(alone);
+    forget_shared();
+}
+
+/* Bytes damaged anywhere: the first in the file's order is told, as by one thread. */
+static void damage_is_told_by_any_threads(void **state)
+{
+    (void)state;
+    tvlm_gguf g;
+    tvlm_model *m;
+    tvlm_model_params p;
+    tvlm_error want;
+    bool complete;
+    tvlm_model_params_init(&p);
+    write_shared();
+    OK(tvlm_gguf_parse(shared, shared_size, &g, &complete, &err));
+    size_t header = (size_t)g.data_offset, named = 0;
+    srand(5);
+    for (size_t trial = 0; trial < 40; trial++) {
+        size_t at[3];
+        for (size_t i = 0; i <= trial % 3; i++) {
+            const tvlm_gguf_tensor *t = &g.tensors[(trial + i) % g.n_tensors];
+            size_t inside = (size_t)rand() % (size_t)t->size;
+            at[i] = (size_t)t->offset + (trial & 4 ? inside : trial & 8 ? (size_t)t->size - 1 : 0);
+            if (trial % 10 == 9) at[i] = header + (size_t)rand() % (shared_size - header);
+            shared[at[i]] ^= 1u << trial % 8;
+        }
+        assert_int_equal(feed_shared(&p, &m, &want), TVLM_ERR_CHECKSUM);
+        for (p.n_threads = 1; p.n_threads <= 3; p.n_threads++) {
+            assert_int_equal(tvlm_model_open_memory(shared, shared_size, &p, &m, &err),
+                             TVLM_ERR_CHECKSUM);
+            assert_null(m);
+            assert_string_equal(err.message, want.message);
+        }
+        for (size_t i = 0; i < g.n_tensors; i++)
+            named += strstr(want.message, tvlm_show(g.tensors[i].name).text) != NULL;
+        for (size_t i = 0; i <= trial % 3; i++)
+            shared[at[i]] ^= 1u << trial % 8;
+    }
+    assert_true(named >= 30);
+    OK(tvlm_model_open_memory(shared, shared_size, &p, &m, &err));
+    tvlm_model_free(m);
+    tvlm_gguf_free(&g);
+    forget_shared();
+}
+
+/* A last share without its bytes, and padding that is not zero. */
+static void short_files_and_padding_on_threads(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    tvlm_model_params p;
+    tvlm_gguf g;
+    bool complete;
+    tvlm_model_params_init(&p);
+    p.n_threads = 3;
+    write_shared();
+    OK(tvlm_gguf_parse(shared, shared_size, &g, &complete, &err));
+    assert_int_equal(tvlm_model_open_memory(shared, (size_t)g.file_size - 1, &p, &m, &err),
+                     TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "truncated"));
+    size_t paddings = 0;
+    for (size_t i = 0; i < g.n_tensors; i++) {
+        size_t end = (size_t)(g.tensors[i].offset + g.tensors[i].size);
+        size_t next = i + 1 < g.n_tensors ? (size_t)g.tensors[i + 1].offset : shared_size;
+        if (end == next) continue;
+        shared[next - 1] = 1;
+        assert_int_equal(tvlm_model_open_memory(shared, shared_size, &p, &m, &err),
+                         TVLM_ERR_CHECKSUM);
+        assert_non_null(strstr(err.message, "padding"));
+        shared[next - 1] = 0;
+        paddings++;
+    }
+    assert_true(paddings > 0);
+    tvlm_gguf_free(&g);
+    forget_shared();
+}
+
 /* ---- files that change while they are read ---- */
 
 typedef struct cutting {
@@ -317,11 +479,14 @@ static void cut_while_loading(void *user, uint64_t done, uint64_t total)
     cutting *c = user;
     (void)done, (void)total;
     if (c->calls++) return;
-    FILE *f = fopen(c->path, "wb");
-    assert_non_null(f);
-    for (size_t i = 0; i < c->to; i++)
-        putc(0, f);
+    unsigned char *kept = malloc(c->to + 1);
+    FILE *f = fopen(c->path, "rb");
+    assert_true(kept && f && fread(kept, 1, c->to, f) == c->to);
     fclose(f);
+    f = fopen(c->path, "wb");
+    assert_true(f && fwrite(kept, 1, c->to, f) == c->to);
+    fclose(f);
+    free(kept);
 }
 
 /* A file that shrinks is an error, where a mapped one would kill the process. */
@@ -583,6 +748,9 @@ int main(void)
         cmocka_unit_test(damage_is_caught),
         cmocka_unit_test(every_flip_is_refused),
         cmocka_unit_test(files_without_a_header_checksum_load),
+        cmocka_unit_test(any_threads),
+        cmocka_unit_test(damage_is_told_by_any_threads),
+        cmocka_unit_test(short_files_and_padding_on_threads),
         cmocka_unit_test(a_file_that_shrinks_is_an_error),
         cmocka_unit_test(lies_are_named),
         cmocka_unit_test(unused_tensors_are_refused),
