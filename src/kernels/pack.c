@@ -138,6 +138,42 @@ static void unpack_row(tvlm_type type, const void *packed, size_t row, size_t k,
 
 const tvlm_gemm_layout tvlm_layout_f32 = {packed_size, pack, unpack_row};
 
+/* ---- the bf16 class ---- */
+
+static bool packed_size_bf16(tvlm_type type, size_t n, size_t k, size_t *out)
+{
+    return tvlm_type_block(type) == 1 && gemm_type(type) && tvlm_add_size(k, k % 2, &k) &&
+           packed_size(TVLM_TYPE_BF16, n, k, out);
+}
+
+static void pack_bf16(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                      size_t k)
+{
+    size_t depth = k + k % 2, bytes = tvlm_type_block_bytes(type);
+    uint16_t *panel = (uint16_t *)packed + n0 * depth;
+    memset(panel, 0, TVLM_GEMM_NR * depth * sizeof *panel);
+    float values[TVLM_BLOCK];
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t i = 0; i < k; i++) {
+            const unsigned char *at = (const unsigned char *)src + (r * k + i) * bytes;
+            if (i % TVLM_BLOCK == 0)
+                tvlm_dequantize(type, at, values, k - i < TVLM_BLOCK ? k - i : TVLM_BLOCK);
+            panel[(i / 2 * TVLM_GEMM_NR + r) * 2 + i % 2] =
+                tvlm_bf16_flushed(values[i % TVLM_BLOCK]);
+        }
+}
+
+static void unpack_row_bf16(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+{
+    (void)type;
+    size_t r = row % TVLM_GEMM_NR;
+    const uint16_t *panel = (const uint16_t *)packed + (row - r) * (k + k % 2);
+    for (size_t i = 0; i < k; i++)
+        dst[i] = tvlm_bf16_to_f32(panel[(i / 2 * TVLM_GEMM_NR + r) * 2 + i % 2]);
+}
+
+const tvlm_gemm_layout tvlm_layout_bf16 = {packed_size_bf16, pack_bf16, unpack_row_bf16};
+
 /* ---- the int8 class ---- */
 
 /* What a type's weights are packed as: float types become Q8_0. */

@@ -30,6 +30,13 @@
  *   epilogue      y = act(acc + bias) * scale + residual, each step rounded; no bias, no
  *                 residual: no addition.
  *
+ * The bf16 class is that of VDPBF16PS. Float weights become bfloat16 [k/2][16][2], an odd last k
+ * beside a zero; so does a row of x, [k]. Subnormals are zeros throughout:
+ *   bfloat16      to nearest, half to even; of a subnormal float32: zero of its sign
+ *   output        acc = 0;  per pair of k ascending:
+ *                   acc = fma(w[k + 1], x[k + 1], acc);  acc = fma(w[k], x[k], acc)
+ *                 where a result below 2^-126 is zero of its sign
+ *
  * The int8 class has the same blocks, but codes of four neighbours of k lie together, as the
  * instructions that multiply bytes want them; float weights are made Q8_0 when they are packed:
  *
@@ -50,6 +57,8 @@
 #define TVLM_KERNELS_PACK_H
 
 #include "kernels/linear.h"
+
+#include <math.h>
 
 enum { TVLM_BLOCK = 32 };
 
@@ -74,6 +83,12 @@ static inline tvlm_block_layout tvlm_block_layout_of(tvlm_type type)
     default:
         return (tvlm_block_layout){544, 0, 0, 32, 8, 0};
     }
+}
+
+/* A float in the bf16 class. */
+static inline uint16_t tvlm_bf16_flushed(float x)
+{
+    return tvlm_f32_to_bf16(fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x);
 }
 
 /* 32 values of a row of x in the int8 class; ints are exact in float. */

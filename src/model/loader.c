@@ -256,14 +256,14 @@ static tvlm_status begin_data(tvlm_loader *l, tvlm_error *err)
 
 static tvlm_status read_precision(const char *name, tvlm_precision *out, tvlm_error *err)
 {
-    static const char *const names[] = {"auto", "f32", "int8"};
+    static const char *const names[] = {"auto", "f32", "int8", "bf16"};
     *out = TVLM_PRECISION_AUTO;
     for (size_t i = 0; name && i < TVLM_COUNT(names); i++) {
         *out = (tvlm_precision)i;
         if (strcmp(name, names[i]) == 0) return TVLM_OK;
     }
-    return name ? tvlm_fail(err, TVLM_ERR_ARGUMENT, "precision '%s': known are auto, f32, int8",
-                            name)
+    return name ? tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                            "precision '%s': known are auto, f32, int8, bf16", name)
                 : TVLM_OK;
 }
 
@@ -279,6 +279,10 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     m->gguf = *gguf;
     TVLM_TRY(tvlm_cpu_mask(l->params.cpu, &m->cpu_mask, err));
     TVLM_TRY(read_precision(l->params.precision, &m->precision, err));
+    if (!tvlm_gemm_offers(m->cpu_mask, m->precision))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "precision '%s': the kernels of tier %s offer auto, f32, int8",
+                         l->params.precision, tvlm_cpu_tier_name(m->cpu_mask));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     if (!l->params.skip_checksums)
         TVLM_TRY(tvlm_gguf_check_header(gguf, l->head, m->kernels.crc32c, err));

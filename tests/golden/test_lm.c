@@ -161,6 +161,11 @@ static void equals_its_equations(void **state)
             assert_true(int8 < 5e-2);
             assert_true(int8 > 1e-4); /* it is another arithmetic */
             assert_true(int8 == int8_scalar);
+            if (tvlm_type_block(types[i]) == 1) {
+                double bf16 = decoder_error(&t, "scalar", "bf16", TVLM_KV_F32);
+                print_message("  bf16 %.1e\n", bf16);
+                assert_true(bf16 > 1e-4 && bf16 < 3e-2);
+            }
             tiny_free(&t);
         }
 }

@@ -164,40 +164,97 @@ EM __m512i em_dpbusd(__m512i sum, __m512i x, __m512i y)
     return s.si;
 }
 
-#define _mm512_setzero_si512()         em_set1_i32(0)
-#define _mm512_setzero_ps()            em_set1(0)
-#define _mm512_set1_ps(v)              em_set1(v)
-#define _mm512_set1_epi32(v)           em_set1_i32(v)
-#define _mm512_loadu_ps(p)             ((em_512){.si = em_load(p)}).ps
-#define _mm512_loadu_si512(p)          em_load(p)
-#define _mm512_storeu_ps(p, v)         em_mask_store(p, 0xffff, v)
-#define _mm512_maskz_loadu_ps(m, p)    em_maskz_load(m, p)
-#define _mm512_mask_storeu_ps(p, m, v) em_mask_store(p, m, v)
-#define _mm512_fmadd_ps(a, b, c)       em_fmadd(a, b, c)
-#define _mm512_add_ps(a, b)            ((a) + (b))
-#define _mm512_mul_ps(a, b)            ((a) * (b))
-#define _mm512_min_ps(a, b)            em_min(a, b)
-#define _mm512_max_ps(a, b)            em_max(a, b)
-#define _mm512_andnot_ps(a, b)         em_andnot(a, b)
-#define _mm512_castps_si512(a)         ((__m512i)(a))
-#define _mm512_castsi512_ps(a)         ((__m512)(a))
-#define _mm512_add_epi32(a, b)         ((__m512i)((em_u32)(a) + (em_u32)(b)))
-#define _mm512_sub_epi32(a, b)         ((__m512i)((em_u32)(a) - (em_u32)(b)))
-#define _mm512_and_si512(a, b)         ((a) & (b))
-#define _mm512_or_si512(a, b)          ((a) | (b))
-#define _mm512_slli_epi32(a, n)        ((__m512i)((em_u32)(a) << (n)))
-#define _mm512_srai_epi32(a, n)        ((__m512i)((em_i32)(a) >> (n)))
-#define _mm512_set1_epi8(v)            em_set1_i32((int)(0x01010101u * (uint8_t)(v)))
-#define _mm512_slli_epi16(a, n)        ((__m512i)((em_u16)(a) << (n)))
-#define _mm512_srli_epi16(a, n)        ((__m512i)((em_u16)(a) >> (n)))
-#define _mm512_max_epi32(a, b)         em_max_i32(a, b)
-#define _mm512_reduce_max_epi32(a)     em_reduce_max(a)
-#define _mm512_reduce_add_epi32(a)     em_reduce_add(a)
-#define _mm512_cvtps_epi32(v)          em_cvt_ps(v)
-#define _mm512_cvtepi32_epi8(v)        em_low_bytes(v)
-#define _mm512_dpbusd_epi32(s, a, b)   em_dpbusd(s, a, b)
-#define _mm512_cvtph_ps(v)             em_cvtph(v)
-#define _mm512_cvtepu16_epi32(v)       em_widen_u16(v)
-#define _mm512_cvtepi32_ps(v)          em_cvt_i32(v)
+/* Subnormals become zeros of their sign. */
+EM __m256 em_flush(__m256 v)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 tiny = _mm256_cmp_ps(_mm256_andnot_ps(sign, v), _mm256_set1_ps(0x1p-126f), _CMP_LT_OQ);
+    return _mm256_blendv_ps(v, _mm256_and_ps(v, sign), tiny);
+}
+
+/* One of the two steps: the upper or the lower bfloat16 of each pair. */
+EM __m256 em_bf16_step(__m256 sum, __m256i x, __m256i y, bool upper)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+    x = upper ? _mm256_and_si256(x, high) : _mm256_slli_epi32(x, 16);
+    y = upper ? _mm256_and_si256(y, high) : _mm256_slli_epi32(y, 16);
+    __m256 a = em_flush(_mm256_castsi256_ps(x)), b = em_flush(_mm256_castsi256_ps(y));
+    return em_flush(_mm256_fmadd_ps(a, b, em_flush(sum)));
+}
+
+/* VDPBF16PS: the odd elements first, then the even ones, each step rounded once. */
+EM __m512 em_dpbf16(__m512 sum, __m512bh x, __m512bh y)
+{
+    em_512 s = {.ps = sum}, a = {.si = (__m512i)x}, b = {.si = (__m512i)y};
+    for (int h = 0; h < 2; h++) {
+        s.half[h] = em_bf16_step(s.half[h], a.half_si[h], b.half_si[h], true);
+        s.half[h] = em_bf16_step(s.half[h], a.half_si[h], b.half_si[h], false);
+    }
+    return s.ps;
+}
+
+/* VCVTNEPS2BF16: to nearest, half to even, subnormals to zero, NaNs quiet. */
+EM __m256bh em_cvt_bf16(__m512 v)
+{
+    em_512 a = {.ps = v};
+    uint16_t out[16];
+    for (int h = 0; h < 2; h++)
+        a.half[h] = em_flush(a.half[h]);
+    for (int i = 0; i < 16; i++) {
+        bool nan = (a.u[i] & 0x7fffffffu) > 0x7f800000u;
+        uint32_t rounded = a.u[i] + 0x7fffu + (a.u[i] >> 16 & 1);
+        out[i] = (uint16_t)(nan ? a.u[i] >> 16 | 0x40u : rounded >> 16);
+    }
+    __m256bh packed;
+    memcpy(&packed, out, sizeof packed);
+    return packed;
+}
+
+EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
+{
+    uint16_t from[16];
+    memcpy(from, &v, sizeof v);
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) memcpy((unsigned char *)p + 2 * i, &from[i], 2);
+}
+
+#define _mm512_dpbf16_ps(s, a, b)         em_dpbf16(s, a, b)
+#define _mm512_cvtneps_pbh(v)             em_cvt_bf16(v)
+#define _mm256_mask_storeu_epi16(p, m, v) em_mask_store_u16(p, m, v)
+#define _mm512_setzero_si512()            em_set1_i32(0)
+#define _mm512_setzero_ps()               em_set1(0)
+#define _mm512_set1_ps(v)                 em_set1(v)
+#define _mm512_set1_epi32(v)              em_set1_i32(v)
+#define _mm512_loadu_ps(p)                ((em_512){.si = em_load(p)}).ps
+#define _mm512_loadu_si512(p)             em_load(p)
+#define _mm512_storeu_ps(p, v)            em_mask_store(p, 0xffff, v)
+#define _mm512_maskz_loadu_ps(m, p)       em_maskz_load(m, p)
+#define _mm512_mask_storeu_ps(p, m, v)    em_mask_store(p, m, v)
+#define _mm512_fmadd_ps(a, b, c)          em_fmadd(a, b, c)
+#define _mm512_add_ps(a, b)               ((a) + (b))
+#define _mm512_mul_ps(a, b)               ((a) * (b))
+#define _mm512_min_ps(a, b)               em_min(a, b)
+#define _mm512_max_ps(a, b)               em_max(a, b)
+#define _mm512_andnot_ps(a, b)            em_andnot(a, b)
+#define _mm512_castps_si512(a)            ((__m512i)(a))
+#define _mm512_castsi512_ps(a)            ((__m512)(a))
+#define _mm512_add_epi32(a, b)            ((__m512i)((em_u32)(a) + (em_u32)(b)))
+#define _mm512_sub_epi32(a, b)            ((__m512i)((em_u32)(a) - (em_u32)(b)))
+#define _mm512_and_si512(a, b)            ((a) & (b))
+#define _mm512_or_si512(a, b)             ((a) | (b))
+#define _mm512_slli_epi32(a, n)           ((__m512i)((em_u32)(a) << (n)))
+#define _mm512_srai_epi32(a, n)           ((__m512i)((em_i32)(a) >> (n)))
+#define _mm512_set1_epi8(v)               em_set1_i32((int)(0x01010101u * (uint8_t)(v)))
+#define _mm512_slli_epi16(a, n)           ((__m512i)((em_u16)(a) << (n)))
+#define _mm512_srli_epi16(a, n)           ((__m512i)((em_u16)(a) >> (n)))
+#define _mm512_max_epi32(a, b)            em_max_i32(a, b)
+#define _mm512_reduce_max_epi32(a)        em_reduce_max(a)
+#define _mm512_reduce_add_epi32(a)        em_reduce_add(a)
+#define _mm512_cvtps_epi32(v)             em_cvt_ps(v)
+#define _mm512_cvtepi32_epi8(v)           em_low_bytes(v)
+#define _mm512_dpbusd_epi32(s, a, b)      em_dpbusd(s, a, b)
+#define _mm512_cvtph_ps(v)                em_cvtph(v)
+#define _mm512_cvtepu16_epi32(v)          em_widen_u16(v)
+#define _mm512_cvtepi32_ps(v)             em_cvt_i32(v)
 
 #endif

@@ -83,6 +83,9 @@ static void give_input(tk *t, const tvlm_gemm *gemm, const gemm_shape *s, const 
 static void weights_of(const gemm_shape *s, const unsigned char *row, float *out)
 {
     tvlm_dequantize(s->gemm->type, row, out, s->k);
+    if (s->gemm->numeric == TVLM_NUMERIC_BF16)
+        for (size_t i = 0; i < s->k; i++)
+            out[i] = fabsf(out[i]) < FLT_MIN ? 0 : tvlm_bf16_to_f32(tvlm_f32_to_bf16(out[i]));
     if (s->gemm->numeric != TVLM_NUMERIC_INT8 || tvlm_type_block(s->gemm->type) > 1) return;
     unsigned char *q8_0 = malloc(s->k / 32 * 34);
     tvlm_quantize(TVLM_TYPE_Q8_0, out, q8_0, s->k);
@@ -139,6 +142,15 @@ static double input_rounding(const float *x, const float *w, size_t k)
     return error;
 }
 
+/* What zeros in the place of subnormals may change in the bf16 class. */
+static double flushed(const float *w, size_t k)
+{
+    double size = 0;
+    for (size_t i = 0; i < k; i++)
+        size += fabs((double)w[i]) * 0x1p-126 + 2 * 0x1p-126;
+    return size;
+}
+
 /* |error| <= (k + 4) eps sum |x w|, times the activation's slope (< 1.13), then the epilogue. */
 static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_args *a,
                                  const unsigned char *w, const float *x, size_t ldx,
@@ -160,9 +172,11 @@ static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_arg
             if (tvlm_type_block(s->gemm->type) > 1) /* d * q + m may cancel: count its parts */
                 size += (double)s->k * largest * 4 * 32;
             if (size > 1e37) continue;
-            double rounding = s->gemm->numeric == TVLM_NUMERIC_INT8
-                                  ? input_rounding(x + m * ldx, weights, s->k)
-                                  : 0;
+            double rounding = 0;
+            if (s->gemm->numeric == TVLM_NUMERIC_INT8)
+                rounding = input_rounding(x + m * ldx, weights, s->k);
+            if (s->gemm->numeric == TVLM_NUMERIC_BF16) /* x has 8 bits; what is flushed */
+                rounding = 0x1p-8 * 1.0001 * size + flushed(weights, s->k);
             double bias = a->bias ? (double)a->bias[n] : 0;
             double y = act_double(a->act, sum + bias) * (double)a->scale;
             double rest = residual ? (double)residual[m * a->ldr + n] : 0;

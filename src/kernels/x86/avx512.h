@@ -119,7 +119,7 @@ TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t 
                                   size_t n1, const size_t most_rows, tvlm_tile16_fn tile)
 {
     tvlm_tile16 out;
-    size_t wide = m1 - m0 <= 3 ? 4 : 2;
+    size_t wide = m1 - m0 <= 2 ? 4 : 2;
     for (size_t n = n0, end; n < n1; n = end) {
         size_t panels = n1 - n < wide * TVLM_GEMM_NR ? 1 : wide, most = panels > 1 ? most_rows : 6;
         end = n1 - n < panels * TVLM_GEMM_NR ? n1 : n + panels * TVLM_GEMM_NR;
@@ -135,6 +135,9 @@ TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t 
     }
 }
 
+/* Inlined, clang would keep the epilogue's constants in registers that the tile needs. */
+#define TVLM_APART __attribute__((noinline))
+
 /* TILE(rows, panels) for each size that tvlm_run_tiles16 asks for, so that each becomes straight
  * code; _12 and _6: the most rows. */
 #define TVLM_TILE16_CASE(TILE, rows, panels)                                                       \
@@ -143,10 +146,10 @@ TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t 
         break;
 #define TVLM_TILE16_FEW(TILE, panels)                                                              \
     TVLM_TILE16_CASE(TILE, 1, panels)                                                              \
-    TVLM_TILE16_CASE(TILE, 2, panels)                                                              \
-    TVLM_TILE16_CASE(TILE, 3, panels)
+    TVLM_TILE16_CASE(TILE, 2, panels)
 #define TVLM_TILE16_MANY_6(TILE, panels)                                                           \
     TVLM_TILE16_FEW(TILE, panels)                                                                  \
+    TVLM_TILE16_CASE(TILE, 3, panels)                                                              \
     TVLM_TILE16_CASE(TILE, 4, panels)                                                              \
     TVLM_TILE16_CASE(TILE, 6, panels)
 #define TVLM_TILE16_MANY_12(TILE, panels)                                                          \
@@ -154,8 +157,8 @@ TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t 
     TVLM_TILE16_CASE(TILE, 8, panels)                                                              \
     TVLM_TILE16_CASE(TILE, 12, panels)
 #define TVLM_TILE16_RUN(run, TILE, most_rows)                                                      \
-    static void run##_tile(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,        \
-                           size_t panels, tvlm_tile16 out)                                         \
+    TVLM_APART static void run##_tile(const tvlm_gemm_args *args, size_t m, size_t rows,           \
+                                      size_t panel, size_t panels, tvlm_tile16 out)                \
     {                                                                                              \
         switch (16 * panels + rows) {                                                              \
             TVLM_TILE16_MANY_6(TILE, 1)                                                            \

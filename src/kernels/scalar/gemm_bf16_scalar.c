@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * The bf16 class of linear layers, the reference: pack.h states the arithmetic. */
+#include "kernels/scalar/scalar.h"
+
+#include "kernels/math.h"
+#include "kernels/pack.h"
+
+static size_t input_bytes(size_t k)
+{
+    return (k + 1) / 2 * 4;
+}
+
+static void pack_input(void *packed, const float *x, size_t k)
+{
+    uint16_t *out = packed;
+    if (k % 2) out[k] = 0;
+    for (size_t i = 0; i < k; i++)
+        out[i] = tvlm_bf16_flushed(x[i]);
+}
+
+const tvlm_gemm_input tvlm_input_bf16 = {input_bytes, pack_input};
+
+/* One multiplication and addition with one rounding; a subnormal result is zero of its sign. */
+static float step(uint16_t w, uint16_t x, float acc)
+{
+    acc = tvlm_fma1(tvlm_bf16_to_f32(w), tvlm_bf16_to_f32(x), acc);
+    return fabsf(acc) < 0x1p-126f ? copysignf(0.0f, acc) : acc;
+}
+
+static void gemm_bf16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)
+{
+    const size_t steps = (args->k + 1) / 2;
+    for (size_t n = n0; n < n1; n++) {
+        const uint16_t *w = (const uint16_t *)args->w +
+                            2 * (n / TVLM_GEMM_NR * TVLM_GEMM_NR * steps + n % TVLM_GEMM_NR);
+        for (size_t m = m0; m < m1; m++) {
+            const uint16_t *x = tvlm_gemm_row(args, m);
+            float acc = 0;
+            for (size_t i = 0; i < steps; i++) {
+                const uint16_t *two = w + 2 * i * TVLM_GEMM_NR;
+                acc = step(two[1], x[2 * i + 1], acc);
+                acc = step(two[0], x[2 * i], acc);
+            }
+            tvlm_scalar_epilogue(args, m, n, acc);
+        }
+    }
+}
+
+#define KERNEL(id, TYPE)                                                                           \
+    {"scalar " #id " bf16", 0,        TVLM_TYPE_##TYPE, TVLM_NUMERIC_BF16, &tvlm_layout_bf16,      \
+     &tvlm_input_bf16,      gemm_bf16}
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32), KERNEL(f16, F16), KERNEL(bf16, BF16)};
+const tvlm_gemm_tier tvlm_gemm_scalar_bf16 = {kernels, TVLM_COUNT(kernels)};
