@@ -41,13 +41,6 @@ static inline float tvlm_max1(float bound, float x)
 {
     return bound > x ? bound : x;
 }
-static inline float tvlm_pow2i(int32_t n) /* -126 <= n <= 127 */
-{
-    uint32_t bits = (uint32_t)(n + 127) << 23;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
 /* 2^(t - TVLM_POW2_MAGIC) for an integer in -126..127; a NaN gives any number. */
 static inline float tvlm_pow2_1(float t)
 {
@@ -57,25 +50,14 @@ static inline float tvlm_pow2_1(float t)
     memcpy(&t, &bits, sizeof t);
     return t;
 }
-/* p * 2^n for n = t - MAGIC in [-160, 160], taken from the bits of t, so that a NaN is no undefined
- * conversion; two factors, so that the result may be subnormal. */
-static inline float tvlm_scale2_1(float p, float t)
-{
-    uint32_t bits;
-    memcpy(&bits, &t, sizeof bits);
-    int32_t n = (int32_t)(bits - 0x4b400000u); /* the bits of MAGIC */
-    int32_t half = (n + 256) / 2 - 128;        /* floor(n / 2) */
-    return p * tvlm_pow2i(half) * tvlm_pow2i(n - half);
-}
 
 #define F            float
 #define FN(name)     name##1
 #define SET(c)       (c)
 #define FMA(a, b, c) tvlm_fma1(a, b, c)
-#define ABS(x)       fabsf(x)
+#define NABS(x)      (-fabsf(x))
 #define MIN(b, x)    tvlm_min1(b, x)
 #define MAX(b, x)    tvlm_max1(b, x)
-#define SCALE2(p, t) tvlm_scale2_1(p, t)
 #define POW2(t)      tvlm_pow2_1(t)
 #include "kernels/math_body.h"
 

@@ -38,7 +38,7 @@ typedef union em_512 {
     }
 EM_BOTH(min, _mm256_min_ps)
 EM_BOTH(max, _mm256_max_ps)
-EM_BOTH(andnot, _mm256_andnot_ps)
+EM_BOTH(or, _mm256_or_ps)
 
 EM __m512 em_fmadd(__m512 x, __m512 y, __m512 z)
 {
@@ -235,7 +235,7 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_mul_ps(a, b)               ((a) * (b))
 #define _mm512_min_ps(a, b)               em_min(a, b)
 #define _mm512_max_ps(a, b)               em_max(a, b)
-#define _mm512_andnot_ps(a, b)            em_andnot(a, b)
+#define _mm512_or_ps(a, b)                em_or(a, b)
 #define _mm512_castps_si512(a)            ((__m512i)(a))
 #define _mm512_castsi512_ps(a)            ((__m512)(a))
 #define _mm512_add_epi32(a, b)            ((__m512i)((em_u32)(a) + (em_u32)(b)))

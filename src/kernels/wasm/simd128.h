@@ -57,15 +57,6 @@ TVLM_INLINE float tvlm_hsum8(v128_t low, v128_t high)
     return tvlm_sum8(lane);
 }
 
-/* 2^(t - magic) * p, as tvlm_scale2_1. */
-TVLM_INLINE v128_t tvlm_scale2_4(v128_t p, v128_t t)
-{
-    v128_t n = wasm_i32x4_sub(t, wasm_f32x4_splat(TVLM_ROUND_MAGIC)), bias = wasm_i32x4_splat(127);
-    v128_t half = wasm_i32x4_shr(n, 1), rest = wasm_i32x4_sub(n, half);
-    p = wasm_f32x4_mul(p, wasm_i32x4_shl(wasm_i32x4_add(half, bias), 23));
-    return wasm_f32x4_mul(p, wasm_i32x4_shl(wasm_i32x4_add(rest, bias), 23));
-}
-
 /* v128_t has integer operators: the algorithms want a type with those of floats.
  * pmin(a, b) = b < a ? b : a, so that a NaN in the second place of MIN stays, as in tvlm_min1. */
 typedef float tvlm_f4 __attribute__((vector_size(16)));
@@ -73,10 +64,9 @@ typedef float tvlm_f4 __attribute__((vector_size(16)));
 #define FN(name)     name##_f4
 #define SET(c)       ((tvlm_f4)wasm_f32x4_splat(c))
 #define FMA(a, b, c) ((tvlm_f4)TVLM_MADD((v128_t)(a), (v128_t)(b), (v128_t)(c)))
-#define ABS(x)       ((tvlm_f4)wasm_f32x4_abs((v128_t)(x)))
+#define NABS(x)      ((tvlm_f4)wasm_v128_or((v128_t)(x), wasm_f32x4_splat(-0.0f)))
 #define MIN(b, x)    ((tvlm_f4)wasm_f32x4_pmin((v128_t)(x), (v128_t)(b)))
 #define MAX(b, x)    ((tvlm_f4)wasm_f32x4_pmax((v128_t)(x), (v128_t)(b)))
-#define SCALE2(p, t) ((tvlm_f4)tvlm_scale2_4((v128_t)(p), (v128_t)(t)))
 #define POW2(t)      ((tvlm_f4)wasm_i32x4_shl((v128_t)(t), 23))
 #include "kernels/math_body.h"
 

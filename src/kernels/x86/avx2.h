@@ -39,28 +39,13 @@ void tvlm_avx2_install_int8(tvlm_kernels *table);
 /* Keeps steps in the order in which they stand, so that few registers are live. */
 #define TVLM_IN_ORDER(v) __asm__ volatile("" : "+x"(v))
 
-/* 2^(t - magic) * p, as tvlm_scale2_1. */
-TVLM_INLINE __m256 tvlm_scale2_8(__m256 p, __m256 t)
-{
-    __m256i bias = _mm256_set1_epi32(127);
-    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t),
-                                 _mm256_castps_si256(_mm256_set1_ps(TVLM_ROUND_MAGIC)));
-    __m256i half = _mm256_srai_epi32(n, 1);
-    __m256i rest = _mm256_sub_epi32(n, half);
-    __m256i low = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
-    __m256i high = _mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23);
-    p = _mm256_mul_ps(p, _mm256_castsi256_ps(low));
-    return _mm256_mul_ps(p, _mm256_castsi256_ps(high));
-}
-
 #define F            __m256
 #define FN(name)     name##8
 #define SET(c)       _mm256_set1_ps(c)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define ABS(x)       _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
+#define NABS(x)      _mm256_or_ps(_mm256_set1_ps(-0.0f), x)
 #define MIN(b, x)    _mm256_min_ps(b, x)
 #define MAX(b, x)    _mm256_max_ps(b, x)
-#define SCALE2(p, t) tvlm_scale2_8(p, t)
 #define POW2(t)      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23))
 #include "kernels/math_body.h"
 

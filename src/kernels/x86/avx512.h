@@ -35,28 +35,13 @@ TVLM_SET_TARGET("avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
 #define TVLM_KEEP16(v) __asm__ volatile("" : "+v"(v) : : "memory")
 #endif
 
-/* 2^(t - magic) * p, as tvlm_scale2_1. */
-TVLM_INLINE __m512 tvlm_scale2_16(__m512 p, __m512 t)
-{
-    __m512i bias = _mm512_set1_epi32(127);
-    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t),
-                                 _mm512_castps_si512(_mm512_set1_ps(TVLM_ROUND_MAGIC)));
-    __m512i half = _mm512_srai_epi32(n, 1);
-    __m512i rest = _mm512_sub_epi32(n, half);
-    __m512i low = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
-    __m512i high = _mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23);
-    p = _mm512_mul_ps(p, _mm512_castsi512_ps(low));
-    return _mm512_mul_ps(p, _mm512_castsi512_ps(high));
-}
-
 #define F            __m512
 #define FN(name)     name##16
 #define SET(c)       _mm512_set1_ps(c)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define ABS(x)       _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x)
+#define NABS(x)      _mm512_or_ps(_mm512_set1_ps(-0.0f), x)
 #define MIN(b, x)    _mm512_min_ps(b, x)
 #define MAX(b, x)    _mm512_max_ps(b, x)
-#define SCALE2(p, t) tvlm_scale2_16(p, t)
 #define POW2(t)      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23))
 #include "kernels/math_body.h"
 

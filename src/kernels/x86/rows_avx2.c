@@ -18,10 +18,31 @@ TVLM_INLINE void store_n(float *p, size_t n, __m256 v)
         _mm256_maskstore_ps(p, tvlm_mask8(n), v);
 }
 
+/* s: nullable */
+TVLM_INLINE void act_row(const tvlm_act act, float *y, const float *x, const float *s, size_t n)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 v = load_n(x + i, n - i);
+        if (s) v = _mm256_mul_ps(v, load_n(s + i, n - i));
+        store_n(y + i, n - i, tvlm_act8(act, v));
+    }
+}
+
+/* A loop of its own keeps the many constants of GELU in registers. */
 static void act_avx2(tvlm_act act, float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += 8)
-        store_n(y + i, n - i, tvlm_act8(act, load_n(x + i, n - i)));
+    if (act == TVLM_ACT_GELU)
+        act_row(TVLM_ACT_GELU, y, x, NULL, n);
+    else
+        act_row(act, y, x, NULL, n);
+}
+
+static void scale_act_avx2(tvlm_act act, float *y, const float *x, const float *s, size_t n)
+{
+    if (act == TVLM_ACT_GELU)
+        act_row(TVLM_ACT_GELU, y, x, s, n);
+    else
+        act_row(act, y, x, s, n);
 }
 
 static void axpy_avx2(float *y, float a, const float *x, size_t n)
@@ -36,13 +57,6 @@ static void silu_mul_avx2(float *y, const float *gate, const float *up, size_t n
     for (size_t i = 0; i < n; i += 8)
         store_n(y + i, n - i,
                 _mm256_mul_ps(tvlm_silu8(load_n(gate + i, n - i)), load_n(up + i, n - i)));
-}
-
-static void scale_act_avx2(tvlm_act act, float *y, const float *x, const float *s, size_t n)
-{
-    for (size_t i = 0; i < n; i += 8)
-        store_n(y + i, n - i,
-                tvlm_act8(act, _mm256_mul_ps(load_n(x + i, n - i), load_n(s + i, n - i))));
 }
 
 static float sum_squares(const float *x, size_t n, float mean)
