@@ -91,17 +91,13 @@ static void embed(pass *p, const tvlm_linear *table)
     }
 }
 
-/* Rotates q and k and appends k, v to each row's cache. */
+/* Appends k, v to each row's cache. */
 static void append_kv(pass *p, uint32_t layer)
 {
-    const tvlm_decoder_config *c = p->c;
     const tvlm_kernels *kernels = p->cx->kernels;
     for (size_t i = 0; i < p->m; i++) {
         const tvlm_decoder_row *r = &p->rows[i];
-        const float *cs = p->cs + i * c->head_dim;
         float *kv[2] = {p->k + i * p->kv_dim, p->v + i * p->kv_dim};
-        kernels->rope(p->q + i * p->q_dim, c->n_heads, c->head_dim, cs, c->rope_interleaved);
-        kernels->rope(kv[0], c->n_kv_heads, c->head_dim, cs, c->rope_interleaved);
         for (unsigned which = 0; which < 2; which++) {
             void *at = tvlm_kv_at(r->kv, layer, which, r->position);
             if (r->kv->f16)
@@ -140,6 +136,8 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     tvlm_nn_rmsnorm(cx, &l->attn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linears(cx, (const tvlm_linear *[]){&l->q, &l->k, &l->v}, (float *[]){p->q, p->k, p->v},
                     3, p->n, p->m);
+    tvlm_nn_rope(cx, p->cs, c->rope_interleaved, c->n_heads, c->head_dim, p->q, p->m);
+    tvlm_nn_rope(cx, p->cs, c->rope_interleaved, c->n_kv_heads, c->head_dim, p->k, p->m);
     if (tvlm_nn_live(cx)) append_kv(p, layer);
     attend(p, f16);
     tvlm_nn_linear(cx, &l->o, TVLM_ACT_NONE, p->a, p->m, 1.0f, p->h, p->h);
@@ -165,15 +163,6 @@ static void cross_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer
     tvlm_nn_linear(cx, &l->cross_o, TVLM_ACT_NONE, p->a, p->m, l->cross_gate, p->h, p->h);
 }
 
-/* Rows of gate and up, so that long prompts use every thread. */
-static void silu_row(void *ctx, size_t row, unsigned thread)
-{
-    (void)thread;
-    const pass *p = ctx;
-    float *gate = p->gate + row * p->c->n_ff;
-    p->cx->kernels->silu_mul(gate, gate, p->up + row * p->c->n_ff, p->c->n_ff);
-}
-
 /* SwiGLU (arXiv:2002.05202) */
 static void feed_forward(pass *p, const tvlm_decoder_layer *l)
 {
@@ -182,7 +171,7 @@ static void feed_forward(pass *p, const tvlm_decoder_layer *l)
     tvlm_nn_rmsnorm(cx, &l->ffn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linears(cx, (const tvlm_linear *[]){&l->gate, &l->up}, (float *[]){p->gate, p->up}, 2,
                     p->n, p->m);
-    tvlm_nn_run(cx, p->m, silu_row, p);
+    tvlm_nn_silu_mul(cx, p->gate, p->up, p->m, c->n_ff, p->gate);
     tvlm_nn_linear(cx, &l->down, TVLM_ACT_NONE, p->gate, p->m, 1.0f, p->h, p->h);
 }
 

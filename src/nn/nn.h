@@ -131,6 +131,12 @@ void tvlm_nn_layernorm(tvlm_cx *cx, const tvlm_norm *w, float eps, const float *
 /* y[i][j] = act(x[i][j] * s[j]) */
 void tvlm_nn_scale_act(tvlm_cx *cx, tvlm_act act, const float *s, const float *x, size_t m,
                        size_t n, float *y);
+/* y[i][j] = silu(gate[i][j]) * up[i][j]; y may be either. */
+void tvlm_nn_silu_mul(tvlm_cx *cx, const float *gate, const float *up, size_t m, size_t n,
+                      float *y);
+/* Rotates the heads of x[m][n_heads * d] in place; cs[m][d]: a row's cosines, then its sines. */
+void tvlm_nn_rope(tvlm_cx *cx, const float *cs, bool interleaved, size_t n_heads, size_t d,
+                  float *x, size_t m);
 /* y[j] = mean over the m rows of x, summed from the first to the last. */
 void tvlm_nn_mean(tvlm_cx *cx, const float *x, size_t m, size_t n, float *y);
 

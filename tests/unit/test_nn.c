@@ -559,10 +559,28 @@ static void rows_body(tvlm_cx *cx, void *user, float *out)
     case 3:
         tvlm_nn_scale_act(cx, TVLM_ACT_GELU, c->norm.weight, c->x, c->m, c->n, out);
         break;
-    default:
+    case 4:
         tvlm_nn_mean(cx, c->x, c->m, c->n, out);
         break;
+    case 5:
+        tvlm_nn_silu_mul(cx, c->x, c->x, c->m, c->n, out);
+        break;
+    default: /* five heads, row i turned by the angles that row i of x holds */
+        if (tvlm_nn_live(cx)) memcpy(out, c->x, c->m * c->n * sizeof *out);
+        tvlm_nn_rope(cx, c->x, c->op == 7, 5, c->n / 5, out, c->m);
+        break;
     }
+}
+
+/* Element j of row i, turned with its partner: (a, b) -> (a c - b s, b c + a s). */
+static double naive_rope(const rows_case *c, size_t i, size_t j)
+{
+    size_t d = c->n / 5, half = d / 2, e = j % d;
+    bool pairs = c->op == 7, second = pairs ? e % 2 : e >= half;
+    size_t angle = pairs ? e / 2 : e % half, partner = pairs ? j ^ 1 : second ? j - half : j + half;
+    const float *cs = c->x + i * d, *x = c->x + i * c->n;
+    double a = x[j], b = x[partner], cosine = cs[angle], sine = cs[half + angle];
+    return second ? a * cosine + b * sine : a * cosine - b * sine;
 }
 
 static double naive_rows(const rows_case *c, size_t i, size_t j)
@@ -588,8 +606,12 @@ static double naive_rows(const rows_case *c, size_t i, size_t j)
         return unit;
     case 3:
         return act_of(TVLM_ACT_GELU, x[j] * w);
-    default:
+    case 4:
         return column;
+    case 5:
+        return x[j] / (1 + exp(-(double)x[j])) * x[j];
+    default:
+        return naive_rope(c, i, j);
     }
 }
 
@@ -599,7 +621,7 @@ static void row_ops_match(void **state)
     enum { M = 70, N = 100 };
     float *x = noise(M * N, 1), *w = noise(N, 2), *b = noise(N, 3);
     static float got[M * N];
-    for (int op = 0; op < 5; op++) {
+    for (int op = 0; op < 8; op++) {
         rows_case c = {
             .x = x, .norm = {w, b},
                  .m = M, .n = N, .op = op
