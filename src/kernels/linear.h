@@ -95,11 +95,11 @@ const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm
 bool tvlm_gemm_offers(uint32_t cpu_mask, tvlm_precision precision);
 
 extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_bf16, tvlm_gemm_scalar_int8,
-    tvlm_gemm_avx2, tvlm_gemm_avx2_int8, tvlm_gemm_avx512, tvlm_gemm_avx512vnni_int8,
-    tvlm_gemm_avx512bf16, tvlm_gemm_simd128, tvlm_gemm_simd128_int8;
+    tvlm_gemm_scalar_k, tvlm_gemm_avx2, tvlm_gemm_avx2_int8, tvlm_gemm_avx2_k, tvlm_gemm_avx512,
+    tvlm_gemm_avx512vnni_int8, tvlm_gemm_avx512bf16, tvlm_gemm_simd128, tvlm_gemm_simd128_int8;
 
 /* Layouts, drawn in pack.h. */
-extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int8;
+extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int8, tvlm_layout_k;
 /* Rows of x as bfloat16 (k even) and as int8 blocks, the reference. */
 extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_int8;
 

@@ -19,8 +19,18 @@
  *               k     8g+7    8g+6   ...  8g+1  8g
  *   high[r]:    bit k holds the fifth bit of weight k of row r
  *
+ *   K panel, in both classes: one of these per 256 values of k, parts p of 32 values:
+ *     Q4_K  | d f16[16] | min f16[16] | scale u8[8][16] | m u8[8][16] | part[8] of 256 | 2368 bytes
+ *     Q5_K  | the same                                                | part[8] of 320 | 2880
+ *     Q6_K  | d f16[16] | scale i8[16][16]                            | part[8] of 384 | 3360
+ *   and a part: | high u8[bits - 4][16][4] | byte u8[4][16][4] |
+ *     byte[j][r][i]  weight 4j + i of row r in the low bits, 16 + 4j + i above
+ *     high           Q5_K: bit j of [0][r][i] is the fifth bit of weight 4j + i
+ *                    Q6_K: bits 2j and 2j + 1 of [h][r][i] belong to weight 16h + 4j + i
+ *
  * Arithmetic of one output, all in float32, fma = one rounding:
  *   float types   acc = 0;  acc = fma(w[k], x[k], acc) for k ascending
+ *   K-quants      the same, w[k] as quant.h has it
  *   block types   acc = 0;  per block b ascending:
  *                   sum = 0;  sum = fma(q[k], x[k], sum) for k ascending in the block
  *                   acc = fma(d, sum, acc)
@@ -52,6 +62,9 @@
  *     total = sum over k of code[k] * q[k] - offset * sum         exact int32
  *     acc = fma(d_w, total * d, acc)
  *     with mins:  acc = fma(m, sum * d, acc)
+ *   Q4_K, Q5_K:   acc = fma(d_w * scale, total * d, acc);  acc = fma(min * m, -(sum * d), acc)
+ *   Q6_K:         total = sum over halves h of scale[h] * sum over k of (code[k] - 32) * q[k],
+ *                 which is below 2^24;  acc = fma(d_w, total * d, acc)
  *   the epilogue as above */
 #ifndef TVLM_KERNELS_PACK_H
 #define TVLM_KERNELS_PACK_H
@@ -130,6 +143,65 @@ static inline int tvlm_block_code_int8(const tvlm_block_layout *layout, const un
     unsigned code = j < 4 ? byte & 15 : byte >> 4;
     if (layout->high_at) code |= (block[layout->high_at + 4 * r + i] >> j & 1u) << 4;
     return (int)code;
+}
+
+/* ---- K-quants ---- */
+
+typedef struct tvlm_k_layout {
+    unsigned bits;                    /* of a code */
+    unsigned n_scales;                /* of a super-block; 8 have mins too */
+    unsigned bytes, part_bytes;       /* of a super-block, of a part of it */
+    unsigned scale_at, m_at, part_at; /* in the super-block (d is at 0, min at 32) */
+    unsigned code_at;                 /* in the part (high is at 0) */
+} tvlm_k_layout;
+
+static inline tvlm_k_layout tvlm_k_layout_of(tvlm_type type)
+{
+    switch (type) {
+    case TVLM_TYPE_Q4_K:
+        return (tvlm_k_layout){4, 8, 2368, 256, 64, 192, 320, 0};
+    case TVLM_TYPE_Q5_K:
+        return (tvlm_k_layout){5, 8, 2880, 320, 64, 192, 320, 64};
+    default:
+        return (tvlm_k_layout){6, 16, 3360, 384, 32, 0, 288, 128};
+    }
+}
+
+/* Code of weight k (< 32) of row r (< 16) of a part. */
+static inline int tvlm_k_code(const tvlm_k_layout *layout, const unsigned char *part, size_t k,
+                              size_t r)
+{
+    size_t j = k / 4, at = 4 * r + k % 4;
+    unsigned byte = part[layout->code_at + j % 4 * 64 + at];
+    unsigned code = j < 4 ? byte & 15 : byte >> 4;
+    if (layout->bits == 5) code |= (part[at] >> j & 1u) << 4;
+    if (layout->bits == 6) code |= (part[j / 4 * 64 + at] >> (2 * (j % 4)) & 3u) << 4;
+    return (int)code;
+}
+
+static inline float tvlm_k_half(const unsigned char *block, size_t at)
+{
+    return tvlm_f16_to_f32(((const uint16_t *)(const void *)block)[at]);
+}
+
+/* The weights of part p (< 8) of row r of a super-block, exactly as quant.h has them. */
+static inline void tvlm_k_weights(const tvlm_k_layout *layout, const unsigned char *block, size_t p,
+                                  size_t r, float w[TVLM_BLOCK])
+{
+    const unsigned char *part = block + layout->part_at + p * layout->part_bytes;
+    const unsigned char *scale = block + layout->scale_at + r;
+    const float d = tvlm_k_half(block, r);
+    for (size_t k = 0; k < TVLM_BLOCK; k++) {
+        int code = tvlm_k_code(layout, part, k, r);
+        if (layout->m_at) {
+            float min = tvlm_k_half(block, TVLM_GEMM_NR + r);
+            w[k] = d * (float)scale[p * TVLM_GEMM_NR] * (float)code -
+                   min * (float)block[layout->m_at + p * TVLM_GEMM_NR + r];
+        } else {
+            int8_t s = (int8_t)scale[(2 * p + k / 16) * TVLM_GEMM_NR];
+            w[k] = d * (float)s * (float)(code - 32);
+        }
+    }
 }
 
 #endif

@@ -84,7 +84,8 @@ static bool check_type(tvlm_binder *b, const tvlm_gguf_tensor *t, tvlm_slot_kind
                                 tvlm_show(t->name).text, tvlm_type_name(t->type),
                                 q ? "I8"
                                 : kind == TVLM_SLOT_LINEAR
-                                    ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1"
+                                    ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, "
+                                      "Q5_K, Q6_K"
                                     : "F32, F16, BF16"));
     return false;
 }

@@ -59,6 +59,19 @@ static tiny qwen2(tvlm_type type)
                   .random = 2};
 }
 
+/* Rows of a super-block, where the type has them. */
+static tiny whole_blocks(tiny t)
+{
+    if (tvlm_type_block(t.type) == 256) {
+        t.layers = 1;
+        t.d = t.ff = 256;
+        t.heads = 4;
+        t.kv_heads = 2;
+        t.head_dim = 64;
+    }
+    return t;
+}
+
 typedef struct rig {
     tvlm_model *model;
     tvlm_engine *engine;
@@ -141,11 +154,13 @@ static double decoder_error(const tiny *t, const char *cpu, const char *precisio
 static void equals_its_equations(void **state)
 {
     (void)state;
-    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
-                                      TVLM_TYPE_Q4_0};
+    static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
+                                      TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_1,
+                                      TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1, TVLM_TYPE_Q4_K,
+                                      TVLM_TYPE_Q5_K, TVLM_TYPE_Q6_K};
     for (size_t i = 0; i < TVLM_COUNT(types); i++)
         for (int arch = 0; arch < 2; arch++) {
-            tiny t = arch ? qwen2(types[i]) : llama(types[i]);
+            tiny t = whole_blocks(arch ? qwen2(types[i]) : llama(types[i]));
             tiny_decoder(&t);
             tiny_write(&t, PATH, NULL);
             double best = decoder_error(&t, NULL, "f32", TVLM_KV_F32);
@@ -185,11 +200,12 @@ static void bound_tells_rotations_apart(void **state)
 static void any_chunk_is_the_same(void **state)
 {
     (void)state;
-    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0};
+    static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_Q8_0,
+                                      TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_K, TVLM_TYPE_Q6_K};
     int32_t ids[ROWS];
     fill_ids(ids, ROWS);
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
-        tiny t = qwen2(types[i]);
+        tiny t = whole_blocks(qwen2(types[i]));
         tiny_decoder(&t);
         tiny_write(&t, PATH, NULL);
         rig r = open_rig(NULL, 2), other = open_rig(NULL, 3);

@@ -19,6 +19,33 @@ static const tvlm_gemm *scalar_twin(const tvlm_gemm *gemm)
     return tvlm_gemm_select(0, gemm->type, gemm->numeric);
 }
 
+/* k, or the next that the kernel takes. */
+static size_t whole_blocks(const tvlm_gemm *gemm, size_t k)
+{
+    size_t block = tvlm_type_block(gemm->type);
+    if (gemm->numeric == TVLM_NUMERIC_INT8 && block < 32) block = 32;
+    return (k + block - 1) / block * block;
+}
+
+static void put_half(unsigned char *p, uint16_t half)
+{
+    p[0] = (unsigned char)half;
+    p[1] = (unsigned char)(half >> 8);
+}
+
+/* Where a block has its d, and its m; 0: none. */
+static size_t d_at(tvlm_type type)
+{
+    return type == TVLM_TYPE_Q6_K ? 208 : 0;
+}
+
+static size_t m_at(tvlm_type type)
+{
+    bool has = type == TVLM_TYPE_Q4_1 || type == TVLM_TYPE_Q5_1 || type == TVLM_TYPE_Q4_K ||
+               type == TVLM_TYPE_Q5_K;
+    return has ? 2 : 0;
+}
+
 /* Weights in file layout, by the current fill; free() them. */
 static unsigned char *file_weights(tk *t, const gemm_shape *s)
 {
@@ -37,17 +64,14 @@ static unsigned char *file_weights(tk *t, const gemm_shape *s)
             memcpy(p, &v, 4);
             continue;
         }
-        p[0] = (unsigned char)half;
-        p[1] = (unsigned char)(half >> 8);
-        for (size_t i = 2; i < bytes; i++)
+        for (size_t i = 0; i < bytes; i++)
             p[i] = t->fill == TK_MIN   ? 0x80
                    : t->fill == TK_MAX ? 0x7f
                                        : (unsigned char)tk_random(t);
-        if (type == TVLM_TYPE_Q4_1 || type == TVLM_TYPE_Q5_1) {
-            half = tvlm_f32_to_f16(t->fill == TK_RANDOM ? tk_uniform(t, -2, 2) : 0.5f);
-            p[2] = (unsigned char)half;
-            p[3] = (unsigned char)(half >> 8);
-        }
+        put_half(p + d_at(type), half);
+        if (m_at(type))
+            put_half(p + m_at(type),
+                     tvlm_f32_to_f16(t->fill == TK_RANDOM ? tk_uniform(t, -2, 2) : 0.5f));
     }
     return w;
 }
@@ -170,7 +194,8 @@ static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_arg
                 largest = fmax(largest, fabs((double)x[m * ldx + k]));
             }
             if (tvlm_type_block(s->gemm->type) > 1) /* d * q + m may cancel: count its parts */
-                size += (double)s->k * largest * 4 * 32;
+                size += (double)s->k * largest * 4 *
+                        (tvlm_type_block(s->gemm->type) > 32 ? 128 * 64 : 32);
             if (size > 1e37) continue;
             double rounding = 0;
             if (s->gemm->numeric == TVLM_NUMERIC_INT8)
@@ -266,25 +291,26 @@ static void test_kernel(tk *t, const tvlm_gemm *gemm)
     bool blocks = tvlm_type_block(gemm->type) > 1 || gemm->numeric == TVLM_NUMERIC_INT8;
     for (size_t n = 1; n <= 2 * TVLM_GEMM_NR + 1; n++)
         for (size_t m = 1; m <= 13; m += m < 7 ? 1 : 3) {
-            size_t k = blocks ? 32 * (1 + (n + m) % 3) : depths[(n + m) % TVLM_COUNT(depths)];
+            size_t k = blocks ? whole_blocks(gemm, 1) * (1 + (n + m) % 3)
+                              : depths[(n + m) % TVLM_COUNT(depths)];
             gemm_shape s = {gemm, m, n, k};
             snprintf(text, sizeof text, "m%zu n%zu k%zu", m, n, k);
             tk_run(t, gemm->name, text, check_gemm, &s, false);
             if (m == 1) tk_run(t, gemm->name, text, check_pack, &s, false);
         }
     for (size_t n = 63; n <= 131; n += 17) {
-        gemm_shape s = {gemm, 1 + n % 3, n, 64}; /* the wide tiles */
-        snprintf(text, sizeof text, "m%zu n%zu k64", s.m, n);
+        gemm_shape s = {gemm, 1 + n % 3, n, whole_blocks(gemm, 64)}; /* the wide tiles */
+        snprintf(text, sizeof text, "m%zu n%zu k%zu", s.m, n, s.k);
         tk_run(t, gemm->name, text, check_gemm, &s, false);
     }
     for (size_t j = 0; j < TVLM_COUNT(real); j++) {
-        gemm_shape s = {gemm, real[j][0], real[j][1], real[j][2]};
+        gemm_shape s = {gemm, real[j][0], real[j][1], whole_blocks(gemm, real[j][2])};
         snprintf(text, sizeof text, "m%zu n%zu k%zu", s.m, s.n, s.k);
         tk_run(t, gemm->name, text, check_gemm, &s, true);
     }
     for (size_t m = 2; m <= 17; m += 5) {
-        gemm_shape s = {gemm, m, 100, 96};
-        snprintf(text, sizeof text, "rows alone, m%zu n100 k96", m);
+        gemm_shape s = {gemm, m, 100, whole_blocks(gemm, 96)};
+        snprintf(text, sizeof text, "rows alone, m%zu n100 k%zu", m, s.k);
         tk_run(t, gemm->name, text, check_rows_alone, &s, false);
     }
 }
@@ -328,6 +354,7 @@ static void bench_one(tk *t, const tvlm_gemm *gemm, size_t m, size_t n, size_t k
 {
     char text[64];
     size_t size;
+    k = whole_blocks(gemm, k);
     gemm_shape s = {gemm, m, n, k};
     t->n_slots = 0;
     t->fill = TK_RANDOM;

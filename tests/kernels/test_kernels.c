@@ -32,9 +32,12 @@ static void check_complete(tk *t, const void *unused)
 #undef TVLM_KERNEL
     static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
                                       TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_1,
-                                      TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1};
+                                      TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1, TVLM_TYPE_Q4_K,
+                                      TVLM_TYPE_Q5_K, TVLM_TYPE_Q6_K};
     for (size_t i = 0; i < TVLM_COUNT(types); i++) {
         const tvlm_gemm *gemm = tvlm_gemm_select(t->mask, types[i], TVLM_NUMERIC_F32);
+        if (!gemm || !gemm->run || gemm->type != types[i]) tk_near(t, i, 0, 1, 0);
+        gemm = tvlm_gemm_select(t->mask, types[i], TVLM_NUMERIC_INT8);
         if (!gemm || !gemm->run || gemm->type != types[i]) tk_near(t, i, 0, 1, 0);
     }
     if (tvlm_gemm_select(t->mask, TVLM_TYPE_I32, TVLM_NUMERIC_F32)) tk_near(t, 0, 0, 1, 0);

@@ -12,11 +12,7 @@
 #include "kernels/x86/avx2.h"
 
 #if defined(__x86_64__)
-
-enum { MAX_ROWS = 4 };
-
-/* Sums of a tile: [row][column of the panel]. */
-typedef float tile_out[MAX_ROWS][16];
+#include "kernels/x86/gemm_int8_avx2.h"
 
 /* ---- rows of x ---- */
 
@@ -100,27 +96,10 @@ static size_t bytes_of_words(size_t k)
     return k / TVLM_BLOCK * sizeof(word_block);
 }
 
-static const tvlm_gemm_input input_bytes = {bytes_of_bytes, pack_input_bytes};
+const tvlm_gemm_input tvlm_avx2_input_int8 = {bytes_of_bytes, pack_input_bytes};
 static const tvlm_gemm_input input_words = {bytes_of_words, pack_input_words};
 
 /* ---- 4 and 5 bits ---- */
-
-/* Codes of eight columns: the low or the high four bits of bytes, and bit 4 of `fifth`. */
-TVLM_INLINE __m256i codes_of(const tvlm_block_layout *layout, __m256i bytes, bool upper,
-                             __m256i fifth)
-{
-    if (upper) bytes = _mm256_srli_epi16(bytes, 4);
-    bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
-    if (layout->bits == 4) return bytes;
-    return _mm256_or_si256(bytes, _mm256_and_si256(fifth, _mm256_set1_epi8(16)));
-}
-
-TVLM_INLINE __m256i four_of(const unsigned char *q)
-{
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm256_set1_epi32(four);
-}
 
 /* acc += d_w * (total * d) (+ m * (sum * d)) for eight columns. */
 TVLM_INLINE __m256 add_block(const tvlm_block_layout *layout, const unsigned char *block,
@@ -132,47 +111,6 @@ TVLM_INLINE __m256 add_block(const tvlm_block_layout *layout, const unsigned cha
     if (!layout->m_at) return acc;
     return _mm256_fmadd_ps(tvlm_load_half8(block + layout->m_at + 16 * half),
                            _mm256_set1_ps((float)sum * d), acc);
-}
-
-/* Half of a block's sums in words, then in ints: j = j0 .. j0 + n. fifth: bit 4 of each byte
- * belongs to the codes at j0, low and upper, of both halves; one bit further up to each next j. */
-TVLM_INLINE void nibble_sums(const tvlm_block_layout *layout, const unsigned char *code,
-                             const unsigned char *const x[MAX_ROWS], const size_t rows, size_t j0,
-                             size_t n, __m256i fifth[2][2], __m256i total[MAX_ROWS][2])
-{
-    __m256i sum[MAX_ROWS][2];
-    TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++)
-        sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-    TVLM_ROLLED
-    for (size_t j = j0; j < j0 + n; j++) {
-        __m256i low[2], high[2];
-        TVLM_UNROLL
-        for (size_t c = 0; c < 2; c++) {
-            __m256i bytes = tvlm_load256(code + (2 * j + c) * 32);
-            low[c] = codes_of(layout, bytes, false, fifth[0][c]);
-            high[c] = codes_of(layout, bytes, true, fifth[1][c]);
-            fifth[0][c] = _mm256_srli_epi16(fifth[0][c], 1);
-            fifth[1][c] = _mm256_srli_epi16(fifth[1][c], 1);
-        }
-        TVLM_UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            __m256i v = four_of(x[r] + 4 * j);
-            sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(low[0], v));
-            sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(low[1], v));
-            v = four_of(x[r] + 16 + 4 * j);
-            sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(high[0], v));
-            sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(high[1], v));
-        }
-    }
-    TVLM_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        TVLM_UNROLL
-        for (size_t c = 0; c < 2; c++) {
-            __m256i wide = _mm256_madd_epi16(sum[r][c], _mm256_set1_epi16(1));
-            total[r][c] = j0 ? _mm256_add_epi32(total[r][c], wide) : wide;
-        }
-    }
 }
 
 TVLM_INLINE void tile_nibbles(const tvlm_gemm_args *args, tvlm_type type, const size_t rows,
@@ -195,15 +133,15 @@ TVLM_INLINE void tile_nibbles(const tvlm_gemm_args *args, tvlm_type type, const 
         for (size_t r = 0; r < rows; r++)
             q[r] = (const unsigned char *)x[r][b].q;
         if (layout.bits == 4) {
-            nibble_sums(&layout, w + layout.code_at, q, rows, 0, 4, fifth, total);
+            nibble_sums(layout.bits, w + layout.code_at, q, rows, 0, 4, fifth, total);
         } else {
             TVLM_UNROLL
             for (size_t c = 0; c < 2; c++) {
                 fifth[1][c] = tvlm_load256(w + layout.high_at + 32 * c);
                 fifth[0][c] = _mm256_slli_epi16(fifth[1][c], 4);
             }
-            nibble_sums(&layout, w + layout.code_at, q, rows, 0, 2, fifth, total);
-            nibble_sums(&layout, w + layout.code_at, q, rows, 2, 2, fifth, total);
+            nibble_sums(layout.bits, w + layout.code_at, q, rows, 0, 2, fifth, total);
+            nibble_sums(layout.bits, w + layout.code_at, q, rows, 2, 2, fifth, total);
         }
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++) {
@@ -284,27 +222,8 @@ TVLM_INLINE void tile_bytes(const tvlm_gemm_args *args, const size_t rows, size_
     }
 }
 
-/* ---- runs: tiles of constant size, so that each becomes straight code ---- */
+/* ---- runs ---- */
 
-#define TILES(id, TILE)                                                                            \
-    static void rows_##id(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,         \
-                          tile_out out)                                                            \
-    {                                                                                              \
-        switch (rows) {                                                                            \
-        case 4:                                                                                    \
-            TILE(4);                                                                               \
-            break;                                                                                 \
-        case 3:                                                                                    \
-            TILE(3);                                                                               \
-            break;                                                                                 \
-        case 2:                                                                                    \
-            TILE(2);                                                                               \
-            break;                                                                                 \
-        default:                                                                                   \
-            TILE(1);                                                                               \
-            break;                                                                                 \
-        }                                                                                          \
-    }
 #define TILE_Q8_0(rows) tile_bytes(args, rows, m, panel, out)
 #define TILE_Q4_0(rows) tile_nibbles(args, TVLM_TYPE_Q4_0, rows, m, panel, out)
 #define TILE_Q4_1(rows) tile_nibbles(args, TVLM_TYPE_Q4_1, rows, m, panel, out)
@@ -315,27 +234,6 @@ TILES(q4_0, TILE_Q4_0)
 TILES(q4_1, TILE_Q4_1)
 TILES(q5_0, TILE_Q5_0)
 TILES(q5_1, TILE_Q5_1)
-
-typedef void (*tile_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,
-                        tile_out out);
-
-TVLM_INLINE void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1,
-                           tile_fn tile)
-{
-    tile_out out;
-    for (size_t n = n0; n < n1; n += TVLM_GEMM_NR) {
-        size_t end = n1 - n < TVLM_GEMM_NR ? n1 : n + TVLM_GEMM_NR;
-        for (size_t m = m0, rows; m < m1; m += rows) {
-            rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
-            if (m1 - m > MAX_ROWS && m1 - m < 2 * MAX_ROWS) rows = (m1 - m + 1) / 2; /* 5 = 3 + 2 */
-            tile(args, m, rows, n / TVLM_GEMM_NR, out);
-            for (size_t r = 0; r < rows; r++)
-                for (size_t c = n; c < end; c += 8)
-                    tvlm_epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
-                                   _mm256_loadu_ps(&out[r][c - n]));
-        }
-    }
-}
 
 #define RUN(id)                                                                                    \
     static void gemm_##id##_int8_avx2(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, \
@@ -352,11 +250,14 @@ RUN(q5_1)
 #define KERNEL(id, TYPE, as, input)                                                                \
     {"avx2 " #id " int8", TVLM_CPU_AVX2, TVLM_TYPE_##TYPE,     TVLM_NUMERIC_INT8,                  \
      &tvlm_layout_int8,   &input,        gemm_##as##_int8_avx2}
-static const tvlm_gemm kernels[] = {
-    KERNEL(f32, F32, q8_0, input_words),   KERNEL(f16, F16, q8_0, input_words),
-    KERNEL(bf16, BF16, q8_0, input_words), KERNEL(q8_0, Q8_0, q8_0, input_words),
-    KERNEL(q4_0, Q4_0, q4_0, input_bytes), KERNEL(q4_1, Q4_1, q4_1, input_bytes),
-    KERNEL(q5_0, Q5_0, q5_0, input_bytes), KERNEL(q5_1, Q5_1, q5_1, input_bytes)};
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32, q8_0, input_words),
+                                    KERNEL(f16, F16, q8_0, input_words),
+                                    KERNEL(bf16, BF16, q8_0, input_words),
+                                    KERNEL(q8_0, Q8_0, q8_0, input_words),
+                                    KERNEL(q4_0, Q4_0, q4_0, tvlm_avx2_input_int8),
+                                    KERNEL(q4_1, Q4_1, q4_1, tvlm_avx2_input_int8),
+                                    KERNEL(q5_0, Q5_0, q5_0, tvlm_avx2_input_int8),
+                                    KERNEL(q5_1, Q5_1, q5_1, tvlm_avx2_input_int8)};
 const tvlm_gemm_tier tvlm_gemm_avx2_int8 = {kernels, TVLM_COUNT(kernels)};
 
 #else
