@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: tinyvlm convert DIR OUT.gguf [--type f32|f16|bf16|q8_0|q4_0] [OPTIONS]\n"
+    "Usage: tinyvlm convert DIR OUT.gguf [--type TYPE] [OPTIONS]\n"
     "Makes one GGUF file from a checkpoint folder: Apple's FastVLM (llava_qwen2), its Hugging "
     "Face\n"
     "form (fast_vlm), or a Qwen2 or Llama text model; one safetensors file or shards, fused or\n"
@@ -17,8 +17,9 @@ static const char help[] =
     "  tinyvlm convert llava-fastvithd_0.5b_stage3/ fastvlm-0.5b.gguf --type q8_0\n"
     "  tinyvlm convert SmolLM2-135M-Instruct/ smollm2.gguf --type f16\n"
     "\n"
-    "      --type TYPE         of the large matrices (default f16); rows that a block does not\n"
-    "                          divide stay f16 and are named\n"
+    "      --type TYPE         of the large matrices (default f16): f32, f16, bf16, q8_0, q6_k,\n"
+    "                          q5_k, q4_k, q5_1, q5_0, q4_1 or q4_0; rows that are not whole\n"
+    "                          blocks take another type and are named\n"
     "      --fit pad|crop      how pictures become square (default pad)\n"
     "      --tokenizer PATH    tokenizer.json, or a folder, when DIR has none\n"
     "  -q, --quiet             no notes, no progress\n"

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 static const char help[] =
-    "Usage: tinyvlm quantize IN.gguf OUT.gguf --type f16|bf16|q8_0|q4_0|int8 [OPTIONS]\n"
+    "Usage: tinyvlm quantize IN.gguf OUT.gguf --type TYPE [OPTIONS]\n"
     "Makes a model file smaller. int8 quantises the EfficientNet tower of a Tiny-VLM model too, by "
     "the\n"
     "ranges that it shows on the pictures of a folder; its decoder takes --decoder (default "
@@ -24,7 +24,10 @@ static const char help[] =
     "  tinyvlm quantize fastvlm-f16.gguf fastvlm-q4.gguf --type q4_0\n"
     "  tinyvlm quantize tiny-f32.gguf tiny.gguf --type int8 --calibrate photos/ --decoder q4_0\n"
     "\n"
-    "      --type TYPE         of the large matrices, or int8\n"
+    "      --type TYPE         of the large matrices: f32, f16, bf16, q8_0, q6_k, q5_k, q4_k, "
+    "q5_1,\n"
+    "                          q5_0, q4_1 or q4_0; or int8. Rows that are not whole blocks take\n"
+    "                          another type and are named\n"
     "      --calibrate DIR     pictures for int8 (up to 512 are used)\n"
     "      --decoder TYPE      with int8: type of bridge and decoder\n"
     "  -q, --quiet             no notes, no progress\n"

@@ -7,6 +7,7 @@
 #include "convert/checkpoint.h"
 #include "convert/convert.h"
 #include "convert/hf_config.h"
+#include "convert/result.h"
 #include "convert/tokenizer_files.h"
 
 #include "convert/gguf_write.h"
@@ -48,14 +49,14 @@ tvlm_status tvlm_conversion_read(const tvlm_conversion *c, const tvlm_st_tensor 
 /* The marked tensor of a canonical name; absent: NULL and, when required, a failure. */
 const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required);
 
-/* The type that a weight of rows of k, of the chosen type, is stored in. */
-tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_type type, uint64_t k);
+/* The type that a weight of rows of k is stored in; a note where it is not the part's own. */
+tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_part part, uint64_t k);
 /* Adds a tensor; takes over values (freed on failure too). */
 void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
                       uint32_t n_dims, float *values);
 /* The checkpoint's matrix [n][k] (0: any) as a linear weight; NULL on failure. */
 const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
-                                       tvlm_type type, uint64_t n, uint64_t k,
+                                       tvlm_part part, uint64_t n, uint64_t k,
                                        uint32_t interleave_heads);
 /* The checkpoint's vector [n] in F32. */
 void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n);

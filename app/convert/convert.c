@@ -45,12 +45,14 @@ const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool requi
 
 /* ---- types ---- */
 
-tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_type type, uint64_t k)
+tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_part part, uint64_t k)
 {
-    if (k % tvlm_type_block(type) == 0) return type;
-    tvlm_conversion_note(c, "%s stays F16: rows of %" PRIu64 " are not whole blocks of %s", name, k,
-                         tvlm_type_name((uint32_t)type));
-    return TVLM_TYPE_F16;
+    tvlm_type wanted = tvlm_type_for(c->params->type, part, 0);
+    tvlm_type type = tvlm_type_for(c->params->type, part, k);
+    if (type != wanted)
+        tvlm_conversion_note(c, "%s takes %s: rows of %" PRIu64 " are not whole blocks of %s", name,
+                             tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
+    return type;
 }
 
 static size_t count(const tvlm_out_tensor *t)
@@ -138,7 +140,7 @@ void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, cons
 }
 
 const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
-                                       tvlm_type type, uint64_t n, uint64_t k,
+                                       tvlm_part part, uint64_t n, uint64_t k,
                                        uint32_t interleave_heads)
 {
     const tvlm_st_tensor *t = tvlm_take(c, source, true);
@@ -152,7 +154,7 @@ const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, con
         return NULL;
     }
     tvlm_out_tensor out = {.n_dims = 2, .source = t, .interleave_heads = interleave_heads};
-    out.type = tvlm_linear_type(c, name, type, t->shape[1]);
+    out.type = tvlm_linear_type(c, name, part, t->shape[1]);
     memcpy(out.shape, t->shape, 2 * sizeof *out.shape);
     snprintf(out.name, sizeof out.name, "%s", name);
     plan_tensor(c, &out);

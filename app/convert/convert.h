@@ -9,9 +9,10 @@
 
 typedef struct tvlm_convert_params {
     size_t size; /* sizeof(tvlm_convert_params) */
-    /* Of matrices: F32, F16 (default), BF16, Q8_0 or Q4_0. With Q4_0 the embeddings, the output
-     * matrix and the tower take Q8_0. Rows that a block does not divide become F16, matrices with
-     * values beyond the type's range stay F32. Norms, biases and convolutions stay F32. */
+    /* Of matrices: one that tvlm_quantize makes, F16 by default. With block types embeddings,
+     * output matrix, tower and rows that a block does not divide take others (see result.h).
+     * Matrices with values beyond the type's range stay F32, as norms, biases and convolutions do.
+     */
     tvlm_type type;
     tvlm_fit fit;          /* how pictures become squares: PAD (default) or CROP */
     const char *tokenizer; /* folder or file, where the checkpoint has none; NULL: in the folder */

@@ -16,7 +16,7 @@ void tvlm_plan_bridge(tvlm_conversion *c)
         char name[64], source[64];
         snprintf(name, sizeof name, "%s.weight", names[i][0]);
         snprintf(source, sizeof source, "%s.weight", names[i][1]);
-        const tvlm_st_tensor *t = tvlm_plan_linear(c, name, source, c->params->type, 0, 0, 0);
+        const tvlm_st_tensor *t = tvlm_plan_linear(c, name, source, TVLM_PART_LAYER, 0, 0, 0);
         snprintf(name, sizeof name, "%s.bias", names[i][0]);
         snprintf(source, sizeof source, "%s.bias", names[i][1]);
         if (t) tvlm_plan_vector(c, name, source, t->shape[0]);
@@ -37,7 +37,7 @@ static void plan_part(tvlm_conversion *c, uint32_t layer, const part *p)
     snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)layer, p->name);
     snprintf(source, sizeof source, "model.layers.%u.%s.weight", (unsigned)layer, p->source);
     if (p->k)
-        tvlm_plan_linear(c, name, source, c->params->type, p->n, p->k, heads);
+        tvlm_plan_linear(c, name, source, TVLM_PART_LAYER, p->n, p->k, heads);
     else
         tvlm_plan_vector(c, name, source, p->n);
     if (!p->has_bias || c->config.kind == TVLM_HF_LLAMA) return;
@@ -68,14 +68,14 @@ static void plan_layer(tvlm_conversion *c, uint32_t layer)
 
 void tvlm_plan_decoder(tvlm_conversion *c)
 {
-    tvlm_type type = c->params->type == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : c->params->type;
     uint64_t d = c->config.n_embd;
-    const tvlm_st_tensor *embd =
-        tvlm_plan_linear(c, "token_embd.weight", "model.embed_tokens.weight", type, 0, d, 0);
+    const tvlm_st_tensor *embd = tvlm_plan_linear(
+        c, "token_embd.weight", "model.embed_tokens.weight", TVLM_PART_EMBEDDING, 0, d, 0);
     for (uint32_t i = 0; i < c->config.n_layers && !c->status; i++)
         plan_layer(c, i);
     tvlm_plan_vector(c, "output_norm.weight", "model.norm.weight", d);
     /* config.json's tie_word_embeddings is not reliable: the tensor's presence decides */
     if (embd && tvlm_checkpoint_find(&c->checkpoint, "lm_head.weight"))
-        tvlm_plan_linear(c, "output.weight", "lm_head.weight", type, embd->shape[0], d, 0);
+        tvlm_plan_linear(c, "output.weight", "lm_head.weight", TVLM_PART_EMBEDDING, embd->shape[0],
+                         d, 0);
 }

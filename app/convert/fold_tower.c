@@ -299,8 +299,8 @@ static void plan_kernel(tvlm_conversion *c, const char *name, form f, kernel a)
         uint64_t dw[] = {a.n, a.k, a.k}, dense[] = {a.n, a.in, a.k, a.k};
         const uint64_t *shape = f == DEPTHWISE ? dw : dense;
         uint32_t dims = f == DEPTHWISE ? 3 : f == DENSE ? 4 : 2;
-        tvlm_type type = c->params->type == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : c->params->type;
-        type = f == POINTWISE ? tvlm_linear_type(c, name, type, a.in) : TVLM_TYPE_F32;
+        tvlm_type type = TVLM_TYPE_F32;
+        if (f == POINTWISE) type = tvlm_linear_type(c, name, TVLM_PART_TOWER, a.in);
         tvlm_plan_values(c, join(full, name, "weight"), type, shape, dims,
                          rounded(c, a.w, a.n * a.in * a.k * a.k));
         tvlm_plan_values(c, join(full, name, "bias"), TVLM_TYPE_F32, shape, 1,

@@ -121,23 +121,22 @@ static bool is_linear(const tvlm_gguf_tensor *t)
             starts(t->name, "token_embd.") || starts(t->name, "output."));
 }
 
-/* What 4 bits hurt more than they save. */
-static bool is_sensitive(const tvlm_gguf_tensor *t)
+static tvlm_part part_of(const tvlm_gguf_tensor *t)
 {
-    return starts(t->name, "token_embd.") || starts(t->name, "output.") || starts(t->name, "v.");
+    if (starts(t->name, "v.")) return TVLM_PART_TOWER;
+    bool table = starts(t->name, "token_embd.") || starts(t->name, "output.");
+    return table ? TVLM_PART_EMBEDDING : TVLM_PART_LAYER;
 }
 
 static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t)
 {
     if (!is_linear(t)) return (tvlm_type)t->type;
-    tvlm_type type = q->params->type;
-    if (type == TVLM_TYPE_Q4_0 && is_sensitive(t)) type = TVLM_TYPE_Q8_0;
-    uint64_t k = t->shape[1];
-    if (k % tvlm_type_block(type) != 0) {
-        note(q, "%.*s stays F16: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
-             t->name.data, k, tvlm_type_name((uint32_t)type));
-        type = TVLM_TYPE_F16;
-    }
+    const uint64_t k = t->shape[1];
+    tvlm_type wanted = tvlm_type_for(q->params->type, part_of(t), 0);
+    tvlm_type type = tvlm_type_for(q->params->type, part_of(t), k);
+    if (type != wanted)
+        note(q, "%.*s takes %s: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
+             t->name.data, tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
     if (q->largest[t - q->source.gguf.tensors] > tvlm_type_largest(type)) {
         note(q, "%.*s stays F32: it has values beyond the range of %s", (int)t->name.len,
              t->name.data, tvlm_type_name((uint32_t)type));

@@ -2,9 +2,10 @@
  * GGUF -> GGUF with other weight types.
  *
  * Matrices of tower, bridge and decoder take `type`; norms, biases, dense and depthwise
- * convolutions, positions, queries and the layers of an int8 tower stay as they are. With Q4_0 the
- * embeddings, the output matrix and the tower take Q8_0. Rows that a block does not divide become
- * F16, matrices with values beyond the type's range stay F32; both are named through on_note.
+ * convolutions, positions, queries and the layers of an int8 tower stay as they are. With block
+ * types embeddings, output matrix, tower and rows that a block does not divide take others (see
+ * result.h); matrices with values beyond the type's range stay F32. Rows that are not whole blocks
+ * and F32 are named through on_note.
  * Refused by the tensor's name: bytes that do not match their checksum, NaN, infinity, types that
  * are not read. */
 #ifndef TVLM_APP_QUANTIZE_H
@@ -14,7 +15,7 @@
 #include "quant/quant.h"
 
 typedef struct tvlm_quantize_params {
-    tvlm_type type; /* F32, F16, BF16, Q8_0 or Q4_0 */
+    tvlm_type type; /* one that tvlm_quantize makes */
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
      * that the float tower shows on the calibration pictures. */
     bool int8_tower;

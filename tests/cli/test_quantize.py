@@ -6,6 +6,7 @@ import shutil
 import threading
 
 import gguf
+import numpy as np
 import pytest
 
 from conftest import DATA, PICTURE, ROOT, convert, ok, refused, run
@@ -24,6 +25,28 @@ def test_bundled_model(tmp_path, kind):
     types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
     assert types["v.blk.1.expand.weight"] == "I8"
     assert types["blk.0.ffn_up.weight"] == kind.upper()
+
+
+@pytest.mark.parametrize("kind,fallback", [("q4_k", "Q5_0"), ("q5_k", "Q5_1"), ("q6_k", "Q8_0")])
+def test_k_quants(tmp_path, kind, fallback):
+    """Rows of 1536 are whole super-blocks, rows of 576 are not; every weight is what gguf's reader makes of it."""
+    out, plain = tmp_path / "out.gguf", tmp_path / "plain.gguf"
+    done = ok("quantize", BUNDLED, out, "--type", kind)
+    note = f"note: blk.0.ffn_up.weight takes {fallback}: rows of 576 are not whole blocks of {kind.upper()}"
+    assert note in done.err and "ffn_down" not in done.err
+    tensors = {t.name: t for t in gguf.GGUFReader(out).tensors}
+    types = {name: t.tensor_type.name for name, t in tensors.items()}
+    assert types["blk.0.ffn_down.weight"] == kind.upper() and types["blk.0.ffn_up.weight"] == fallback
+    assert types["token_embd.weight"] == "Q8_0" and types["v.blk.1.expand.weight"] == "I8"
+    assert ok("ask", "-m", out, *SMALL, PICTURE, "What is in the picture?").out.strip()
+    ok("quantize", "-q", out, plain, "--type", "f32")
+    compared = 0
+    for t in gguf.GGUFReader(plain).tensors:
+        if tensors[t.name].tensor_type.name in (kind.upper(), fallback):
+            want = gguf.quants.dequantize(tensors[t.name].data, tensors[t.name].tensor_type)
+            assert np.array_equal(t.data.reshape(want.shape), want), t.name
+            compared += 1
+    assert compared > 30
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +161,5 @@ def test_notes_are_one_line_that_can_be_shown(tmp_path, model):
     done = run("quantize", tmp_path / "in.gguf", tmp_path / "out.gguf", "--type", "q4_0")
     lines = done.err.splitlines()
     assert done.code == 3 and "\x1b" not in done.err
-    assert "note: v.\ufffd[2J x.weight stays F16: rows of 8 are not whole blocks of Q8_0" in lines
+    assert "note: v.\ufffd[2J x.weight takes F16: rows of 8 are not whole blocks of Q8_0" in lines
     assert all(line.startswith(("note: ", "tinyvlm: ")) for line in lines), done.err

@@ -324,7 +324,7 @@ static void test_order_and_types(void **state)
     assert_int_equal(tensor_of(&c, "v.stage.0.blk.0.mixer.weight")->type, TVLM_TYPE_F32);
     assert_int_equal(tensor_of(&c, "v.stage.0.blk.0.mixer.weight")->n_dims, 3);
     assert_int_equal(tensor_of(&c, "v.stem.0.weight")->n_dims, 4);
-    expect_says(c.notes.text, "v.stem.2 stays F16: rows of 8 are not whole blocks of Q8_0");
+    expect_says(c.notes.text, "v.stem.2 takes F16: rows of 8 are not whole blocks of Q8_0");
     close_converted(&c);
 }
 

@@ -435,25 +435,39 @@ static uint32_t type_in(const tvlm_model *model, const char *name)
 static void types_are_as_documented(void **state)
 {
     (void)state;
-    static const tvlm_type types[] = {TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
-                                      TVLM_TYPE_Q4_0};
-    for (size_t i = 0; i < TVLM_COUNT(types); i++) {
-        bool blocks_of_32 = tvlm_type_block(types[i]) == 32;
-        quantize(path_of("typed"), types[i], false);
+    static const struct {
+        tvlm_type type, matrix; /* of rows that are no whole super-in_blocks */
+    } cases[] = {
+        {TVLM_TYPE_F16,  TVLM_TYPE_F16 },
+        {TVLM_TYPE_BF16, TVLM_TYPE_BF16},
+        {TVLM_TYPE_Q8_0, TVLM_TYPE_Q8_0},
+        {TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_0},
+        {TVLM_TYPE_Q4_1, TVLM_TYPE_Q4_1},
+        {TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_0},
+        {TVLM_TYPE_Q5_1, TVLM_TYPE_Q5_1},
+        {TVLM_TYPE_Q4_K, TVLM_TYPE_Q5_0},
+        {TVLM_TYPE_Q5_K, TVLM_TYPE_Q5_1},
+        {TVLM_TYPE_Q6_K, TVLM_TYPE_Q8_0}
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        const tvlm_type type = cases[i].type;
+        const bool in_blocks = tvlm_type_block(type) > 1;
+        quantize(path_of("typed"), type, false);
         tvlm_model *model = open_model(path_of("typed"), NULL);
-        assert_int_equal(type_in(model, "blk.0.ffn_down.weight"), types[i]);
-        assert_int_equal(type_in(model, "mm.pool.attn_q.weight"), types[i]);
-        assert_int_equal(type_in(model, "mm.pool.hi.weight"),
-                         blocks_of_32 ? TVLM_TYPE_F16 : types[i]);
-        assert_int_equal(n_notes, blocks_of_32 ? 14 : 0); /* 12 of the tower, 2 of the bridge */
-        if (blocks_of_32) assert_non_null(strstr(last_note, "mm.pool.lo.weight"));
-        assert_int_equal(type_in(model, "token_embd.weight"),
-                         types[i] == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : types[i]);
+        assert_int_equal(type_in(model, "blk.0.ffn_down.weight"), cases[i].matrix);
+        assert_int_equal(type_in(model, "mm.pool.attn_q.weight"), cases[i].matrix);
+        assert_int_equal(type_in(model, "mm.pool.hi.weight"), in_blocks ? TVLM_TYPE_F16 : type);
+        if (type == cases[i].matrix)
+            assert_int_equal(n_notes, in_blocks ? 14 : 0); /* 12 of the tower, 2 of the bridge */
+        else
+            assert_non_null(strstr(all_notes, "blk.0.ffn_down.weight takes"));
+        if (in_blocks) assert_non_null(strstr(all_notes, "mm.pool.lo.weight takes F16"));
+        assert_int_equal(type_in(model, "token_embd.weight"), in_blocks ? TVLM_TYPE_Q8_0 : type);
         assert_int_equal(type_in(model, "mm.pool.pos"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "mm.pool.query"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "blk.0.attn_norm.weight"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "v.blk.1.project.weight"),
-                         types[i] == TVLM_TYPE_Q4_0 ? TVLM_TYPE_Q8_0 : types[i]);
+                         in_blocks ? TVLM_TYPE_Q8_0 : type);
         assert_int_equal(type_in(model, "v.stem.weight"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "v.blk.0.dw.weight"), TVLM_TYPE_F32);
         assert_true(model->gguf.has_crc);
@@ -781,7 +795,7 @@ static void wrong_requests_are_refused(void **state)
     const char *source = path_of("source"), *out = path_of("refused");
     tvlm_quantize_params good = {.type = TVLM_TYPE_Q8_0}, p = good;
     remove(out);
-    p.type = TVLM_TYPE_Q4_1;
+    p.type = TVLM_TYPE_I8;
     expect(source, out, p, TVLM_ERR_ARGUMENT);
     expect(source, source, good, TVLM_ERR_ARGUMENT);
     expect(TVLM_BUILD_DIR "/absent.gguf", out, good, TVLM_ERR_IO);
