@@ -52,14 +52,14 @@ static void must_open(const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
-                                      TVLM_TYPE_Q4_0};
+    static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
+                                      TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_K};
     tvlm_convert_params p;
     tvlm_error err = {0};
     fuzz_enter();
     size_t n = unpack(data, size);
     tvlm_convert_params_init(&p);
-    p.type = types[fuzz_mode(data, size) % 5];
+    p.type = types[fuzz_mode(data, size) % TVLM_COUNT(types)];
     tvlm_status status = tvlm_convert(fuzz_folder, fuzz_path("out.gguf"), &p, &err);
     if (status == TVLM_OK)
         must_open(fuzz_path("out.gguf"));

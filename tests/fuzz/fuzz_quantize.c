@@ -53,18 +53,18 @@ static void must_open(const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const tvlm_type types[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16, TVLM_TYPE_Q8_0,
-                                      TVLM_TYPE_Q4_0};
+    static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
+                                      TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_K};
     if (!size) return 0;
     unsigned mode = fuzz_mode(data, size), served = 0;
     tvlm_quantize_params p = {
-        .type = types[mode % 5], .next_picture = next_picture, .user = &served};
+        .type = types[mode % TVLM_COUNT(types)], .next_picture = next_picture, .user = &served};
     tvlm_error err = {0};
     uint8_t *bytes = malloc(size);
     if (!bytes) return 0;
     memcpy(bytes, data, size);
     uint32_t side = mend_checksums(bytes, size);
-    p.int8_tower = mode / 5 % 2 && side <= 64; /* larger ones take their time */
+    p.int8_tower = mode / TVLM_COUNT(types) % 2 && side <= 64; /* larger ones take their time */
     fuzz_enter();
     fuzz_write("in.gguf", bytes, size);
     free(bytes);
