@@ -57,8 +57,20 @@ def add_export(commands):
     p = commands.add_parser("export", help="write a checkpoint as a float32 GGUF file")
     p.add_argument("checkpoint")
     p.add_argument("out")
-    p.set_defaults(run=lambda a: gguf_file.write(a.out, *stages.load(a.checkpoint)))
+    p.add_argument("--average", metavar="GGUF", help="weights to mix in: those that the run started from")
+    p.add_argument("--share", type=float, default=0.7, help="of the checkpoint in the average")
+    p.set_defaults(run=export)
     return p
+
+
+def export(args):
+    vlm, tokens, *rest = stages.load(args.checkpoint)
+    if args.average:
+        other, others, _ = gguf_file.read(args.average)
+        if others != tokens:
+            raise SystemExit(f"export: {args.average} has another vocabulary")
+        model.average(vlm, other, args.share)
+    gguf_file.write(args.out, vlm, tokens, *rest)
 
 
 def add_curves(commands):

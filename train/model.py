@@ -198,3 +198,10 @@ def initialise(model, smollm2, old_ids, layers, class_names):
             classifier = tower.load()["classifier.weight"]
             w = embeddings.T @ (classifier - classifier.mean(0))
             model.pool.hi.weight.copy_(w * (model.pool.hi.weight.std() / w.std()))
+
+
+def average(vlm, other, share):
+    """vlm becomes share * vlm + (1 - share) * other: fine-tuned weights and those that they come from lie in one valley
+    (arXiv:2109.01903)."""
+    mine, theirs = vlm.state_dict(), other.state_dict()
+    vlm.load_state_dict({name: torch.lerp(theirs[name], mine[name], share) for name in mine})
