@@ -139,6 +139,9 @@ class Bench:
         tensors = self.dump(model, "--image", PHOTO, "-p", "x", "--precision", "f32")
         pixels, want, systems = self.pixels(tensors), tensors["vision_tokens"], []
         systems.append(self.ours(model, threads, "-n", 1, "--precision", "f32", PHOTO, name="tinyvlm f32"))
+        got = self.dump(model, "--image", PHOTO, "-p", "x", "--precision", "int8")["vision_tokens"]
+        self.compare(group, "tinyvlm int8", got, want, LARGEST_ERROR["bf16"])
+        systems.append(self.ours(model, threads, "-n", 1, "--precision", "int8", PHOTO, name="tinyvlm int8"))
         for system in ["onnxruntime", "openvino", "torch"] + (["openvino-bf16"] if has("avx512_bf16") else []):
             s, got = self.peer("tower", system, threads, model, pixels)
             self.compare(group, system, got.reshape(want.shape), want, LARGEST_ERROR["bf16" if "bf16" in system else "tower"])

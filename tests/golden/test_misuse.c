@@ -177,6 +177,9 @@ static void engines_and_pictures(void **state)
     IGNORES(tvlm_image_get_timings, image, NULL);
     REFUSES(tvlm_memory_estimate, NULL, NULL, NULL, &memory);
     REFUSES(tvlm_memory_estimate, model, NULL, NULL, NULL);
+    tvlm_work_plan work;
+    REFUSES(tvlm_work_estimate, NULL, 0, 1, &work);
+    REFUSES(tvlm_work_estimate, model, 0, 1, NULL);
 }
 
 static void prompts(void **state)
