@@ -26,8 +26,15 @@ void tvlm_avx2_install_int8(tvlm_kernels *table);
 #define TVLM_INLINE static inline __attribute__((always_inline, unused))
 /* Keeps small arrays of registers in registers. ROLLED: a loop whose integer sums GCC would else
  * unroll and regroup into a tree of more registers than there are. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TVLM_UNROLL /* with their checks, straight code takes minutes to compile */
+#endif
+#endif
 #if defined(__clang__)
+#if !defined(TVLM_UNROLL)
 #define TVLM_UNROLL _Pragma("clang loop unroll(full)")
+#endif
 #define TVLM_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define TVLM_UNROLL _Pragma("GCC unroll 16")
