@@ -864,7 +864,7 @@ static void *attend(void *user)
     p.batcher = m->crowd->batcher;
     p.cancel = m->cancel;
     m->status = tvlm_generate(m->crowd->engine, m->session, m->prompt, &p, &r, NULL);
-    memcpy(m->ids, r.ids, r.n_ids * sizeof *r.ids);
+    if (r.n_ids) memcpy(m->ids, r.ids, r.n_ids * sizeof *r.ids);
     return NULL;
 }
 
