@@ -14,7 +14,8 @@ function program(name) {
 
 for (const name of ['scalar', 'simd128', ...(HAS_RELAXED ? ['relaxed'] : [])]) {
     test(`kernels of the ${name} module`, async () => {
-        const { code, output } = runWasi(await program(`test-kernels-${name}`), ['test-kernels']);
+        // the C program runs every shape natively: here it is a sample, as it takes minutes
+        const { code, output } = runWasi(await program(`test-kernels-${name}`), ['test-kernels', '--every', '7']);
         assert.equal(code, 0, output);
         assert.match(output, /[1-9]\d{4,} passed, 0 failed\n$/);
     });

@@ -169,7 +169,7 @@ static void check_canaries(tk *t)
 
 void tk_run(tk *t, const char *kernel, const char *shape, tk_fn fn, const void *arg, bool quick)
 {
-    if (!tk_wanted(t, kernel)) return;
+    if (!tk_wanted(t, kernel) || t->n_shapes++ % t->every) return;
     t->kernel = kernel;
     t->shape = shape;
     for (int fill = 0; fill < (quick ? 1 : TK_N_FILLS); fill++) {

@@ -36,7 +36,8 @@ typedef struct tk_slot {
 typedef struct tk {
     const char *filter; /* NULL: all */
     uint64_t seed;
-    FILE *json; /* of the benchmark, NULL: none */
+    size_t every, n_shapes; /* of so many shapes one is run; shapes seen */
+    FILE *json;             /* of the benchmark, NULL: none */
     bool json_comma;
     size_t passed, failed;
 

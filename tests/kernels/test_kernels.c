@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--cpu TIER]
+ * test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--every N] [--cpu TIER]
  * Runs every kernel on every tier that this CPU has (see harness.h). Exit 0: all passed. */
 #include "harness.h"
 
@@ -79,14 +79,15 @@ static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool benc
 
 static int usage(void)
 {
-    fputs("usage: test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--cpu TIER]\n",
+    fputs("usage: test-kernels [--bench] [--json FILE] [--filter TEXT] [--seed N] [--every N] "
+          "[--cpu TIER]\n",
           stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    static tk t = {.seed = 1};
+    static tk t = {.seed = 1, .every = 1};
     bool bench = false;
     const char *cpu = NULL, *json = NULL;
     for (int i = 1; i < argc; i++) {
@@ -102,6 +103,8 @@ int main(int argc, char **argv)
             t.filter = value;
         else if (!strcmp(argv[i], "--seed"))
             t.seed = strtoull(value, NULL, 10);
+        else if (!strcmp(argv[i], "--every"))
+            t.every = strtoul(value, NULL, 10) ? strtoul(value, NULL, 10) : 1;
         else if (!strcmp(argv[i], "--cpu"))
             cpu = value;
         else
