@@ -22,6 +22,19 @@ static inline float tvlm_fma1(float a, float b, float c)
 {
 #if TVLM_UNFUSED
     return a * b + c;
+#elif defined(__wasm__)
+    /* The C library's fmaf needs rounding modes, which WebAssembly lacks, to round halfway cases.
+     * The product is exact in double; the sum is rounded to odd there, then once to float (Boldo
+     * and Melquiond 2008). */
+    double product = (double)a * (double)b, sum = product + (double)c, c_part = sum - product;
+    double error = (product - (sum - c_part)) + ((double)c - c_part);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if (isfinite(sum) && error != 0 && !(bits & 1)) {
+        bits += (error > 0) == (sum > 0) ? 1u : UINT64_MAX;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return (float)sum;
 #else
     return fmaf(a, b, c);
 #endif
