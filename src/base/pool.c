@@ -18,12 +18,12 @@
 
 enum {
     MAX_THREADS = 1024,
-/* Some 30 to 50 us: longer than the serial work between two operators of a decoder step, short
- * beside the cost of a needless sleep. WebAssembly has no pause instruction. */
+/* Longer than the serial work between two operators and than most waits for a slower share, short
+ * beside the cost of needless sleeps. WebAssembly has no pause instruction. */
 #if defined(__wasm__)
     SPINS = 30000
 #else
-    SPINS = 1000
+    SPINS = 4000
 #endif
 };
 
