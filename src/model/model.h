@@ -34,6 +34,11 @@ struct tvlm_model {
  * number for a model opened with header_only. */
 size_t tvlm_model_bytes(const tvlm_model *model);
 
+/* What the header alone tells: config, tokenizer, strings, kernels, into a zeroed model whose gguf
+ * is parsed from `head`. */
+tvlm_status tvlm_model_read_header(tvlm_model *model, const tvlm_model_params *params,
+                                   const unsigned char *head, tvlm_error *err);
+
 /* Visual tokens of one picture after the bridge (decoder rows for FastVLM). */
 static inline bool tvlm_model_has_vision(const tvlm_model *model)
 {

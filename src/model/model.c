@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ * The model as an object: made from a parsed header, asked, freed. */
+#include "model/model.h"
+
+#include "cpu/cpu.h"
+#include "model/bind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SHOWN 4096u /* bytes of a name, licence or description */
+
+void tvlm_model_params_init(tvlm_model_params *params)
+{
+    if (params) *params = (tvlm_model_params){.size = sizeof *params};
+}
+
+size_t tvlm_model_bytes(const tvlm_model *m)
+{
+    return sizeof *m + tvlm_fastvit_block_count(&m->config) * sizeof *m->fastvit_blocks +
+           sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size +
+           m->strings_size + tvlm_gguf_bytes(&m->gguf) + tvlm_tokenizer_bytes(m->tokenizer) +
+           m->block_size;
+}
+
+void tvlm_model_free(tvlm_model *model)
+{
+    if (!model) return;
+    tvlm_tokenizer_free(model->tokenizer);
+    tvlm_gguf_free(&model->gguf);
+    tvlm_pages_free(model->block, model->block_size);
+    free(model->fastvit_blocks);
+    free(model->layers);
+    free(model->strings);
+    free(model->header);
+    free(model);
+}
+
+tvlm_stage tvlm_model_stage(const tvlm_model *model)
+{
+    if (!model) return TVLM_STAGE_NONE;
+    return (tvlm_stage)atomic_load_explicit(&model->stage, memory_order_acquire);
+}
+
+/* ---- header ---- */
+
+static uint32_t load_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* tinyvlm.added_tokens, pairs of id and bits -> added[n]; without the key nothing is written. */
+static tvlm_status read_added(const tvlm_gguf *g, uint8_t *added, size_t n, tvlm_error *err)
+{
+    const tvlm_gguf_kv *kv = tvlm_gguf_find(g, "tinyvlm.added_tokens");
+    if (!kv) return TVLM_OK;
+    if (!kv->is_array || kv->type != TVLM_GGUF_I32 || kv->n % 2)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.added_tokens': expected i32 pairs");
+    for (size_t i = 0; i < kv->n; i += 2) {
+        uint32_t id = load_u32(kv->data + 4 * i), bits = load_u32(kv->data + 4 * i + 4);
+        if (id >= n || bits & ~(uint32_t)TVLM_ADDED_ALL)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.added_tokens': pair %zu", i / 2);
+        added[id] = (uint8_t)bits;
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
+{
+    const tvlm_gguf *g = &m->gguf;
+    const tvlm_gguf_kv *tokens = tvlm_gguf_find(g, "tokenizer.ggml.tokens");
+    const tvlm_gguf_kv *types = tvlm_gguf_find(g, "tokenizer.ggml.token_type");
+    const tvlm_gguf_kv *merges = tvlm_gguf_find(g, "tokenizer.ggml.merges");
+    size_t n = (size_t)tokens->n, n_merges = merges ? (size_t)merges->n : 0, cursor = 0;
+    if (types && (!types->is_array || types->n != n ||
+                  (types->type != TVLM_GGUF_I32 && types->type != TVLM_GGUF_U32)))
+        return tvlm_fail(err, TVLM_ERR_FORMAT,
+                         "key 'tokenizer.ggml.token_type': expected %zu integers", n);
+    if (merges && (!merges->is_array || merges->type != TVLM_GGUF_STRING || n_merges > 1u << 22))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tokenizer.ggml.merges': expected strings");
+    tvlm_str *text = malloc((n + n_merges + 1) * sizeof *text);
+    int32_t *type = malloc((n + 1) * sizeof *type);
+    uint8_t *added = calloc(n + 1, sizeof *added);
+    tvlm_status status = TVLM_OK;
+    if (!text || !type || !added) {
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the vocabulary");
+    } else {
+        for (size_t i = 0; i < n; i++)
+            text[i] = tvlm_gguf_next_string(tokens, &cursor);
+        cursor = 0;
+        for (size_t i = 0; i < n_merges; i++)
+            text[n + i] = tvlm_gguf_next_string(merges, &cursor);
+        for (size_t i = 0; types && i < n; i++)
+            type[i] = (int32_t)load_u32(types->data + 4 * i);
+        tvlm_vocab vocab = {m->config.pre,      (uint32_t)n, text, types ? type : NULL,
+                            (uint32_t)n_merges, text + n,    added};
+        status = read_added(g, added, n, err);
+        if (!status) status = tvlm_tokenizer_new(&vocab, &m->tokenizer, err);
+    }
+    free(added);
+    free(type);
+    free(text);
+    return status;
+}
+
+/* ChatML turns end with <|im_end|>, whatever the file's end-of-text id is. */
+static void find_end_of_turn(tvlm_model *m)
+{
+    if (m->config.eot_id < 0)
+        m->config.eot_id = tvlm_tokenizer_id(m->tokenizer, (tvlm_str){"<|im_end|>", 10});
+}
+
+/* The strings of tvlm_model_info, terminated. Those that are only shown become printable lines;
+ * the question may have lines of its own, but no zeros, which would end it early. */
+static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
+{
+    const tvlm_str shown[] = {m->config.name, m->config.licence, m->config.description};
+    const tvlm_str question = m->config.describe_prompt;
+    size_t most = question.len + 1;
+    for (size_t i = 0; i < TVLM_COUNT(shown); i++)
+        most += 3 * tvlm_clip(shown[i], MAX_SHOWN) + 1;
+    char *p = malloc(most);
+    if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    m->strings = p;
+    for (size_t i = 0; i < TVLM_COUNT(shown); i++) {
+        p += tvlm_clean((tvlm_str){shown[i].data, tvlm_clip(shown[i], MAX_SHOWN)}, p);
+        *p++ = 0;
+    }
+    if (question.len && memchr(question.data, 0, question.len))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tinyvlm.describe_prompt': it has a zero byte");
+    if (question.len) memcpy(p, question.data, question.len);
+    p[question.len] = 0;
+    m->strings_size = most;
+    return TVLM_OK;
+}
+
+static tvlm_status read_precision(const char *name, tvlm_precision *out, tvlm_error *err)
+{
+    static const char *const names[] = {"auto", "f32", "int8", "bf16"};
+    *out = TVLM_PRECISION_AUTO;
+    for (size_t i = 0; name && i < TVLM_COUNT(names); i++) {
+        *out = (tvlm_precision)i;
+        if (strcmp(name, names[i]) == 0) return TVLM_OK;
+    }
+    return name ? tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                            "precision '%s': known are auto, f32, int8, bf16", name)
+                : TVLM_OK;
+}
+
+tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *params,
+                                   const unsigned char *head, tvlm_error *err)
+{
+    TVLM_TRY(tvlm_cpu_mask(params->cpu, &m->cpu_mask, err));
+    TVLM_TRY(read_precision(params->precision, &m->precision, err));
+    if (!tvlm_gemm_offers(m->cpu_mask, m->precision))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "precision '%s': the kernels of tier %s offer auto, f32, int8",
+                         params->precision, tvlm_cpu_tier_name(m->cpu_mask));
+    tvlm_kernels_select(&m->kernels, m->cpu_mask);
+    if (!params->skip_checksums)
+        TVLM_TRY(tvlm_gguf_check_header(&m->gguf, head, m->kernels.crc32c, err));
+    TVLM_TRY(tvlm_config_read(&m->gguf, &m->config, err));
+    if (params->chat_template) {
+        m->config.chat = tvlm_chat_from_name(params->chat_template);
+        if (m->config.chat == TVLM_CHAT_NONE)
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                             "chat template '%s' is not known; known are " TVLM_CHAT_NAMES,
+                             params->chat_template);
+    }
+    TVLM_TRY(make_tokenizer(m, err));
+    find_end_of_turn(m);
+    return copy_strings(m, err);
+}
+
+/* ---- public reads ---- */
+
+void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
+{
+    if (!out) return;
+    *out = (tvlm_model_info){"", "", "", "", "", "", "", .bos_id = -1, .eos_id = -1};
+    if (!m) return;
+    const char *s = m->strings;
+    *out = (tvlm_model_info){.architecture = tvlm_arch_name(m->config.arch), .name = s};
+    s += strlen(s) + 1;
+    out->licence = s;
+    s += strlen(s) + 1;
+    out->description = s;
+    out->describe_prompt = s + strlen(s) + 1;
+    out->chat_template = m->config.chat == TVLM_CHAT_NONE ? "" : tvlm_chat_name(m->config.chat);
+    out->cpu_tier = tvlm_cpu_tier_name(m->cpu_mask);
+    out->n_parameters = m->n_parameters;
+    out->file_bytes = m->gguf.file_size;
+    out->weight_bytes = m->block_size;
+    out->n_vocab = m->config.lm.n_vocab;
+    out->n_ctx_train = m->config.lm.n_ctx_train;
+    out->n_embd = m->config.lm.n_embd;
+    out->n_layers = m->config.lm.n_layers;
+    out->n_image_tokens = m->n_image_tokens;
+    out->n_vision_tokens = m->n_vision_tokens;
+    out->vision_dim = (uint32_t)m->weights.vision_dim;
+    out->image_size = m->config.tower == TVLM_TOWER_NONE ? 0 : m->config.preprocess.image_size;
+    out->bos_id = m->config.bos_id;
+    out->eos_id = m->config.eos_id;
+    bool one = m->config.lm.cross_attention; /* a picture outside the text */
+    out->max_images = !out->image_size ? 0 : one ? 1 : TVLM_MAX_PROMPT_IMAGES;
+}
+
+tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len, bool parse_special,
+                          int32_t *ids, size_t cap, size_t *n, tvlm_error *err)
+{
+    TVLM_NEED(model);
+    TVLM_NEED(n);
+    if (len) TVLM_NEED(text);
+    if (cap) TVLM_NEED(ids);
+    return tvlm_tokenizer_encode(model->tokenizer, text, len, parse_special, ids, cap, n, err);
+}
+
+tvlm_status tvlm_detokenize(const tvlm_model *model, const int32_t *ids, size_t n_ids,
+                            bool skip_special, char *text, size_t cap, size_t *n, tvlm_error *err)
+{
+    TVLM_NEED(model);
+    TVLM_NEED(n);
+    if (n_ids) TVLM_NEED(ids);
+    if (cap) TVLM_NEED(text);
+    return tvlm_tokenizer_decode(model->tokenizer, ids, n_ids, skip_special, text, cap, n, err);
+}
