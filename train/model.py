@@ -179,6 +179,17 @@ class TinyVLM(nn.Module):
         return out
 
 
+def start_layer(layer, smollm2, source):
+    """A layer of SmolLM2's; its cross-attention asks as its self-attention does and adds nothing yet."""
+    with torch.no_grad():
+        for name, p in layer.named_parameters():
+            if not name.startswith("cross"):
+                p.copy_(smollm2.tensor(f"blk.{source}.{name}"))
+        layer.cross_norm.weight.copy_(layer.attn_norm.weight)
+        layer.cross_q.weight.copy_(layer.attn_q.weight)
+        layer.cross_output.weight.zero_()
+
+
 def initialise(model, smollm2, old_ids, layers, class_names):
     """Decoder from SmolLM2's layers; the bridge so that the tower's ImageNet classifier speaks the
     decoder's language: the 1280 features are projected by classifier weights times the embeddings of
@@ -187,12 +198,7 @@ def initialise(model, smollm2, old_ids, layers, class_names):
         model.token_embd.weight.copy_(smollm2.tensor("token_embd.weight")[old_ids])
         model.output_norm.weight.copy_(smollm2.tensor("output_norm.weight"))
         for layer, source in zip(model.blk, layers):
-            for name, p in layer.named_parameters():
-                if not name.startswith("cross"):
-                    p.copy_(smollm2.tensor(f"blk.{source}.{name}"))
-            layer.cross_norm.weight.copy_(layer.attn_norm.weight)
-            layer.cross_q.weight.copy_(layer.attn_q.weight)
-            layer.cross_output.weight.zero_()
+            start_layer(layer, smollm2, source)
         if class_names is not None:
             embeddings = torch.stack([model.token_embd.weight[n].mean(0) for n in class_names])
             classifier = tower.load()["classifier.weight"]

@@ -21,7 +21,39 @@ def weights(args):
     vlm, tokens, merges = gguf_file.read(args.start)
     if args.fresh_bridge:
         fresh_bridge(vlm)
+    if len(vlm.blk) != len(model.VARIANTS[args.variant]):
+        vlm = grown(vlm, args.variant)
     return vlm, tokens, merges
+
+
+def grown(small, variant):
+    """A larger variant that computes what the small one does: its layers where their sources stand, between them
+    SmolLM2's with outputs of zero."""
+    from train.smollm2 import SmolLM2
+    smollm2, sources = SmolLM2(), model.VARIANTS[variant]
+    vlm = model.TinyVLM(small.token_embd.num_embeddings, len(sources))
+    for name, p in small.named_children():
+        if name != "blk":
+            getattr(vlm, name).load_state_dict(p.state_dict())
+    for layer, source in zip(vlm.blk, sources):
+        model.start_layer(layer, smollm2, source)
+        with torch.no_grad():
+            layer.attn_output.weight.zero_()
+            layer.ffn_down.weight.zero_()
+    for layer, place in zip(small.blk, places(len(small.blk), sources)):
+        vlm.blk[place].load_state_dict(layer.state_dict())
+    return vlm
+
+
+def places(n, sources):
+    """Where the n layers of a smaller variant go among `sources`: the nearest of each one's own source."""
+    own = next((v for v in model.VARIANTS.values() if len(v) == n), None)
+    if own is None or n > len(sources):
+        raise SystemExit(f"--start has {n} layers, which do not grow into {len(sources)}")
+    at = [min(range(len(sources)), key=lambda i: abs(sources[i] - s)) for s in own]
+    if len(set(at)) < n:
+        raise SystemExit(f"--start: two of its {n} layers have one place among {len(sources)}")
+    return at
 
 
 def fresh_bridge(vlm):

