@@ -112,12 +112,21 @@ link_libraries() {
 for tool in nm objdump readelf "$cc" "$cxx"; do
     command -v "$tool" >/dev/null || { echo "gates: $tool is missing: scripts/deps.sh test"; exit 1; }
 done
+# Older commits, and copies without their history, are let be.
+commit_subjects() {
+    local since=3dd70741ac55ae696d40c397f3720b963134105a
+    git merge-base --is-ancestor "$since" HEAD 2>/dev/null || return 0
+    git log --no-merges --format=%s "$since..HEAD" |
+        awk 'length($0) > 72 || $0 !~ /^[a-z0-9_\/., -]+: [a-z0-9]/ || /\.$/'
+}
+
 verdict symbol-prefix 'external symbols of libtinyvlm.a start with tvlm_' < <(symbol_prefix)
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
 verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
 verdict banned-calls 'the library neither prints, exits nor uses unbounded calls' < <(banned_calls)
 verdict mutable-globals 'the library keeps no global state' < <(mutable_globals)
+verdict commit-subjects 'a subject is "area: imperative", at most 72 characters, no full stop' < <(commit_subjects)
 verdict link-libraries 'the library needs libc, libm and threads only' < <(link_libraries)
 formatted=$(scripts/format.sh --check 2>&1)
 if [ $? = 77 ]; then
