@@ -34,6 +34,8 @@ typedef struct seat {
     tvlm_pool *pool;
     pthread_t handle;
     unsigned thread;
+    bool asleep; /* guarded by the pool's mutex, as is the sleeper */
+    tvlm_os_sleeper sleeper;
 } seat;
 
 struct tvlm_pool {
@@ -83,6 +85,20 @@ static void take_tasks(tvlm_pool *pool, unsigned thread)
         take_share(pool, &pool->seats[(thread + i) % pool->n_threads], thread);
 }
 
+static void sleep_on(pthread_cond_t *condition, seat *self)
+{
+    tvlm_os_before_sleep(&self->sleeper);
+    self->asleep = true;
+    pthread_cond_wait(condition, &self->pool->mutex);
+    self->asleep = false;
+    tvlm_os_after_sleep(&self->sleeper);
+}
+
+static void wake_elsewhere(seat *self)
+{
+    if (self->asleep) tvlm_os_wake_elsewhere(&self->sleeper);
+}
+
 /* Acquire: entering sees the job that opened the gate. */
 static bool enter(tvlm_pool *pool)
 {
@@ -99,6 +115,7 @@ static void leave(tvlm_pool *pool)
 {
     if (atomic_fetch_sub(&pool->gate, 2) == 2 && atomic_load(&pool->waiting)) {
         pthread_mutex_lock(&pool->mutex);
+        wake_elsewhere(&pool->seats[0]);
         pthread_cond_signal(&pool->done);
         pthread_mutex_unlock(&pool->mutex);
     }
@@ -107,7 +124,7 @@ static void leave(tvlm_pool *pool)
 /* Waits for a job after `seen`; returns its generation, or `seen` when the pool stops. Who goes to
  * sleep says so before it looks for a last time, who opens a job looks for sleepers after it: in
  * the one order of sequentially consistent operations one of them sees the other. */
-static unsigned wait_for_work(tvlm_pool *pool, unsigned seen)
+static unsigned wait_for_work(tvlm_pool *pool, seat *self, unsigned seen)
 {
     for (int i = 0; i < SPINS; i++) {
         unsigned now = atomic_load_explicit(&pool->generation, memory_order_relaxed);
@@ -117,7 +134,7 @@ static unsigned wait_for_work(tvlm_pool *pool, unsigned seen)
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
     while (!pool->stop && atomic_load(&pool->generation) == seen)
-        pthread_cond_wait(&pool->work, &pool->mutex);
+        sleep_on(&pool->work, self);
     atomic_fetch_sub(&pool->sleepers, 1);
     unsigned now = pool->stop ? seen : atomic_load(&pool->generation);
     pthread_mutex_unlock(&pool->mutex);
@@ -129,7 +146,7 @@ static void *helper_main(void *arg)
     seat *self = arg;
     tvlm_pool *pool = self->pool;
     /* The pool starts at 0. A helper that starts late may join a running job, which is fine. */
-    for (unsigned seen = 0, now; (now = wait_for_work(pool, seen)) != seen; seen = now) {
+    for (unsigned seen = 0, now; (now = wait_for_work(pool, self, seen)) != seen; seen = now) {
         if (enter(pool)) {
             take_tasks(pool, self->thread);
             leave(pool);
@@ -144,6 +161,8 @@ static void open_job(tvlm_pool *pool)
     atomic_fetch_add(&pool->generation, 1);
     if (!atomic_load(&pool->sleepers)) return;
     pthread_mutex_lock(&pool->mutex);
+    for (unsigned i = 1; i < pool->n_threads; i++)
+        wake_elsewhere(&pool->seats[i]);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -158,7 +177,7 @@ static void close_job(tvlm_pool *pool)
     pthread_mutex_lock(&pool->mutex);
     atomic_store(&pool->waiting, true); /* as in wait_for_work */
     while (atomic_load(&pool->gate) != 0)
-        pthread_cond_wait(&pool->done, &pool->mutex);
+        sleep_on(&pool->done, &pool->seats[0]);
     atomic_store(&pool->waiting, false);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -243,6 +262,7 @@ tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err)
     atomic_init(&pool->interrupted, false);
     pool->stop = false;
     pool->n_threads = 1;
+    pool->seats[0].pool = pool;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);

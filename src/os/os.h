@@ -25,6 +25,39 @@ double tvlm_now_ms(void);
 /* Cores that this process may use (affinity, containers), at least 1. */
 unsigned tvlm_cpu_count(void);
 
+/* A thread that goes to sleep. Its waker may ask for it to wake on another core than the waker's:
+ * in a virtual machine Linux takes a core that sleeps for a busy one and lets the thread wait
+ * behind its waker, until a timer tick parts them. Other systems have no such wish. */
+#if defined(__linux__)
+typedef struct tvlm_os_sleeper {
+    intptr_t thread;
+    _Alignas(long) unsigned char cores[128]; /* those that it may use */
+} tvlm_os_sleeper;
+
+void tvlm_os_before_sleep(tvlm_os_sleeper *self);
+void tvlm_os_wake_elsewhere(const tvlm_os_sleeper *other); /* between the other two */
+void tvlm_os_after_sleep(const tvlm_os_sleeper *self);     /* allows all its cores again */
+#else
+typedef struct tvlm_os_sleeper {
+    char unused;
+} tvlm_os_sleeper;
+
+static inline void tvlm_os_before_sleep(tvlm_os_sleeper *self)
+{
+    (void)self;
+}
+
+static inline void tvlm_os_wake_elsewhere(const tvlm_os_sleeper *other)
+{
+    (void)other;
+}
+
+static inline void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
+{
+    (void)self;
+}
+#endif
+
 /* The processor's features as the system tells them to programs (AT_HWCAP); 0 where it does not. */
 unsigned long tvlm_hwcap(void);
 

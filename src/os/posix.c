@@ -26,6 +26,7 @@
 #if defined(__linux__)
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
 #endif
 
 void *tvlm_aligned_alloc(size_t size)
@@ -94,6 +95,34 @@ unsigned tvlm_cpu_count(void)
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (unsigned)n : 1;
 }
+
+#if defined(__linux__)
+_Static_assert(sizeof(cpu_set_t) <= sizeof((tvlm_os_sleeper){0}).cores, "a set of cores");
+
+void tvlm_os_before_sleep(tvlm_os_sleeper *self)
+{
+    cpu_set_t set; /* of more cores than fit, none is told */
+    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
+    memcpy(self->cores, &set, sizeof set);
+    self->thread = (intptr_t)syscall(SYS_gettid);
+}
+
+void tvlm_os_wake_elsewhere(const tvlm_os_sleeper *other)
+{
+    cpu_set_t set;
+    int here = sched_getcpu();
+    memcpy(&set, other->cores, sizeof set);
+    if (here >= 0 && here < CPU_SETSIZE) CPU_CLR(here, &set);
+    if (CPU_COUNT(&set) > 0) sched_setaffinity((pid_t)other->thread, sizeof set, &set);
+}
+
+void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
+{
+    cpu_set_t set;
+    memcpy(&set, self->cores, sizeof set);
+    if (CPU_COUNT(&set) > 1) sched_setaffinity(0, sizeof set, &set);
+}
+#endif
 
 unsigned long tvlm_hwcap(void)
 {

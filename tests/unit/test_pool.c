@@ -109,13 +109,15 @@ static void nap(long microseconds)
 
 typedef struct rendezvous {
     atomic_uint present;
+    unsigned cores[2]; /* that the two threads may use */
 } rendezvous;
 
 /* Two tasks that each wait for the other: they can only end on two threads at once. */
 static void meet(void *ctx, size_t task, unsigned thread)
 {
-    (void)task, (void)thread;
+    (void)thread;
     rendezvous *r = ctx;
+    r->cores[task] = tvlm_cpu_count();
     atomic_fetch_add(&r->present, 1);
     for (int i = 0; i < 100000 && atomic_load(&r->present) < 2; i++)
         nap(100);
@@ -131,6 +133,8 @@ static void test_sleeping_threads_wake(void **state)
         nap(round % 2 ? 5000 : 0); /* long enough to end the spin, or not at all */
         assert_true(tvlm_pool_for(pool, 2, meet, &r, NULL));
         assert_int_equal(atomic_load(&r.present), 2);
+        assert_int_equal(r.cores[0], tvlm_cpu_count());
+        assert_int_equal(r.cores[1], tvlm_cpu_count());
     }
     tvlm_pool_free(pool);
 }
