@@ -23,8 +23,8 @@ const char cli_common_help[] =
     "      --cpu TIER          kernels: scalar, avx2, avx512, avx512vnni, avx512bf16 (default: "
     "the\n"
     "                          best here; also $TVLM_CPU)\n"
-    "      --precision P       arithmetic: auto (default), f32 (the reference), int8,\n"
-    "                          bf16 (float weights; CPUs with AVX-512 BF16)\n"
+    "      --precision P       arithmetic: auto (default), f32 (the reference), int8, and for\n"
+    "                          float weights int16 and bf16 (CPUs with AVX-512 BF16)\n"
     "  -n, --max-tokens N      longest answer (default 256)\n"
     "      --temperature T     0 is greedy (default 0)\n"
     "      --top-k N --top-p P --min-p P --repeat-penalty R --seed N\n"
@@ -156,7 +156,7 @@ static bool take_common(cli_options *o, int value, const char *text)
     case OPT_PRECISION:
         o->precision = text;
         return strcmp(text, "auto") == 0 || strcmp(text, "f32") == 0 || strcmp(text, "int8") == 0 ||
-               strcmp(text, "bf16") == 0;
+               strcmp(text, "int16") == 0 || strcmp(text, "bf16") == 0;
     case OPT_TEMPERATURE:
         return cli_float(text, 0, 100, &o->sampling.temperature);
     case OPT_TOP_K:

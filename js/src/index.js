@@ -10,7 +10,7 @@ import { platform } from './platform.js';
 
 export { TinyVLMError };
 
-const PRECISIONS = ['auto', 'f32', 'int8']; // in the order of the engine's tvlm_precision
+const PRECISIONS = ['auto', 'f32', 'int8', 'int16']; // in the order of the engine's tvlm_precision
 const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'precision', 'module', 'idleTimeout', 'retries'];
 const RESTARTS = 3; // of a download whose file changes
 const DEFAULT_THREADS = 8;

@@ -69,8 +69,9 @@ export interface LoadOptions {
     context?: number;
     /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
     kv?: 'f16' | 'f32';
-    /** Arithmetic of the linear layers: 'auto' (default) the fastest that suits the file, 'f32' the reference, 'int8'. */
-    precision?: 'auto' | 'f32' | 'int8';
+    /** Arithmetic of the linear layers: 'auto' (default) the fastest that suits the file, 'f32' the reference, 'int8',
+     *  'int16' for float weights. */
+    precision?: 'auto' | 'f32' | 'int8' | 'int16';
     /** Default: the best that the browser runs and computes rightly. */
     module?: ModuleName;
 }

@@ -13,9 +13,10 @@
 
 /* What products and sums are made of. */
 typedef enum tvlm_numeric {
-    TVLM_NUMERIC_F32,  /* weights as stored, x in float32: the reference */
-    TVLM_NUMERIC_BF16, /* weights and x rounded to bfloat16, sums in float32 */
-    TVLM_NUMERIC_INT8  /* weights and x in blocks of 32 integers with a scale each */
+    TVLM_NUMERIC_F32,   /* weights as stored, x in float32: the reference */
+    TVLM_NUMERIC_BF16,  /* weights and x rounded to bfloat16, sums in float32 */
+    TVLM_NUMERIC_INT16, /* float weights and x in blocks of 256 words with a scale each */
+    TVLM_NUMERIC_INT8   /* weights and x in blocks of 32 bytes with a scale each */
 } tvlm_numeric;
 
 typedef struct tvlm_gemm_args {
@@ -84,23 +85,29 @@ typedef enum tvlm_precision {
     TVLM_PRECISION_AUTO,
     TVLM_PRECISION_F32,
     TVLM_PRECISION_INT8,
+    TVLM_PRECISION_INT16,
     TVLM_PRECISION_BF16
 } tvlm_precision;
 /* The kernel for rows of k weights of the type, NULL when none runs it. int8 needs k in whole
- * blocks, else it is float32; bf16 is of float types, block types are then as with auto. */
+ * blocks, else it is float32; int16 and bf16 are of float types, block types are then as with
+ * auto. */
 const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm_type type,
                                size_t k);
 
 /* Has the CPU kernels of its own for the precision? Scalar ones count where all are scalar. */
 bool tvlm_gemm_offers(uint32_t cpu_mask, tvlm_precision precision);
 
-extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_bf16, tvlm_gemm_scalar_int8,
-    tvlm_gemm_scalar_k, tvlm_gemm_avx2, tvlm_gemm_avx2_int8, tvlm_gemm_avx2_k, tvlm_gemm_avx512,
-    tvlm_gemm_avx512vnni_int8, tvlm_gemm_avx512bf16, tvlm_gemm_simd128, tvlm_gemm_simd128_int8;
+extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_bf16, tvlm_gemm_scalar_int16,
+    tvlm_gemm_scalar_int8, tvlm_gemm_scalar_k, tvlm_gemm_avx2, tvlm_gemm_avx2_int16,
+    tvlm_gemm_avx2_int8, tvlm_gemm_avx2_k, tvlm_gemm_avx512, tvlm_gemm_avx512vnni_int8,
+    tvlm_gemm_avx512bf16, tvlm_gemm_simd128, tvlm_gemm_simd128_int8;
 
 /* Layouts, drawn in pack.h. */
-extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int8, tvlm_layout_k;
-/* Rows of x as bfloat16 (k even) and as int8 blocks, the reference. */
-extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_int8;
+extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int16,
+    tvlm_layout_int8, tvlm_layout_k;
+/* Rows of x as bfloat16 (k even) and as blocks of words and bytes, the reference. */
+extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_int16, tvlm_input_int8;
+/* The same bits, faster. */
+extern const tvlm_gemm_input tvlm_avx2_input_int16, tvlm_avx2_input_int8;
 
 #endif

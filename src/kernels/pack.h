@@ -47,8 +47,27 @@
  *                   acc = fma(w[k + 1], x[k + 1], acc);  acc = fma(w[k], x[k], acc)
  *                 where a result below 2^-126 is zero of its sign
  *
- * The int8 class has the same blocks, but codes of four neighbours of k lie together, as the
- * instructions that multiply bytes want them; float weights are made Q8_0 when they are packed:
+ * The int16 class has words (codes) with one scale for each row and block of 256 values of k, the
+ * last block shorter; two neighbours of k lie together, an odd last k beside a zero:
+ *
+ *   panel         | d f32[16] | code i16[k/2][16][2] | for each block of k, one after the other
+ *   row of x      | d f32 | q i16[k] | the same
+ *
+ * Codes of weights and of x are made alike, of a block of n values v, as large as int32 sums allow:
+ * by Cauchy and Schwarz no sum of products exceeds the product of two norms, so the codes' norm is
+ * kept below 2^15.5, whose square is 2^31, and a code below 2^15:
+ *   most = max |v|;  u[i] = v[i] * (1 / most);  lane[j] = sum of u[i] * u[i], i = j mod 16
+ * ascending norm = sqrt(tvlm_sum8(lane[j] + lane[j + 8], j < 8));  s = min(46300 / norm, 32767)
+ *   q[i] = rint(v[i] * ((1 / most) * s));  d = most / s           all in float32, each step rounded
+ *   most below 2^-100: d = 0, q = 0;  an infinity or NaN among them: d = NaN, q = 0
+ * (46300 leaves room for the rounding of 256 codes, whose norm is 8.) An output:
+ *   acc = 0;  per block b ascending:
+ *     total = sum over k of code[k] * q[k]                        exact int32
+ *     acc = fma(d_w, total * d, acc)
+ *
+ * The int8 class has the same blocks as the f32 class, but codes of four neighbours of k lie
+ * together, as the instructions that multiply bytes want them; float weights are made Q8_0 when
+ * they are packed:
  *
  *     Q8_0        code i8[8][16][4]: [j][r][i] is weight k = 4j + i of row r
  *     Q4_x, Q5_x  byte u8[4][16][4]: [j][r][i] has weight 4j + i in its low bits, 16 + 4j + i above
@@ -72,6 +91,7 @@
 #include "kernels/linear.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { TVLM_BLOCK = 32 };
 
@@ -103,6 +123,39 @@ static inline uint16_t tvlm_bf16_flushed(float x)
 {
     return tvlm_f32_to_bf16(fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x);
 }
+
+/* The largest |v| by its bits, which order like the values and put infinity and NaN on top. */
+static inline float tvlm_largest(const float *v, size_t n)
+{
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        most = bits > most ? bits : most;
+    }
+    float largest;
+    memcpy(&largest, &most, sizeof largest);
+    return largest;
+}
+
+/* Values of a block in the int16 class. */
+enum { TVLM_WORDS = 256 };
+/* Of those the block that starts at k0 has. */
+static inline size_t tvlm_words_at(size_t k, size_t k0)
+{
+    return k - k0 < TVLM_WORDS ? k - k0 : TVLM_WORDS;
+}
+/* Bytes of k values of one row, codes and scales; a panel takes 16 times that. */
+static inline size_t tvlm_words_bytes(size_t k)
+{
+    return (k + 1) / 2 * 4 + (k + TVLM_WORDS - 1) / TVLM_WORDS * sizeof(float);
+}
+#define TVLM_WORDS_NORM  46300.0f /* of a block's codes */
+#define TVLM_WORDS_MOST  32767.0f
+#define TVLM_WORDS_LEAST 0x1p-100f /* of max |v|; below it the block is zeros */
+/* Codes of n (<= 256) values; returns d. */
+float tvlm_words_quantize(int16_t *q, const float *v, size_t n);
 
 /* 32 values of a row of x in the int8 class; ints are exact in float. */
 typedef struct tvlm_input_block {

@@ -14,10 +14,10 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
 }
 
 const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
-    &tvlm_gemm_scalar,     &tvlm_gemm_scalar_bf16, &tvlm_gemm_scalar_int8,
-    &tvlm_gemm_scalar_k,   &tvlm_gemm_avx2,        &tvlm_gemm_avx2_int8,
-    &tvlm_gemm_avx2_k,     &tvlm_gemm_avx512,      &tvlm_gemm_avx512vnni_int8,
-    &tvlm_gemm_avx512bf16, &tvlm_gemm_simd128,     &tvlm_gemm_simd128_int8};
+    &tvlm_gemm_scalar,   &tvlm_gemm_scalar_bf16, &tvlm_gemm_scalar_int16,    &tvlm_gemm_scalar_int8,
+    &tvlm_gemm_scalar_k, &tvlm_gemm_avx2,        &tvlm_gemm_avx2_int16,      &tvlm_gemm_avx2_int8,
+    &tvlm_gemm_avx2_k,   &tvlm_gemm_avx512,      &tvlm_gemm_avx512vnni_int8, &tvlm_gemm_avx512bf16,
+    &tvlm_gemm_simd128,  &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)
@@ -36,9 +36,11 @@ const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm
                                size_t k)
 {
     const tvlm_gemm *f32 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_F32);
-    if (precision == TVLM_PRECISION_BF16) {
-        const tvlm_gemm *bf16 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_BF16);
-        if (bf16) return bf16;
+    if (precision == TVLM_PRECISION_BF16 || precision == TVLM_PRECISION_INT16) {
+        const tvlm_gemm *of_floats = tvlm_gemm_select(
+            cpu_mask, type,
+            precision == TVLM_PRECISION_BF16 ? TVLM_NUMERIC_BF16 : TVLM_NUMERIC_INT16);
+        if (of_floats) return of_floats;
         precision = TVLM_PRECISION_AUTO;
     }
     const tvlm_gemm *int8 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_INT8);

@@ -136,14 +136,14 @@ static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
 
 static tvlm_status read_precision(const char *name, tvlm_precision *out, tvlm_error *err)
 {
-    static const char *const names[] = {"auto", "f32", "int8", "bf16"};
+    static const char *const names[] = {"auto", "f32", "int8", "int16", "bf16"};
     *out = TVLM_PRECISION_AUTO;
     for (size_t i = 0; name && i < TVLM_COUNT(names); i++) {
         *out = (tvlm_precision)i;
         if (strcmp(name, names[i]) == 0) return TVLM_OK;
     }
     return name ? tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                            "precision '%s': known are auto, f32, int8, bf16", name)
+                            "precision '%s': known are auto, f32, int8, int16, bf16", name)
                 : TVLM_OK;
 }
 
@@ -154,7 +154,7 @@ tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *param
     TVLM_TRY(read_precision(params->precision, &m->precision, err));
     if (!tvlm_gemm_offers(m->cpu_mask, m->precision))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "precision '%s': the kernels of tier %s offer auto, f32, int8",
+                         "precision '%s': the kernels of tier %s offer auto, f32, int8, int16",
                          params->precision, tvlm_cpu_tier_name(m->cpu_mask));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     if (!params->skip_checksums)

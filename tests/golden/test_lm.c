@@ -177,6 +177,10 @@ static void equals_its_equations(void **state)
             assert_true(int8 > 1e-4); /* it is another arithmetic */
             assert_true(int8 == int8_scalar);
             if (tvlm_type_block(types[i]) == 1) {
+                double int16 = decoder_error(&t, NULL, "int16", TVLM_KV_F32);
+                print_message("  int16 %.1e\n", int16);
+                assert_true(int16 > 3e-6 && int16 < 1e-3);
+                assert_true(int16 == decoder_error(&t, "scalar", "int16", TVLM_KV_F32));
                 double bf16 = decoder_error(&t, "scalar", "bf16", TVLM_KV_F32);
                 print_message("  bf16 %.1e\n", bf16);
                 assert_true(bf16 > 1e-4 && bf16 < 3e-2);

@@ -103,7 +103,35 @@ static void give_input(tk *t, const tvlm_gemm *gemm, const gemm_shape *s, const 
     a->x = packed;
 }
 
-/* The weights of a row as the class has them. */
+/* What making words of a value may change in the int16 class: half a step of its block, all of it
+ * where the block is tiny, anything beside an infinity or NaN. */
+static double words_rounding(const float *v, size_t k, size_t i)
+{
+    size_t from = i / 256 * 256, end = from + 256 < k ? from + 256 : k;
+    double most = 0, squares = 0;
+    for (size_t j = from; j < end; j++) {
+        double size = isfinite(v[j]) ? fabs((double)v[j]) : INFINITY;
+        most = fmax(most, size);
+        squares += size * size;
+    }
+    return most < 0x1p-100 ? most : 0.51 * fmax(sqrt(squares) / 46300, most / 32767);
+}
+
+/* The same of a sum of products. */
+static double words_sum_rounding(const float *x, const float *w, size_t k)
+{
+    double error = 0, half_x = 0, half_w = 0;
+    for (size_t i = 0; i < k; i++) {
+        if (i % 256 == 0) {
+            half_x = words_rounding(x, k, i);
+            half_w = words_rounding(w, k, i);
+        }
+        error += fabs((double)x[i]) * half_w + fabs((double)w[i]) * half_x + half_x * half_w;
+    }
+    return error;
+}
+
+/* The weights of a row as the class has them; of the int16 class as they were. */
 static void weights_of(const gemm_shape *s, const unsigned char *row, float *out)
 {
     tvlm_dequantize(s->gemm->type, row, out, s->k);
@@ -128,8 +156,11 @@ static void check_pack(tk *t, const void *arg)
     for (size_t n = 0; n < s->n; n++) {
         weights_of(s, w + n * row, want);
         s->gemm->layout->unpack_row(s->gemm->type, packed, n, s->k, got);
-        for (size_t i = 0; i < s->k; i++) /* equal, but for the sign of a zero */
-            tk_near(t, n * s->k + i, (double)got[i], (double)want[i], 0);
+        for (size_t i = 0; i < s->k; i++) { /* equal, but for the sign of a zero */
+            bool words = s->gemm->numeric == TVLM_NUMERIC_INT16;
+            double bound = words ? words_rounding(want, s->k, i) : 0;
+            tk_near(t, n * s->k + i, (double)got[i], (double)want[i], bound);
+        }
     }
     free(want);
     free(w);
@@ -202,6 +233,8 @@ static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_arg
                 rounding = input_rounding(x + m * ldx, weights, s->k);
             if (s->gemm->numeric == TVLM_NUMERIC_BF16) /* x has 8 bits; what is flushed */
                 rounding = 0x1p-8 * 1.0001 * size + flushed(weights, s->k);
+            if (s->gemm->numeric == TVLM_NUMERIC_INT16)
+                rounding = words_sum_rounding(x + m * ldx, weights, s->k);
             double bias = a->bias ? (double)a->bias[n] : 0;
             double y = act_double(a->act, sum + bias) * (double)a->scale;
             double rest = residual ? (double)residual[m * a->ldr + n] : 0;
@@ -275,6 +308,58 @@ static void check_rows_alone(tk *t, const void *arg)
     free(w);
 }
 
+/* Rows whose sums of products are as large as they can be: a row of x and weights of the same
+ * values, all equal, one large among small, of every size; and what has no code. */
+static float words_value(size_t pattern, size_t i)
+{
+    switch (pattern) {
+    case 0:
+        return 1.0f;
+    case 1:
+        return i % 256 == 100 ? 1e30f : 1e-9f;
+    case 2:
+        return ldexpf(i % 2 ? 1.0f : -1.0f, (int)(i % 16));
+    case 3:
+        return i % 256 < 2 ? -3.0f : 0.0f;
+    case 4:
+        return 0x1p-101f;
+    case 5:
+        return i == 300 ? NAN : 1.0f;
+    default:
+        return i == 7 ? -INFINITY : 0.0f;
+    }
+}
+
+static void check_words(tk *t, const void *arg)
+{
+    enum { PATTERNS = 7, K = 511 };
+    const tvlm_gemm *gemm = arg;
+    float *x = tk_buffer(t, PATTERNS * K * sizeof *x, 4);
+    float *y = tk_buffer(t, PATTERNS * 2 * PATTERNS * sizeof *y, 4);
+    float w[2 * PATTERNS * K]; /* each pattern, and its negative */
+    for (size_t i = 0; i < PATTERNS * K; i++) {
+        x[i] = w[i] = words_value(i / K, i % K);
+        w[PATTERNS * K + i] = -x[i];
+    }
+    const gemm_shape s = {gemm, PATTERNS, 2 * PATTERNS, K};
+    tvlm_gemm_args a = {.y = y, .ldy = s.n, .n = s.n, .k = K, .scale = 1};
+    a.w = pack_weights(t, gemm, &s, (const unsigned char *)w);
+    give_input(t, gemm, &s, x, K, &a);
+    gemm->run(&a, 0, s.m, 0, s.n);
+    for (size_t m = 0; m < PATTERNS; m++)
+        for (size_t n = 0; n < 2 * PATTERNS; n++) {
+            bool number = m < 5 && n % PATTERNS < 5;
+            if (number == (bool)isnan(y[m * s.n + n])) tk_near(t, m * s.n + n, 0, 1, 0);
+            double sum = 0, size = 0;
+            for (size_t k = 0; number && k < K; k++) {
+                sum += (double)x[m * K + k] * (double)w[n * K + k];
+                size += fabs((double)x[m * K + k] * (double)w[n * K + k]);
+            }
+            double bound = words_sum_rounding(x + m * K, w + n * K, K) + 4 * EPS * size;
+            if (number) tk_near(t, m * s.n + n, (double)y[m * s.n + n], sum, bound);
+        }
+}
+
 static void test_kernel(tk *t, const tvlm_gemm *gemm)
 {
     static const size_t depths[] = {1, 2, 3, 7, 17, 32, 5};
@@ -308,6 +393,8 @@ static void test_kernel(tk *t, const tvlm_gemm *gemm)
         snprintf(text, sizeof text, "m%zu n%zu k%zu", s.m, s.n, s.k);
         tk_run(t, gemm->name, text, check_gemm, &s, true);
     }
+    if (gemm->numeric == TVLM_NUMERIC_INT16 && gemm->type == TVLM_TYPE_F32)
+        tk_run(t, gemm->name, "words", check_words, gemm, false);
     for (size_t m = 2; m <= 17; m += 5) {
         gemm_shape s = {gemm, m, 100, whole_blocks(gemm, 96)};
         snprintf(text, sizeof text, "rows alone, m%zu n100 k%zu", m, s.k);

@@ -10,24 +10,9 @@ static size_t input_bytes(size_t k)
     return k / TVLM_BLOCK * sizeof(tvlm_input_block);
 }
 
-/* The largest |x| by its bits, which order like the values and put infinity and NaN on top. */
-static uint32_t largest_bits(const float *x)
-{
-    uint32_t most = 0;
-    for (size_t i = 0; i < TVLM_BLOCK; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bits &= 0x7fffffffu;
-        most = bits > most ? bits : most;
-    }
-    return most;
-}
-
 static void pack_input_block(tvlm_input_block *out, const float *x)
 {
-    uint32_t bits = largest_bits(x);
-    float most;
-    memcpy(&most, &bits, sizeof most);
+    float most = tvlm_largest(x, TVLM_BLOCK);
     *out = (tvlm_input_block){.d = most < INFINITY ? 0.0f : NAN};
     if (!(most >= TVLM_INPUT_LEAST && most < INFINITY)) return;
     out->d = most / 127.0f;

@@ -229,11 +229,11 @@ TVLM_INLINE void tile_bytes(const tvlm_gemm_args *args, const size_t rows, size_
 #define TILE_Q4_1(rows) tile_nibbles(args, TVLM_TYPE_Q4_1, rows, m, panel, out)
 #define TILE_Q5_0(rows) tile_nibbles(args, TVLM_TYPE_Q5_0, rows, m, panel, out)
 #define TILE_Q5_1(rows) tile_nibbles(args, TVLM_TYPE_Q5_1, rows, m, panel, out)
-TILES(q8_0, TILE_Q8_0)
-TILES(q4_0, TILE_Q4_0)
-TILES(q4_1, TILE_Q4_1)
-TILES(q5_0, TILE_Q5_0)
-TILES(q5_1, TILE_Q5_1)
+TILES(q8_0, TILE_Q8_0, 4)
+TILES(q4_0, TILE_Q4_0, 4)
+TILES(q4_1, TILE_Q4_1, 4)
+TILES(q5_0, TILE_Q5_0, 4)
+TILES(q5_1, TILE_Q5_1, 4)
 
 #define RUN(id)                                                                                    \
     static void gemm_##id##_int8_avx2(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, \

@@ -3,13 +3,8 @@
 #ifndef TVLM_KERNELS_GEMM_INT8_AVX2_H
 #define TVLM_KERNELS_GEMM_INT8_AVX2_H
 
-/* Rows of x as tvlm_input_block. */
-extern const tvlm_gemm_input tvlm_avx2_input_int8;
-
 enum { MAX_ROWS = 4 };
-
-/* Sums of a tile: [row][column of the panel]. */
-typedef float tile_out[MAX_ROWS][16];
+#include "kernels/x86/tiles_avx2.h"
 
 /* Codes of eight columns: the low or the high four bits of bytes, and bit 4 of `fifth`. */
 TVLM_INLINE __m256i codes_of(const unsigned bits, __m256i bytes, bool upper, __m256i fifth)
@@ -18,13 +13,6 @@ TVLM_INLINE __m256i codes_of(const unsigned bits, __m256i bytes, bool upper, __m
     bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
     if (bits == 4) return bytes;
     return _mm256_or_si256(bytes, _mm256_and_si256(fifth, _mm256_set1_epi8(16)));
-}
-
-TVLM_INLINE __m256i four_of(const unsigned char *q)
-{
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm256_set1_epi32(four);
 }
 
 /* Half of a block's sums in words, then in ints: j = j0 .. j0 + n. fifth: bit 4 of each byte
@@ -64,49 +52,6 @@ TVLM_INLINE void nibble_sums(const unsigned bits, const unsigned char *code,
         for (size_t c = 0; c < 2; c++) {
             __m256i wide = _mm256_madd_epi16(sum[r][c], _mm256_set1_epi16(1));
             total[r][c] = j0 ? _mm256_add_epi32(total[r][c], wide) : wide;
-        }
-    }
-}
-
-/* ---- runs: tiles of constant size, so that each becomes straight code ---- */
-
-#define TILES(id, TILE)                                                                            \
-    static void rows_##id(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,         \
-                          tile_out out)                                                            \
-    {                                                                                              \
-        switch (rows) {                                                                            \
-        case 4:                                                                                    \
-            TILE(4);                                                                               \
-            break;                                                                                 \
-        case 3:                                                                                    \
-            TILE(3);                                                                               \
-            break;                                                                                 \
-        case 2:                                                                                    \
-            TILE(2);                                                                               \
-            break;                                                                                 \
-        default:                                                                                   \
-            TILE(1);                                                                               \
-            break;                                                                                 \
-        }                                                                                          \
-    }
-
-typedef void (*tile_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,
-                        tile_out out);
-
-TVLM_INLINE void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1,
-                           tile_fn tile)
-{
-    tile_out out;
-    for (size_t n = n0; n < n1; n += TVLM_GEMM_NR) {
-        size_t end = n1 - n < TVLM_GEMM_NR ? n1 : n + TVLM_GEMM_NR;
-        for (size_t m = m0, rows; m < m1; m += rows) {
-            rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
-            if (m1 - m > MAX_ROWS && m1 - m < 2 * MAX_ROWS) rows = (m1 - m + 1) / 2; /* 5 = 3 + 2 */
-            tile(args, m, rows, n / TVLM_GEMM_NR, out);
-            for (size_t r = 0; r < rows; r++)
-                for (size_t c = n; c < end; c += 8)
-                    tvlm_epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
-                                   _mm256_loadu_ps(&out[r][c - n]));
         }
     }
 }

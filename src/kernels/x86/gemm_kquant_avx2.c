@@ -229,9 +229,9 @@ TVLM_INLINE void tile_int8(const tvlm_gemm_args *args, tvlm_type type, const siz
 #define TILE_Q4_K(rows) tile_int8(args, TVLM_TYPE_Q4_K, rows, m, panel, out)
 #define TILE_Q5_K(rows) tile_int8(args, TVLM_TYPE_Q5_K, rows, m, panel, out)
 #define TILE_Q6_K(rows) tile_int8(args, TVLM_TYPE_Q6_K, rows, m, panel, out)
-TILES(q4_k, TILE_Q4_K)
-TILES(q5_k, TILE_Q5_K)
-TILES(q6_k, TILE_Q6_K)
+TILES(q4_k, TILE_Q4_K, 4)
+TILES(q5_k, TILE_Q5_K, 4)
+TILES(q6_k, TILE_Q6_K, 4)
 
 /* ---- float32 ---- */
 
