@@ -30,7 +30,7 @@ static const char help[] =
     "                          another type and are named\n"
     "      --calibrate DIR     pictures for int8 (up to 512 are used)\n"
     "      --decoder TYPE      with int8: type of bridge and decoder\n"
-    "  -q, --quiet             no notes, no progress\n"
+    "  -q, --quiet             no notes, no progress, no table of errors\n"
     "  -h, --help              this text\n";
 
 enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, MAX_PICTURES = 512 };
@@ -67,6 +67,13 @@ static void note(void *user, const char *line)
 static void progress(void *user, const char *what, uint64_t done, uint64_t total)
 {
     if (!((job *)user)->options.quiet) cli_progress(what, done, total);
+}
+
+static void say_error(void *user, const char *layer, double error)
+{
+    if (((job *)user)->options.quiet) return;
+    if (!strcmp(layer, "stem")) puts("relative error behind each layer of the int8 tower");
+    printf("%-18s%6.2f %%\n", layer, 100 * error);
 }
 
 /* ---- calibration pictures ---- */
@@ -218,6 +225,7 @@ int cmd_quantize(int argc, char **argv)
     j.params.next_picture = next_picture;
     j.params.on_note = note;
     j.params.on_progress = progress;
+    j.params.on_error = say_error;
     j.params.user = &j;
     j.params.cancel = cli_cancel();
     tvlm_status status = quantize(&j, argv[first], argv[first + 1], &err);

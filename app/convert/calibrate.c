@@ -3,9 +3,6 @@
  * ranges round coarsely, narrow ones cut off. */
 #include "convert/calibrate.h"
 
-#include "image/preprocess.h"
-#include "vision/vision.h"
-
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -124,149 +121,50 @@ static tvlm_qparam input_range(const tvlm_preprocess_config *config)
     return tvlm_u7_range(lo, hi);
 }
 
-/* ---- pictures: each is decoded once and kept at the model's size ---- */
-
-typedef struct kept {
-    uint8_t *rgb; /* [n][side][side][3] */
-    size_t n, cap;
-} kept;
-
-/* Room for one more picture of `size` bytes. */
-static bool reserve(kept *k, size_t size)
-{
-    if (k->n < k->cap) return true;
-    size_t cap = k->cap ? 2 * k->cap : 16, bytes;
-    uint8_t *grown = tvlm_mul_size(cap, size, &bytes) ? realloc(k->rgb, bytes) : NULL;
-    if (!grown) return false;
-    k->rgb = grown;
-    k->cap = cap;
-    return true;
-}
-
-/* Resized by a configuration without scale and bias, so that the values are bytes. */
-static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, kept *k,
-                        tvlm_error *err)
-{
-    tvlm_preprocess_config plain = model->config.preprocess;
-    size_t n = (size_t)plain.image_size * plain.image_size * 3;
-    for (int c = 0; c < 3; c++) {
-        plain.scale[c] = 1;
-        plain.bias[c] = 0;
-    }
-    uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
-    side = side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE; /* more is refused */
-    size_t bytes = tvlm_preprocess_bytes(&plain, side);
-    void *block = tvlm_aligned_alloc(bytes);
-    float *values = malloc(n * sizeof *values);
-    tvlm_arena arena;
-    tvlm_status status = TVLM_OK;
-    if (!block || !values || !reserve(k, n)) {
-        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration pictures");
-    } else {
-        tvlm_arena_init(&arena, block, bytes);
-        status = tvlm_preprocess_run(&plain, pixels, TVLM_FIT_MODEL, &arena, NULL, values, err);
-        for (size_t i = 0; !status && i < n; i++)
-            k->rgb[k->n * n + i] = (uint8_t)values[i];
-        if (!status) k->n++;
-    }
-    tvlm_aligned_free(block);
-    free(values);
-    return status;
-}
-
-static tvlm_status keep_all(const tvlm_model *model, const tvlm_quantize_params *params, kept *k,
-                            tvlm_error *err)
-{
-    for (;;) {
-        tvlm_pixels picture = {0};
-        if (tvlm_cancelled(params->cancel))
-            return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
-        TVLM_TRY(params->next_picture(params->user, &picture, err));
-        if (!picture.data) break;
-        TVLM_TRY(keep(model, &picture, k, err));
-    }
-    return k->n ? TVLM_OK
-                : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration picture");
-}
-
 /* ---- running the tower ---- */
 
-typedef struct tower_run {
-    const tvlm_model *model;
-    const tvlm_quantize_params *params;
-    kept pictures;
-    tvlm_cx cx;
-    float *pixels, *lo, *hi;
-} tower_run;
-
-static void forward(tower_run *run)
+static bool is_held_out(const tvlm_pictures *pictures, size_t i)
 {
-    uint32_t side = run->model->config.preprocess.image_size;
-    tvlm_efficientnet_forward(&run->cx, &run->model->weights.efficientnet,
-                              tvlm_nn_f32(run->pixels, side, side, 3),
-                              (tvlm_features){run->hi, run->lo});
+    return pictures->n >= TVLM_HOLD_OUT && i % TVLM_HOLD_OUT == TVLM_HOLD_OUT - 1;
 }
 
-static tvlm_status run_pictures(tower_run *run, const observer *o, tvlm_error *err)
+typedef struct calibration {
+    const tvlm_pictures *pictures;
+    const tvlm_quantize_params *params;
+    tvlm_tower_run tower;
+    observer seen;
+} calibration;
+
+static void say(const tvlm_quantize_params *params, const char *what, size_t done, size_t total)
 {
-    uint32_t side = run->model->config.preprocess.image_size;
-    size_t n = (size_t)side * side * 3;
-    for (size_t i = 0; i < run->pictures.n; i++) {
-        tvlm_pixels picture = {run->pictures.rgb + i * n, side, side, 3, 0};
-        TVLM_TRY(tvlm_preprocess(run->model, &picture, TVLM_FIT_MODEL, run->pixels, n, err));
-        forward(run);
-        if (!tvlm_nn_ok(&run->cx)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
-        if (o->no_number[0])
-            return tvlm_fail(err, TVLM_ERR_FORMAT,
-                             "calibration: the tower's layer '%s' gives NaN or infinity",
-                             o->no_number);
-        if (run->params->on_progress)
-            run->params->on_progress(run->params->user, "calibrating",
-                                     o->counting * run->pictures.n + i + 1, 2 * run->pictures.n);
+    if (params->on_progress) params->on_progress(params->user, what, done, total);
+}
+
+static tvlm_status observe_picture(calibration *c, size_t i, tvlm_error *err)
+{
+    tvlm_pixels picture = tvlm_pictures_at(c->pictures, i);
+    TVLM_TRY(tvlm_tower_run_see(&c->tower, &picture, err));
+    if (!c->seen.no_number[0]) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_FORMAT,
+                     "calibration: the tower's layer '%s' gives NaN or infinity",
+                     c->seen.no_number);
+}
+
+static tvlm_status run_pictures(calibration *c, tvlm_error *err)
+{
+    size_t n = c->pictures->n;
+    for (size_t i = 0; i < n; i++) {
+        if (!is_held_out(c->pictures, i)) TVLM_TRY(observe_picture(c, i, err));
+        say(c->params, "calibrating", c->seen.counting * n + i + 1, 2 * n);
     }
     return TVLM_OK;
 }
 
-static tvlm_status both_passes(tower_run *run, observer *o, tvlm_error *err)
+static tvlm_status both_passes(calibration *c, tvlm_error *err)
 {
-    TVLM_TRY(run_pictures(run, o, err));
-    o->counting = true;
-    return run_pictures(run, o, err);
-}
-
-/* Side of the map after the first n blocks. */
-static size_t side_after(const tvlm_efficientnet *w, size_t side, uint32_t n)
-{
-    side = tvlm_nn_conv_out(side, w->stem.k, w->stem_stride, TVLM_PAD_SAME);
-    for (uint32_t i = 0; i < n; i++)
-        side = tvlm_nn_conv_out(side, w->blocks[i].dw.k, w->blocks[i].stride, TVLM_PAD_SAME);
-    return side;
-}
-
-static void take_buffers(tower_run *run)
-{
-    const tvlm_efficientnet *w = &run->model->weights.efficientnet;
-    size_t s = run->model->config.preprocess.image_size;
-    size_t lo = side_after(w, s, w->tap_block + 1), hi = side_after(w, s, w->n_blocks);
-    run->pixels = tvlm_nn_floats(&run->cx, s, 3 * s);
-    run->lo = tvlm_nn_floats(&run->cx, lo * lo, w->blocks[w->tap_block].c_out);
-    run->hi = tvlm_nn_floats(&run->cx, hi * hi, w->head.n);
-}
-
-static tvlm_status run_observed(tower_run *run, observer *o, tvlm_error *err)
-{
-    tvlm_arena arena;
-    tvlm_arena_init_measure(&arena);
-    run->cx.arena = &arena;
-    take_buffers(run);
-    forward(run);
-    void *block = tvlm_aligned_alloc(arena.peak);
-    if (!block) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
-    tvlm_arena_init(&arena, block, arena.peak);
-    take_buffers(run);
-    tvlm_status status = both_passes(run, o, err);
-    tvlm_aligned_free(block);
-    return status;
+    TVLM_TRY(run_pictures(c, err));
+    c->seen.counting = true;
+    return run_pictures(c, err);
 }
 
 static void store(tvlm_tower_ranges *out, const char *name, tvlm_qparam q)
@@ -301,36 +199,170 @@ static tvlm_status store_all(tvlm_tower_ranges *out, const observer *o, tvlm_err
     return TVLM_OK;
 }
 
-static tvlm_status observe_tower(tower_run *run, tvlm_tower_ranges *out, tvlm_error *err)
+tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_pictures *pictures,
+                           const tvlm_quantize_params *params, tvlm_tower_ranges *out,
+                           tvlm_error *err)
 {
-    observer o = {.layers = calloc(MAX_OBSERVED, sizeof *o.layers)};
-    if (!o.layers) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
-    tvlm_tap tap = {observe, &o};
-    run->cx =
-        (tvlm_cx){.kernels = &run->model->kernels, .tap = &tap, .cancel = run->params->cancel};
-    tvlm_status status = tvlm_pool_new(tvlm_cpu_count(), &run->cx.pool, err);
-    if (status == TVLM_OK) status = run_observed(run, &o, err);
-    tvlm_pool_free(run->cx.pool);
-    if (status == TVLM_OK) status = store_all(out, &o, err);
-    free(o.layers);
+    calibration c = {.pictures = pictures,
+                     .params = params,
+                     .seen = {.layers = calloc(MAX_OBSERVED, sizeof *c.seen.layers)}};
+    tvlm_tap tap = {observe, &c.seen};
+    *out = (tvlm_tower_ranges){.input = input_range(&model->config.preprocess)};
+    tvlm_status status = c.seen.layers
+                             ? tvlm_tower_run_open(&c.tower, model, &tap, params->cancel, err)
+                             : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
+    if (!status) status = both_passes(&c, err);
+    if (!status) status = store_all(out, &c.seen, err);
+    tvlm_tower_run_close(&c.tower);
+    free(c.seen.layers);
     return status;
 }
 
-tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_quantize_params *params,
-                           tvlm_tower_ranges *out, tvlm_error *err)
+/* ---- the report ---- */
+
+typedef struct compared {
+    char name[32];
+    float *exact; /* of the picture at hand */
+    double error, norm;
+} compared;
+
+typedef struct report {
+    compared layers[MAX_OBSERVED + 1]; /* and the tokens */
+    size_t n, next;
+    bool exact, lost; /* the float tower runs; memory was short */
+} report;
+
+static void add_error(compared *c, const float *exact, const float *got, size_t n)
 {
-    if (model->config.tower != TVLM_TOWER_EFFICIENTNET_LITE)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "int8 needs a model with a float EfficientNet-Lite tower");
-    if (model->config.vision_int8)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "the tower is int8 already; the other types quantise the rest");
-    if (!params->next_picture)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs calibration pictures");
-    *out = (tvlm_tower_ranges){.input = input_range(&model->config.preprocess)};
-    tower_run run = {.model = model, .params = params};
-    tvlm_status status = keep_all(model, params, &run.pictures, err);
-    if (status == TVLM_OK) status = observe_tower(&run, out, err);
-    free(run.pictures.rgb);
+    for (size_t i = 0; i < n; i++) {
+        double e = (double)got[i] - exact[i];
+        c->error += e * e;
+        c->norm += (double)exact[i] * exact[i];
+    }
+}
+
+static void take_exact(report *r, compared *c, const char *name, const float *data, size_t n)
+{
+    snprintf(c->name, sizeof c->name, "%s", name);
+    if (!c->exact) c->exact = malloc(n * sizeof *data);
+    if (c->exact)
+        memcpy(c->exact, data, n * sizeof *data);
+    else
+        r->lost = true;
+}
+
+/* Both towers give the same layers in the same order. */
+static void compare(void *user, const char *name, const float *data, size_t h, size_t w, size_t c)
+{
+    report *r = user;
+    if (r->next == MAX_OBSERVED) return;
+    compared *layer = &r->layers[r->next++];
+    r->n = r->next;
+    if (r->exact)
+        take_exact(r, layer, name, data, h * w * c);
+    else if (layer->exact)
+        add_error(layer, layer->exact, data, h * w * c);
+}
+
+static tvlm_status see(report *r, tvlm_tower_run *tower, bool exact, const tvlm_pixels *picture,
+                       tvlm_error *err)
+{
+    r->next = 0;
+    r->exact = exact;
+    TVLM_TRY(tvlm_tower_run_see(tower, picture, err));
+    return r->lost ? tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the report") : TVLM_OK;
+}
+
+static bool is_reported(const tvlm_pictures *p, size_t i)
+{
+    return p->n < TVLM_HOLD_OUT || is_held_out(p, i);
+}
+
+typedef struct both {
+    tvlm_tower_run towers[2]; /* float, int8 */
+    tvlm_engine *engines[2];
+    tvlm_image *images[2];
+} both;
+
+static tvlm_status encode(both *b, const tvlm_pixels *picture, const tvlm_cancel *cancel,
+                          compared *tokens, tvlm_error *err)
+{
+    const float *rows[2];
+    size_t n = 0, dim = 0;
+    tvlm_encode_params params;
+    tvlm_encode_params_init(&params);
+    params.cancel = cancel;
+    for (int i = 0; i < 2; i++) {
+        tvlm_image_free(b->images[i]);
+        b->images[i] = NULL;
+        TVLM_TRY(tvlm_image_encode(b->engines[i], picture, &params, &b->images[i], err));
+        rows[i] = tvlm_image_tokens(b->images[i], &n, &dim);
+    }
+    add_error(tokens, rows[0], rows[1], n * dim);
+    return TVLM_OK;
+}
+
+static tvlm_status compare_picture(both *b, report *r, const tvlm_pixels *picture,
+                                   const tvlm_cancel *cancel, tvlm_error *err)
+{
+    TVLM_TRY(see(r, &b->towers[0], true, picture, err));
+    TVLM_TRY(see(r, &b->towers[1], false, picture, err));
+    return encode(b, picture, cancel, &r->layers[MAX_OBSERVED], err);
+}
+
+static tvlm_status compare_pictures(both *b, report *r, const tvlm_pictures *pictures,
+                                    const tvlm_quantize_params *params, tvlm_error *err)
+{
+    for (size_t i = 0; i < pictures->n; i++) {
+        tvlm_pixels picture = tvlm_pictures_at(pictures, i);
+        if (is_reported(pictures, i))
+            TVLM_TRY(compare_picture(b, r, &picture, params->cancel, err));
+        say(params, "comparing", i + 1, pictures->n);
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status open_both(both *b, const tvlm_model *const models[2], const tvlm_tap *tap,
+                             const tvlm_cancel *cancel, tvlm_error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        TVLM_TRY(tvlm_tower_run_open(&b->towers[i], models[i], tap, cancel, err));
+        TVLM_TRY(tvlm_engine_new(models[i], NULL, &b->engines[i], err));
+    }
+    return TVLM_OK;
+}
+
+static void close_both(both *b)
+{
+    for (int i = 0; i < 2; i++) {
+        tvlm_tower_run_close(&b->towers[i]);
+        tvlm_image_free(b->images[i]);
+        tvlm_engine_free(b->engines[i]);
+    }
+}
+
+static void tell(const report *r, const tvlm_quantize_params *params)
+{
+    for (size_t i = 0; i <= r->n; i++) {
+        const compared *c = &r->layers[i < r->n ? i : MAX_OBSERVED];
+        params->on_error(params->user, c->name, sqrt(c->error / (c->norm > 0 ? c->norm : 1)));
+    }
+}
+
+tvlm_status tvlm_report_int8(const tvlm_model *exact, const tvlm_model *int8,
+                             const tvlm_pictures *pictures, const tvlm_quantize_params *params,
+                             tvlm_error *err)
+{
+    if (!params->on_error) return TVLM_OK;
+    both b = {0};
+    report r = {.layers[MAX_OBSERVED].name = "tokens"};
+    tvlm_tap tap = {compare, &r};
+    tvlm_status status =
+        open_both(&b, (const tvlm_model *[]){exact, int8}, &tap, params->cancel, err);
+    if (!status) status = compare_pictures(&b, &r, pictures, params, err);
+    if (!status) tell(&r, params);
+    close_both(&b);
+    for (size_t i = 0; i < MAX_OBSERVED; i++)
+        free(r.layers[i].exact);
     return status;
 }

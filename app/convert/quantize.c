@@ -35,7 +35,9 @@ typedef struct entry {
 typedef struct quantizer {
     const tvlm_quantize_params *params;
     tvlm_gguf_source source;
-    float *largest; /* magnitude, per tensor of the source */
+    float *largest;    /* magnitude, per tensor of the source */
+    tvlm_model *model; /* the source, with int8_tower */
+    tvlm_pictures pictures;
     tvlm_tower_ranges ranges;
     entry *entries;
     size_t n_entries;
@@ -349,6 +351,17 @@ static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error
     return TVLM_OK;
 }
 
+/* What tvlm_check_result does, and the report. */
+static tvlm_status check_int8(void *user, const char *path, tvlm_error *err)
+{
+    const quantizer *q = user;
+    tvlm_model *model = NULL;
+    tvlm_status status = tvlm_model_open(path, NULL, &model, err);
+    if (!status) status = tvlm_report_int8(q->model, model, &q->pictures, q->params, err);
+    tvlm_model_free(model);
+    return status;
+}
+
 static tvlm_status write_file(const quantizer *q, const char *out, tvlm_error *err)
 {
     tvlm_gguf_writer *w;
@@ -358,7 +371,7 @@ static tvlm_status write_file(const quantizer *q, const char *out, tvlm_error *e
         tvlm_gguf_writer_abort(w);
         return status;
     }
-    return tvlm_gguf_writer_finish(w, tvlm_check_result, NULL, err);
+    return tvlm_gguf_writer_finish(w, q->model ? check_int8 : tvlm_check_result, (void *)q, err);
 }
 
 /* The model that is in the file being read, whatever has taken its name meanwhile. */
@@ -379,24 +392,44 @@ static tvlm_status feed_all(const tvlm_file *file, tvlm_loader *loader, tvlm_err
     return status;
 }
 
-static tvlm_status load(const quantizer *q, tvlm_model **out, tvlm_error *err)
+static tvlm_status load(quantizer *q, tvlm_error *err)
 {
     tvlm_loader *loader;
-    *out = NULL;
-    TVLM_TRY(tvlm_loader_new(NULL, &loader, err));
+    tvlm_model_params params;
+    tvlm_model_params_init(&params);
+    params.precision = "f32";
+    TVLM_TRY(tvlm_loader_new(&params, &loader, err));
     tvlm_status status = feed_all(&q->source.file, loader, err);
-    if (!status) status = tvlm_loader_finish(loader, out, err);
+    if (!status) status = tvlm_loader_finish(loader, &q->model, err);
     if (status) tvlm_loader_free(loader);
     return status;
 }
 
+static tvlm_status can_calibrate(const quantizer *q, tvlm_error *err)
+{
+    if (q->model->config.tower != TVLM_TOWER_EFFICIENTNET_LITE)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "int8 needs a model with a float EfficientNet-Lite tower");
+    if (q->model->config.vision_int8)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "the tower is int8 already; the other types quantise the rest");
+    if (!q->params->next_picture)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs calibration pictures");
+    return TVLM_OK;
+}
+
+static tvlm_status load_and_calibrate(quantizer *q, tvlm_error *err)
+{
+    TVLM_TRY(load(q, err));
+    TVLM_TRY(can_calibrate(q, err));
+    TVLM_TRY(tvlm_pictures_take(q->model, q->params, &q->pictures, err));
+    return tvlm_calibrate(q->model, &q->pictures, q->params, &q->ranges, err);
+}
+
 static tvlm_status calibrate(quantizer *q, tvlm_error *err)
 {
-    tvlm_model *model;
     tvlm_error why = {0};
-    tvlm_status status = load(q, &model, &why);
-    if (status == TVLM_OK) status = tvlm_calibrate(model, q->params, &q->ranges, &why);
-    tvlm_model_free(model);
+    tvlm_status status = load_and_calibrate(q, &why);
     bool of_model = status == TVLM_ERR_FORMAT || status == TVLM_ERR_UNSUPPORTED;
     if (status)
         tvlm_fail(err, status, "%s%s%s", of_model ? q->source.file.path : "", of_model ? ": " : "",
@@ -423,6 +456,8 @@ tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quant
     quantizer q = {.params = params};
     tvlm_status status = run(&q, in, out, err);
     tvlm_gguf_source_close(&q.source);
+    tvlm_model_free(q.model);
+    free(q.pictures.rgb);
     free(q.largest);
     free(q.entries);
     return status;

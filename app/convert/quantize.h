@@ -23,7 +23,11 @@ typedef struct tvlm_quantize_params {
      * failure ends the work. */
     tvlm_status (*next_picture)(void *user, tvlm_pixels *out, tvlm_error *err);
     void (*on_note)(void *user, const char *line); /* nullable */
-    /* nullable; what: "calibrating" (runs of the tower), then "quantizing" (tensors) */
+    /* Nullable; with int8_tower, once the file is made: relative L2 error of the output of each
+     * layer of the tower, as `dump` and the messages name it, and of the "tokens" that the decoder
+     * sees, on pictures held out of the calibration (on all when they are fewer than 8). */
+    void (*on_error)(void *user, const char *layer, double error);
+    /* nullable; what: "calibrating" (runs of the tower), "quantizing" (tensors), "comparing" */
     void (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
     const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */

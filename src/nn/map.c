@@ -68,6 +68,9 @@ tvlm_map tvlm_nn_as(tvlm_cx *cx, tvlm_map x, tvlm_dtype dtype, tvlm_qparam q)
 
 void tvlm_nn_tap(tvlm_cx *cx, const char *name, tvlm_map map)
 {
-    if (cx->tap && map.dtype == TVLM_DTYPE_F32 && tvlm_nn_live(cx))
-        cx->tap->fn(cx->tap->user, name, map.data, map.h, map.w, map.c);
+    if (!cx->tap) return;
+    size_t mark = tvlm_arena_mark(cx->arena);
+    map = tvlm_nn_as(cx, map, TVLM_DTYPE_F32, map.q);
+    if (tvlm_nn_live(cx)) cx->tap->fn(cx->tap->user, name, map.data, map.h, map.w, map.c);
+    tvlm_arena_release(cx->arena, mark);
 }

@@ -75,7 +75,6 @@ static inline bool tvlm_nn_same_shape(tvlm_map a, tvlm_map b)
 /* x in the dtype (u7: with these parameters): x itself, or a map from the arena. */
 tvlm_map tvlm_nn_as(tvlm_cx *cx, tvlm_map x, tvlm_dtype dtype, tvlm_qparam q);
 void tvlm_nn_convert(tvlm_cx *cx, tvlm_map x, tvlm_map y); /* between dtypes; same shape */
-/* Nothing for u7 maps. */
 void tvlm_nn_tap(tvlm_cx *cx, const char *name, tvlm_map map);
 
 /* ---- linear -------------------------------------------------------------------------------------

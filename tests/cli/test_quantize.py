@@ -91,6 +91,58 @@ def calibrate(folder, out, *options):
     return run("quantize", FLOAT_TOWER, out, "--type", "int8", "--calibrate", folder, *options)
 
 
+def errors_of(text):
+    """The table of errors: {layer: per cent}, in order."""
+    head, *lines = text.splitlines()
+    assert head.startswith("relative error"), text
+    return {name: float(value) for name, value, unit in map(str.split, lines) if unit == "%"}
+
+
+def float_and_int8_tokens(out, picture):
+    from safetensors.numpy import load_file
+
+    tokens = []
+    for model in (FLOAT_TOWER, out):
+        path = out.with_suffix(".safetensors")
+        ok("dump", "-q", "-m", model, "--image", picture, "-p", "x", "--new-tokens", 0, "--precision", "auto", "-o", path)
+        tokens.append(load_file(path)["bridge_out"].astype(np.float64))
+    return tokens
+
+
+def test_errors_are_told(tmp_path):
+    """Of each layer in order, then of the tokens: as two dumps have it, where one picture is all there is."""
+    folder, out = tmp_path / "photos", tmp_path / "out.gguf"
+    folder.mkdir()
+    shutil.copy(PICTURE, folder / "a.png")
+    done = calibrate(folder, out)
+    assert done.code == 0, done.err
+    errors = errors_of(done.out)
+    names = list(errors)
+    assert names[0] == "stem" and names[-2:] == ["head", "tokens"] and "blocks.0.dw" in names, names
+    assert all(0 < e < 50 for e in errors.values()), errors
+    exact, got = float_and_int8_tokens(out, folder / "a.png")
+    assert abs(errors["tokens"] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
+    assert not calibrate(folder, tmp_path / "quiet.gguf", "-q").out
+
+
+def test_errors_are_of_pictures_held_out(tmp_path):
+    """The eighth picture of eight alone is reported, and the ranges are of the other seven."""
+    folder, seven, out = tmp_path / "eight", tmp_path / "seven", tmp_path / "out.gguf"
+    folder.mkdir()
+    seven.mkdir()
+    for i in range(8):
+        grey = bytes([30 * i if i < 7 else 255]) * (64 * 64 * 3)
+        (folder / f"{i}.ppm").write_bytes(b"P6 64 64 255\n" + grey)
+        if i < 7:
+            shutil.copy(folder / f"{i}.ppm", seven)
+    done = calibrate(folder, out)
+    assert done.code == 0, done.err
+    exact, got = float_and_int8_tokens(out, folder / "7.ppm")
+    assert abs(errors_of(done.out)["tokens"] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
+    assert calibrate(seven, tmp_path / "seven.gguf", "-q").code == 0
+    assert out.read_bytes() == (tmp_path / "seven.gguf").read_bytes()
+
+
 def test_folders_as_people_have_them(tmp_path):
     """Cameras write capital letters; a folder has sub-folders, other files, hidden and broken ones."""
     folder, out = tmp_path / "photos", tmp_path / "out.gguf"

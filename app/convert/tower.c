@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include "convert/tower.h"
+
+#include "image/preprocess.h"
+#include "vision/vision.h"
+
+#include <stdlib.h>
+
+/* ---- pictures ---- */
+
+/* Room for one more picture of `size` bytes. */
+static bool reserve(tvlm_pictures *p, size_t size)
+{
+    if (p->n < p->cap) return true;
+    size_t cap = p->cap ? 2 * p->cap : 16, bytes;
+    uint8_t *grown = tvlm_mul_size(cap, size, &bytes) ? realloc(p->rgb, bytes) : NULL;
+    if (!grown) return false;
+    p->rgb = grown;
+    p->cap = cap;
+    return true;
+}
+
+/* Resized by a configuration without scale and bias, so that the values are bytes. */
+static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_pictures *p,
+                        tvlm_error *err)
+{
+    tvlm_preprocess_config plain = model->config.preprocess;
+    size_t n = (size_t)plain.image_size * plain.image_size * 3;
+    for (int c = 0; c < 3; c++) {
+        plain.scale[c] = 1;
+        plain.bias[c] = 0;
+    }
+    uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
+    side = side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE; /* more is refused */
+    size_t bytes = tvlm_preprocess_bytes(&plain, side);
+    void *block = tvlm_aligned_alloc(bytes);
+    float *values = malloc(n * sizeof *values);
+    tvlm_arena arena;
+    tvlm_status status = TVLM_OK;
+    if (!block || !values || !reserve(p, n)) {
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration pictures");
+    } else {
+        tvlm_arena_init(&arena, block, bytes);
+        status = tvlm_preprocess_run(&plain, pixels, TVLM_FIT_MODEL, &arena, NULL, values, err);
+        for (size_t i = 0; !status && i < n; i++)
+            p->rgb[p->n * n + i] = (uint8_t)values[i];
+        if (!status) p->n++;
+    }
+    tvlm_aligned_free(block);
+    free(values);
+    return status;
+}
+
+tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_params *params,
+                               tvlm_pictures *out, tvlm_error *err)
+{
+    *out = (tvlm_pictures){.side = model->config.preprocess.image_size};
+    for (;;) {
+        tvlm_pixels picture = {0};
+        if (tvlm_cancelled(params->cancel))
+            return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+        TVLM_TRY(params->next_picture(params->user, &picture, err));
+        if (!picture.data) break;
+        TVLM_TRY(keep(model, &picture, out, err));
+    }
+    return out->n
+               ? TVLM_OK
+               : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration picture");
+}
+
+tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i)
+{
+    size_t side = pictures->side;
+    return (tvlm_pixels){pictures->rgb + i * side * side * 3, pictures->side, pictures->side, 3, 0};
+}
+
+/* ---- running ---- */
+
+static void forward(tvlm_tower_run *t)
+{
+    uint32_t side = t->model->config.preprocess.image_size;
+    tvlm_efficientnet_forward(&t->cx, &t->model->weights.efficientnet,
+                              tvlm_nn_f32(t->pixels, side, side, 3), (tvlm_features){t->hi, t->lo});
+}
+
+/* Side of the map after the first n blocks. */
+static size_t side_after(const tvlm_efficientnet *w, size_t side, uint32_t n)
+{
+    side = tvlm_nn_conv_out(side, w->stem.k, w->stem_stride, TVLM_PAD_SAME);
+    for (uint32_t i = 0; i < n; i++)
+        side = tvlm_nn_conv_out(side, w->blocks[i].dw.k, w->blocks[i].stride, TVLM_PAD_SAME);
+    return side;
+}
+
+static void take_buffers(tvlm_tower_run *t)
+{
+    const tvlm_efficientnet *w = &t->model->weights.efficientnet;
+    size_t s = t->model->config.preprocess.image_size;
+    size_t lo = side_after(w, s, w->tap_block + 1), hi = side_after(w, s, w->n_blocks);
+    t->pixels = tvlm_nn_floats(&t->cx, s, 3 * s);
+    t->lo = tvlm_nn_floats(&t->cx, lo * lo, w->blocks[w->tap_block].c_out);
+    t->hi = tvlm_nn_floats(&t->cx, hi * hi, w->head.n);
+}
+
+static tvlm_status take_block(tvlm_tower_run *t, tvlm_error *err)
+{
+    t->cx.arena = &t->arena;
+    tvlm_arena_init_measure(&t->arena);
+    take_buffers(t);
+    forward(t);
+    size_t bytes = t->arena.peak;
+    t->block = tvlm_aligned_alloc(bytes);
+    if (!t->block) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
+    tvlm_arena_init(&t->arena, t->block, bytes);
+    take_buffers(t);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, const tvlm_tap *tap,
+                                const tvlm_cancel *cancel, tvlm_error *err)
+{
+    *tower = (tvlm_tower_run){
+        .model = model, .cx = {.kernels = &model->kernels, .tap = tap, .cancel = cancel}
+    };
+    tvlm_status status = tvlm_pool_new(tvlm_cpu_count(), &tower->cx.pool, err);
+    if (!status) status = take_block(tower, err);
+    if (status) tvlm_tower_run_close(tower);
+    return status;
+}
+
+tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err)
+{
+    size_t n = (size_t)picture->width * picture->height * 3;
+    TVLM_TRY(tvlm_preprocess(tower->model, picture, TVLM_FIT_MODEL, tower->pixels, n, err));
+    forward(tower);
+    return tvlm_nn_ok(&tower->cx) ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+}
+
+void tvlm_tower_run_close(tvlm_tower_run *tower)
+{
+    tvlm_pool_free(tower->cx.pool);
+    tvlm_aligned_free(tower->block);
+    *tower = (tvlm_tower_run){0};
+}

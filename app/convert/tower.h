@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * An EfficientNet tower over pictures, layer by layer: for calibration and its report. */
+#ifndef TVLM_APP_TOWER_H
+#define TVLM_APP_TOWER_H
+
+#include "convert/quantize.h"
+#include "model/model.h"
+#include "nn/nn.h"
+
+/* Pictures at the model's size, each decoded once. */
+typedef struct tvlm_pictures {
+    uint8_t *rgb; /* [n][side][side][3] */
+    size_t n, cap;
+    uint32_t side;
+} tvlm_pictures;
+
+/* Takes all of params->next_picture; none at all is an error. The caller frees rgb in any case. */
+tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_params *params,
+                               tvlm_pictures *out, tvlm_error *err);
+tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i);
+
+typedef struct tvlm_tower_run {
+    const tvlm_model *model;
+    tvlm_cx cx;
+    tvlm_arena arena;
+    void *block;
+    float *pixels, *lo, *hi;
+} tvlm_tower_run;
+
+/* The tap sees every layer's output, of int8 layers as floats. It, the model and cancel (nullable)
+ * stay the caller's and must outlive the tower, which must not move. */
+tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, const tvlm_tap *tap,
+                                const tvlm_cancel *cancel, tvlm_error *err);
+tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err);
+void tvlm_tower_run_close(tvlm_tower_run *tower);
+
+#endif
