@@ -26,6 +26,23 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* ---- activations ---- */
+
+/* GELU is dear: it pays to run it over rows that are still in cache, where its constants stay in
+ * registers and one value's steps fill the waits of another's, instead of in the epilogue. */
+static bool act_apart(tvlm_act act, float scale, const float *residual)
+{
+    return act == TVLM_ACT_GELU && scale == 1.0f && !residual;
+}
+
+/* y[m0..m1][n0..n1] = gelu(y), rows ld floats apart. */
+static void act_tile(const tvlm_kernels *kernels, float *y, size_t ld, size_t m0, size_t m1,
+                     size_t n0, size_t n1)
+{
+    for (size_t m = m0; m < m1; m++)
+        kernels->act(TVLM_ACT_GELU, y + m * ld + n0, y + m * ld + n0, n1 - n0);
+}
+
 /* ---- rows of x as a kernel reads them ---- */
 
 typedef struct pack_job {
@@ -76,7 +93,7 @@ static tvlm_gemm_args linear_args(const tvlm_linear *l, tvlm_act act, const void
                             .y = y,
                             .ldy = l->n,
                             .scale = scale,
-                            .act = act,
+                            .act = act_apart(act, scale, residual) ? TVLM_ACT_NONE : act,
                             .n = l->n,
                             .k = l->k};
 }
@@ -90,9 +107,11 @@ typedef struct linear_part {
 } linear_part;
 
 typedef struct linear_job {
+    const tvlm_kernels *kernels;
     linear_part parts[TVLM_MAX_LINEARS];
     size_t m, n_tile, m_tiles, n_tiles;
     bool m_first; /* neighbouring tasks share weights, else rows of x */
+    bool gelu;    /* after the tile */
 } linear_job;
 
 static void linear_tile(void *ctx, size_t task, unsigned thread)
@@ -105,8 +124,9 @@ static void linear_tile(void *ctx, size_t task, unsigned thread)
     for (; nt >= part->n_tiles; part++)
         nt -= part->n_tiles;
     size_t m0 = mt * M_TILE, n0 = nt * job->n_tile;
-    part->run(&part->args, m0, min_size(m0 + M_TILE, job->m), n0,
-              min_size(n0 + job->n_tile, part->args.n));
+    size_t m1 = min_size(m0 + M_TILE, job->m), n1 = min_size(n0 + job->n_tile, part->args.n);
+    part->run(&part->args, m0, m1, n0, n1);
+    if (job->gelu) act_tile(job->kernels, part->args.y, part->args.ldy, m0, m1, n0, n1);
 }
 
 /* Weight rows of a tile: whole panels. */
@@ -135,7 +155,7 @@ void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float
                     float scale, const float *residual, float *y)
 {
     size_t mark = tvlm_arena_mark(cx->arena);
-    linear_job job = {.m = m};
+    linear_job job = {.kernels = cx->kernels, .m = m, .gelu = act_apart(act, scale, residual)};
     job.parts[0].run = l->gemm->run;
     job.parts[0].args = linear_args(l, act, give_input(cx, l, x, m), scale, residual, y);
     run_linears(cx, &job, 1);
@@ -163,6 +183,7 @@ void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, 
 /* ---- MLP ---- */
 
 typedef struct mlp_job {
+    const tvlm_kernels *kernels;
     const tvlm_linear *up, *down;
     tvlm_act act;
     const float *x, *residual;
@@ -192,6 +213,7 @@ static void mlp_tile(void *ctx, size_t task, unsigned thread)
     const void *x = tile_input(up, job->x + m0 * up->k, m, packed);
     tvlm_gemm_args args = linear_args(up, job->act, x, 1.0f, NULL, hidden);
     up->gemm->run(&args, 0, m, 0, up->n);
+    if (act_apart(job->act, 1.0f, NULL)) act_tile(job->kernels, hidden, up->n, 0, m, 0, up->n);
     args = linear_args(down, TVLM_ACT_NONE, tile_input(down, hidden, m, packed), 1.0f,
                        job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n);
     down->gemm->run(&args, 0, m, 0, down->n);
@@ -220,8 +242,14 @@ void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_li
         tvlm_nn_linear(cx, up, act, x, m, 1.0f, NULL, hidden);
         tvlm_nn_linear(cx, down, TVLM_ACT_NONE, hidden, m, 1.0f, residual, y);
     } else {
-        mlp_job job = {
-            .up = up, .down = down, .act = act, .x = x, .residual = residual, .y = y, .m = m};
+        mlp_job job = {.kernels = cx->kernels,
+                       .up = up,
+                       .down = down,
+                       .act = act,
+                       .x = x,
+                       .residual = residual,
+                       .y = y,
+                       .m = m};
         mlp_in_tiles(cx, &job);
     }
     tvlm_arena_release(cx->arena, mark);

@@ -121,20 +121,49 @@ TVLM_INLINE __m256 tvlm_load_half8(const unsigned char *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
-/* y = act(acc + bias) * scale + residual for n (<= 8) columns of one row. */
-static __attribute__((unused)) void tvlm_epilogue8(const tvlm_gemm_args *args, size_t m, size_t col,
-                                                   size_t n, __m256 acc)
+/* Apart from the loops that call it: its constants would not leave them registers enough. */
+static __attribute__((noinline, unused)) __m256 tvlm_long_act8(tvlm_act act, __m256 x)
+{
+    return tvlm_act8(act, x);
+}
+
+TVLM_INLINE __m256 tvlm_epilogue_act8(tvlm_act act, __m256 x)
+{
+    if (act == TVLM_ACT_NONE) return x;
+    if (act == TVLM_ACT_GELU || act == TVLM_ACT_SIGMOID) return tvlm_long_act8(act, x);
+    x = _mm256_max_ps(_mm256_setzero_ps(), x);
+    return act == TVLM_ACT_RELU6 ? _mm256_min_ps(_mm256_set1_ps(6.0f), x) : x;
+}
+
+/* y = act(acc + bias) * scale + residual for eight columns of one row. */
+TVLM_INLINE void tvlm_epilogue_whole8(const tvlm_gemm_args *args, size_t m, size_t col, __m256 acc)
+{
+    if (args->bias) acc = _mm256_add_ps(acc, _mm256_loadu_ps(args->bias + col));
+    acc = _mm256_mul_ps(tvlm_epilogue_act8(args->act, acc), _mm256_set1_ps(args->scale));
+    if (args->residual)
+        acc = _mm256_add_ps(acc, _mm256_loadu_ps(args->residual + m * args->ldr + col));
+    _mm256_storeu_ps(args->y + m * args->ldy + col, acc);
+}
+
+/* The same for n (< 8) columns. */
+static __attribute__((noinline, unused)) void
+tvlm_epilogue_tail8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n, __m256 acc)
 {
     __m256i mask = tvlm_mask8(n);
     if (args->bias) acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->bias + col, mask));
-    acc = _mm256_mul_ps(tvlm_act8(args->act, acc), _mm256_set1_ps(args->scale));
+    acc = _mm256_mul_ps(tvlm_epilogue_act8(args->act, acc), _mm256_set1_ps(args->scale));
     if (args->residual)
         acc = _mm256_add_ps(acc, _mm256_maskload_ps(args->residual + m * args->ldr + col, mask));
-    float *y = args->y + m * args->ldy + col;
-    if (n == 8)
-        _mm256_storeu_ps(y, acc);
+    _mm256_maskstore_ps(args->y + m * args->ldy + col, mask, acc);
+}
+
+TVLM_INLINE void tvlm_epilogue8(const tvlm_gemm_args *args, size_t m, size_t col, size_t n,
+                                __m256 acc)
+{
+    if (n >= 8)
+        tvlm_epilogue_whole8(args, m, col, acc);
     else
-        _mm256_maskstore_ps(y, mask, acc);
+        tvlm_epilogue_tail8(args, m, col, n, acc);
 }
 
 #endif
