@@ -119,6 +119,7 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask);
 void tvlm_kernels_install_scalar(tvlm_kernels *table);
 void tvlm_kernels_install_crc32c(tvlm_kernels *table);
 void tvlm_kernels_install_avx2(tvlm_kernels *table);    /* does nothing on other architectures */
+void tvlm_kernels_install_avx512(tvlm_kernels *table);  /* likewise */
 void tvlm_kernels_install_simd128(tvlm_kernels *table); /* likewise */
 
 #endif

@@ -48,6 +48,43 @@ EM __m512 em_fmadd(__m512 x, __m512 y, __m512 z)
     return a.ps;
 }
 
+EM __m512 em_shuffle(__m512 x, __m512 y, unsigned n) /* in each 128 bits */
+{
+    em_512 a = {.ps = x}, b = {.ps = y}, to;
+    for (unsigned i = 0; i < 16; i++)
+        to.f[i] = (i % 4 < 2 ? a : b).f[i / 4 * 4 + (n >> (2 * (i % 4)) & 3)];
+    return to.ps;
+}
+
+EM __m512 em_shuffle_quarters(__m512 x, __m512 y, unsigned n)
+{
+    em_512 a = {.ps = x}, b = {.ps = y}, to;
+    for (unsigned i = 0; i < 16; i++)
+        to.f[i] = (i < 8 ? a : b).f[(n >> (2 * (i / 4)) & 3) * 4 + i % 4];
+    return to.ps;
+}
+
+EM __m512 em_widen(__m256 low)
+{
+    em_512 a = {
+        .half = {low, _mm256_set1_ps(NAN)}
+    }; /* undefined */
+    return a.ps;
+}
+
+EM __m512 em_insert_half(__m512 v, __m256 half, int at)
+{
+    em_512 a = {.ps = v};
+    a.half[at] = half;
+    return a.ps;
+}
+
+EM __m256 em_half(__m512 v, int at)
+{
+    em_512 a = {.ps = v};
+    return a.half[at];
+}
+
 EM __m512i em_load(const void *p)
 {
     em_512 a;
@@ -233,6 +270,14 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_fmadd_ps(a, b, c)          em_fmadd(a, b, c)
 #define _mm512_add_ps(a, b)               ((a) + (b))
 #define _mm512_mul_ps(a, b)               ((a) * (b))
+#define _mm512_sub_ps(a, b)               ((a) - (b))
+#define _mm512_shuffle_ps(a, b, n)        em_shuffle(a, b, n)
+#define _mm512_shuffle_f32x4(a, b, n)     em_shuffle_quarters(a, b, n)
+#define _mm512_castps256_ps512(a)         em_widen(a)
+#define _mm512_castps512_ps256(a)         em_half(a, 0)
+#define _mm512_extractf32x8_ps(a, n)      em_half(a, n)
+#define _mm512_insertf32x8(a, b, n)       em_insert_half(a, b, n)
+#define _mm512_broadcast_f32x8(a)         em_insert_half(em_widen(a), a, 1)
 #define _mm512_min_ps(a, b)               em_min(a, b)
 #define _mm512_max_ps(a, b)               em_max(a, b)
 #define _mm512_or_ps(a, b)                em_or(a, b)

@@ -47,7 +47,8 @@ static void check_complete(tk *t, const void *unused)
     if (tvlm_gemm_offers(t->mask, TVLM_PRECISION_BF16) != bf16) tk_near(t, 0, 0, 1, 0);
 }
 
-/* below: mask of a tier whose kernels are not to be tested again; 0: the scalar ones. */
+/* below: mask of a tier whose kernels are not to be tested again; 0: the scalar ones. A tier has
+ * rows, attention and so on from one file each: one entry tells whether they are its own. */
 static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool bench)
 {
     tvlm_kernels old;
@@ -70,13 +71,13 @@ static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool benc
     }
     tk_run(t, "table", "all entries", check_complete, NULL, true);
     test_gemm(t);
-    if (!t->is_scalar && !memcmp(&old, &t->tier, sizeof old)) return;
-    test_crc32c(t);
-    if (tier->mask == TVLM_CPU_CRC32C) return; /* the rest is scalar */
-    test_rows(t);
-    test_attention(t);
-    test_spatial(t);
-    test_int8(t);
+#define OWN(entry) (t->is_scalar || t->tier.entry != old.entry)
+    if (OWN(crc32c)) test_crc32c(t);
+    if (OWN(act)) test_rows(t);
+    if (OWN(attention)) test_attention(t);
+    if (OWN(dwconv)) test_spatial(t);
+    if (OWN(qgemm) || OWN(qdwconv)) test_int8(t);
+#undef OWN
 }
 
 static int usage(void)

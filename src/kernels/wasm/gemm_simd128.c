@@ -159,7 +159,7 @@ TVLM_INLINE float block_x_sum(const float *x)
     v128_t high = wasm_f32x4_add(wasm_v128_load(x + 4), wasm_v128_load(x + 12));
     low = wasm_f32x4_add(low, wasm_f32x4_add(wasm_v128_load(x + 16), wasm_v128_load(x + 24)));
     high = wasm_f32x4_add(high, wasm_f32x4_add(wasm_v128_load(x + 20), wasm_v128_load(x + 28)));
-    return tvlm_hsum8(low, high);
+    return tvlm_hsum8((tvlm_f8){low, high});
 }
 
 /* acc += d * sum (+ m * xsum) for 16 columns. */

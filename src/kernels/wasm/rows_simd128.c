@@ -58,7 +58,7 @@ TVLM_INLINE float reduce(const float *x, size_t n, float mean, const bool square
             *sum = wasm_f32x4_add(*sum, d);
         }
     }
-    return tvlm_hsum8(lane[0], lane[1]);
+    return tvlm_hsum8((tvlm_f8){lane[0], lane[1]});
 }
 
 static void rmsnorm_simd128(float *y, const float *x, const float *w, size_t n, float eps)

@@ -48,12 +48,66 @@ TVLM_INLINE void tvlm_store4(float *p, size_t n, v128_t v)
         p[i] = some[i];
 }
 
-/* tvlm_sum8 of the lanes 0-3 and 4-7. */
-TVLM_INLINE float tvlm_hsum8(v128_t low, v128_t high)
+/* ---- operations on eight floats ---- */
+
+typedef struct tvlm_f8 {
+    v128_t low, high;
+} tvlm_f8;
+
+TVLM_INLINE tvlm_f8 tvlm_load8(const float *p)
+{
+    return (tvlm_f8){wasm_v128_load(p), wasm_v128_load(p + 4)};
+}
+TVLM_INLINE void tvlm_store8(float *p, tvlm_f8 v)
+{
+    wasm_v128_store(p, v.low);
+    wasm_v128_store(p + 4, v.high);
+}
+TVLM_INLINE tvlm_f8 tvlm_set8(float v)
+{
+    return (tvlm_f8){wasm_f32x4_splat(v), wasm_f32x4_splat(v)};
+}
+TVLM_INLINE tvlm_f8 tvlm_add8(tvlm_f8 a, tvlm_f8 b)
+{
+    return (tvlm_f8){wasm_f32x4_add(a.low, b.low), wasm_f32x4_add(a.high, b.high)};
+}
+TVLM_INLINE tvlm_f8 tvlm_sub8(tvlm_f8 a, tvlm_f8 b)
+{
+    return (tvlm_f8){wasm_f32x4_sub(a.low, b.low), wasm_f32x4_sub(a.high, b.high)};
+}
+TVLM_INLINE tvlm_f8 tvlm_mul8(tvlm_f8 a, tvlm_f8 b)
+{
+    return (tvlm_f8){wasm_f32x4_mul(a.low, b.low), wasm_f32x4_mul(a.high, b.high)};
+}
+TVLM_INLINE tvlm_f8 tvlm_fma8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c)
+{
+    return (tvlm_f8){TVLM_MADD(a.low, b.low, c.low), TVLM_MADD(a.high, b.high, c.high)};
+}
+TVLM_INLINE tvlm_f8 tvlm_max8(tvlm_f8 bound, tvlm_f8 x) /* as tvlm_max1 */
+{
+    return (tvlm_f8){wasm_f32x4_pmax(x.low, bound.low), wasm_f32x4_pmax(x.high, bound.high)};
+}
+
+/* The first n lanes of v, the others of fill. */
+TVLM_INLINE tvlm_f8 tvlm_first8(tvlm_f8 v, size_t n, tvlm_f8 fill)
+{
+    if (n >= 8) return v;
+    v128_t first = wasm_i32x4_make(0, 1, 2, 3), end = wasm_i32x4_splat((int)n);
+    v128_t upper = wasm_i32x4_add(first, wasm_i32x4_splat(4));
+    return (tvlm_f8){wasm_v128_bitselect(v.low, fill.low, wasm_i32x4_lt(first, end)),
+                     wasm_v128_bitselect(v.high, fill.high, wasm_i32x4_lt(upper, end))};
+}
+/* lanes += v, of which n elements are left. */
+TVLM_INLINE tvlm_f8 tvlm_add_lanes8(tvlm_f8 lanes, tvlm_f8 v, size_t n)
+{
+    return tvlm_add8(lanes, tvlm_first8(v, n, tvlm_set8(0.0f)));
+}
+
+/* tvlm_sum8 of the lanes. */
+TVLM_INLINE float tvlm_hsum8(tvlm_f8 v)
 {
     float lane[8];
-    wasm_v128_store(lane, low);
-    wasm_v128_store(lane + 4, high);
+    tvlm_store8(lane, v);
     return tvlm_sum8(lane);
 }
 
@@ -70,9 +124,9 @@ typedef float tvlm_f4 __attribute__((vector_size(16)));
 #define POW2(t)      ((tvlm_f4)wasm_i32x4_shl((v128_t)(t), 23))
 #include "kernels/math_body.h"
 
-TVLM_INLINE v128_t tvlm_exp2_4(v128_t x)
+TVLM_INLINE tvlm_f8 tvlm_exp2_8(tvlm_f8 x)
 {
-    return (v128_t)tvlm_exp2__f4((tvlm_f4)x);
+    return (tvlm_f8){(v128_t)tvlm_exp2__f4((tvlm_f4)x.low), (v128_t)tvlm_exp2__f4((tvlm_f4)x.high)};
 }
 TVLM_INLINE v128_t tvlm_silu4(v128_t x)
 {
@@ -105,6 +159,11 @@ TVLM_INLINE v128_t tvlm_load_half4(const void *p)
     v128_t most = wasm_i32x4_splat(0x0f800000); /* the exponent of infinities and NaN */
     v128_t special = wasm_i32x4_eq(wasm_v128_and(bits, most), most);
     return wasm_v128_or(v, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
+}
+
+TVLM_INLINE tvlm_f8 tvlm_load_half8(const void *p)
+{
+    return (tvlm_f8){tvlm_load_half4(p), tvlm_load_half4((const uint16_t *)p + 4)};
 }
 
 /* y = act(acc + bias) * scale + residual for n (<= 4) columns of one row. */

@@ -56,11 +56,59 @@ void tvlm_avx2_install_int8(tvlm_kernels *table);
 #define POW2(t)      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23))
 #include "kernels/math_body.h"
 
+/* ---- operations on eight floats ---- */
+
+typedef __m256 tvlm_f8;
+
+TVLM_INLINE tvlm_f8 tvlm_load8(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+TVLM_INLINE void tvlm_store8(float *p, tvlm_f8 v)
+{
+    _mm256_storeu_ps(p, v);
+}
+TVLM_INLINE tvlm_f8 tvlm_set8(float v)
+{
+    return _mm256_set1_ps(v);
+}
+TVLM_INLINE tvlm_f8 tvlm_add8(tvlm_f8 a, tvlm_f8 b)
+{
+    return _mm256_add_ps(a, b);
+}
+TVLM_INLINE tvlm_f8 tvlm_sub8(tvlm_f8 a, tvlm_f8 b)
+{
+    return _mm256_sub_ps(a, b);
+}
+TVLM_INLINE tvlm_f8 tvlm_mul8(tvlm_f8 a, tvlm_f8 b)
+{
+    return _mm256_mul_ps(a, b);
+}
+TVLM_INLINE tvlm_f8 tvlm_fma8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+TVLM_INLINE tvlm_f8 tvlm_max8(tvlm_f8 bound, tvlm_f8 x) /* as tvlm_max1 */
+{
+    return _mm256_max_ps(bound, x);
+}
+
 /* Lanes 0..n-1 (n <= 8) on, for the masked loads and stores of a tail. */
 TVLM_INLINE __m256i tvlm_mask8(size_t n)
 {
     __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), lanes);
+}
+
+/* The first n lanes of v, the others of fill. */
+TVLM_INLINE tvlm_f8 tvlm_first8(tvlm_f8 v, size_t n, tvlm_f8 fill)
+{
+    return n >= 8 ? v : _mm256_blendv_ps(fill, v, _mm256_castsi256_ps(tvlm_mask8(n)));
+}
+/* lanes += v, of which n elements are left. */
+TVLM_INLINE tvlm_f8 tvlm_add_lanes8(tvlm_f8 lanes, tvlm_f8 v, size_t n)
+{
+    return tvlm_add8(lanes, tvlm_first8(v, n, tvlm_set8(0.0f)));
 }
 
 /* Eight bytes of a row with n left: fixed-size copies but for the tail. */
@@ -116,9 +164,9 @@ TVLM_INLINE __m256i tvlm_load256(const unsigned char *p)
 }
 
 /* Eight halves as floats. */
-TVLM_INLINE __m256 tvlm_load_half8(const unsigned char *p)
+TVLM_INLINE __m256 tvlm_load_half8(const void *p)
 {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
 
 /* Apart from the loops that call it: its constants would not leave them registers enough. */

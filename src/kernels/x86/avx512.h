@@ -7,6 +7,10 @@
 #ifndef TVLM_KERNELS_AVX512_H
 #define TVLM_KERNELS_AVX512_H
 
+#include "kernels/kernels.h"
+
+void tvlm_avx512_install_attention(tvlm_kernels *table);
+
 #include "kernels/x86/avx2.h"
 
 #if defined(__x86_64__)
@@ -45,6 +49,35 @@ TVLM_SET_TARGET("avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
 #define POW2(t)      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23))
 #include "kernels/math_body.h"
 
+/* ---- operations on sixteen floats ---- */
+
+TVLM_INLINE __m512 tvlm_load16(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+TVLM_INLINE void tvlm_store16(float *p, __m512 v)
+{
+    _mm512_storeu_ps(p, v);
+}
+TVLM_INLINE __m512 tvlm_set16(float v)
+{
+    return _mm512_set1_ps(v);
+}
+TVLM_INLINE __m512 tvlm_sub16(__m512 a, __m512 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+TVLM_INLINE __m512 tvlm_fma16(__m512 a, __m512 b, __m512 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* lanes += v, eight elements after the other, of which n are left. */
+TVLM_INLINE tvlm_f8 tvlm_add_lanes16(tvlm_f8 lanes, __m512 v, size_t n)
+{
+    lanes = tvlm_add_lanes8(lanes, _mm512_castps512_ps256(v), n);
+    return tvlm_add_lanes8(lanes, _mm512_extractf32x8_ps(v, 1), n > 8 ? n - 8 : 0);
+}
+
 /* Lanes 0..n-1 on, all where n is 16 or more. */
 TVLM_INLINE __mmask16 tvlm_mask16(size_t n)
 {
@@ -73,9 +106,9 @@ TVLM_INLINE __m512i tvlm_load512(const void *p)
 }
 
 /* Sixteen halves as floats. */
-TVLM_INLINE __m512 tvlm_load_half16(const unsigned char *p)
+TVLM_INLINE __m512 tvlm_load_half16(const void *p)
 {
-    return _mm512_cvtph_ps(tvlm_load256(p));
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
 /* y = act(acc + bias) * scale + residual for the columns of one row that the mask has. */
