@@ -85,6 +85,23 @@ EM __m256 em_half(__m512 v, int at)
     return a.half[at];
 }
 
+EM __m512 em_permute(__m512i order, __m512 v)
+{
+    em_512 a = {.ps = v}, o = {.si = order}, to;
+    for (int i = 0; i < 16; i++)
+        to.f[i] = a.f[o.u[i] & 15];
+    return to.ps;
+}
+
+/* a * b + c in odd lanes, - c in even ones. */
+EM __m512 em_fmaddsub(__m512 x, __m512 y, __m512 z)
+{
+    em_512 a = {.ps = x}, b = {.ps = y}, c = {.ps = z};
+    for (int h = 0; h < 2; h++)
+        a.half[h] = _mm256_fmaddsub_ps(a.half[h], b.half[h], c.half[h]);
+    return a.ps;
+}
+
 EM __m512i em_load(const void *p)
 {
     em_512 a;
@@ -164,6 +181,39 @@ EM __m128i em_low_bytes(__m512i v)
     for (int i = 0; i < 16; i++)
         bytes[i] = (uint8_t)a.u[i];
     return _mm_loadu_si128((const __m128i *)(const void *)bytes);
+}
+
+EM __m512i em_widen_u8(__m128i v)
+{
+    uint8_t from[16];
+    em_512 a;
+    memcpy(from, &v, sizeof v);
+    for (int i = 0; i < 16; i++)
+        a.u[i] = from[i];
+    return a.si;
+}
+
+EM __m128i em_maskz_load_u8(__mmask16 mask, const uint8_t *p)
+{
+    uint8_t to[16] = {0};
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) to[i] = p[i];
+    return _mm_loadu_si128((const __m128i *)(const void *)to);
+}
+
+EM void em_mask_store_u8(uint8_t *p, __mmask16 mask, __m128i v)
+{
+    uint8_t from[16];
+    memcpy(from, &v, sizeof v);
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) p[i] = from[i];
+}
+
+EM __m256i em_halves(__m512 v)
+{
+    em_512 a = {.ps = v};
+    return _mm256_set_m128i(_mm256_cvtps_ph(a.half[1], _MM_FROUND_TO_NEAREST_INT),
+                            _mm256_cvtps_ph(a.half[0], _MM_FROUND_TO_NEAREST_INT));
 }
 
 EM int32_t em_reduce_add(__m512i v)
@@ -255,6 +305,15 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
         if (mask >> i & 1) memcpy((unsigned char *)p + 2 * i, &from[i], 2);
 }
 
+/* What GCC or clang has as macros. */
+#undef _mm512_setr_epi32
+#undef _mm512_permute_ps
+#undef _mm512_cvtps_ph
+#undef _mm512_shuffle_ps
+#undef _mm512_shuffle_f32x4
+#undef _mm512_extractf32x8_ps
+#undef _mm512_insertf32x8
+
 #define _mm512_dpbf16_ps(s, a, b)         em_dpbf16(s, a, b)
 #define _mm512_cvtneps_pbh(v)             em_cvt_bf16(v)
 #define _mm256_mask_storeu_epi16(p, m, v) em_mask_store_u16(p, m, v)
@@ -271,6 +330,15 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_add_ps(a, b)               ((a) + (b))
 #define _mm512_mul_ps(a, b)               ((a) * (b))
 #define _mm512_sub_ps(a, b)               ((a) - (b))
+#define _mm512_fmsub_ps(a, b, c)          em_fmadd(a, b, -(c))
+#define _mm512_fmaddsub_ps(a, b, c)       em_fmaddsub(a, b, c)
+#define _mm512_permutexvar_ps(o, v)       em_permute(o, v)
+#define _mm512_permute_ps(v, n)           em_shuffle(v, v, n)
+#define _mm512_setr_epi32(...)            ((__m512i)(em_i32){__VA_ARGS__})
+#define _mm512_cvtps_ph(v, rounding)      em_halves(v)
+#define _mm512_cvtepu8_epi32(v)           em_widen_u8(v)
+#define _mm_maskz_loadu_epi8(m, p)        em_maskz_load_u8(m, p)
+#define _mm_mask_storeu_epi8(p, m, v)     em_mask_store_u8(p, m, v)
 #define _mm512_shuffle_ps(a, b, n)        em_shuffle(a, b, n)
 #define _mm512_shuffle_f32x4(a, b, n)     em_shuffle_quarters(a, b, n)
 #define _mm512_castps256_ps512(a)         em_widen(a)

@@ -83,11 +83,27 @@ TVLM_INLINE tvlm_f8 tvlm_fma8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c)
 {
     return (tvlm_f8){TVLM_MADD(a.low, b.low, c.low), TVLM_MADD(a.high, b.high, c.high)};
 }
+TVLM_INLINE tvlm_f8 tvlm_fms8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c) /* a * b - c */
+{
+    return tvlm_fma8(a, b, (tvlm_f8){wasm_f32x4_neg(c.low), wasm_f32x4_neg(c.high)});
+}
 TVLM_INLINE tvlm_f8 tvlm_max8(tvlm_f8 bound, tvlm_f8 x) /* as tvlm_max1 */
 {
     return (tvlm_f8){wasm_f32x4_pmax(x.low, bound.low), wasm_f32x4_pmax(x.high, bound.high)};
 }
 
+/* The first n elements of a row; lanes beyond are 0. */
+TVLM_INLINE tvlm_f8 tvlm_load_n8(const float *p, size_t n)
+{
+    if (n >= 8) return tvlm_load8(p);
+    v128_t zero = wasm_f32x4_splat(0.0f);
+    return (tvlm_f8){tvlm_load4(p, n), n > 4 ? tvlm_load4(p + 4, n - 4) : zero};
+}
+TVLM_INLINE void tvlm_store_n8(float *p, size_t n, tvlm_f8 v)
+{
+    tvlm_store4(p, n, v.low);
+    if (n > 4) tvlm_store4(p + 4, n - 4, v.high);
+}
 /* The first n lanes of v, the others of fill. */
 TVLM_INLINE tvlm_f8 tvlm_first8(tvlm_f8 v, size_t n, tvlm_f8 fill)
 {
@@ -128,9 +144,9 @@ TVLM_INLINE tvlm_f8 tvlm_exp2_8(tvlm_f8 x)
 {
     return (tvlm_f8){(v128_t)tvlm_exp2__f4((tvlm_f4)x.low), (v128_t)tvlm_exp2__f4((tvlm_f4)x.high)};
 }
-TVLM_INLINE v128_t tvlm_silu4(v128_t x)
+TVLM_INLINE tvlm_f8 tvlm_silu8(tvlm_f8 x)
 {
-    return (v128_t)tvlm_silu_f4((tvlm_f4)x);
+    return (tvlm_f8){(v128_t)tvlm_silu_f4((tvlm_f4)x.low), (v128_t)tvlm_silu_f4((tvlm_f4)x.high)};
 }
 
 TVLM_INLINE v128_t tvlm_act4(tvlm_act act, v128_t x)
@@ -147,6 +163,11 @@ TVLM_INLINE v128_t tvlm_act4(tvlm_act act, v128_t x)
     default:
         return x;
     }
+}
+
+TVLM_INLINE tvlm_f8 tvlm_act8(tvlm_act act, tvlm_f8 x)
+{
+    return (tvlm_f8){tvlm_act4(act, x.low), tvlm_act4(act, x.high)};
 }
 
 /* Four IEEE halves -> floats. */

@@ -57,18 +57,6 @@ void tvlm_avx512_install_attention(tvlm_kernels *table)
     table->attention_join = attention_join;
 }
 
-void tvlm_kernels_install_avx512(tvlm_kernels *table)
-{
-    tvlm_avx512_install_attention(table);
-}
-
-#else
-
-void tvlm_kernels_install_avx512(tvlm_kernels *table)
-{
-    (void)table;
-}
-
 #endif
 
 #include "kernels/x86/avx2_end.h"

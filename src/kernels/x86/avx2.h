@@ -88,6 +88,10 @@ TVLM_INLINE tvlm_f8 tvlm_fma8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c)
 {
     return _mm256_fmadd_ps(a, b, c);
 }
+TVLM_INLINE tvlm_f8 tvlm_fms8(tvlm_f8 a, tvlm_f8 b, tvlm_f8 c) /* a * b - c */
+{
+    return _mm256_fmsub_ps(a, b, c);
+}
 TVLM_INLINE tvlm_f8 tvlm_max8(tvlm_f8 bound, tvlm_f8 x) /* as tvlm_max1 */
 {
     return _mm256_max_ps(bound, x);
@@ -100,6 +104,18 @@ TVLM_INLINE __m256i tvlm_mask8(size_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), lanes);
 }
 
+/* The first n elements of a row; lanes beyond are 0. A whole register away from the end. */
+TVLM_INLINE tvlm_f8 tvlm_load_n8(const float *p, size_t n)
+{
+    return n >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, tvlm_mask8(n));
+}
+TVLM_INLINE void tvlm_store_n8(float *p, size_t n, tvlm_f8 v)
+{
+    if (n >= 8)
+        _mm256_storeu_ps(p, v);
+    else
+        _mm256_maskstore_ps(p, tvlm_mask8(n), v);
+}
 /* The first n lanes of v, the others of fill. */
 TVLM_INLINE tvlm_f8 tvlm_first8(tvlm_f8 v, size_t n, tvlm_f8 fill)
 {

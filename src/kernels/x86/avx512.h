@@ -63,13 +63,25 @@ TVLM_INLINE __m512 tvlm_set16(float v)
 {
     return _mm512_set1_ps(v);
 }
+TVLM_INLINE __m512 tvlm_add16(__m512 a, __m512 b)
+{
+    return _mm512_add_ps(a, b);
+}
 TVLM_INLINE __m512 tvlm_sub16(__m512 a, __m512 b)
 {
     return _mm512_sub_ps(a, b);
 }
+TVLM_INLINE __m512 tvlm_mul16(__m512 a, __m512 b)
+{
+    return _mm512_mul_ps(a, b);
+}
 TVLM_INLINE __m512 tvlm_fma16(__m512 a, __m512 b, __m512 c)
 {
     return _mm512_fmadd_ps(a, b, c);
+}
+TVLM_INLINE __m512 tvlm_fms16(__m512 a, __m512 b, __m512 c)
+{
+    return _mm512_fmsub_ps(a, b, c);
 }
 /* lanes += v, eight elements after the other, of which n are left. */
 TVLM_INLINE tvlm_f8 tvlm_add_lanes16(tvlm_f8 lanes, __m512 v, size_t n)
@@ -82,6 +94,16 @@ TVLM_INLINE tvlm_f8 tvlm_add_lanes16(tvlm_f8 lanes, __m512 v, size_t n)
 TVLM_INLINE __mmask16 tvlm_mask16(size_t n)
 {
     return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
+
+/* The first n elements of a row; lanes beyond are 0. */
+TVLM_INLINE __m512 tvlm_load_n16(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(tvlm_mask16(n), p);
+}
+TVLM_INLINE void tvlm_store_n16(float *p, size_t n, __m512 v)
+{
+    _mm512_mask_storeu_ps(p, tvlm_mask16(n), v);
 }
 
 TVLM_INLINE __m512 tvlm_act16(tvlm_act act, __m512 x)
