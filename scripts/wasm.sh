@@ -50,23 +50,24 @@ module() {
     chmod -x "js/dist/tinyvlm-$name.wasm"
 }
 
-# program NAME SOURCES -- FLAGS
+# program NAME CORE-DIR SOURCES -- FLAGS
 program() {
-    local name=$1 sources=() out=build/wasm/$1.o
-    shift
+    local name=$1 core=$2 sources=() out=build/wasm/$1.o
+    shift 2
     while [ "$1" != -- ]; do sources+=("$1"); shift; done
     shift
-    compile "$out" "$@" -D_GNU_SOURCE -- "${sources[@]}"
-    "$ld" --gc-sections -z stack-size=1048576 -L"$sysroot" "$sysroot/crt1-command.o" "$out"/*.o -lc -lm \
+    compile "$out" "$@" -- "${sources[@]}"
+    "$ld" --gc-sections -z stack-size=1048576 -L"$sysroot" "$sysroot/crt1-command.o" "$out"/*.o "$core"/*.o -lc -lm \
         "$builtins" -o "build/wasm/$name.wasm"
 }
 
 programs() {
-    local name=$1
+    local name=$1 core=build/wasm/core-$1.o
     shift
-    program "test-kernels-$name" $(find src/kernels src/cpu src/quant -name '*.c') src/base/status.c src/base/utf8.c src/base/memory.c src/base/crc32c.c src/os/posix.c \
-        tests/kernels/*.c -- "$@"
-    program "tower-$name" $(core) src/os/posix.c js/wasm/pthread.c tests/js/tower.c -- "$@" -isystem js/wasm
+    set -- "$@" -D_GNU_SOURCE -isystem js/wasm
+    compile "$core" "$@" -- $(core) src/os/posix.c js/wasm/pthread.c
+    program "test-kernels-$name" "$core" tests/kernels/*.c -- "$@"
+    program "tower-$name" "$core" tests/js/tower.c -- "$@"
 }
 
 case ${1:-modules} in
