@@ -104,7 +104,7 @@ const tvlm_gemm_input tvlm_avx2_input_int16 = {tvlm_words_bytes, pack_input};
 
 /* Integer sums of pairs of words. */
 TVLM_INLINE void block_sums(const unsigned char *const x[MAX_ROWS], const unsigned char *w,
-                            const size_t rows, size_t pairs, __m256i sum[MAX_ROWS][2])
+                            const size_t rows, size_t pairs, bool first, __m256i sum[MAX_ROWS][2])
 {
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++)
@@ -112,6 +112,7 @@ TVLM_INLINE void block_sums(const unsigned char *const x[MAX_ROWS], const unsign
     TVLM_ROLLED
     for (size_t i = 0; i < pairs; i++) {
         __m256i w0 = tvlm_load256(w + 64 * i), w1 = tvlm_load256(w + 64 * i + 32);
+        if (first) prefetch_ahead(w + 64 * i, 64);
         TVLM_KEEP8(w0);
         TVLM_KEEP8(w1);
         TVLM_UNROLL
@@ -127,7 +128,7 @@ TVLM_INLINE void block_sums(const unsigned char *const x[MAX_ROWS], const unsign
 }
 
 TVLM_INLINE void tile_words(const tvlm_gemm_args *args, const size_t rows, size_t m, size_t panel,
-                            tile_out out)
+                            bool first, tile_out out)
 {
     const size_t k = args->k;
     const unsigned char *w =
@@ -146,7 +147,7 @@ TVLM_INLINE void tile_words(const tvlm_gemm_args *args, const size_t rows, size_
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++)
             q[r] = x[r] + sizeof(float);
-        block_sums(q, w + TVLM_GEMM_NR * sizeof(float), rows, (n + 1) / 2, sum);
+        block_sums(q, w + TVLM_GEMM_NR * sizeof(float), rows, (n + 1) / 2, first, sum);
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++) {
             const __m256 d = _mm256_broadcast_ss((const float *)(const void *)x[r]);
@@ -163,7 +164,7 @@ TVLM_INLINE void tile_words(const tvlm_gemm_args *args, const size_t rows, size_
     }
 }
 
-#define TILE(rows) tile_words(args, rows, m, panel, out)
+#define TILE(rows) tile_words(args, rows, m, panel, first, out)
 TILES(words, TILE, 6)
 
 static void gemm_int16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)

@@ -3,8 +3,7 @@
  *
  *   4 and 5 bits   codes are unsigned and small: maddubs takes 32 products at a time, and eight of
  *                  its sums of two (15 * 127 * 2) fit 16 bits; four where a code has five bits
- *   8 bits         a sum of two products does not fit 16 bits with its sign: codes are widened to
- *                  words, for all rows of the tile at once, and madd takes 16 products at a time
+ *   8 bits         codes give their sign to x: sums of two products fit 16 bits, of four not
  *
  * A tile is ROWS rows of x by a panel of 16 columns; the panel loop is outside, so that a panel
  * stays in cache while x streams. */
@@ -15,12 +14,6 @@
 #include "kernels/x86/gemm_int8_avx2.h"
 
 /* ---- rows of x ---- */
-
-/* What 8-bit kernels read: q as words, of each four the odd ones, then the even. */
-typedef struct word_block {
-    float d;
-    int16_t q[TVLM_BLOCK];
-} word_block;
 
 /* 32 values as four registers of integers, and the block's d and sum. */
 TVLM_INLINE void quantize_block(const float *x, float *d, int32_t *sum, __m256i q[4])
@@ -58,7 +51,7 @@ TVLM_INLINE __m256i words(__m256i low, __m256i high)
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
 }
 
-static void pack_input_bytes(void *packed, const float *x, size_t k)
+static void pack_input(void *packed, const float *x, size_t k)
 {
     tvlm_input_block *out = packed;
     for (size_t b = 0; b < k / TVLM_BLOCK; b++) {
@@ -70,34 +63,12 @@ static void pack_input_bytes(void *packed, const float *x, size_t k)
     }
 }
 
-static void pack_input_words(void *packed, const float *x, size_t k)
-{
-    const __m256i odd_even = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(2, 3, 6, 7, 0, 1, 4, 5, 10, 11, 14, 15, 8, 9, 12, 13));
-    word_block *out = packed;
-    for (size_t b = 0; b < k / TVLM_BLOCK; b++) {
-        int32_t unused;
-        __m256i q[4];
-        quantize_block(x + b * TVLM_BLOCK, &out[b].d, &unused, q);
-        TVLM_UNROLL
-        for (size_t i = 0; i < 2; i++)
-            _mm256_storeu_si256((__m256i *)(void *)(out[b].q + 16 * i),
-                                _mm256_shuffle_epi8(words(q[2 * i], q[2 * i + 1]), odd_even));
-    }
-}
-
-static size_t bytes_of_bytes(size_t k)
+static size_t input_bytes(size_t k)
 {
     return k / TVLM_BLOCK * sizeof(tvlm_input_block);
 }
 
-static size_t bytes_of_words(size_t k)
-{
-    return k / TVLM_BLOCK * sizeof(word_block);
-}
-
-const tvlm_gemm_input tvlm_avx2_input_int8 = {bytes_of_bytes, pack_input_bytes};
-static const tvlm_gemm_input input_words = {bytes_of_words, pack_input_words};
+const tvlm_gemm_input tvlm_avx2_input_int8 = {input_bytes, pack_input};
 
 /* ---- 4 and 5 bits ---- */
 
@@ -114,7 +85,7 @@ TVLM_INLINE __m256 add_block(const tvlm_block_layout *layout, const unsigned cha
 }
 
 TVLM_INLINE void tile_nibbles(const tvlm_gemm_args *args, tvlm_type type, const size_t rows,
-                              size_t m, size_t panel, tile_out out)
+                              size_t m, size_t panel, bool first, tile_out out)
 {
     const tvlm_block_layout layout = tvlm_block_layout_of(type);
     const size_t n_blocks = args->k / TVLM_BLOCK;
@@ -132,6 +103,7 @@ TVLM_INLINE void tile_nibbles(const tvlm_gemm_args *args, tvlm_type type, const 
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++)
             q[r] = (const unsigned char *)x[r][b].q;
+        if (first) prefetch_ahead(w, layout.bytes);
         if (layout.bits == 4) {
             nibble_sums(layout.bits, w + layout.code_at, q, rows, 0, 4, fifth, total);
         } else {
@@ -160,24 +132,21 @@ TVLM_INLINE void tile_nibbles(const tvlm_gemm_args *args, tvlm_type type, const 
 
 /* ---- 8 bits ---- */
 
-/* Of weights 4j .. 4j + 3 of eight columns the odd ones and the even ones, as words. */
-TVLM_INLINE __m256i odd_words(__m256i bytes)
+/* Sums of four products each: |w| times x with the sign of w, as maddubs wants one side unsigned.
+ * Two products are at most 2 * 128 * 127, which fits 16 bits. */
+TVLM_INLINE __m256i four_products(__m256i w, __m256i magnitude, __m256i x)
 {
-    return _mm256_srai_epi16(bytes, 8);
-}
-
-TVLM_INLINE __m256i even_words(__m256i bytes)
-{
-    return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+    __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
 TVLM_INLINE void tile_bytes(const tvlm_gemm_args *args, const size_t rows, size_t m, size_t panel,
-                            tile_out out)
+                            bool first, tile_out out)
 {
     const tvlm_block_layout layout = tvlm_block_layout_of(TVLM_TYPE_Q8_0);
     const size_t n_blocks = args->k / TVLM_BLOCK;
     const unsigned char *w = (const unsigned char *)args->w + panel * n_blocks * layout.bytes;
-    const word_block *x[MAX_ROWS];
+    const tvlm_input_block *x[MAX_ROWS];
     __m256 acc[MAX_ROWS][2];
     TVLM_UNROLL
     for (size_t r = 0; r < rows; r++) {
@@ -186,24 +155,20 @@ TVLM_INLINE void tile_bytes(const tvlm_gemm_args *args, const size_t rows, size_
     }
     for (size_t b = 0; b < n_blocks; b++, w += layout.bytes) {
         __m256i sum[MAX_ROWS][2];
+        if (first) prefetch_ahead(w, layout.bytes);
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++)
             sum[r][0] = sum[r][1] = _mm256_setzero_si256();
         TVLM_ROLLED
         for (size_t j = 0; j < 8; j++) {
-            __m256i bytes0 = tvlm_load256(w + layout.code_at + 64 * j);
-            __m256i bytes1 = tvlm_load256(w + layout.code_at + 64 * j + 32);
-            __m256i odd0 = odd_words(bytes0), odd1 = odd_words(bytes1);
-            __m256i even0 = even_words(bytes0), even1 = even_words(bytes1);
+            __m256i w0 = tvlm_load256(w + layout.code_at + 64 * j);
+            __m256i w1 = tvlm_load256(w + layout.code_at + 64 * j + 32);
+            __m256i magnitude0 = _mm256_abs_epi8(w0), magnitude1 = _mm256_abs_epi8(w1);
             TVLM_UNROLL
             for (size_t r = 0; r < rows; r++) {
-                const unsigned char *q = (const unsigned char *)(x[r][b].q + 4 * j);
-                __m256i v = four_of(q);
-                sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(odd0, v));
-                sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(odd1, v));
-                v = four_of(q + 4);
-                sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(even0, v));
-                sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(even1, v));
+                __m256i v = four_of((const unsigned char *)x[r][b].q + 4 * j);
+                sum[r][0] = _mm256_add_epi32(sum[r][0], four_products(w0, magnitude0, v));
+                sum[r][1] = _mm256_add_epi32(sum[r][1], four_products(w1, magnitude1, v));
                 TVLM_IN_ORDER(sum[r][0]);
                 TVLM_IN_ORDER(sum[r][1]);
             }
@@ -224,11 +189,11 @@ TVLM_INLINE void tile_bytes(const tvlm_gemm_args *args, const size_t rows, size_
 
 /* ---- runs ---- */
 
-#define TILE_Q8_0(rows) tile_bytes(args, rows, m, panel, out)
-#define TILE_Q4_0(rows) tile_nibbles(args, TVLM_TYPE_Q4_0, rows, m, panel, out)
-#define TILE_Q4_1(rows) tile_nibbles(args, TVLM_TYPE_Q4_1, rows, m, panel, out)
-#define TILE_Q5_0(rows) tile_nibbles(args, TVLM_TYPE_Q5_0, rows, m, panel, out)
-#define TILE_Q5_1(rows) tile_nibbles(args, TVLM_TYPE_Q5_1, rows, m, panel, out)
+#define TILE_Q8_0(rows) tile_bytes(args, rows, m, panel, first, out)
+#define TILE_Q4_0(rows) tile_nibbles(args, TVLM_TYPE_Q4_0, rows, m, panel, first, out)
+#define TILE_Q4_1(rows) tile_nibbles(args, TVLM_TYPE_Q4_1, rows, m, panel, first, out)
+#define TILE_Q5_0(rows) tile_nibbles(args, TVLM_TYPE_Q5_0, rows, m, panel, first, out)
+#define TILE_Q5_1(rows) tile_nibbles(args, TVLM_TYPE_Q5_1, rows, m, panel, first, out)
 TILES(q8_0, TILE_Q8_0, 4)
 TILES(q4_0, TILE_Q4_0, 4)
 TILES(q4_1, TILE_Q4_1, 4)
@@ -247,17 +212,13 @@ RUN(q4_1)
 RUN(q5_0)
 RUN(q5_1)
 
-#define KERNEL(id, TYPE, as, input)                                                                \
-    {"avx2 " #id " int8", TVLM_CPU_AVX2, TVLM_TYPE_##TYPE,     TVLM_NUMERIC_INT8,                  \
-     &tvlm_layout_int8,   &input,        gemm_##as##_int8_avx2}
-static const tvlm_gemm kernels[] = {KERNEL(f32, F32, q8_0, input_words),
-                                    KERNEL(f16, F16, q8_0, input_words),
-                                    KERNEL(bf16, BF16, q8_0, input_words),
-                                    KERNEL(q8_0, Q8_0, q8_0, input_words),
-                                    KERNEL(q4_0, Q4_0, q4_0, tvlm_avx2_input_int8),
-                                    KERNEL(q4_1, Q4_1, q4_1, tvlm_avx2_input_int8),
-                                    KERNEL(q5_0, Q5_0, q5_0, tvlm_avx2_input_int8),
-                                    KERNEL(q5_1, Q5_1, q5_1, tvlm_avx2_input_int8)};
+#define KERNEL(id, TYPE, as)                                                                       \
+    {"avx2 " #id " int8", TVLM_CPU_AVX2,         TVLM_TYPE_##TYPE,     TVLM_NUMERIC_INT8,          \
+     &tvlm_layout_int8,   &tvlm_avx2_input_int8, gemm_##as##_int8_avx2}
+static const tvlm_gemm kernels[] = {KERNEL(f32, F32, q8_0),   KERNEL(f16, F16, q8_0),
+                                    KERNEL(bf16, BF16, q8_0), KERNEL(q8_0, Q8_0, q8_0),
+                                    KERNEL(q4_0, Q4_0, q4_0), KERNEL(q4_1, Q4_1, q4_1),
+                                    KERNEL(q5_0, Q5_0, q5_0), KERNEL(q5_1, Q5_1, q5_1)};
 const tvlm_gemm_tier tvlm_gemm_avx2_int8 = {kernels, TVLM_COUNT(kernels)};
 
 #else

@@ -180,7 +180,7 @@ TVLM_INLINE void add_centred(const unsigned char *block, const half_block *const
 /* ---- the int8 tile ---- */
 
 TVLM_INLINE void tile_int8(const tvlm_gemm_args *args, tvlm_type type, const size_t rows, size_t m,
-                           size_t panel, tile_out out)
+                           size_t panel, bool first, tile_out out)
 {
     const tvlm_k_layout layout = tvlm_k_layout_of(type);
     const size_t n_blocks = args->k / (PARTS * TVLM_BLOCK);
@@ -197,6 +197,7 @@ TVLM_INLINE void tile_int8(const tvlm_gemm_args *args, tvlm_type type, const siz
         TVLM_ROLLED
         for (size_t p = 0; p < PARTS; p++, part += layout.part_bytes) {
             __m256i total[MAX_ROWS][2];
+            if (first) prefetch_ahead(part, layout.part_bytes);
             if (layout.bits == 6) {
                 __m256i scale[2][2];
                 TVLM_UNROLL
@@ -226,9 +227,9 @@ TVLM_INLINE void tile_int8(const tvlm_gemm_args *args, tvlm_type type, const siz
     }
 }
 
-#define TILE_Q4_K(rows) tile_int8(args, TVLM_TYPE_Q4_K, rows, m, panel, out)
-#define TILE_Q5_K(rows) tile_int8(args, TVLM_TYPE_Q5_K, rows, m, panel, out)
-#define TILE_Q6_K(rows) tile_int8(args, TVLM_TYPE_Q6_K, rows, m, panel, out)
+#define TILE_Q4_K(rows) tile_int8(args, TVLM_TYPE_Q4_K, rows, m, panel, first, out)
+#define TILE_Q5_K(rows) tile_int8(args, TVLM_TYPE_Q5_K, rows, m, panel, first, out)
+#define TILE_Q6_K(rows) tile_int8(args, TVLM_TYPE_Q6_K, rows, m, panel, first, out)
 TILES(q4_k, TILE_Q4_K, 4)
 TILES(q5_k, TILE_Q5_K, 4)
 TILES(q6_k, TILE_Q6_K, 4)

@@ -14,7 +14,26 @@ TVLM_INLINE __m256i four_of(const unsigned char *q)
     return _mm256_set1_epi32(four);
 }
 
-typedef void (*tile_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,
+/* Weights that a panel's first tile meets soon: they come from memory, and the hardware looks less
+ * far ahead. */
+TVLM_INLINE void prefetch_ahead(const unsigned char *w, size_t bytes)
+{
+    TVLM_UNROLL
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)w + 2048 + i, _MM_HINT_T0);
+}
+
+/* What a tile writes, so that its stores do not wait. */
+TVLM_INLINE void prefetch_outputs(const tvlm_gemm_args *args, size_t m, size_t rows, size_t n)
+{
+    for (size_t r = m; r < m + rows; r++) {
+        _mm_prefetch((const char *)(args->y + r * args->ldy + n), _MM_HINT_T0);
+        if (args->residual)
+            _mm_prefetch((const char *)(args->residual + r * args->ldr + n), _MM_HINT_T0);
+    }
+}
+
+typedef void (*tile_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel, bool first,
                         tile_out out);
 
 /* All tiles of a matrix: the panel loop is outside, so that a panel stays in cache while x
@@ -29,7 +48,8 @@ TVLM_INLINE void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, siz
             rows = m1 - m < MAX_ROWS ? m1 - m : MAX_ROWS;
             if (m1 - m > MAX_ROWS && m1 - m < 2 * MAX_ROWS)
                 rows = (m1 - m + 1) / 2; /* of 6, 7 = 4 + 3 */
-            tile(args, m, rows, n / TVLM_GEMM_NR, out);
+            prefetch_outputs(args, m, rows, n);
+            tile(args, m, rows, n / TVLM_GEMM_NR, m == m0, out);
             for (size_t r = 0; r < rows; r++)
                 for (size_t c = n; c < end; c += 8)
                     tvlm_epilogue8(args, m + r, c, end - c < 8 ? end - c : 8,
@@ -54,7 +74,7 @@ TVLM_INLINE void run_tiles(const tvlm_gemm_args *args, size_t m0, size_t m1, siz
     TILES_CASE(TILE, 6)
 #define TILES(id, TILE, most)                                                                      \
     static void rows_##id(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,         \
-                          tile_out out)                                                            \
+                          bool first, tile_out out)                                                \
     {                                                                                              \
         switch (rows) {                                                                            \
             TILES_UP_TO_##most(TILE)                                                               \
