@@ -2,6 +2,7 @@
  * Prompt in, text out: choose, append, stream, until something says stop. */
 #include "engine/internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -87,7 +88,7 @@ static tvlm_status check_numbers(const tvlm_session *s, tvlm_error *err)
     const float *logits = tvlm_session_logits(s);
     size_t bad = 0;
     for (size_t i = 0; i < s->model->config.lm.n_vocab; i++)
-        bad += !isfinite(logits[i]);
+        bad += !(fabsf(logits[i]) <= FLT_MAX);
     return bad ? tvlm_fail(err, TVLM_ERR_FORMAT,
                            "the model's logits are not finite numbers: its weights are damaged")
                : TVLM_OK;

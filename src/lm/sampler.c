@@ -130,6 +130,22 @@ static size_t best_of(const tvlm_candidate *c, size_t n)
     return best;
 }
 
+/* The best of what collect gives without making the list: most ids are passed by after one
+ * comparison. -1 when no choosable id is above the least number. */
+static int32_t greedy(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab)
+{
+    int32_t best = -1;
+    float most = -3.0e38f;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        if (!(logits[i] > most)) continue; /* NaN neither */
+        if (clamp(logits[i]) > most && tvlm_tokenizer_choosable(tokenizer, (int32_t)i)) {
+            most = clamp(logits[i]);
+            best = (int32_t)i;
+        }
+    }
+    return best;
+}
+
 /* ---- filters ---- */
 
 static void softmax(tvlm_candidate *c, size_t n, float temperature)
@@ -165,10 +181,15 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
                             tvlm_candidate *c, uint64_t *state)
 {
     size_t last = s->repeat_last_n ? s->repeat_last_n : 64;
+    bool penalty = s->repeat_penalty > 0 && s->repeat_penalty != 1.0f;
+    if (!penalty && !(s->temperature > 0)) {
+        int32_t best = greedy(tokenizer, logits, n_vocab);
+        if (best >= 0) return best;
+    }
     size_t n = collect(tokenizer, logits, n_vocab, false, c);
     if (!n) n = collect(tokenizer, logits, n_vocab, true, c);
     if (!n) return 0; /* a vocabulary of unused tokens */
-    if (s->repeat_penalty > 0 && s->repeat_penalty != 1.0f) {
+    if (penalty) {
         size_t skip = n_recent > last ? n_recent - last : 0;
         penalise(c, n, s->repeat_penalty, recent + skip, n_recent - skip);
     }

@@ -86,6 +86,25 @@ static void greedy_takes_the_best(void **state)
     assert_int_equal(random, 5); /* nothing was drawn */
 }
 
+/* A penalty without recent ids changes nothing, but takes the way of all filters. */
+static void greedy_is_the_same_both_ways(void **state)
+{
+    (void)state;
+    static const tvlm_sampling greedy, listed = {.repeat_penalty = 2};
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 3.2e38f, -3.2e38f, -3.0e38f, 0, -0.0f};
+    uint64_t random = 5;
+    float logits[VOCAB];
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < VOCAB; i++) {
+            unsigned v = (i * 2654435761u + round * 40503u) >> 8;
+            bool plain = round % 2 && v % 16;
+            logits[i] = plain ? (float)(int)(v % 9) - 4 : odd[(v >> 4) % (round % 8 + 1)];
+        }
+        assert_int_equal(choose(logits, &greedy, NULL, 0, &random),
+                         choose(logits, &listed, NULL, 0, &random));
+    }
+}
+
 static void probabilities_are_a_softmax(void **state)
 {
     (void)state;
@@ -260,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_best),
+        cmocka_unit_test(greedy_is_the_same_both_ways),
         cmocka_unit_test(probabilities_are_a_softmax),
         cmocka_unit_test(filters_keep_what_they_say),
         cmocka_unit_test(top_k_is_a_sort),
