@@ -41,7 +41,8 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
         status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration pictures");
     } else {
         tvlm_arena_init(&arena, block, bytes);
-        status = tvlm_preprocess_run(&plain, pixels, TVLM_FIT_MODEL, &arena, NULL, values, err);
+        status = tvlm_preprocess_run(&model->kernels, &plain, pixels, TVLM_FIT_MODEL, &arena, NULL,
+                                     values, err);
         for (size_t i = 0; !status && i < n; i++)
             p->rgb[p->n * n + i] = (uint8_t)values[i];
         if (!status) p->n++;

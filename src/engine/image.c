@@ -52,8 +52,8 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, 
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %ux%u",
                          (unsigned)pixels->width, (unsigned)pixels->height);
     tvlm_arena_init(&arena, scratch, bytes);
-    tvlm_status status =
-        tvlm_preprocess_run(&model->config.preprocess, pixels, fit, &arena, NULL, out, err);
+    tvlm_status status = tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels,
+                                             fit, &arena, NULL, out, err);
     tvlm_aligned_free(scratch);
     return status;
 }
@@ -133,8 +133,9 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     float *input = tvlm_nn_floats(&cx, size, 3 * size);
     float *vision = tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
     if (image->vision) vision = image->vision;
-    tvlm_status status = tvlm_preprocess_run(&model->config.preprocess, pixels, params->fit,
-                                             &engine->arena, params->cancel, input, err);
+    tvlm_status status =
+        tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels, params->fit,
+                            &engine->arena, params->cancel, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
         tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);

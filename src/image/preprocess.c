@@ -11,7 +11,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { PRECISION_BITS = 32 - 8 - 2, CHANNELS = 3 }; /* Resample.c: 8 bits of pixel, 2 of headroom */
+enum {
+    CHANNELS = TVLM_RESIZE_CHANNELS,
+    SURPLUS = (TVLM_RESIZE_TAPS - 1) * CHANNELS + 4 /* bytes that surplus taps read */
+};
 
 /* One axis: `size` source pixels lie at `before` in a canvas of `in`, which is resized to `out`, of
  * which outputs first..first+S are wanted. */
@@ -24,20 +27,21 @@ typedef struct axis {
 typedef double (*filter_fn)(double x);
 
 typedef struct resizer {
+    const tvlm_kernels *kernels;
     const tvlm_pixels *pixels;
     size_t stride, out_size; /* source row in bytes; S */
     axis x, y;
     filter_fn filter;
-    size_t *starts;   /* [S] first tap of each output column */
-    size_t *counts;   /* [S] number of taps */
-    int32_t *table;   /* [S][x.max_taps] */
-    int32_t *taps;    /* [y.max_taps] of the current output row */
-    double *weights;  /* scratch of max_taps */
-    int32_t *sums;    /* [S][3] */
-    uint8_t *line;    /* [x.in][3] one row of the canvas; margins hold the pad colour */
-    uint8_t *ring;    /* [y.max_taps][S][3], canvas row r at r % y.max_taps */
-    uint8_t *pad_row; /* [S][3] what any row of padding becomes */
-    uint8_t *row;     /* [S][3] output */
+    tvlm_resize_taps *columns; /* [S] */
+    tvlm_resize_taps taps;     /* of the current output row */
+    int16_t *table;            /* [S][2][x.max_taps], then [2][y.max_taps] */
+    double *weights;           /* scratch of max_taps */
+    uint8_t
+        *line; /* [x.in][3] one row of the canvas; margins and what follows hold the pad colour */
+    uint8_t *ring;        /* [y.max_taps][S][3], canvas row r at r % y.max_taps */
+    const uint8_t **rows; /* [y.max_taps] of the ring, under the taps */
+    uint8_t *pad_row;     /* [S][3] what any row of padding becomes */
+    uint8_t *row;         /* [S][3] output */
 } resizer;
 
 /* Keys' cubic with a = -0.5; support 2. */
@@ -63,52 +67,44 @@ static void set_scale(axis *a, double filter_support)
     double filter_scale = a->scale < 1.0 ? 1.0 : a->scale;
     a->inverse_filter_scale = 1.0 / filter_scale;
     a->support = filter_support * filter_scale;
-    a->max_taps = (size_t)ceil(a->support) * 2 + 1;
+    size_t taps = (size_t)ceil(a->support) * 2 + 1;
+    a->max_taps = (taps + TVLM_RESIZE_TAPS - 1) / TVLM_RESIZE_TAPS * TVLM_RESIZE_TAPS;
 }
 
-/* Coefficients of output i (counted in the whole resized axis): k[count] over inputs lo.. */
-static size_t coefficients(const axis *a, filter_fn filter, size_t i, double *w, int32_t *k,
-                           size_t *lo)
+/* Tap t = k; its low half is the nearest multiple of 2^16 away. */
+static void set_tap(int16_t *low, int16_t *high, size_t t, int32_t k)
 {
+    int32_t above = (k + (1 << 15)) >> 16;
+    high[t] = (int16_t)above;
+    low[t] = (int16_t)(k - above * (1 << 16));
+}
+
+/* The taps of output i (counted in the whole resized axis), written to table[2][max_taps]. */
+static tvlm_resize_taps coefficients(const axis *a, filter_fn filter, size_t i, double *w,
+                                     int16_t *table)
+{
+    int16_t *low = table, *high = table + a->max_taps;
     double center = ((double)i + 0.5) * a->scale, sum = 0.0;
     double begin = center - a->support + 0.5, end = center + a->support + 0.5;
-    *lo = begin > 0.0 ? (size_t)begin : 0;
+    size_t lo = begin > 0.0 ? (size_t)begin : 0;
     size_t hi = (size_t)end < a->in ? (size_t)end : a->in;
-    size_t count = hi - *lo;
+    size_t count = hi - lo;
     for (size_t x = 0; x < count; x++) {
-        w[x] = filter(((double)(x + *lo) - center + 0.5) * a->inverse_filter_scale);
+        w[x] = filter(((double)(x + lo) - center + 0.5) * a->inverse_filter_scale);
         sum += w[x];
     }
     for (size_t x = 0; x < count; x++) {
-        double v = (sum != 0.0 ? w[x] / sum : w[x]) * (double)(1 << PRECISION_BITS);
-        k[x] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
+        double v = (sum != 0.0 ? w[x] / sum : w[x]) * (double)(1 << TVLM_RESIZE_BITS);
+        set_tap(low, high, x, (int32_t)(v < 0 ? v - 0.5 : v + 0.5));
     }
-    return count;
-}
-
-/* sum holds half a unit more than the products; negative values and values past 255 saturate. */
-static uint8_t clip8(int32_t sum)
-{
-    if (sum < 0) return 0;
-    sum >>= PRECISION_BITS;
-    return (uint8_t)(sum > 255 ? 255 : sum);
+    for (; count % TVLM_RESIZE_TAPS; count++)
+        set_tap(low, high, count, 0);
+    return (tvlm_resize_taps){low, high, lo, count};
 }
 
 static void horizontal(const resizer *r, uint8_t *out)
 {
-    for (size_t i = 0; i < r->out_size; i++, out += CHANNELS) {
-        const int32_t *k = r->table + i * r->x.max_taps;
-        const uint8_t *in = r->line + r->starts[i] * CHANNELS;
-        int32_t s0 = 1 << (PRECISION_BITS - 1), s1 = s0, s2 = s0;
-        for (size_t t = 0, n = r->counts[i]; t < n; t++, in += CHANNELS) {
-            s0 += in[0] * k[t];
-            s1 += in[1] * k[t];
-            s2 += in[2] * k[t];
-        }
-        out[0] = clip8(s0);
-        out[1] = clip8(s1);
-        out[2] = clip8(s2);
-    }
+    r->kernels->resize_across(out, r->line, r->columns, r->out_size);
 }
 
 /* Source row y as RGB into the line, between its margins. Alpha is dropped. */
@@ -144,20 +140,12 @@ static void fill_ring_row(const resizer *r, size_t canvas_row)
     }
 }
 
-static void vertical(const resizer *r, size_t lo, size_t count)
+/* Surplus taps are 0: any row will do for them. */
+static void vertical(const resizer *r)
 {
-    size_t n = r->out_size * CHANNELS;
-    int32_t *sums = r->sums;
-    for (size_t i = 0; i < n; i++)
-        sums[i] = 1 << (PRECISION_BITS - 1);
-    for (size_t t = 0; t < count; t++) {
-        const uint8_t *in = ring_row(r, lo + t);
-        int32_t k = r->taps[t];
-        for (size_t i = 0; i < n; i++)
-            sums[i] += in[i] * k;
-    }
-    for (size_t i = 0; i < n; i++)
-        r->row[i] = clip8(sums[i]);
+    for (size_t t = 0; t < r->taps.n; t++)
+        r->rows[t] = ring_row(r, r->taps.first + t);
+    r->kernels->resize_down(r->row, r->rows, &r->taps, r->out_size * CHANNELS);
 }
 
 /* ---- geometry ---- */
@@ -191,14 +179,12 @@ static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tv
     set_scale(&r.x, linear ? 1.0 : 2.0);
     set_scale(&r.y, linear ? 1.0 : 2.0);
     size_t s = r.out_size, tx = r.x.max_taps, ty = r.y.max_taps, rgb = s * CHANNELS;
-    r.starts = tvlm_arena_alloc(arena, s, sizeof *r.starts);
-    r.counts = tvlm_arena_alloc(arena, s, sizeof *r.counts);
-    r.table = tvlm_arena_alloc(arena, s, tx * sizeof *r.table);
-    r.taps = tvlm_arena_alloc(arena, ty, sizeof *r.taps);
+    r.columns = tvlm_arena_alloc(arena, s, sizeof *r.columns);
+    r.table = tvlm_arena_alloc(arena, s * tx + ty, 2 * sizeof *r.table);
     r.weights = tvlm_arena_alloc(arena, tx > ty ? tx : ty, sizeof *r.weights);
-    r.sums = tvlm_arena_alloc(arena, rgb, sizeof *r.sums);
-    r.line = tvlm_arena_alloc(arena, r.x.in, CHANNELS);
+    r.line = tvlm_arena_alloc(arena, r.x.in * CHANNELS + SURPLUS, 1);
     r.ring = tvlm_arena_alloc(arena, ty, rgb);
+    r.rows = tvlm_arena_alloc(arena, ty, sizeof *r.rows);
     r.pad_row = tvlm_arena_alloc(arena, rgb, 1);
     r.row = tvlm_arena_alloc(arena, rgb, 1);
     return r;
@@ -234,9 +220,9 @@ static tvlm_status check_pixels(const tvlm_pixels *p, tvlm_error *err)
 static void prepare(resizer *r, const uint8_t pad[CHANNELS])
 {
     for (size_t i = 0; i < r->out_size; i++)
-        r->counts[i] = coefficients(&r->x, r->filter, r->x.first + i, r->weights,
-                                    r->table + i * r->x.max_taps, &r->starts[i]);
-    for (size_t i = 0; i < r->x.in * CHANNELS; i++)
+        r->columns[i] = coefficients(&r->x, r->filter, r->x.first + i, r->weights,
+                                     r->table + i * 2 * r->x.max_taps);
+    for (size_t i = 0; i < r->x.in * CHANNELS + SURPLUS; i++)
         r->line[i] = pad[i % CHANNELS];
     horizontal(r, r->pad_row);
 }
@@ -245,23 +231,27 @@ static void prepare(resizer *r, const uint8_t pad[CHANNELS])
  * cancelled. */
 static bool next_row(resizer *r, size_t i, size_t *filled, const tvlm_cancel *cancel)
 {
-    size_t lo, count = coefficients(&r->y, r->filter, r->y.first + i, r->weights, r->taps, &lo);
-    for (size_t y = *filled > lo ? *filled : lo; y < lo + count; y++) {
+    int16_t *table = r->table + r->out_size * 2 * r->x.max_taps;
+    r->taps = coefficients(&r->y, r->filter, r->y.first + i, r->weights, table);
+    size_t end = r->taps.first + r->taps.n;
+    end = end < r->y.in ? end : r->y.in;
+    for (size_t y = *filled > r->taps.first ? *filled : r->taps.first; y < end; y++) {
         if (tvlm_cancelled(cancel)) return false;
         fill_ring_row(r, y);
     }
-    *filled = lo + count;
-    vertical(r, lo, count);
+    *filled = end;
+    vertical(r);
     return true;
 }
 
-tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                                tvlm_fit fit, tvlm_arena *arena, const tvlm_cancel *cancel,
-                                float *out, tvlm_error *err)
+tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preprocess_config *config,
+                                const tvlm_pixels *pixels, tvlm_fit fit, tvlm_arena *arena,
+                                const tvlm_cancel *cancel, float *out, tvlm_error *err)
 {
     TVLM_TRY(check_pixels(pixels, err));
     size_t mark = tvlm_arena_mark(arena), filled = 0;
     resizer r = plan(config, pixels->width, pixels->height, fit, arena);
+    r.kernels = kernels;
     r.pixels = pixels;
     r.stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
     prepare(&r, config->pad_color);
@@ -273,8 +263,9 @@ tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm
     bool live = true;
     for (size_t i = 0; live && i < r.out_size; i++) {
         live = next_row(&r, i, &filled, cancel);
-        for (size_t j = 0; j < n; j++)
-            out[i * n + j] = value[r.row[j]][j % CHANNELS];
+        for (size_t j = 0; j < n; j += CHANNELS)
+            for (size_t c = 0; c < CHANNELS; c++)
+                *out++ = value[r.row[j + c]][c];
     }
     tvlm_arena_release(arena, mark);
     return live ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");

@@ -6,6 +6,7 @@
 #define TVLM_PREPROCESS_H
 
 #include "base/base.h"
+#include "kernels/kernels.h"
 #include "model/config.h"
 
 /* Longest side of a picture, what a JPEG can have: it bounds the memory. */
@@ -18,8 +19,8 @@ size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side
  * filter's table and a ring of horizontally resized rows, about 31 bytes a pixel of the longest
  * side, given back to the arena. fit: TVLM_FIT_MODEL takes the configuration's. Errors: ARGUMENT
  * for an empty or ill-formed picture, LIMIT for a side beyond TVLM_MAX_SIDE, CANCELLED. */
-tvlm_status tvlm_preprocess_run(const tvlm_preprocess_config *config, const tvlm_pixels *pixels,
-                                tvlm_fit fit, tvlm_arena *arena, const tvlm_cancel *cancel,
-                                float *out, tvlm_error *err);
+tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preprocess_config *config,
+                                const tvlm_pixels *pixels, tvlm_fit fit, tvlm_arena *arena,
+                                const tvlm_cancel *cancel, float *out, tvlm_error *err);
 
 #endif

@@ -105,6 +105,14 @@ typedef struct tvlm_qdwconv_args {
     uint8_t lo, hi;
 } tvlm_qdwconv_args;
 
+/* ---- resize of 8-bit RGB, Pillow's two passes; k[t] = high[t] * 2^16 + low[t] ----
+ * y = clamp((2^21 + sum_t x[t] * k[t]) >> 22, 0, 255), sums modulo 2^32 */
+enum { TVLM_RESIZE_BITS = 22, TVLM_RESIZE_CHANNELS = 3, TVLM_RESIZE_TAPS = 4 };
+typedef struct tvlm_resize_taps {
+    const int16_t *low, *high; /* [n] */
+    size_t first, n; /* of the input; n a multiple of TVLM_RESIZE_TAPS, surplus taps are 0 */
+} tvlm_resize_taps;
+
 /* ---- the table --------------------------------------------------------------------------------*/
 typedef struct tvlm_kernels {
 #define TVLM_KERNEL(name, ret, params) ret(*name) params;

@@ -91,11 +91,13 @@ void test_attention(tk *t);
 void test_spatial(tk *t);
 void test_int8(tk *t);
 void test_crc32c(tk *t);
+void test_resize(tk *t);
 void bench_gemm(tk *t);
 void bench_rows(tk *t);
 void bench_attention(tk *t);
 void bench_spatial(tk *t);
 void bench_int8(tk *t);
 void bench_crc32c(tk *t);
+void bench_resize(tk *t);
 
 #endif

@@ -62,6 +62,7 @@ static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool benc
     tvlm_kernels_select(&old, below);
     if (bench) {
         bench_crc32c(t);
+        bench_resize(t);
         bench_gemm(t);
         bench_rows(t);
         bench_attention(t);
@@ -77,6 +78,7 @@ static void run_tier(tk *t, const tvlm_cpu_tier *tier, uint32_t below, bool benc
     if (OWN(attention)) test_attention(t);
     if (OWN(dwconv)) test_spatial(t);
     if (OWN(qgemm) || OWN(qdwconv)) test_int8(t);
+    if (OWN(resize_across)) test_resize(t);
 #undef OWN
 }
 

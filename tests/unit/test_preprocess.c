@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Preprocessing against Pillow, transformers and the golden pixel values: bit-exact. */
+#include "cpu/cpu.h"
 #include "image/preprocess.h"
 #include "tensors.h"
 
@@ -22,6 +23,13 @@ static tvlm_pixels pixels_of(tensor t)
                          .channels = (uint32_t)t.shape[2]};
 }
 
+static const tvlm_kernels *best(void)
+{
+    static tvlm_kernels kernels;
+    tvlm_kernels_select(&kernels, tvlm_cpu_detect());
+    return &kernels;
+}
+
 /* The resized picture itself, [S][S][3] u8: pixels as they are, before scale and bias. The arena is
  * exactly as large as the plan says. */
 static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixels *p, tvlm_fit fit,
@@ -39,7 +47,7 @@ static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixel
         identity.scale[c] = 1;
         identity.bias[c] = 0;
     }
-    tvlm_status status = tvlm_preprocess_run(&identity, p, fit, &arena, NULL, values, err);
+    tvlm_status status = tvlm_preprocess_run(best(), &identity, p, fit, &arena, NULL, values, err);
     assert_int_equal(arena.used, 0);
     for (size_t i = 0; !status && i < n; i++)
         out[i] = (uint8_t)values[i];
@@ -123,7 +131,8 @@ static void pixel_values_match(void **state)
     tvlm_arena arena;
     tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
     assert_int_equal(
-        tvlm_preprocess_run(&base, &p, TVLM_FIT_MODEL, &arena, NULL, &got[0][0][0], &err), TVLM_OK);
+        tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_MODEL, &arena, NULL, &got[0][0][0], &err),
+        TVLM_OK);
     tvlm_aligned_free(arena.base);
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < 128 * 128; i++)
@@ -221,8 +230,9 @@ static void cancelling_stops_it(void **state)
     tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_request(cancel);
-    assert_int_equal(tvlm_preprocess_run(&base, &p, TVLM_FIT_PAD, &arena, cancel, out, NULL),
-                     TVLM_ERR_CANCELLED);
+    assert_int_equal(
+        tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_PAD, &arena, cancel, out, NULL),
+        TVLM_ERR_CANCELLED);
     assert_int_equal(arena.used, 0);
     tvlm_cancel_free(cancel);
     tvlm_aligned_free(arena.base);

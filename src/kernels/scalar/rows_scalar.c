@@ -135,5 +135,6 @@ void tvlm_kernels_install_scalar(tvlm_kernels *table)
     tvlm_scalar_install_attention(table);
     tvlm_scalar_install_spatial(table);
     tvlm_scalar_install_int8(table);
+    tvlm_scalar_install_resize(table);
     table->crc32c = tvlm_crc32c;
 }

@@ -9,6 +9,7 @@ void tvlm_scalar_install_rows(tvlm_kernels *table);
 void tvlm_scalar_install_attention(tvlm_kernels *table);
 void tvlm_scalar_install_spatial(tvlm_kernels *table);
 void tvlm_scalar_install_int8(tvlm_kernels *table);
+void tvlm_scalar_install_resize(tvlm_kernels *table);
 
 /* act(x) for one value. */
 float tvlm_scalar_act(tvlm_act act, float x);

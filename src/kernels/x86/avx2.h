@@ -13,6 +13,7 @@ void tvlm_avx2_install_rows(tvlm_kernels *table);
 void tvlm_avx2_install_attention(tvlm_kernels *table);
 void tvlm_avx2_install_dwconv(tvlm_kernels *table);
 void tvlm_avx2_install_int8(tvlm_kernels *table);
+void tvlm_avx2_install_resize(tvlm_kernels *table);
 
 #if defined(__x86_64__)
 #include <immintrin.h>

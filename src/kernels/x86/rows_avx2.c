@@ -86,6 +86,7 @@ void tvlm_kernels_install_avx2(tvlm_kernels *table)
     tvlm_avx2_install_attention(table);
     tvlm_avx2_install_dwconv(table);
     tvlm_avx2_install_int8(table);
+    tvlm_avx2_install_resize(table);
 #else
     (void)table;
 #endif
