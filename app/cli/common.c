@@ -2,8 +2,8 @@
 #define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "base/base.h"
 #include "cli/cli.h"
-#include "cpu/cpu.h"
 #include "file/output.h"
+#include "model/model.h"
 #include "text/unicode.h"
 
 #include <ctype.h>
@@ -293,11 +293,21 @@ static bool take_option(cli_options *o, const cli_own *own, const option_set *se
     return false;
 }
 
+/* What no kernels of this machine offer is a matter of usage, before any file is opened. */
+static bool offered(const cli_options *o, const char *command)
+{
+    tvlm_model_params params = {.cpu = o->cpu, .precision = o->precision};
+    tvlm_precision precision;
+    uint32_t mask;
+    tvlm_error err;
+    if (!tvlm_model_arithmetic(&params, &mask, &precision, &err)) return true;
+    cli_usage("%s: %s", command, err.message);
+    return false;
+}
+
 int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own)
 {
     option_set set = collect(own);
-    tvlm_error err;
-    uint32_t mask;
     optind = 1;
     opterr = 0;
     for (;;) {
@@ -306,8 +316,7 @@ int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own)
         if (value == '?' || value == ':') return refuse(argv, &set, value), -1;
         if (!take_option(o, own, &set, argv, value, index)) return -1;
     }
-    if (o->help || !tvlm_cpu_mask(o->cpu, &mask, &err)) return optind;
-    return cli_usage("%s: %s", argv[0], err.message), -1;
+    return o->help || offered(o, argv[0]) ? optind : -1;
 }
 
 int cli_fail(tvlm_status status, const tvlm_error *err)

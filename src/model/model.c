@@ -147,15 +147,21 @@ static tvlm_status read_precision(const char *name, tvlm_precision *out, tvlm_er
                 : TVLM_OK;
 }
 
+tvlm_status tvlm_model_arithmetic(const tvlm_model_params *params, uint32_t *cpu_mask,
+                                  tvlm_precision *precision, tvlm_error *err)
+{
+    TVLM_TRY(tvlm_cpu_mask(params->cpu, cpu_mask, err));
+    TVLM_TRY(read_precision(params->precision, precision, err));
+    if (tvlm_gemm_offers(*cpu_mask, *precision)) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                     "precision '%s': the kernels of tier %s offer auto, f32, int8, int16",
+                     params->precision, tvlm_cpu_tier_name(*cpu_mask));
+}
+
 tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *params,
                                    const unsigned char *head, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_cpu_mask(params->cpu, &m->cpu_mask, err));
-    TVLM_TRY(read_precision(params->precision, &m->precision, err));
-    if (!tvlm_gemm_offers(m->cpu_mask, m->precision))
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "precision '%s': the kernels of tier %s offer auto, f32, int8, int16",
-                         params->precision, tvlm_cpu_tier_name(m->cpu_mask));
+    TVLM_TRY(tvlm_model_arithmetic(params, &m->cpu_mask, &m->precision, err));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     if (!params->skip_checksums)
         TVLM_TRY(tvlm_gguf_check_header(&m->gguf, head, m->kernels.crc32c, err));

@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import pty
 import shutil
 import signal
@@ -15,6 +16,7 @@ from gguf import GGUFReader
 
 from conftest import BIN, GOLDEN, IMAGES, PICTURE, ok, refused, run
 
+CPUINFO = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
 COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "tokenize", "dump"]
 TIMINGS = {"load", "decode", "preprocess", "tower", "bridge", "prefill", "first_token", "generate"}
 
@@ -247,6 +249,14 @@ def test_unknown_tier(model):
     refused(2, "cpu tier 'zen'", "describe", "-m", model, "--cpu", "zen", PICTURE)
     refused(2, "cpu tier 'zen'", "describe", "-m", model, PICTURE, env={"TVLM_CPU": "zen"})
     refused(2, "cpu tier 'zen'", "info", model, "--cpu", "zen")
+
+
+@pytest.mark.skipif("avx2" not in CPUINFO, reason="a tier without kernels in bf16 is needed")
+def test_precision_that_the_tier_lacks(model):
+    command = ["--cpu", "avx2", "--precision", "bf16"]
+    done = refused(2, "precision 'bf16': the kernels of tier avx2 offer", "describe", "-m", model, *command, PICTURE)
+    assert str(model) not in done.err
+    refused(2, "precision 'bf16'", "info", model, *command)
     assert ok("describe", "--help", env={"TVLM_CPU": "zen"}).out
 
 
