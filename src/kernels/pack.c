@@ -279,9 +279,16 @@ static uint32_t transpose_high(uint32_t high)
     return out;
 }
 
+/* n words of a row into the words of a block, which alternate with those of its other rows. */
+static inline void interleave(unsigned char *to, const unsigned char *from, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        memcpy(to + 4 * TVLM_GEMM_NR * j, from + 4 * j, 4);
+}
+
 /* One row's 32 weights in file layout into its places in a packed block. */
-static void pack_block_row_int8(const tvlm_block_layout *layout, unsigned char *block,
-                                const unsigned char *src, size_t r)
+static inline void pack_block_row_int8(const tvlm_block_layout *layout, unsigned char *block,
+                                       const unsigned char *src, size_t r)
 {
     ((uint16_t *)(void *)block)[r] = load16(src);
     src += 2;
@@ -295,26 +302,37 @@ static void pack_block_row_int8(const tvlm_block_layout *layout, unsigned char *
             block[layout->high_at + 4 * r + i] = (unsigned char)(high >> (8 * i));
         src += 4;
     }
-    unsigned char *code = block + layout->code_at + 4 * r;
-    for (size_t j = 0; j < layout->bits / 8 * 4 + 4; j++)
-        memcpy(code + 4 * TVLM_GEMM_NR * j, src + 4 * j, 4);
+    if (layout->bits == 8) /* two calls, so that the compiler knows their lengths */
+        interleave(block + layout->code_at + 4 * r, src, 8);
+    else
+        interleave(block + layout->code_at + 4 * r, src, 4);
 }
 
-static void pack_row_int8(tvlm_type type, unsigned char *panel, const unsigned char *src, size_t r,
-                          size_t k)
+/* Rows of float weights. */
+static void pack_floats_int8(tvlm_type type, unsigned char *panel, const unsigned char *src,
+                             size_t n_rows, size_t k)
 {
-    const tvlm_type stored = packed_type(type);
-    const tvlm_block_layout layout = tvlm_block_layout_of(stored);
-    const size_t from = tvlm_type_block_bytes(type) * (TVLM_BLOCK / tvlm_type_block(type));
-    for (size_t b = 0; b < k / TVLM_BLOCK; b++, panel += layout.bytes, src += from) {
-        float values[TVLM_BLOCK];
-        unsigned char made[2 + TVLM_BLOCK];
-        if (stored != type) {
+    const tvlm_block_layout layout = tvlm_block_layout_of(TVLM_TYPE_Q8_0);
+    const size_t from = tvlm_type_block_bytes(type) * TVLM_BLOCK;
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t b = 0; b < k / TVLM_BLOCK; b++, src += from) {
+            float values[TVLM_BLOCK];
+            unsigned char made[2 + TVLM_BLOCK];
             tvlm_dequantize(type, src, values, TVLM_BLOCK);
-            tvlm_quantize(stored, values, made, TVLM_BLOCK);
+            tvlm_quantize(TVLM_TYPE_Q8_0, values, made, TVLM_BLOCK);
+            pack_block_row_int8(&layout, panel + b * layout.bytes, made, r);
         }
-        pack_block_row_int8(&layout, panel, stored != type ? made : src, r);
-    }
+}
+
+/* Block by block, so that each is written once, from its first byte to its last. */
+static void pack_blocks_int8(tvlm_type type, unsigned char *panel, const unsigned char *src,
+                             size_t n_rows, size_t k)
+{
+    const tvlm_block_layout layout = tvlm_block_layout_of(type);
+    const size_t from = tvlm_type_block_bytes(type), row = row_bytes(type, k);
+    for (size_t b = 0; b < k / TVLM_BLOCK; b++, panel += layout.bytes, src += from)
+        for (size_t r = 0; r < n_rows; r++)
+            pack_block_row_int8(&layout, panel, src + r * row, r);
 }
 
 static void pack_int8(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
@@ -323,8 +341,7 @@ static void pack_int8(tvlm_type type, void *packed, const void *src, size_t n0, 
     size_t bytes = row_bytes(packed_type(type), k);
     unsigned char *panel = (unsigned char *)packed + n0 * bytes;
     if (n_rows < TVLM_GEMM_NR) memset(panel, 0, TVLM_GEMM_NR * bytes);
-    for (size_t r = 0; r < n_rows; r++)
-        pack_row_int8(type, panel, (const unsigned char *)src + r * row_bytes(type, k), r, k);
+    (packed_type(type) == type ? pack_blocks_int8 : pack_floats_int8)(type, panel, src, n_rows, k);
 }
 
 static void unpack_row_int8(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
@@ -355,8 +372,13 @@ void tvlm_qgemm_pack(int8_t *packed, const int8_t *src, size_t n0, size_t n_rows
 {
     size_t depth = (k + 3) / 4 * 4;
     int8_t *panel = packed + n0 * depth;
-    memset(panel, 0, TVLM_GEMM_NR * depth);
-    for (size_t r = 0; r < n_rows; r++)
-        for (size_t i = 0; i < k; i++)
-            panel[(i / 4 * TVLM_GEMM_NR + r) * 4 + i % 4] = src[r * k + i];
+    if (n_rows < TVLM_GEMM_NR || k < depth) memset(panel, 0, TVLM_GEMM_NR * depth);
+    for (size_t i = 0; i < k; i += 4)
+        for (size_t r = 0; r < n_rows; r++) {
+            int8_t *to = panel + (i * TVLM_GEMM_NR + 4 * r);
+            if (k - i >= 4)
+                memcpy(to, src + r * k + i, 4);
+            else
+                memcpy(to, src + r * k + i, k - i);
+        }
 }
