@@ -33,9 +33,11 @@ tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channel
                                tvlm_decoded *out, tvlm_error *err)
 {
     size_t size;
-    if (!tvlm_mul_size((size_t)width * channels, height, &size) || !(out->data = malloc(size)))
+    if (!tvlm_mul_size((size_t)width * channels, height, &size) ||
+        !(out->data = tvlm_pages_alloc(size, true)))
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %ux%u pixels", (unsigned)width,
                          (unsigned)height);
+    out->size = size;
     out->width = width;
     out->height = height;
     out->channels = channels;
@@ -74,7 +76,7 @@ void tvlm_decoded_spread(tvlm_decoded *out, uint32_t dx, uint32_t dy, const char
 
 void tvlm_decoded_free(tvlm_decoded *image)
 {
-    free(image->data);
+    tvlm_pages_free(image->data, image->size);
     *image = (tvlm_decoded){0};
 }
 
@@ -112,7 +114,7 @@ static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
     for (uint32_t y = 0; y < t.height; y++)
         copy_row(t.data + (size_t)y * t.width * t.channels, begin + y * dy, dx, t.width,
                  t.channels);
-    free(d->data);
+    tvlm_pages_free(d->data, d->size);
     *d = t;
     return TVLM_OK;
 }

@@ -17,6 +17,7 @@ typedef struct tvlm_decode_params {
 /* Rows of width * channels bytes, channels 1 (grey) or 3 (RGB). */
 typedef struct tvlm_decoded {
     uint8_t *data;
+    size_t size; /* of the allocation: the picture or more */
     uint32_t width, height, channels;
     char warning[160]; /* what of the picture is missing or in doubt; "" when nothing is */
     int orientation;   /* of the pixels as stored: 1..8 as EXIF numbers them, else unknown */

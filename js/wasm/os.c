@@ -19,8 +19,9 @@ void tvlm_aligned_free(void *block)
     free(block);
 }
 
-void *tvlm_pages_alloc(size_t size)
+void *tvlm_pages_alloc(size_t size, bool dense)
 {
+    (void)dense;
     return tvlm_aligned_alloc(size);
 }
 

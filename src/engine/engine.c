@@ -105,7 +105,8 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->idle, NULL);
     e->rows = malloc(p.max_batch_rows * sizeof *e->rows);
-    e->scratch = tvlm_aligned_alloc(scratch);
+    e->scratch = tvlm_pages_alloc(scratch, true);
+    e->scratch_size = scratch;
     tvlm_status status = TVLM_OK;
     if (!e->rows || !e->scratch)
         status = tvlm_fail(err, TVLM_ERR_MEMORY,
@@ -126,7 +127,7 @@ void tvlm_engine_free(tvlm_engine *engine)
 {
     if (!engine) return;
     tvlm_pool_free(engine->pool);
-    tvlm_aligned_free(engine->scratch);
+    tvlm_pages_free(engine->scratch, engine->scratch_size);
     free(engine->rows);
     pthread_cond_destroy(&engine->idle);
     pthread_mutex_destroy(&engine->lock);

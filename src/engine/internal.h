@@ -17,6 +17,7 @@ struct tvlm_engine {
     tvlm_engine_params params; /* defaults filled in */
     tvlm_pool *pool;
     unsigned char *scratch;
+    size_t scratch_size;
     tvlm_arena arena;
     tvlm_decoder_row *rows; /* [max_batch_rows] of the pass at hand */
     pthread_mutex_t lock;   /* of what follows: one computation at a time */

@@ -90,7 +90,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
                       .n_layers = c->n_layers,
                       .n_ctx = p.n_ctx,
                       .row = (size_t)c->n_kv_heads * c->head_dim};
-    s->kv.data = tvlm_aligned_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16));
+    s->kv.data = tvlm_pages_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16), false);
     s->history = malloc(p.n_ctx * sizeof *s->history);
     s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
     s->logits = calloc((1 + TVLM_MAX_DRAFT) * (size_t)c->n_vocab,
@@ -109,7 +109,8 @@ void tvlm_session_free(tvlm_session *session)
 {
     if (!session) return;
     tvlm_image_free(session->image);
-    tvlm_aligned_free(session->kv.data);
+    const tvlm_kv *kv = &session->kv;
+    tvlm_pages_free(kv->data, tvlm_kv_bytes(&session->model->config.lm, kv->n_ctx, kv->f16));
     free(session->history);
     free(session->ids);
     free(session->logits);

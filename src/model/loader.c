@@ -85,7 +85,7 @@ static tvlm_status begin_data(tvlm_loader *l, tvlm_error *err)
     TVLM_TRY(tvlm_bind_plan(m, &l->plan, err));
     if (!l->params.header_only) {
         TVLM_TRY(check_size(l, err));
-        m->block = tvlm_pages_alloc(m->block_size);
+        m->block = tvlm_pages_alloc(m->block_size, true);
         l->unit = malloc(l->plan.unit_bytes + 1);
         if (!m->block || !l->unit)
             return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the weights take %zu bytes",

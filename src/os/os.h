@@ -15,8 +15,9 @@ void *tvlm_aligned_alloc(size_t size);
 void tvlm_aligned_free(void *block);
 
 /* For large blocks: zeroed pages, which the system gives when a thread first touches them, near
- * that thread and large ones where it can. NULL when out of memory or size is 0. */
-void *tvlm_pages_alloc(size_t size);
+ * that thread; large ones where it can if the block is `dense`: all of it will be used. NULL when
+ * out of memory or size is 0. */
+void *tvlm_pages_alloc(size_t size, bool dense);
 void tvlm_pages_free(void *pages, size_t size); /* the size of the call that gave them */
 
 /* Monotonic clock in milliseconds. */

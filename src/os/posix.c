@@ -43,31 +43,49 @@ void tvlm_aligned_free(void *block)
 
 #if defined(__wasi__)
 #define HAS_PAGES(size)          false
-#define map_pages(size)          NULL
+#define map_pages(size, dense)   NULL
 #define unmap_pages(pages, size) (void)(size)
 #else
 /* Smaller blocks stay on the heap, where sanitizers watch their ends. */
-#define HAS_PAGES(size) ((size) >= (size_t)4 << 20)
+#define HAS_PAGES(size) ((size) >= (size_t)1 << 20)
 
-static void *map_pages(size_t size)
+#define LARGE ((size_t)2 << 20) /* a large page of most systems */
+
+static size_t mapped_size(size_t size)
 {
-    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) return NULL;
+    return (size + LARGE - 1) / LARGE * LARGE;
+}
+
+/* Whole large pages: of a block that begins or ends within one, hundreds of small pages would be
+ * taken one by one, which costs more than the block's other pages together. */
+static void *map_pages(size_t size, bool dense)
+{
+    if (size > SIZE_MAX - 2 * LARGE) return NULL;
+    size_t n = mapped_size(size);
+    unsigned char *room =
+        mmap(NULL, n + LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) return NULL;
+    size_t before = mapped_size((uintptr_t)room) - (uintptr_t)room;
+    if (before) munmap(room, before);
+    munmap(room + before + n, LARGE - before);
 #if defined(MADV_HUGEPAGE)
-    madvise(pages, size, MADV_HUGEPAGE); /* a wish */
+    if (dense) madvise(room + before, n, MADV_HUGEPAGE); /* a wish */
+#else
+    (void)dense;
 #endif
-    return pages;
+    return room + before;
 }
 
 static void unmap_pages(void *pages, size_t size)
 {
-    if (pages) munmap(pages, size);
+    if (pages) munmap(pages, mapped_size(size));
 }
 #endif
 
-void *tvlm_pages_alloc(size_t size)
+void *tvlm_pages_alloc(size_t size, bool dense)
 {
-    return HAS_PAGES(size) ? map_pages(size) : tvlm_aligned_alloc(size);
+    (void)dense;
+    return HAS_PAGES(size) ? map_pages(size, dense) : tvlm_aligned_alloc(size);
 }
 
 void tvlm_pages_free(void *pages, size_t size)

@@ -25,8 +25,9 @@ void tvlm_aligned_free(void *block)
     _aligned_free(block);
 }
 
-void *tvlm_pages_alloc(size_t size)
+void *tvlm_pages_alloc(size_t size, bool dense)
 {
+    (void)dense;
     return size ? VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE) : NULL;
 }
 
