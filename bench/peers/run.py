@@ -197,13 +197,12 @@ class Bench:
         command = [str(c) for c in (PROGRAM, "describe", "-m", model, "-t", threads, "-n", tokens, "-q", PHOTO)]
         ms, peak = [], 0
         for _ in range(self.args.runs + 1):
-            begin = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            ms.append(1e3 * (time.perf_counter() - begin))
-            peak = max(peak, usage.ru_maxrss / 1e3)
-            if status:
-                raise RuntimeError(f"{group}: exit status {status}")
+            done = subprocess.run([sys.executable, "-I", "-S", HERE / "process.py", *command], check=True, capture_output=True)
+            result = json.loads(done.stdout)
+            if result["status"]:
+                raise RuntimeError(f"{group}: exit status {result['status']}: {done.stderr.decode()[-2000:]}")
+            ms.append(result["ms"])
+            peak = max(peak, result["peak_mb"])
         self.record(group, threads, {"tinyvlm": {"process": ms[1:]}}, ["process"], self.args.runs)
         self.rows[-1]["peak_rss_mb"] = peak
 

@@ -245,6 +245,14 @@ def test_context_too_small(model):
     )
 
 
+@pytest.mark.skipif(not CPUINFO, reason="elsewhere the system tells of a process alone")
+def test_bench_tells_its_own_peak(model):
+    """A process is started with the peak of the one that starts it."""
+    ballast = bytearray(b"x") * (256 << 20)
+    measured = ok("bench", "-m", model, "--json", "--no-peaks", "-n", 1, PICTURE).json()[0]
+    assert 0 < measured["peak_rss_mb"] < len(ballast) / 1e6
+
+
 def test_unknown_tier(model):
     refused(2, "cpu tier 'zen'", "describe", "-m", model, "--cpu", "zen", PICTURE)
     refused(2, "cpu tier 'zen'", "describe", "-m", model, PICTURE, env={"TVLM_CPU": "zen"})
