@@ -78,7 +78,8 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
                          "key 'tokenizer.ggml.token_type': expected %zu integers", n);
     if (merges && (!merges->is_array || merges->type != TVLM_GGUF_STRING || n_merges > 1u << 22))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'tokenizer.ggml.merges': expected strings");
-    tvlm_str *text = malloc((n + n_merges + 1) * sizeof *text);
+    size_t text_size = (n + n_merges + 1) * sizeof(tvlm_str);
+    tvlm_str *text = tvlm_pages_alloc(text_size, true);
     int32_t *type = malloc((n + 1) * sizeof *type);
     uint8_t *added = calloc(n + 1, sizeof *added);
     tvlm_status status = TVLM_OK;
@@ -99,7 +100,7 @@ static tvlm_status make_tokenizer(tvlm_model *m, tvlm_error *err)
     }
     free(added);
     free(type);
-    free(text);
+    tvlm_pages_free(text, text_size);
     return status;
 }
 

@@ -37,18 +37,20 @@ static void report(const tvlm_loader *l, uint64_t done, uint64_t total)
     if (l->params.on_progress) l->params.on_progress(l->params.user, done, total);
 }
 
-/* In pieces until it is complete. The bytes behind it are fetched again with the tensors. */
+/* In pieces until it is complete, parsed whenever it has doubled: the rest is at hand. The bytes
+ * behind it are fetched again with the tensors. */
 static tvlm_status load_header(const source *s, tvlm_loader *l, tvlm_error *err)
 {
     tvlm_error what = {0};
     unsigned char *room = s->data ? NULL : malloc(SHARE);
     if (!s->data && !room) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     tvlm_status status = TVLM_OK;
-    for (uint64_t at = 0; at < s->size && !l->model && !status;) {
+    for (uint64_t at = 0, tried = 0; at < s->size && !l->model && !status;) {
         const unsigned char *piece;
         size_t n = tvlm_at_most(SHARE, s->size - at);
         at += n;
-        if (at == s->size) l->next_parse = 0;
+        l->next_parse = at == s->size || at >= 2 * tried ? 0 : SIZE_MAX;
+        if (at >= 2 * tried) tried = at;
         status = fetch(s, at - n, n, room, &piece, err);
         if (status) break;
         status = name_file(s, tvlm_loader_feed_header(l, piece, n, NULL, NULL, &what), &what, err);

@@ -458,7 +458,7 @@ tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tv
     *out = NULL;
     TVLM_TRY(check_limits(vocab, err));
     size_t bytes = tvlm_tokenizer_estimate(vocab);
-    tvlm_tokenizer *t = tvlm_aligned_alloc(bytes);
+    tvlm_tokenizer *t = tvlm_pages_alloc(bytes, true);
     if (!t) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory (tokenizer)");
     tvlm_status status = TVLM_ERR_LIMIT;
     for (uint64_t seed = 0; seed < MAX_SEEDS && status == TVLM_ERR_LIMIT; seed++)
@@ -472,5 +472,5 @@ tvlm_status tvlm_tokenizer_new(const tvlm_vocab *vocab, tvlm_tokenizer **out, tv
 
 void tvlm_tokenizer_free(tvlm_tokenizer *tokenizer)
 {
-    tvlm_aligned_free(tokenizer);
+    if (tokenizer) tvlm_pages_free(tokenizer, tokenizer->bytes);
 }
