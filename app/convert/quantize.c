@@ -17,7 +17,7 @@ enum { NAME_CAP = 288, I8_MAX = 127 };
 
 typedef enum making {
     MAKE_CONVERTED, /* the source in another type */
-    MAKE_I8_WEIGHT, /* rounded to the channel's scale */
+    MAKE_I8_WEIGHT, /* codes of the channel's scale, their sum kept */
     MAKE_I8_SCALE,  /* [n] largest magnitude of the channel / 127 */
     MAKE_RANGE      /* [2] scale and zero point */
 } making;
@@ -247,6 +247,37 @@ static float channel_scale(const float *w, size_t n)
     return most / I8_MAX >= FLT_MIN ? most / I8_MAX : 1.0f;
 }
 
+/* The code whose step of `way` adds least to its own error. */
+static size_t cheapest_step(const float *w, const int8_t *codes, size_t n, float scale, int way)
+{
+    size_t best = 0;
+    float most = -INFINITY;
+    for (size_t j = 0; j < n; j++) {
+        float gain = (w[j] / scale - codes[j]) * (float)way;
+        if (gain > most && codes[j] * way < I8_MAX) {
+            most = gain;
+            best = j;
+        }
+    }
+    return best;
+}
+
+/* Rounded so that their sum is right to half a step: the inputs of a channel are alike, windows of
+ * pixels above all, so what all of them share would gather the errors. */
+static void make_codes(const float *w, size_t n, float scale, int8_t *codes)
+{
+    double error = 0;
+    for (size_t j = 0; j < n; j++) {
+        codes[j] = (int8_t)lrintf(w[j] / scale);
+        error += (double)w[j] / scale - codes[j];
+    }
+    int way = error < 0 ? -1 : 1;
+    for (long steps = lrint(fabs(error)); steps > 0; steps--) {
+        size_t j = cheapest_step(w, codes, n, scale, way);
+        codes[j] = (int8_t)(codes[j] + way);
+    }
+}
+
 static void make_row(const entry *e, const tvlm_gguf_rows *r, unsigned char *out, size_t bytes)
 {
     if (e->making == MAKE_CONVERTED && e->type == (tvlm_type)e->source->type) {
@@ -262,8 +293,7 @@ static void make_row(const entry *e, const tvlm_gguf_rows *r, unsigned char *out
         tvlm_quantize(TVLM_TYPE_F32, &scale, out, 1);
         return;
     }
-    for (size_t j = 0; j < r->length; j++)
-        ((int8_t *)out)[j] = (int8_t)lrintf(r->values[j] / scale);
+    make_codes(r->values, r->length, scale, (int8_t *)out);
 }
 
 static tvlm_status make_rows(const quantizer *q, const entry *e, unsigned char *out, size_t size,

@@ -143,6 +143,22 @@ def test_errors_are_of_pictures_held_out(tmp_path):
     assert out.read_bytes() == (tmp_path / "seven.gguf").read_bytes()
 
 
+def test_int8_weights_keep_their_sums(tmp_path):
+    """Codes are within a step and a half of the weights, and their sum within half a step."""
+    out = tmp_path / "out.gguf"
+    assert calibrate(DATA / "golden", out, "-q").code == 0
+    exact = {t.name: t.data for t in gguf.GGUFReader(FLOAT_TOWER).tensors}
+    made = {t.name: t.data for t in gguf.GGUFReader(out).tensors}
+    rounded = 0
+    for name in (n for n, codes in made.items() if codes.dtype == np.int8):
+        codes = made[name].reshape(len(made[name]), -1).astype(float)
+        wanted = exact[name].reshape(codes.shape) / made[name.removesuffix("weight") + "scale"][:, None]
+        assert np.abs(codes).max() <= 127 and np.abs(codes - wanted).max() < 1.5, name
+        assert np.abs(codes.sum(1) - wanted.sum(1)).max() < 0.51, name
+        rounded += int((np.abs(codes - wanted) > 0.501).sum())
+    assert rounded > 0  # some had to move
+
+
 def test_folders_as_people_have_them(tmp_path):
     """Cameras write capital letters; a folder has sub-folders, other files, hidden and broken ones."""
     folder, out = tmp_path / "photos", tmp_path / "out.gguf"
