@@ -87,6 +87,7 @@ def add_evaluate(commands):
     p.add_argument("--model", required=True)
     p.add_argument("--root", required=True)
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="of the engine")
+    p.add_argument("--precision", default="auto", help="of the engine: auto, f32, int16, int8 or bf16")
     p.add_argument("--questions", default="eval-v1.jsonl", help="file under --root")
     p.add_argument("--limit", type=int, help="ask a sample of so many")
     p.add_argument("--captions", type=int, default=600, help="test pictures to describe")

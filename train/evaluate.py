@@ -37,8 +37,8 @@ def ask(args, asked, max_tokens):
         lines.write(question + "\n")
         last = path
     done = subprocess.run([args.bin, "chat", "--json", "-m", args.model, "--threads", str(args.threads),
-                           "--max-tokens", str(max_tokens)], input=lines.getvalue(), capture_output=True,
-                          text=True, check=True)
+                           "--max-tokens", str(max_tokens), "--precision", args.precision], input=lines.getvalue(),
+                          capture_output=True, text=True, check=True)
     texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
     if len(texts) != len(asked):
         raise SystemExit(f"{len(asked)} questions, {len(texts)} answers:\n{done.stderr[-2000:]}")

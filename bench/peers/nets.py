@@ -139,15 +139,16 @@ class EfficientNet(nn.Module):
 
 
 class Qwen2(nn.Module):
-    """ids -> logits of the last; keys and values of what came before are kept."""
+    """Rows of ids -> their hidden states or the logits of the last; keys and values of what came before are kept."""
 
     def __init__(self, path, dtype):
         super().__init__()
         w = Weights(path)
-        self.layers = w.key("qwen2.block_count")
-        self.heads, self.kv_heads = w.key("qwen2.attention.head_count"), w.key("qwen2.attention.head_count_kv")
-        self.w = {name: w(name).to(dtype) for name in w.tensors}
-        self.size = w.key("qwen2.embedding_length") // self.heads
+        arch = w.key("general.architecture")  # qwen2, or fastvlm, whose decoder it is
+        self.layers = w.key(f"{arch}.block_count")
+        self.heads, self.kv_heads = w.key(f"{arch}.attention.head_count"), w.key(f"{arch}.attention.head_count_kv")
+        self.w = {name: w(name).to(dtype) for name in w.tensors if not name.startswith(("v.", "mm."))}
+        self.size = w.key(f"{arch}.embedding_length") // self.heads
         self.inverse = 1e6 ** (-torch.arange(0, self.size, 2, dtype=torch.float64) / self.size)
         self.cache = []
 
@@ -174,16 +175,25 @@ class Qwen2(nn.Module):
         mixed = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=rows > 1, enable_gqa=True)[0]
         return self.linear(mixed.transpose(0, 1).reshape(rows, -1), f"blk.{layer}.attn_output")
 
-    def forward(self, ids):
+    def embed(self, ids):
+        return F.embedding(ids, self.w["token_embd.weight"])
+
+    def hidden(self, h):
+        """Embedded rows -> the last layer's output."""
         past = self.cache[0][0].shape[1] if self.cache else 0
-        angle = torch.arange(past, past + len(ids), dtype=torch.float64)[:, None] * self.inverse
-        h = F.embedding(ids, self.w["token_embd.weight"])
+        angle = torch.arange(past, past + len(h), dtype=torch.float64)[:, None] * self.inverse
         cos, sin = angle.cos().to(h.dtype), angle.sin().to(h.dtype)
         for i in range(self.layers):
             h = h + self.attend(self.norm(h, f"blk.{i}.attn_norm"), i, cos, sin)
             n = self.norm(h, f"blk.{i}.ffn_norm")
             h = h + self.linear(F.silu(self.linear(n, f"blk.{i}.ffn_gate")) * self.linear(n, f"blk.{i}.ffn_up"), f"blk.{i}.ffn_down")
-        return F.linear(self.norm(h[-1:], "output_norm"), self.w["token_embd.weight"])[0]
+        return h
+
+    def logits(self, h):
+        return F.linear(self.norm(h, "output_norm"), self.w.get("output.weight", self.w["token_embd.weight"]))
+
+    def forward(self, ids):
+        return self.logits(self.hidden(self.embed(ids))[-1:])[0]
 
 
 def tower_of(path):
