@@ -195,10 +195,12 @@ static void conv_row(const conv_rows *rows, size_t oy, unsigned thread, void *y)
                                .y = y,
                                .ldy = l->n,
                                .scale = 1.0f,
-                               .act = rows->act,
+                               .act = rows->act == TVLM_ACT_GELU ? TVLM_ACT_NONE : rows->act,
                                .n = l->n,
                                .k = l->k};
         l->gemm->run(&args, 0, rows->window.ow, 0, l->n);
+        /* apart, as in linear.c */
+        if (rows->act != args.act) rows->kernels->act(rows->act, y, y, rows->window.ow * l->n);
     } else {
         const uint8_t zero = (uint8_t)l->quant.in.zero;
         tvlm_window_row(&rows->window, rows->x, &zero, sizeof zero, oy, columns);

@@ -38,7 +38,7 @@ void tvlm_avx2_install_resize(tvlm_kernels *table);
 #endif
 #define TVLM_ROLLED _Pragma("clang loop unroll(disable)")
 #else
-#define TVLM_UNROLL _Pragma("GCC unroll 16")
+#define TVLM_UNROLL _Pragma("GCC unroll 32")
 #define TVLM_ROLLED _Pragma("GCC unroll 1")
 #endif
 

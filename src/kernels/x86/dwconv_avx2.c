@@ -1,41 +1,94 @@
 /* SPDX-License-Identifier: MIT
- * Depthwise convolution on AVX2. A tile is PIXELS neighbours of one output row by REGS registers
- * of eight channels, accumulated over all taps in registers:
+ * Depthwise convolution on AVX2. A tile is a few neighbours of one output row by one or two
+ * registers of eight channels, accumulated over all taps in registers. For each row of the kernel
+ * its weights are loaded once, and each input pixel once, for all outputs that it is a tap of:
  *
- *   inside the row    6 pixels x 16 channels (4 x 16 with mult 2): a weight is loaded once for all
- *                     pixels
- *   borders           1 pixel x 64 channels with the taps clipped to the image, never read outside
- */
+ *   k 3, stride 1, taps a b c       output 0 1 2 ..
+ *                          input 0         a
+ *                          input 1         b a
+ *                          input 2         c b a
+ *
+ * Inputs beside the image are skipped, so borders take the same path. Kernels that are not 3, 5 or
+ * 7 wide, other strides, and the last channels, where 8 does not divide them, go one by one. */
 #include "kernels/x86/avx2.h"
 
 #if defined(__x86_64__)
 
-/* GROUP: channels that go through a whole output row before the next ones. Their inputs lie side by
- * side, a few lines of the cache that follow each other, and their weights stay in the first level.
- */
-enum { MAX_PIXELS = 6, MAX_REGS = 8, GROUP = 96 };
+/* GROUP: channels that go through all rows of a call before the next ones: their weights stay in
+ * the second-level cache, while lines that follow each other are read. FAR: floats of the input
+ * rows of an output row from which they do not rest in that cache. */
+enum { MAX_PIXELS = 8, MAX_REGS = 2, MAX_K = 7, GROUP = 192, FAR = 65536 };
 
 /* What is common to an output row: taps i0..i1 of the kernel lie on image rows. */
 typedef struct conv_row {
     const tvlm_dwconv_args *args;
     size_t oy, channels, i0, i1;
+    bool far;
 } conv_row;
 
-/* Inputs of outputs 8r .. 8r + 7 of a block; with mult 2 each input serves two outputs. */
-TVLM_INLINE __m256 load_input8(const float *x, const unsigned mult, size_t r)
+static conv_row start_row(const tvlm_dwconv_args *args, size_t oy)
 {
-    if (mult == 1) return _mm256_loadu_ps(x + 8 * r);
-    __m256 four = _mm256_broadcast_ps((const __m128 *)(const void *)(x + 4 * r));
+    conv_row row = {.args = args,
+                    .oy = oy,
+                    .channels = args->c * args->mult,
+                    .far = args->k * args->w * args->c > FAR};
+    tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &row.i0, &row.i1);
+    return row;
+}
+
+/* Inputs of eight outputs; with mult 2 each serves two of them. */
+TVLM_INLINE __m256 load_input8(const float *x, const unsigned mult)
+{
+    if (mult == 1) return _mm256_loadu_ps(x);
+    __m256 four = _mm256_broadcast_ps((const __m128 *)(const void *)x);
     return _mm256_permutevar_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
 
-/* Pixels ox .. ox + pixels, channels o .. o + 8 * regs, taps j0..j1 of each kernel row. */
-TVLM_INLINE void tile(const conv_row *row, size_t ox, size_t o, const unsigned mult,
-                      const size_t pixels, const size_t regs, size_t j0, size_t j1)
+/* Hints at n pixels of c floats from pixel `first` on, which may be beside the map. */
+TVLM_INLINE void fetch(const float *x, size_t first, const size_t n, size_t c, const int to_write)
+{
+    const uintptr_t at = (uintptr_t)x + first * c * sizeof(float);
+    TVLM_UNROLL
+    for (size_t i = 0; i < n; i++)
+        __builtin_prefetch((const void *)(at + i * c * sizeof(float)), to_write);
+}
+
+/* Taps i of the kernel: x and w are those of input row and kernel row, at the tile's channels. */
+TVLM_INLINE void add_taps(const conv_row *row, const float *x, const float *w, size_t left,
+                          const size_t k, const size_t stride, const unsigned mult,
+                          const size_t pixels, const size_t regs, __m256 acc[MAX_PIXELS][MAX_REGS])
+{
+    const size_t c = row->args->c;
+    __m256 weight[MAX_K][MAX_REGS];
+    TVLM_UNROLL
+    for (size_t j = 0; j < k; j++) {
+        TVLM_UNROLL
+        for (size_t r = 0; r < regs; r++)
+            weight[j][r] = _mm256_loadu_ps(w + j * row->channels + 8 * r);
+    }
+    TVLM_UNROLL
+    for (size_t col = 0; col < (pixels - 1) * stride + k; col++) {
+        if (left + col >= row->args->w) continue; /* left wraps before the image */
+        TVLM_UNROLL
+        for (size_t r = 0; r < regs; r++) {
+            __m256 in = load_input8(x + (left + col) * c + 8 * r / mult, mult);
+            TVLM_UNROLL
+            for (size_t p = 0; p < pixels; p++)
+                if (col >= p * stride && col - p * stride < k)
+                    acc[p][r] = _mm256_fmadd_ps(in, weight[col - p * stride][r], acc[p][r]);
+        }
+    }
+}
+
+/* Pixels ox .. ox + pixels, those there are, channels o .. o + 8 * regs. */
+TVLM_INLINE void tile(const conv_row *row, size_t ox, size_t o, const size_t k, const size_t stride,
+                      const unsigned mult, const size_t pixels, const size_t regs)
 {
     const tvlm_dwconv_args *args = row->args;
-    const size_t channels = row->channels, step = args->stride * args->c;
+    const size_t channels = row->channels, left = ox * stride - args->pad_left;
+    float *y = args->y + (row->oy * args->ow + ox) * channels + o;
     __m256 acc[MAX_PIXELS][MAX_REGS];
+    if (row->far) fetch(y, pixels, pixels, channels, 1);
     TVLM_UNROLL
     for (size_t r = 0; r < regs; r++) {
         __m256 start = args->bias ? _mm256_loadu_ps(args->bias + o + 8 * r) : _mm256_setzero_ps();
@@ -44,43 +97,72 @@ TVLM_INLINE void tile(const conv_row *row, size_t ox, size_t o, const unsigned m
             acc[p][r] = start;
     }
     for (size_t i = row->i0; i < row->i1; i++) {
-        size_t iy = row->oy * args->stride + i - args->pad_top;
-        size_t ix = ox * args->stride + j0 - args->pad_left;
-        const float *x = args->x + (iy * args->w + ix) * args->c + o / mult;
-        const float *w = args->weight + (i * args->k + j0) * channels + o;
-        for (size_t j = j0; j < j1; j++, x += args->c, w += channels) {
-            __m256 weight[MAX_REGS];
-            TVLM_UNROLL
-            for (size_t r = 0; r < regs; r++)
-                weight[r] = _mm256_loadu_ps(w + 8 * r);
-            TVLM_UNROLL
-            for (size_t p = 0; p < pixels; p++) {
-                TVLM_UNROLL
-                for (size_t r = 0; r < regs; r++)
-                    acc[p][r] =
-                        _mm256_fmadd_ps(load_input8(x + p * step, mult, r), weight[r], acc[p][r]);
-            }
-        }
+        size_t iy = row->oy * stride + i - args->pad_top;
+        const float *x = args->x + iy * args->w * args->c + o / mult;
+        if (row->far && i + 1 == row->i1) /* the one row that no output row before has read */
+            fetch(x, left + (pixels - 1) * stride + k, pixels * stride, args->c, 0);
+        add_taps(row, x, args->weight + i * k * channels + o, left, k, stride, mult, pixels, regs,
+                 acc);
     }
-    float *y = args->y + (row->oy * args->ow + ox) * channels + o;
     TVLM_UNROLL
     for (size_t p = 0; p < pixels; p++) {
+        if (ox + p >= args->ow) continue;
         TVLM_UNROLL
         for (size_t r = 0; r < regs; r++)
-            _mm256_storeu_ps(y + p * channels + 8 * r, acc[p][r]);
+            _mm256_storeu_ps(y + p * channels + 8 * r, tvlm_epilogue_act8(args->act, acc[p][r]));
     }
-    if (args->act == TVLM_ACT_NONE) return;
-    for (size_t p = 0; p < pixels; p++)
-        for (size_t r = 0; r < regs; r++) {
-            float *at = y + p * channels + 8 * r;
-            _mm256_storeu_ps(at, tvlm_act8(args->act, _mm256_loadu_ps(at)));
-        }
 }
 
-/* The last channels of a pixel, when 8 does not divide them. */
-static void tail(const conv_row *row, size_t ox, size_t o, size_t end, size_t j0, size_t j1)
+/* Rows oy0..oy1, channels o..end in whole registers. */
+TVLM_INLINE void group_rows(const tvlm_dwconv_args *args, size_t oy0, size_t oy1, size_t o,
+                            size_t end, const size_t k, const size_t stride, const unsigned mult)
+{
+    const size_t regs = k == 3 ? 2 : 1, pixels = 8 / regs;
+    const size_t wide = o + (end - o) / (8 * regs) * (8 * regs);
+    for (size_t oy = oy0; oy < oy1; oy++) {
+        conv_row row = start_row(args, oy);
+        for (size_t ox = 0; ox < args->ow; ox += pixels) {
+            for (size_t at = o; at < wide; at += 8 * regs)
+                tile(&row, ox, at, k, stride, mult, pixels, regs);
+            if (wide < end) tile(&row, ox, wide, k, stride, mult, pixels, 1);
+        }
+    }
+}
+
+typedef void (*rows_fn)(const tvlm_dwconv_args *args, size_t oy0, size_t oy1, size_t o, size_t end);
+
+#define ROWS_FN(k, stride, mult)                                                                   \
+    static void rows_##k##_##stride##_##mult(const tvlm_dwconv_args *args, size_t oy0, size_t oy1, \
+                                             size_t o, size_t end)                                 \
+    {                                                                                              \
+        group_rows(args, oy0, oy1, o, end, k, stride, mult);                                       \
+    }
+#define ROWS_FNS(k) ROWS_FN(k, 1, 1) ROWS_FN(k, 1, 2) ROWS_FN(k, 2, 1) ROWS_FN(k, 2, 2)
+ROWS_FNS(3)
+ROWS_FNS(5)
+ROWS_FNS(7)
+
+/* NULL: none. */
+static rows_fn rows_of(const tvlm_dwconv_args *args)
+{
+#define OF_K(k)                                                                                    \
+    {                                                                                              \
+        {rows_##k##_1_1, rows_##k##_1_2},                                                          \
+        {                                                                                          \
+            rows_##k##_2_1, rows_##k##_2_2                                                         \
+        }                                                                                          \
+    }
+    static const rows_fn table[3][2][2] = {OF_K(3), OF_K(5), OF_K(7)};
+    if (args->k < 3 || args->k > MAX_K || args->k % 2 == 0 || args->stride > 2) return NULL;
+    return table[(args->k - 3) / 2][args->stride - 1][args->mult - 1];
+}
+
+/* Channels o .. end of a pixel, one by one. */
+static void pixel(const conv_row *row, size_t ox, size_t o, size_t end)
 {
     const tvlm_dwconv_args *args = row->args;
+    size_t j0, j1;
+    tvlm_clip_taps(ox * args->stride, args->pad_left, args->k, args->w, &j0, &j1);
     float *y = args->y + (row->oy * args->ow + ox) * row->channels;
     for (; o < end; o++) {
         float acc = args->bias ? args->bias[o] : 0.0f;
@@ -91,61 +173,20 @@ static void tail(const conv_row *row, size_t ox, size_t o, size_t end, size_t j0
                 acc = fmaf(args->x[(iy * args->w + ix) * args->c + o / args->mult],
                            args->weight[(i * args->k + j) * row->channels + o], acc);
             }
-        y[o] = _mm256_cvtss_f32(tvlm_act8(args->act, _mm256_set1_ps(acc)));
+        y[o] = _mm256_cvtss_f32(tvlm_long_act8(args->act, _mm256_set1_ps(acc)));
     }
-}
-
-/* One pixel, channels o .. end. */
-TVLM_INLINE void pixel(const conv_row *row, size_t ox, size_t o, size_t end, const unsigned mult)
-{
-    const tvlm_dwconv_args *args = row->args;
-    size_t j0, j1;
-    tvlm_clip_taps(ox * args->stride, args->pad_left, args->k, args->w, &j0, &j1);
-    for (; o + 64 <= end; o += 64)
-        tile(row, ox, o, mult, 1, 8, j0, j1);
-    for (; o + 16 <= end; o += 16)
-        tile(row, ox, o, mult, 1, 2, j0, j1);
-    for (; o + 8 <= end; o += 8)
-        tile(row, ox, o, mult, 1, 1, j0, j1);
-    tail(row, ox, o, end, j0, j1);
-}
-
-/* Channels o .. end of an output row. Outputs a..b see the whole kernel width; the last run of them
- * overlaps the one before rather than being short: it writes the same values again. */
-TVLM_INLINE void output_row(const conv_row *row, size_t o, size_t end, size_t a, size_t b,
-                            const unsigned mult, const size_t pixels)
-{
-    size_t wide = o + (end - o) / 16 * 16;
-    if (b - a < pixels) b = a;
-    for (size_t ox = 0; ox < a; ox++)
-        pixel(row, ox, o, end, mult);
-    for (size_t ox = a; ox < b; ox += pixels)
-        for (size_t c = o; c < wide; c += 16)
-            tile(row, b - ox < pixels ? b - pixels : ox, c, mult, pixels, 2, 0, row->args->k);
-    for (size_t ox = a; wide < end && ox < b; ox++)
-        pixel(row, ox, wide, end, mult);
-    for (size_t ox = b; ox < row->args->ow; ox++)
-        pixel(row, ox, o, end, mult);
 }
 
 static void dwconv_avx2(const tvlm_dwconv_args *args, size_t oy0, size_t oy1)
 {
-    size_t channels = args->c * args->mult;
-    size_t a = (args->pad_left + args->stride - 1) / args->stride, b = a;
-    if (args->w + args->pad_left >= args->k)
-        b = (args->w + args->pad_left - args->k) / args->stride + 1;
-    b = b < args->ow ? b : args->ow;
-    a = a < b ? a : b;
-    for (size_t oy = oy0; oy < oy1; oy++) {
-        conv_row row = {.args = args, .oy = oy, .channels = channels};
-        tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &row.i0, &row.i1);
-        for (size_t o = 0; o < channels; o += GROUP) {
-            size_t end = o + GROUP < channels ? o + GROUP : channels;
-            if (args->mult == 1)
-                output_row(&row, o, end, a, b, 1, 6);
-            else
-                output_row(&row, o, end, a, b, 2, 4);
-        }
+    rows_fn rows = rows_of(args);
+    size_t channels = args->c * args->mult, whole = rows ? channels / 8 * 8 : 0;
+    for (size_t o = 0; o < whole; o += GROUP)
+        rows(args, oy0, oy1, o, whole - o < GROUP ? whole : o + GROUP);
+    for (size_t oy = oy0; whole < channels && oy < oy1; oy++) {
+        conv_row row = start_row(args, oy);
+        for (size_t ox = 0; ox < args->ow; ox++)
+            pixel(&row, ox, whole, channels);
     }
 }
 
