@@ -31,6 +31,13 @@ static uint32_t detect_avx512(uint64_t xcr0, uint32_t leaf7_ebx, uint32_t leaf7_
     return mask;
 }
 
+static uint32_t detect_avx_vnni(void)
+{
+    const uint32_t subleaf1_eax = 1u << 4;
+    uint32_t a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & subleaf1_eax ? TVLM_CPU_AVX_VNNI : 0;
+}
+
 uint32_t tvlm_cpu_detect(void)
 {
     const uint32_t sse42 = 1u << 20, leaf1_ecx = 1u << 12 /* FMA */ | 1u << 27 /* OSXSAVE */ |
@@ -44,7 +51,7 @@ uint32_t tvlm_cpu_detect(void)
     if ((xcr0 & ymm_state) != ymm_state) return TVLM_CPU_CRC32C;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & leaf7_ebx) != leaf7_ebx)
         return TVLM_CPU_CRC32C;
-    return TVLM_CPU_CRC32C | TVLM_CPU_AVX2 | detect_avx512(xcr0, b, c);
+    return TVLM_CPU_CRC32C | TVLM_CPU_AVX2 | detect_avx_vnni() | detect_avx512(xcr0, b, c);
 }
 
 #elif defined(__aarch64__)
@@ -91,6 +98,7 @@ const tvlm_cpu_tier tvlm_cpu_tiers[] = {
     {"scalar",     0                                  },
     {"crc32c",     TVLM_CPU_CRC32C                    },
     {"avx2",       UP_TO_AVX2                         },
+    {"avxvnni",    UP_TO_AVX2 | TVLM_CPU_AVX_VNNI     },
     {"avx512",     UP_TO_AVX512                       },
     {"avx512vnni", UP_TO_VNNI                         },
     {"avx512bf16", UP_TO_BF16                         },

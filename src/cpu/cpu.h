@@ -5,8 +5,8 @@
 
 #include "base/base.h"
 
-/* A tier is a bundle of instruction sets; each bit implies the bits below it on its architecture.
- */
+/* A tier is a bundle of instruction sets; up to RELAXED each bit implies the bits below it on its
+ * architecture. */
 enum {
     TVLM_CPU_CRC32C = 1u << 0,      /* the instruction of SSE4.2 or ARMv8 */
     TVLM_CPU_AVX2 = 1u << 1,        /* AVX2 + FMA + F16C, OS saves ymm */
@@ -15,6 +15,7 @@ enum {
     TVLM_CPU_AVX512_BF16 = 1u << 4, /* its dot products of bfloat16 */
     TVLM_CPU_SIMD128 = 1u << 5,     /* WebAssembly SIMD: a module is built with it or without */
     TVLM_CPU_RELAXED = 1u << 6,     /* relaxed SIMD too */
+    TVLM_CPU_AVX_VNNI = 1u << 7,    /* dot products of bytes with AVX2 alone; implies AVX2 */
 };
 
 /* From the lowest up; each mask includes the tiers that it builds on. */

@@ -126,8 +126,10 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask);
 /* Installers, one per tier file. */
 void tvlm_kernels_install_scalar(tvlm_kernels *table);
 void tvlm_kernels_install_crc32c(tvlm_kernels *table);
-void tvlm_kernels_install_avx2(tvlm_kernels *table);    /* does nothing on other architectures */
-void tvlm_kernels_install_avx512(tvlm_kernels *table);  /* likewise */
-void tvlm_kernels_install_simd128(tvlm_kernels *table); /* likewise */
+void tvlm_kernels_install_avx2(tvlm_kernels *table);   /* does nothing on other architectures */
+void tvlm_kernels_install_avx512(tvlm_kernels *table); /* these likewise */
+void tvlm_kernels_install_avxvnni(tvlm_kernels *table);
+void tvlm_kernels_install_avx512vnni(tvlm_kernels *table);
+void tvlm_kernels_install_simd128(tvlm_kernels *table);
 
 #endif

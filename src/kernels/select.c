@@ -10,7 +10,9 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     tvlm_kernels_install_scalar(table);
     if (cpu_mask & TVLM_CPU_CRC32C) tvlm_kernels_install_crc32c(table);
     if (cpu_mask & TVLM_CPU_AVX2) tvlm_kernels_install_avx2(table);
+    if (cpu_mask & TVLM_CPU_AVX_VNNI) tvlm_kernels_install_avxvnni(table);
     if (cpu_mask & TVLM_CPU_AVX512) tvlm_kernels_install_avx512(table);
+    if (cpu_mask & TVLM_CPU_AVX512_VNNI) tvlm_kernels_install_avx512vnni(table);
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 

@@ -251,6 +251,28 @@ EM __m512i em_dpbusd(__m512i sum, __m512i x, __m512i y)
     return s.si;
 }
 
+EM __m256i em_dpbusd8(__m256i sum, __m256i x, __m256i y)
+{
+    em_512 s = {.half_si = {sum}}, a = {.half_si = {x}}, b = {.half_si = {y}};
+    s.si = em_dpbusd(s.si, a.si, b.si);
+    return s.half_si[0];
+}
+
+EM __m512i em_mullo_i32(__m512i x, __m512i y)
+{
+    em_512 a = {.si = x}, b = {.si = y};
+    a.u32 *= b.u32;
+    return a.si;
+}
+
+EM __m512i em_maskz_load_i32(__mmask16 mask, const int32_t *p)
+{
+    em_512 a = {.u = {0}};
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) memcpy(&a.i[i], p + i, sizeof *p);
+    return a.si;
+}
+
 /* Subnormals become zeros of their sign. */
 EM __m256 em_flush(__m256 v)
 {
@@ -369,5 +391,12 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_cvtph_ps(v)                em_cvtph(v)
 #define _mm512_cvtepu16_epi32(v)          em_widen_u16(v)
 #define _mm512_cvtepi32_ps(v)             em_cvt_i32(v)
+
+#undef _mm256_dpbusd_epi32 /* macros of some compilers */
+#undef _mm256_dpbusd_avx_epi32
+#define _mm256_dpbusd_epi32(s, a, b)     em_dpbusd8(s, a, b)
+#define _mm256_dpbusd_avx_epi32(s, a, b) em_dpbusd8(s, a, b)
+#define _mm512_mullo_epi32(a, b)         em_mullo_i32(a, b)
+#define _mm512_maskz_loadu_epi32(m, p)   em_maskz_load_i32(m, p)
 
 #endif

@@ -9,9 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* test-kernels-emulated runs the AVX-512 tiers, whose instructions it makes from AVX2. */
+/* test-kernels-emulated runs the AVX-512 and AVX-VNNI tiers, whose instructions it makes from AVX2.
+ */
 #if defined(TVLM_AVX512_EMULATION)
-enum { EMULATED = TVLM_CPU_AVX512 | TVLM_CPU_AVX512_VNNI | TVLM_CPU_AVX512_BF16 };
+enum {
+    EMULATED = TVLM_CPU_AVX512 | TVLM_CPU_AVX512_VNNI | TVLM_CPU_AVX512_BF16 | TVLM_CPU_AVX_VNNI
+};
 #else
 enum { EMULATED = 0 };
 #endif
