@@ -49,8 +49,13 @@ TVLM_INLINE void fetch(const float *x, size_t first, const size_t n, size_t c, c
 {
     const uintptr_t at = (uintptr_t)x + first * c * sizeof(float);
     TVLM_UNROLL
-    for (size_t i = 0; i < n; i++)
-        __builtin_prefetch((const void *)(at + i * c * sizeof(float)), to_write);
+    for (size_t i = 0; i < n; i++) {
+        const void *pixel = (const void *)(at + i * c * sizeof(float));
+        if (to_write)
+            __builtin_prefetch(pixel, 1); /* the argument has to be a literal for clang */
+        else
+            __builtin_prefetch(pixel, 0);
+    }
 }
 
 /* Taps i of the kernel: x and w are those of input row and kernel row, at the tile's channels. */
