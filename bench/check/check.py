@@ -47,7 +47,8 @@ def compiler(build):
     cache = (build / "CMakeCache.txt").read_text()
     path = re.search(r"^CMAKE_C_COMPILER:\w+=(.*)$", cache, re.M)[1]
     kind = re.search(r"^CMAKE_BUILD_TYPE:\w+=(.*)$", cache, re.M)[1]
-    return f"{subprocess.run([path, '--version'], capture_output=True, text=True, check=True).stdout.splitlines()[0]}, {kind}"
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return f"{re.sub(r'^(cc|gcc)(-[0-9]+)? ', 'GCC ', version)}, {kind}"  # it begins with the name it was called by
 
 
 def make_models(build, folder):
