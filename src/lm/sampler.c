@@ -189,7 +189,7 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
     size_t n = collect(tokenizer, logits, n_vocab, false, c);
     if (!n) n = collect(tokenizer, logits, n_vocab, true, c);
     if (!n) return 0; /* a vocabulary of unused tokens */
-    if (penalty) {
+    if (penalty && n_recent) {
         size_t skip = n_recent > last ? n_recent - last : 0;
         penalise(c, n, s->repeat_penalty, recent + skip, n_recent - skip);
     }
