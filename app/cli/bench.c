@@ -25,21 +25,25 @@ static const char help[] =
     "\n"
     "      --runs N            measured runs after one to warm up (default 5)\n"
     "      --prompt-tokens N   ids of the prompt of a text model (default 128)\n"
+    "      --requests N        so many answers at once, batched; decode is then per token of all\n"
     "      --no-peaks          do not measure the machine (it takes about two seconds)\n"
     "      --step              a run for each line of standard input, its times at once as JSON,\n"
     "                          so that other programs can be measured between\n"
     "      --cancels N         then cancel N more runs, at instants spread over a run, and report\n"
     "                          how long after the request the call returned\n";
 
-enum { MAX_RUNS = 1000, OPT_RUNS = CLI_OWN, OPT_PROMPT, OPT_NO_PEAKS, OPT_STEP, OPT_CANCELS };
+enum { MAX_RUNS = 1000, MAX_REQUESTS = 64 };
+enum { OPT_RUNS = CLI_OWN, OPT_PROMPT, OPT_REQUESTS, OPT_NO_PEAKS, OPT_STEP, OPT_CANCELS };
 
 enum { LOAD, PREPROCESS, TOWER, BRIDGE, PREFILL, DECODE, FIRST_TOKEN, STAGES };
 static const char *const stage_names[STAGES] = {"load",    "preprocess", "tower",      "bridge",
                                                 "prefill", "decode",     "first_token"};
 
 typedef struct bench {
-    unsigned long runs, prompt_tokens, cancels;
+    unsigned long runs, prompt_tokens, requests, cancels;
     bool no_peaks, step;
+    tvlm_batcher *batcher;                /* of several requests */
+    tvlm_session *sessions[MAX_REQUESTS]; /* of those beside the runner's */
     double ms[STAGES][MAX_RUNS];
     double run_ms; /* a whole run, without what the caller does between its calls */
     double cancel_ms[MAX_RUNS];
@@ -52,11 +56,17 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Time after the first token. */
+static double rest_ms(const tvlm_result *result)
+{
+    return result->decode_ms + result->prefill_ms - result->first_token_ms;
+}
+
+/* rest: of all tokens but the first, over the number of requests */
 static void record(const cli_runner *r, bench *b, long run, const tvlm_image_timings *t,
-                   const tvlm_result *result)
+                   const tvlm_result *result, double rest)
 {
     double image = t->preprocess_ms + t->tower_ms + t->bridge_ms;
-    double rest = result->decode_ms + result->prefill_ms - result->first_token_ms;
     double ms[STAGES] = {[LOAD] = r->load_ms,
                          [PREPROCESS] = t->preprocess_ms,
                          [TOWER] = t->tower_ms,
@@ -71,6 +81,83 @@ static void record(const cli_runner *r, bench *b, long run, const tvlm_image_tim
     b->run_ms = image + result->prefill_ms + result->decode_ms;
 }
 
+/* ---- requests at once ---- */
+
+typedef struct request {
+    const tvlm_generate_params *params;
+    const tvlm_prompt *prompt;
+    tvlm_engine *engine;
+    tvlm_session *session;
+    tvlm_result result;
+    tvlm_status status;
+    tvlm_error err;
+    pthread_t thread;
+} request;
+
+static void *answer(void *arg)
+{
+    request *q = arg;
+    q->status = tvlm_generate(q->engine, q->session, q->prompt, q->params, &q->result, &q->err);
+    return NULL;
+}
+
+static tvlm_status open_requests(cli_runner *r, bench *b, tvlm_error *err)
+{
+    tvlm_batcher_params batcher;
+    tvlm_session_params session;
+    tvlm_batcher_params_init(&batcher);
+    tvlm_session_params_init(&session);
+    batcher.max_batch_size = (unsigned)b->requests;
+    session.n_ctx = cli_context(r);
+    session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
+    for (unsigned long i = 1; i < b->requests; i++)
+        TVLM_TRY(tvlm_session_new(r->model, &session, &b->sessions[i], err));
+    return b->requests > 1 ? tvlm_batcher_new(r->engine, &batcher, &b->batcher, err) : TVLM_OK;
+}
+
+static void close_requests(bench *b)
+{
+    tvlm_batcher_free(b->batcher);
+    for (unsigned long i = 1; i < b->requests; i++)
+        tvlm_session_free(b->sessions[i]);
+}
+
+/* The same prompt for every session; result is the first one's, rest the mean of all, each over
+ * their number. */
+static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
+                            tvlm_generate_params *p, tvlm_result *result, double *rest,
+                            tvlm_error *err)
+{
+    static request requests[MAX_REQUESTS];
+    unsigned long started = 1;
+    p->batcher = b->batcher;
+    for (unsigned long i = 0; i < b->requests; i++)
+        requests[i] = (request){.params = p,
+                                .prompt = prompt,
+                                .engine = r->engine,
+                                .session = i ? b->sessions[i] : r->session};
+    while (started < b->requests &&
+           !pthread_create(&requests[started].thread, NULL, answer, &requests[started]))
+        started++;
+    answer(&requests[0]);
+    tvlm_status status = requests[0].status;
+    *result = requests[0].result;
+    *rest = rest_ms(result);
+    if (status) *err = requests[0].err;
+    for (unsigned long i = 1; i < started; i++) {
+        pthread_join(requests[i].thread, NULL);
+        *rest += rest_ms(&requests[i].result);
+        tvlm_session_reset(b->sessions[i]);
+        if (!status && (status = requests[i].status) != TVLM_OK) *err = requests[i].err;
+    }
+    *rest /= (double)(b->requests * b->requests);
+    if (!status && started < b->requests)
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start a thread for each request");
+    return status;
+}
+
+/* ---- runs ---- */
+
 static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, long run,
                             const tvlm_cancel *cancel, tvlm_error *err)
 {
@@ -78,6 +165,7 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     tvlm_image *image = NULL;
     tvlm_image_timings t = {0};
     tvlm_result result = {0};
+    double rest;
     tvlm_generate_params p;
     tvlm_encode_params encode;
     tvlm_generate_params_init(&p);
@@ -100,8 +188,8 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
         int32_t id = (int32_t)(i * 37 % r->info.n_vocab);
         status = tvlm_prompt_add_ids(prompt, &id, 1, err);
     }
-    if (!status) status = tvlm_generate(r->engine, r->session, prompt, &p, &result, err);
-    if (!status && run >= 0) record(r, b, run, &t, &result);
+    if (!status) status = generate(r, b, prompt, &p, &result, &rest, err);
+    if (!status && run >= 0) record(r, b, run, &t, &result, rest);
     tvlm_session_reset(r->session);
     tvlm_image_free(image);
     tvlm_prompt_free(prompt);
@@ -270,8 +358,8 @@ static void print_table(const report *p, const bench *b)
     if (b->cancels)
         printf("%-12s %9.2f %9.2f %9.2f   (%lu)\n", "cancel", b->cancel_ms[0],
                b->cancel_ms[b->cancels / 2], b->cancel_ms[b->cancels - 1], b->cancels);
-    printf("%lu runs, %u threads, a prompt of %zu positions, %.1f tokens/s\n", b->runs, p->threads,
-           b->prompt_rows, per > 0 ? 1000 / per : 0);
+    printf("%lu runs, %lu requests, %u threads, a prompt of %zu positions, %.1f tokens/s\n",
+           b->runs, b->requests, p->threads, b->prompt_rows, per > 0 ? 1000 / per : 0);
     printf("peak memory %.1f MB (estimated %.1f)\n", p->peak_mb, p->estimate_mb);
     for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
         print_peak(p, &p->peaks[kind]);
@@ -320,11 +408,12 @@ static void print_json(const cli_runner *r, const report *p, const bench *b)
                                       "max_ms", b->cancel_ms[b->cancels - 1], "n",
                                       (int)b->cancels));
     double per = b->ms[DECODE][b->runs / 2];
-    cli_json_line(json_pack(
-        "{s:o,s:s,s:i,s:i,s:i,s:o,s:f,s:f,s:f,s:o}", "model", cli_json_string(r->options->model),
-        "cpu", r->info.cpu_tier, "threads", (int)p->threads, "runs", (int)b->runs, "prompt_rows",
-        (int)b->prompt_rows, "stages", stages, "tokens_per_second", per > 0 ? 1000 / per : 0.0,
-        "peak_rss_mb", p->peak_mb, "estimate_mb", p->estimate_mb, "peaks", peaks_json(p)));
+    cli_json_line(json_pack("{s:o,s:s,s:i,s:i,s:i,s:i,s:o,s:f,s:f,s:f,s:o}", "model",
+                            cli_json_string(r->options->model), "cpu", r->info.cpu_tier, "threads",
+                            (int)p->threads, "runs", (int)b->runs, "requests", (int)b->requests,
+                            "prompt_rows", (int)b->prompt_rows, "stages", stages,
+                            "tokens_per_second", per > 0 ? 1000 / per : 0.0, "peak_rss_mb",
+                            p->peak_mb, "estimate_mb", p->estimate_mb, "peaks", peaks_json(p)));
 }
 
 /* ---- the command ---- */
@@ -350,6 +439,7 @@ static bool next_step(void)
 static tvlm_status measure(cli_runner *r, bench *b, const tvlm_pixels *pixels, tvlm_error *err)
 {
     unsigned long most = b->step ? MAX_RUNS : b->runs;
+    TVLM_TRY(open_requests(r, b, err));
     TVLM_TRY(run_once(r, b, pixels, -1, cli_cancel(), err));
     b->runs = 0;
     while (b->runs < most && (!b->step || next_step())) {
@@ -367,6 +457,7 @@ static bool take(void *user, int value, const char *text)
     if (value == OPT_NO_PEAKS) return b->no_peaks = true;
     if (value == OPT_STEP) return b->step = true;
     if (value == OPT_RUNS) return cli_unsigned(text, 1, MAX_RUNS, &b->runs);
+    if (value == OPT_REQUESTS) return cli_unsigned(text, 1, MAX_REQUESTS, &b->requests);
     if (value == OPT_CANCELS) return cli_unsigned(text, 0, MAX_RUNS, &b->cancels);
     return cli_unsigned(text, 1, 100000, &b->prompt_tokens);
 }
@@ -393,10 +484,11 @@ static tvlm_status bench_model(cli_runner *r, bench *b, const char *picture, tvl
 
 int cmd_bench(int argc, char **argv)
 {
-    static bench b = {.runs = 5, .prompt_tokens = 128};
+    static bench b = {.runs = 5, .prompt_tokens = 128, .requests = 1};
     static const struct option names[] = {
         {"runs", required_argument, NULL, OPT_RUNS},
         {"prompt-tokens", required_argument, NULL, OPT_PROMPT},
+        {"requests", required_argument, NULL, OPT_REQUESTS},
         {"no-peaks", no_argument, NULL, OPT_NO_PEAKS},
         {"step", no_argument, NULL, OPT_STEP},
         {"cancels", required_argument, NULL, OPT_CANCELS},
@@ -418,6 +510,7 @@ int cmd_bench(int argc, char **argv)
     int code = cli_runner_open(&r, &o);
     if (code) return code;
     tvlm_status status = bench_model(&r, &b, first < argc ? argv[first] : NULL, &err);
+    close_requests(&b);
     cli_runner_close(&r);
     return status ? cli_fail(status, &err) : 0;
 }
