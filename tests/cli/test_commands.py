@@ -465,6 +465,15 @@ def test_bench(model):
     assert "tokens/s" in table and "peak memory" in table
 
 
+def test_bench_requests(model):
+    (result,) = ok("bench", "-m", model, "--runs", 2, "-n", 6, "--requests", 3, "--json", "--no-peaks").json()
+    assert result["requests"] == 3 and result["tokens_per_second"] > 0
+    assert all(0 < result["stages"][s]["min_ms"] for s in ("prefill", "decode"))
+    assert "2 requests" in ok("bench", "-m", model, "--runs", 1, "-n", 2, "--requests", 2, "--no-peaks").out
+    for wrong in ("0", "65", "x"):
+        refused(2, "--requests", "bench", "-m", model, "--requests", wrong)
+
+
 def test_bench_steps(model):
     done = ok("bench", "-m", model, "--step", "-n", 2, stdin=b"\n\n\n")
     assert len(done.json()) == 3
