@@ -546,15 +546,13 @@ def test_terminal(model):
 
 
 def test_interrupt(model):
-    """Ctrl-C ends a long answer with 130, and quickly."""
+    """Ctrl-C ends with 130 what would go on for most of an hour."""
     process = subprocess.Popen(
         [BIN, "bench", "-m", model, "--runs", "1000", "-n", "2000", "-c", "4096"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     time.sleep(1)
-    begin = time.time()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert time.time() - begin < 5

@@ -528,7 +528,8 @@ static void test_spans(void **state)
     tvlm_tokenizer_free(t);
 }
 
-/* ---- hostile texts: one pre-token or one run of marks of a megabyte, in n log n ---- */
+/* ---- hostile texts: one pre-token or one run of marks of a megabyte, in n log n: quadratic
+ * work would take hours and meet the test's time limit ---- */
 
 static void test_long_texts(void **state)
 {
@@ -544,11 +545,8 @@ static void test_long_texts(void **state)
         size_t unit = strlen(units[i]), len = 0, n = 0;
         for (; len + unit <= size; len += unit)
             memcpy(text + len, units[i], unit);
-        double begin = tvlm_now_ms();
         assert_int_equal(tvlm_tokenizer_encode(t, text, len, true, NULL, 0, &n, NULL), TVLM_OK);
         assert_in_range(n, 1, len);
-        /* About a second at most in a sanitizer build; quadratic work would take hours. */
-        assert_true(tvlm_now_ms() - begin < 60e3);
     }
     tvlm_tokenizer_free(t);
     free(text);
