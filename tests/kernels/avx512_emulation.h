@@ -21,6 +21,7 @@ typedef union em_512 {
     int32_t i[16];
     uint32_t u[16];
     uint16_t u16[32];
+    int16_t i16[32];
     uint8_t u8[64];
     int8_t i8[64];
 } em_512;
@@ -273,6 +274,15 @@ EM __m512i em_maskz_load_i32(__mmask16 mask, const int32_t *p)
     return a.si;
 }
 
+/* VPDPWSSD: signed words in twos; no saturation on the way. */
+EM __m512i em_dpwssd(__m512i sum, __m512i x, __m512i y)
+{
+    em_512 s = {.si = sum}, a = {.si = x}, b = {.si = y};
+    for (int i = 0; i < 32; i++)
+        s.u[i / 2] += (uint32_t)(a.i16[i] * b.i16[i]);
+    return s.si;
+}
+
 /* Subnormals become zeros of their sign. */
 EM __m256 em_flush(__m256 v)
 {
@@ -388,6 +398,7 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_cvtps_epi32(v)             em_cvt_ps(v)
 #define _mm512_cvtepi32_epi8(v)           em_low_bytes(v)
 #define _mm512_dpbusd_epi32(s, a, b)      em_dpbusd(s, a, b)
+#define _mm512_dpwssd_epi32(s, a, b)      em_dpwssd(s, a, b)
 #define _mm512_cvtph_ps(v)                em_cvtph(v)
 #define _mm512_cvtepu16_epi32(v)          em_widen_u16(v)
 #define _mm512_cvtepi32_ps(v)             em_cvt_i32(v)

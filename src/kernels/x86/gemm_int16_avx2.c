@@ -58,41 +58,7 @@ TVLM_INLINE void codes_of(int16_t *q, const float *v, size_t n, float factor)
     }
 }
 
-/* tvlm_words_quantize of n values, a multiple of 16. */
-static float quantize(int16_t *q, const float *v, size_t n)
-{
-    float most = largest_of(v, n);
-    if (!(most >= TVLM_WORDS_LEAST && most < INFINITY)) {
-        memset(q, 0, n * sizeof *q);
-        return most < INFINITY ? 0.0f : NAN;
-    }
-    float inverse = 1.0f / most, scale = TVLM_WORDS_NORM / norm_of(v, n, inverse);
-    scale = scale < TVLM_WORDS_MOST ? scale : TVLM_WORDS_MOST;
-    codes_of(q, v, n, inverse * scale);
-    return most / scale;
-}
-
-/* A block whose last values do not fill a register. */
-static float quantize_some(int16_t *q, const float *v, size_t n)
-{
-    float values[TVLM_WORDS] = {0};
-    int16_t codes[TVLM_WORDS];
-    memcpy(values, v, n * sizeof *v);
-    float d = quantize(codes, values, (n + 15) / 16 * 16);
-    memcpy(q, codes, (n + 1) / 2 * 4);
-    return d;
-}
-
-static void pack_input(void *packed, const float *x, size_t k)
-{
-    unsigned char *block = packed;
-    for (size_t k0 = 0; k0 < k; k0 += TVLM_WORDS) {
-        size_t n = tvlm_words_at(k, k0);
-        int16_t *q = (int16_t *)(void *)(block + sizeof(float));
-        *(float *)(void *)block = (n % 16 ? quantize_some : quantize)(q, x + k0, n);
-        block += tvlm_words_bytes(n);
-    }
-}
+#include "kernels/words_body.h"
 
 const tvlm_gemm_input tvlm_avx2_input_int16 = {tvlm_words_bytes, pack_input};
 
