@@ -109,6 +109,7 @@ extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int
 /* Rows of x as bfloat16 (k even) and as blocks of words and bytes, the reference. */
 extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_int16, tvlm_input_int8;
 /* The same bits, faster. */
+extern const tvlm_gemm_layout tvlm_avx2_layout_int16;
 extern const tvlm_gemm_input tvlm_avx2_input_int16, tvlm_avx2_input_int8;
 
 #endif

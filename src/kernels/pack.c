@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT
  * File layout -> packed panels and back; the drawings are in pack.h. */
-#include "kernels/math.h"
 #include "kernels/pack.h"
 
 #include <string.h>
@@ -177,33 +176,7 @@ const tvlm_gemm_layout tvlm_layout_bf16 = {packed_size_bf16, pack_bf16, unpack_r
 
 /* ---- the int16 class ---- */
 
-/* The norm of n values times the factor. */
-static float norm_of(const float *v, size_t n, float factor)
-{
-    float lane[16] = {0};
-    for (size_t i = 0; i < n; i++) {
-        float u = v[i] * factor;
-        lane[i % 16] += u * u;
-    }
-    for (size_t j = 0; j < 8; j++)
-        lane[j] += lane[j + 8];
-    return sqrtf(tvlm_sum8(lane));
-}
-
-float tvlm_words_quantize(int16_t *q, const float *v, size_t n)
-{
-    memset(q, 0, n * sizeof *q);
-    float most = tvlm_largest(v, n);
-    if (!(most < INFINITY)) return NAN;
-    if (most < TVLM_WORDS_LEAST) return 0;
-    float inverse = 1.0f / most, scale = TVLM_WORDS_NORM / norm_of(v, n, inverse);
-    scale = scale < TVLM_WORDS_MOST ? scale : TVLM_WORDS_MOST;
-    for (size_t i = 0; i < n; i++)
-        q[i] = (int16_t)(v[i] * (inverse * scale) + TVLM_ROUND_MAGIC - TVLM_ROUND_MAGIC);
-    return most / scale;
-}
-
-static bool packed_size_int16(tvlm_type type, size_t n, size_t k, size_t *out)
+bool tvlm_words_packed_size(tvlm_type type, size_t n, size_t k, size_t *out)
 {
     size_t rows;
     if (tvlm_type_block(type) != 1 || !gemm_type(type) || k > SIZE_MAX / 4 ||
@@ -213,33 +186,39 @@ static bool packed_size_int16(tvlm_type type, size_t n, size_t k, size_t *out)
 }
 
 /* Row r of a block of n values, whose file layout is at src. */
-static void pack_words(tvlm_type type, unsigned char *block, const unsigned char *src, size_t r,
-                       size_t n)
+static void pack_words(const tvlm_gemm_input *input, tvlm_type type, unsigned char *block,
+                       const unsigned char *src, size_t r, size_t n)
 {
-    float values[TVLM_WORDS];
-    int16_t q[TVLM_WORDS + 1];
+    float values[TVLM_WORDS], made[1 + TVLM_WORDS / 2]; /* d and codes */
     tvlm_dequantize(type, src, values, n);
-    ((float *)(void *)block)[r] = tvlm_words_quantize(q, values, n);
-    q[n] = 0;
+    input->pack(made, values, n);
+    ((float *)(void *)block)[r] = made[0];
     unsigned char *pair = block + (TVLM_GEMM_NR + r) * 4;
-    for (size_t i = 0; i < n; i += 2, pair += TVLM_GEMM_NR * 4)
-        memcpy(pair, &q[i], 4);
+    for (size_t i = 0; i < (n + 1) / 2; i++)
+        memcpy(pair + i * TVLM_GEMM_NR * 4, &made[1 + i], 4);
 }
 
-static void pack_int16(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
-                       size_t k)
+void tvlm_words_pack(const tvlm_gemm_input *input, tvlm_type type, void *packed, const void *src,
+                     size_t n0, size_t n_rows, size_t k)
 {
     unsigned char *block = (unsigned char *)packed + n0 * tvlm_words_bytes(k);
     for (size_t k0 = 0; k0 < k; k0 += TVLM_WORDS) {
         size_t n = tvlm_words_at(k, k0);
         if (n_rows < TVLM_GEMM_NR) memset(block, 0, TVLM_GEMM_NR * tvlm_words_bytes(n));
         for (size_t r = 0; r < n_rows; r++)
-            pack_words(type, block, (const unsigned char *)src + row_bytes(type, r * k + k0), r, n);
+            pack_words(input, type, block, (const unsigned char *)src + row_bytes(type, r * k + k0),
+                       r, n);
         block += TVLM_GEMM_NR * tvlm_words_bytes(n);
     }
 }
 
-static void unpack_row_int16(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+static void pack_int16(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                       size_t k)
+{
+    tvlm_words_pack(&tvlm_input_int16, type, packed, src, n0, n_rows, k);
+}
+
+void tvlm_words_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
 {
     (void)type;
     size_t r = row % TVLM_GEMM_NR;
@@ -254,7 +233,8 @@ static void unpack_row_int16(tvlm_type type, const void *packed, size_t row, siz
     }
 }
 
-const tvlm_gemm_layout tvlm_layout_int16 = {packed_size_int16, pack_int16, unpack_row_int16};
+const tvlm_gemm_layout tvlm_layout_int16 = {tvlm_words_packed_size, pack_int16,
+                                            tvlm_words_unpack_row};
 
 /* ---- the int8 class ---- */
 

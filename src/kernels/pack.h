@@ -154,8 +154,12 @@ static inline size_t tvlm_words_bytes(size_t k)
 #define TVLM_WORDS_NORM  46300.0f /* of a block's codes */
 #define TVLM_WORDS_MOST  32767.0f
 #define TVLM_WORDS_LEAST 0x1p-100f /* of max |v|; below it the block is zeros */
-/* Codes of n (<= 256) values; returns d. */
-float tvlm_words_quantize(int16_t *q, const float *v, size_t n);
+/* The parts of tvlm_layout_int16; what makes words of rows of x makes them of weights too, so that
+ * a tier has a layout of its own with the same bits, made faster. */
+bool tvlm_words_packed_size(tvlm_type type, size_t n, size_t k, size_t *out);
+void tvlm_words_pack(const tvlm_gemm_input *input, tvlm_type type, void *packed, const void *src,
+                     size_t n0, size_t n_rows, size_t k);
+void tvlm_words_unpack_row(tvlm_type type, const void *packed, size_t row, size_t k, float *dst);
 
 /* 32 values of a row of x in the int8 class; ints are exact in float. */
 typedef struct tvlm_input_block {

@@ -2,7 +2,6 @@
  * Rows of x as blocks of words (pack.h), from a tier's three functions over n values, a multiple of
  * 16: largest_of, which is tvlm_largest, norm_of and codes_of. Include it once, behind them. */
 
-/* tvlm_words_quantize of n values, a multiple of 16. */
 static float quantize(int16_t *q, const float *v, size_t n)
 {
     float most = largest_of(v, n);

@@ -5,6 +5,32 @@
 #include "kernels/math.h"
 #include "kernels/pack.h"
 
+/* The norm of n values times the factor. */
+static float norm_of(const float *v, size_t n, float factor)
+{
+    float lane[16] = {0};
+    for (size_t i = 0; i < n; i++) {
+        float u = v[i] * factor;
+        lane[i % 16] += u * u;
+    }
+    for (size_t j = 0; j < 8; j++)
+        lane[j] += lane[j + 8];
+    return sqrtf(tvlm_sum8(lane));
+}
+
+static float quantize(int16_t *q, const float *v, size_t n)
+{
+    memset(q, 0, n * sizeof *q);
+    float most = tvlm_largest(v, n);
+    if (!(most < INFINITY)) return NAN;
+    if (most < TVLM_WORDS_LEAST) return 0;
+    float inverse = 1.0f / most, scale = TVLM_WORDS_NORM / norm_of(v, n, inverse);
+    scale = scale < TVLM_WORDS_MOST ? scale : TVLM_WORDS_MOST;
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int16_t)(v[i] * (inverse * scale) + TVLM_ROUND_MAGIC - TVLM_ROUND_MAGIC);
+    return most / scale;
+}
+
 static void pack_input(void *packed, const float *x, size_t k)
 {
     unsigned char *block = packed;
@@ -12,7 +38,7 @@ static void pack_input(void *packed, const float *x, size_t k)
         size_t n = tvlm_words_at(k, k0);
         int16_t *q = (int16_t *)(void *)(block + sizeof(float));
         if (n % 2) q[n] = 0;
-        *(float *)(void *)block = tvlm_words_quantize(q, x + k0, n);
+        *(float *)(void *)block = quantize(q, x + k0, n);
         block += tvlm_words_bytes(n);
     }
 }

@@ -55,6 +55,15 @@ TVLM_INLINE void codes_of(int16_t *q, const float *v, size_t n, float factor)
 
 static const tvlm_gemm_input input = {tvlm_words_bytes, pack_input};
 
+static void pack_weights(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                         size_t k)
+{
+    tvlm_words_pack(&input, type, packed, src, n0, n_rows, k);
+}
+
+static const tvlm_gemm_layout layout = {tvlm_words_packed_size, pack_weights,
+                                        tvlm_words_unpack_row};
+
 /* ---- tiles ---- */
 
 /* Sums of products of a block: columns 8 half .. 8 half + 7. */
@@ -135,8 +144,13 @@ static void gemm_int16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
 }
 
 #define KERNEL(id, TYPE)                                                                           \
-    {"simd128 " #id " int16", TVLM_CPU_SIMD128, TVLM_TYPE_##TYPE, TVLM_NUMERIC_INT16,              \
-     &tvlm_layout_int16,      &input,           gemm_int16}
+    {"simd128 " #id " int16",                                                                      \
+     TVLM_CPU_SIMD128,                                                                             \
+     TVLM_TYPE_##TYPE,                                                                             \
+     TVLM_NUMERIC_INT16,                                                                           \
+     &layout,                                                                                      \
+     &input,                                                                                       \
+     gemm_int16}
 static const tvlm_gemm kernels[] = {KERNEL(f32, F32), KERNEL(f16, F16), KERNEL(bf16, BF16)};
 const tvlm_gemm_tier tvlm_gemm_simd128_int16 = {kernels, TVLM_COUNT(kernels)};
 

@@ -62,6 +62,15 @@ TVLM_INLINE void codes_of(int16_t *q, const float *v, size_t n, float factor)
 
 const tvlm_gemm_input tvlm_avx2_input_int16 = {tvlm_words_bytes, pack_input};
 
+static void pack_weights(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
+                         size_t k)
+{
+    tvlm_words_pack(&tvlm_avx2_input_int16, type, packed, src, n0, n_rows, k);
+}
+
+const tvlm_gemm_layout tvlm_avx2_layout_int16 = {tvlm_words_packed_size, pack_weights,
+                                                 tvlm_words_unpack_row};
+
 /* ---- tiles ---- */
 
 /* sum += v where sum lies and in the order of the lines: left to itself GCC copies every sum, or
@@ -139,8 +148,8 @@ static void gemm_int16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t 
 }
 
 #define KERNEL(id, TYPE)                                                                           \
-    {"avx2 " #id " int16", TVLM_CPU_AVX2,          TVLM_TYPE_##TYPE, TVLM_NUMERIC_INT16,           \
-     &tvlm_layout_int16,   &tvlm_avx2_input_int16, gemm_int16}
+    {"avx2 " #id " int16",    TVLM_CPU_AVX2,          TVLM_TYPE_##TYPE, TVLM_NUMERIC_INT16,        \
+     &tvlm_avx2_layout_int16, &tvlm_avx2_input_int16, gemm_int16}
 static const tvlm_gemm kernels[] = {KERNEL(f32, F32), KERNEL(f16, F16), KERNEL(bf16, BF16)};
 const tvlm_gemm_tier tvlm_gemm_avx2_int16 = {kernels, TVLM_COUNT(kernels)};
 

@@ -86,7 +86,7 @@ TVLM_TILE16_RUN(gemm_int16, TILE, 12)
 
 #define KERNEL(id, TYPE)                                                                           \
     {"avx512vnni " #id " int16", TVLM_CPU_AVX512_VNNI,   TVLM_TYPE_##TYPE, TVLM_NUMERIC_INT16,     \
-     &tvlm_layout_int16,         &tvlm_avx2_input_int16, gemm_int16}
+     &tvlm_avx2_layout_int16,    &tvlm_avx2_input_int16, gemm_int16}
 static const tvlm_gemm kernels[] = {KERNEL(f32, F32), KERNEL(f16, F16), KERNEL(bf16, BF16)};
 const tvlm_gemm_tier tvlm_gemm_avx512vnni_int16 = {kernels, TVLM_COUNT(kernels)};
 
