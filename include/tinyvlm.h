@@ -120,12 +120,12 @@ typedef struct tvlm_model_params {
     /* For tvlm_loader: bytes of the whole file where they are known, as by a download's
      * Content-Length; else 0. A header that declares more is refused before memory is taken. */
     uint64_t file_bytes;
-    /* Arithmetic of the linear layers, errors in docs/PRECISION.md: NULL or "auto" int8 for block
-     * types such as Q8_0 where this CPU has kernels for it, at about the error that Q8_0 itself
-     * has, else float32; "f32" the reference; "int8" blocks of 32 integers everywhere, float
-     * weights made Q8_0; "int16" float weights and what they are multiplied with in blocks of 256
-     * integers of 16 bits, the rest as "auto"; "bf16" the same in bfloat16, on CPUs with AVX-512
-     * BF16. */
+    /* Arithmetic of the linear layers, errors in docs/PRECISION.md. NULL or "auto": int8 for block
+     * types such as Q8_0, at about the error that Q8_0 itself has, and int16 for float types, 30
+     * times closer than PyTorch's bfloat16, each where this CPU has fast kernels for it; else
+     * float32. "f32": the reference. "int8": blocks of 32 integers everywhere, float weights made
+     * Q8_0. "int16": float weights and what they are multiplied with in blocks of 256 integers of
+     * 16 bits, the rest as "auto". "bf16": the same in bfloat16, on CPUs with AVX-512 BF16. */
     const char *precision;
     /* That read and place the weights in tvlm_model_open and tvlm_model_open_memory; default: the
      * machine's cores, at most 64. The weights do not depend on it. */

@@ -55,13 +55,15 @@ static tvlm_session *new_session(const tvlm_model *model, uint32_t n_ctx)
     return session;
 }
 
-static rig open_rig(const char *path, unsigned threads, unsigned rows, const char *cpu)
+static rig open_precision(const char *path, unsigned threads, unsigned rows, const char *cpu,
+                          const char *precision)
 {
     rig r;
     tvlm_model_params m;
     tvlm_engine_params e;
     tvlm_model_params_init(&m);
     m.cpu = cpu;
+    m.precision = precision;
     OK(tvlm_model_open(path, &m, &r.model, &err));
     tvlm_engine_params_init(&e);
     e.n_threads = threads;
@@ -70,6 +72,11 @@ static rig open_rig(const char *path, unsigned threads, unsigned rows, const cha
     r.session = new_session(r.model, 256);
     tvlm_model_get_info(r.model, &r.info);
     return r;
+}
+
+static rig open_rig(const char *path, unsigned threads, unsigned rows, const char *cpu)
+{
+    return open_precision(path, threads, rows, cpu, NULL);
 }
 
 static void close_rig(rig *r)
@@ -132,7 +139,7 @@ static void check_golden(const char *path, const char *cpu)
 {
     tensor_file golden = tensors_open(GOLDEN "golden_tiny_128.safetensors");
     tensor want = tensors_find(&golden, "logits"), ids = tensors_find(&golden, "generated_ids");
-    rig r = open_rig(path, 1, 0, cpu);
+    rig r = open_precision(path, 1, 0, cpu, "f32");
     tvlm_image *image = see(&r);
     tvlm_prompt *prompt = ask(&r, image, QUESTION);
     size_t n, count, dim;
@@ -180,6 +187,30 @@ static void fastvlm_golden_hugging_face_layout(void **state)
     (void)state;
     convert("tiny_hf", TVLM_BUILD_DIR "/engine-tiny-hf.gguf");
     check_golden(TVLM_BUILD_DIR "/engine-tiny-hf.gguf", NULL);
+}
+
+/* The arithmetic that auto takes for float weights. */
+static void auto_is_close(void **state)
+{
+    (void)state;
+    tensor_file golden = tensors_open(GOLDEN "golden_tiny_128.safetensors");
+    tensor logits = tensors_find(&golden, "logits");
+    tensor projector = tensors_find(&golden, "projector_out");
+    rig r = open_rig(FASTVLM, 2, 0, NULL);
+    tvlm_image *image = see(&r);
+    tvlm_prompt *prompt = ask(&r, image, QUESTION);
+    size_t n, count, dim;
+    const float *bridge = tvlm_image_tokens(image, &count, &dim);
+    float *got = feed_all(&r, r.session, prompt, &n);
+    double of_bridge = relative_l2(bridge, projector.data, projector.n);
+    double of_logits = relative_l2(got, logits.data, n);
+    print_message("bridge %.1e, logits %.1e\n", of_bridge, of_logits);
+    assert_true(of_bridge < 1.5e-3 && of_logits < 1.5e-3);
+    free(got);
+    tvlm_prompt_free(prompt);
+    tvlm_image_free(image);
+    close_rig(&r);
+    tensors_close(&golden);
 }
 
 /* ---- the same bits ---- */
@@ -605,6 +636,7 @@ int main(void)
         cmocka_unit_test(fastvlm_golden_hugging_face_layout),
         cmocka_unit_test(any_threads_and_chunks),
         cmocka_unit_test(any_batch),
+        cmocka_unit_test(auto_is_close),
         cmocka_unit_test(half_precision_cache_is_close),
         cmocka_unit_test(the_picture_matters),
         cmocka_unit_test(a_second_question_costs_its_words),

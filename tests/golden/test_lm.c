@@ -237,7 +237,7 @@ static void embeddings_are_rows_too(void **state)
     tiny t = qwen2(TVLM_TYPE_F16);
     tiny_decoder(&t);
     tiny_write(&t, PATH, NULL);
-    rig r = open_rig(NULL, 1);
+    rig r = open_precision(NULL, "f32", 1); /* others round the table */
     const float *table = tiny_find(&t, "token_embd.weight");
     int32_t ids[9];
     tvlm_row rows[9];

@@ -103,7 +103,7 @@ for (const [kind, modules] of [['plain', ['scalar', 'simd128', 'relaxed']], ['is
                 const image = await model.encodeImage(raw);
                 const { tokens } = await image.tokens();
                 await model.dispose();
-                const other = await window.FastVLM.load('/made/golden.gguf', { module: name, threads, context: 256, kv: 'f32' });
+                const other = await window.FastVLM.load('/made/golden.gguf', { module: name, threads, context: 256, kv: 'f32', precision: 'f32' });
                 const { logits, ids: chosen } = await window.greedy(other, raw, ids, steps);
                 await other.dispose();
                 return { ids: [...answer.ids], tokens: [...tokens], logits: [...logits], chosen, memory };

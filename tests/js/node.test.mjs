@@ -39,7 +39,7 @@ test('the best module is found by a probe', async () => {
 for (const module of MODULES) {
     test(`the golden FastVLM, ${module}`, async () => {
         const want = golden();
-        const model = await load(goldenModel(), module, { context: 256, kv: 'f32' });
+        const model = await load(goldenModel(), module, { context: 256, kv: 'f32', precision: 'f32' });
         const pixels = await model.processor.preprocess(picture);
         const planes = want.pixel_values.data; // [3][S][S]
         const area = pixels.size ** 2;
@@ -336,7 +336,7 @@ test('bytes, blobs and open() before everything is there', async () => {
 
 test('several pictures in one question', async () => {
     const black = { data: new Uint8Array(300), width: 10, height: 10 };
-    const model = await load(goldenModel(), 'simd128', { context: 256, kv: 'f32' });
+    const model = await load(goldenModel(), 'simd128', { context: 256, kv: 'f32', precision: 'f32' });
     const ask = (image) => model.generate(image, 'What?', { maxTokens: 6, ignoreEos: true });
     const answers = [];
     for (const images of [picture, [picture], [picture, black], [black, picture], [await model.encodeImage(picture), black]])

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Binding the int8 tower: what is derived from a file's scales, by hand, and values that make no
  * sense. The model is the smallest of its kind: 8 channels everywhere, a decoder of one layer. */
+#include "cpu/cpu.h"
+#include "kernels/linear.h"
 #include "model/model.h"
 
 #include <math.h>
@@ -273,13 +275,45 @@ static void rows_are_limited(void **state)
     assert_non_null(strstr(err.message, "v.blk.4.project.weight"));
 }
 
+/* ---- the class that a precision takes ---- */
+
+static tvlm_numeric taken(uint32_t cpu_mask, tvlm_precision precision, tvlm_type type)
+{
+    const tvlm_gemm *gemm = tvlm_gemm_for(cpu_mask, precision, type, 64);
+    assert_non_null(gemm);
+    return gemm->numeric;
+}
+
+static void auto_takes_no_slow_class(void **state)
+{
+    (void)state;
+    static const tvlm_type floats[] = {TVLM_TYPE_F32, TVLM_TYPE_F16, TVLM_TYPE_BF16};
+    bool x86 = tvlm_gemm_avx2.n > 0;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(taken(0, TVLM_PRECISION_AUTO, floats[i]), TVLM_NUMERIC_F32);
+        assert_int_equal(taken(TVLM_CPU_AVX2, TVLM_PRECISION_AUTO, floats[i]),
+                         x86 ? TVLM_NUMERIC_INT16 : TVLM_NUMERIC_F32);
+        assert_int_equal(taken(TVLM_CPU_AVX2 | TVLM_CPU_AVX512, TVLM_PRECISION_AUTO, floats[i]),
+                         TVLM_NUMERIC_F32);
+        assert_int_equal(taken(TVLM_CPU_AVX2 | TVLM_CPU_AVX512 | TVLM_CPU_AVX512_VNNI,
+                               TVLM_PRECISION_AUTO, floats[i]),
+                         tvlm_gemm_avx512vnni_int16.n ? TVLM_NUMERIC_INT16 : TVLM_NUMERIC_F32);
+        assert_int_equal(taken(0, TVLM_PRECISION_INT16, floats[i]), TVLM_NUMERIC_INT16);
+        assert_int_equal(taken(0, TVLM_PRECISION_BF16, floats[i]), TVLM_NUMERIC_BF16);
+        assert_int_equal(taken(0, TVLM_PRECISION_INT8, floats[i]), TVLM_NUMERIC_INT8);
+    }
+    assert_int_equal(taken(0, TVLM_PRECISION_AUTO, TVLM_TYPE_Q4_0), TVLM_NUMERIC_INT8);
+    assert_int_equal(taken(0, TVLM_PRECISION_INT16, TVLM_TYPE_Q4_0), TVLM_NUMERIC_INT8);
+    assert_int_equal(taken(TVLM_CPU_AVX2, TVLM_PRECISION_F32, TVLM_TYPE_Q4_0), TVLM_NUMERIC_F32);
+    assert_null(tvlm_gemm_for(0, TVLM_PRECISION_AUTO, TVLM_TYPE_I8, 64));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(int8_layers_by_hand),
-        cmocka_unit_test(six_beyond_the_codes),
-        cmocka_unit_test(senseless_values_are_named),
-        cmocka_unit_test(rows_are_limited),
+        cmocka_unit_test(int8_layers_by_hand),        cmocka_unit_test(six_beyond_the_codes),
+        cmocka_unit_test(senseless_values_are_named), cmocka_unit_test(rows_are_limited),
+        cmocka_unit_test(auto_takes_no_slow_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
