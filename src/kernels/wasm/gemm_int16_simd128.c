@@ -35,7 +35,8 @@ TVLM_INLINE float norm_of(const float *v, size_t n, float factor)
             lane[j] = wasm_f32x4_add(lane[j], wasm_f32x4_mul(u, u));
         }
     }
-    return sqrtf(tvlm_hsum8(wasm_f32x4_add(lane[0], lane[2]), wasm_f32x4_add(lane[1], lane[3])));
+    const tvlm_f8 sums = {wasm_f32x4_add(lane[0], lane[2]), wasm_f32x4_add(lane[1], lane[3])};
+    return sqrtf(tvlm_hsum8(sums));
 }
 
 TVLM_INLINE void codes_of(int16_t *q, const float *v, size_t n, float factor)
