@@ -37,6 +37,7 @@ static void open_model(bench *b)
     tvlm_model_params params;
     tvlm_model_params_init(&params);
     params.cpu = "avx2";
+    params.n_threads = 1; /* with more, how the work falls to them would count */
     check(tvlm_model_open(b->path, &params, &b->model, &error));
 }
 
