@@ -33,6 +33,7 @@ TITLES = {
     "qwen2-0.5b-prefill-decode-q4_0": "Qwen2-0.5B, Q4_0",
     "qwen2-0.5b-prefill-decode-bf16": "Qwen2-0.5B, bfloat16",
     "smollm2-135m-decode-q4_1": "SmolLM2-135M-Instruct, Q4_1: a prompt of 128, then 64 tokens",
+    "smollm2-135m-lookup-q4_1": "The same: answers to 20 questions of bench/prompts.txt, tinyvlm with --lookup",
     "first-token-fastvlm-0.5b-q4_0": "FastVLM-0.5B, Q4_0, 1024 x 1024: from pixels to the first token (random weights)",
     "first-token-fastvlm-0.5b-q8_0": "FastVLM-0.5B, Q8_0",
     "process-fastvlm-0.5b-q4_0": "FastVLM-0.5B, Q4_0: a whole process, to the first token",

@@ -31,6 +31,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROGRAM = ROOT / "build" / "tinyvlm"
 PHOTO = ROOT / "examples" / "photos" / "dandelion.jpg"
+PROMPTS = ROOT / "bench" / "prompts.txt"
 RESULTS = ROOT / "bench" / "results.json"
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the warm sun until evening."
 LARGEST_ERROR = {"tower": 1e-4, "tower-int8": 0.5, "decoder": 0.1, "bf16": 0.1}  # root mean squares
@@ -62,6 +63,27 @@ class System:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+class Answers:
+    """tinyvlm's own answers to questions: a run is all of them, its time that of a token after the first."""
+
+    def __init__(self, name, model, threads, prompts, tokens, *options):
+        self.name, self.prompts, self.texts = name, prompts, []
+        self.command = [str(c) for c in (PROGRAM, "chat", "-m", model, "-t", threads, "-n", tokens, "-q", "--json", *options)]
+
+    def run(self):
+        ms, tokens, self.texts = 0.0, 0, []
+        for prompt in self.prompts:
+            out = subprocess.run(self.command, input=prompt, capture_output=True, text=True, check=True).stdout
+            answer = json.loads(out.splitlines()[0])
+            ms += answer["timings_ms"]["generate"] - answer["timings_ms"]["first_token"]
+            tokens += answer["tokens"] - 1
+            self.texts.append(answer["text"])
+        return {"decode": ms / tokens}
+
+    def close(self):
+        pass
 
 
 def in_turn(systems, runs):
@@ -180,6 +202,20 @@ class Bench:
     def smollm2(self, group, threads):
         self.decoder(group, threads, self.models.smollm2(), ["llama.cpp"], 128, 65)
 
+    def lookup(self, group, threads):
+        """Answers to natural questions, ours with and without guessing ahead."""
+        model, prompts, tokens = self.models.smollm2(), PROMPTS.read_text().splitlines(), 100
+        asked = [self.dump(model, "-p", p) for p in prompts]
+        ids = self.work / "prompts.npz"
+        np.savez(ids, *[a["input_ids"].reshape(-1) for a in asked])
+        ours = Answers("tinyvlm", model, threads, prompts, tokens, "--lookup")
+        plain = Answers("tinyvlm plain", model, threads, prompts, tokens)
+        llama, got = self.peer("answers", "llama.cpp", threads, model, ids, "--tokens", tokens)
+        self.compare(group, "llama.cpp", got, asked[0]["logits"][-1], LARGEST_ERROR["decoder"])
+        self.measure(group, threads, [ours, plain, llama], ["decode"], 3)
+        if ours.texts != plain.texts:
+            raise RuntimeError(f"{group}: answers with --lookup differ")
+
     def first_token(self, group, threads):
         kind = group.split("-")[-1]
         systems = [self.ours(self.models.fastvlm(kind), threads, "-n", 2, PHOTO)]
@@ -221,6 +257,7 @@ GROUPS = {  # name: (method, threads)
     "qwen2-0.5b-prefill-decode-q4_0": (Bench.qwen2, [1, 2]),
     "qwen2-0.5b-prefill-decode-bf16": (Bench.qwen2, [1, 2]),
     "smollm2-135m-decode-q4_1": (Bench.smollm2, [1, 2]),
+    "smollm2-135m-lookup-q4_1": (Bench.lookup, [2]),
     "first-token-fastvlm-0.5b-q4_0": (Bench.first_token, [2]),
     "first-token-fastvlm-0.5b-q8_0": (Bench.first_token, [2]),
     "process-fastvlm-0.5b-q4_0": (Bench.process, [1]),

@@ -4,6 +4,7 @@
     worker.py tower SYSTEM MODEL.gguf INPUT.npy OUT.npy --threads N      SYSTEM: onnxruntime, onnxruntime-int8, openvino,
                                                                          openvino-int8, openvino-bf16, torch, torch-bf16
     worker.py decoder SYSTEM MODEL.gguf IDS.npy OUT.npy --threads N --prompt N --tokens N   SYSTEM: llama.cpp, torch, torch-bf16
+    worker.py answers llama.cpp MODEL.gguf PROMPTS.npz OUT.npy --threads N --tokens N
 
 The first line on standard output is {"version": ...} once OUT.npy is there, each further one {"ms": {stage: ...}}."""
 
@@ -135,7 +136,11 @@ class LlamaCpp:
         p.n_ctx, p.n_batch, p.n_ubatch = args.prompt + args.tokens + 64, max(args.prompt, 512), 512
         p.n_threads = p.n_threads_batch = args.threads
         self.context = l.llama_init_from_model(model, p)
-        self.vocab = l.llama_vocab_n_tokens(l.llama_model_get_vocab(model))
+        self.tokens = l.llama_model_get_vocab(model)
+        self.vocab = l.llama_vocab_n_tokens(self.tokens)
+
+    def ends(self, token):
+        return self.l.llama_vocab_is_eog(self.tokens, token)
 
     def reset(self):
         self.l.llama_memory_clear(self.l.llama_get_memory(self.context), True)
@@ -184,26 +189,49 @@ def make_decoder(args):
     return system.version, timed
 
 
+def make_answers(args):
+    """Greedy answers to all prompts, to their ends; the time is that of a token after the first."""
+    system, prompts = LlamaCpp(args), [p.tolist() for p in np.load(args.ids).values()]
+    np.save(args.out, system.feed(prompts[0]))
+
+    def timed():
+        ms, n = 0.0, 0
+        for prompt in prompts:
+            system.reset()
+            token, begin = int(system.feed(prompt).argmax()), now()
+            for _ in range(args.tokens - 1):
+                if system.ends(token):
+                    break
+                token, n = int(system.feed([token]).argmax()), n + 1
+            ms += now() - begin
+        return {"decode": ms / n}
+
+    return system.version, timed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    tower, decoder = kinds.add_parser("tower"), kinds.add_parser("decoder")
-    for p in (tower, decoder):
+    tower, decoder, answers = (kinds.add_parser(k) for k in ("tower", "decoder", "answers"))
+    for p in (tower, decoder, answers):
         p.add_argument("system")
         p.add_argument("model", type=pathlib.Path)
         p.add_argument("--threads", type=int, required=True)
     tower.add_argument("input", type=pathlib.Path)
-    decoder.add_argument("ids", type=pathlib.Path)
+    for p in (decoder, answers):
+        p.add_argument("ids", type=pathlib.Path)
+        p.add_argument("--tokens", type=int, required=True)
     decoder.add_argument("--prompt", type=int, required=True)
-    decoder.add_argument("--tokens", type=int, required=True)
-    for p in (tower, decoder):
+    answers.set_defaults(prompt=512)  # the longest
+    for p in (tower, decoder, answers):
         p.add_argument("out", type=pathlib.Path)
     args = parser.parse_args()
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print too
-    version, timed = (make_tower if args.kind == "tower" else make_decoder)(args)
-    print(json.dumps({"version": version}), file=answers, flush=True)
+    said, sys.stdout = sys.stdout, sys.stderr  # libraries print too
+    make = {"tower": make_tower, "decoder": make_decoder, "answers": make_answers}[args.kind]
+    version, timed = make(args)
+    print(json.dumps({"version": version}), file=said, flush=True)
     for _ in sys.stdin:
-        print(json.dumps({"ms": timed()}), file=answers, flush=True)
+        print(json.dumps({"ms": timed()}), file=said, flush=True)
 
 
 if __name__ == "__main__":
