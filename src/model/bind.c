@@ -51,12 +51,9 @@ static void print_shape(char out[96], const uint64_t *shape, uint32_t n)
 /* Trailing dimensions of 1 in the file are ignored; 0 in `shape` takes any size. */
 bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *shape, uint32_t n)
 {
-    uint32_t dims = t->n_dims;
-    while (dims > n && t->shape[dims - 1] == 1)
-        dims--;
-    bool same = dims == n;
-    for (uint32_t i = 0; i < n && same; i++)
-        same = !shape[i] || t->shape[i] == shape[i];
+    bool same = t->n_dims >= n;
+    for (uint32_t i = 0; i < TVLM_MAX_DIMS && i < t->n_dims && same; i++)
+        same = i < n ? !shape[i] || t->shape[i] == shape[i] : t->shape[i] == 1;
     if (same) return true;
     char have[96], want[96];
     uint64_t wanted[TVLM_MAX_DIMS] = {0};
