@@ -39,7 +39,7 @@ static int ask(cli_options *o, const pictures *p, const char *question)
         return cli_usage("ask: a picture and a question are needed; see tinyvlm ask --help");
     if (!cli_says_something(question, strlen(question)))
         return cli_usage("ask: the question is empty (describe needs none)");
-    int code = cli_runner_open(&r, o);
+    int code = cli_runner_open(&r, o, p->paths[0]);
     if (code) return code;
     code = cli_answer(&r, p->paths, p->n, question, false);
     cli_runner_close(&r);

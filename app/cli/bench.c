@@ -507,7 +507,7 @@ int cmd_bench(int argc, char **argv)
         return 0;
     }
     if (argc - first > 1) return cli_usage("bench: one picture at a time");
-    int code = cli_runner_open(&r, &o);
+    int code = cli_runner_open(&r, &o, NULL);
     if (code) return code;
     tvlm_status status = bench_model(&r, &b, first < argc ? argv[first] : NULL, &err);
     close_requests(&b);

@@ -468,7 +468,7 @@ static int chat(conversation *c)
 {
     tvlm_error err;
     tvlm_status status = tvlm_output_not_input("-", "-", &err); /* it would answer its answers */
-    int code = status ? cli_fail(status, &err) : cli_runner_open(&c->runner, &c->options);
+    int code = status ? cli_fail(status, &err) : cli_runner_open(&c->runner, &c->options, NULL);
     if (code) return code;
     status = c->n_named ? look_at(c, c->named, c->n_named, &err) : TVLM_OK;
     if (!status && !(c->lines = cli_lines_new(c->options.json))) status = no_memory(&err);

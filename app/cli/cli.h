@@ -79,9 +79,13 @@ const char *cli_model_path(const cli_options *o);
 tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out,
                            tvlm_error *err);
 
-/* A picture as viewers show it, or as_stored (image/decode.h); a warning goes to standard error. */
+/* A picture as viewers show it, or as_stored (image/decode.h); a warning goes to standard error,
+ * except from the quiet one, which any thread may call. */
 tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
                        tvlm_error *err);
+tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_stored,
+                               tvlm_decoded *out, tvlm_error *err);
+void cli_warn_of_picture(const char *path, const tvlm_decoded *picture);
 /* The path, or what "-" stands for. */
 const char *cli_picture_name(const char *path);
 
@@ -144,6 +148,15 @@ cli_input cli_lines_next(cli_lines *l, const char **text, size_t *len, bool *blo
 /* Whether text has something to ask: more than white space. */
 bool cli_says_something(const char *text, size_t len);
 
+/* What became of decoding a picture; path NULL: none. */
+typedef struct cli_decoded {
+    const char *path;
+    tvlm_decoded picture;
+    tvlm_status status;
+    tvlm_error err;
+    double ms;
+} cli_decoded;
+
 /* Model, engine, session, and a question at a time. */
 typedef struct cli_runner {
     cli_options *options;
@@ -151,10 +164,13 @@ typedef struct cli_runner {
     tvlm_model_info info;
     tvlm_engine *engine;
     tvlm_session *session;
+    cli_decoded ahead; /* until cli_picture_open asks for it */
     double load_ms;
     bool terminal; /* standard output is one */
 } cli_runner;
-int cli_runner_open(cli_runner *r, cli_options *o); /* 0 or an exit code */
+/* 0 or an exit code. picture: the first that will be asked about, decoded while the model loads
+ * where there is a thread for it; NULL: none. */
+int cli_runner_open(cli_runner *r, cli_options *o, const char *picture);
 void cli_runner_close(cli_runner *r);
 uint32_t cli_context(const cli_runner *r); /* positions of the session */
 

@@ -439,13 +439,24 @@ const char *cli_picture_name(const char *path)
     return strcmp(path, "-") ? path : "standard input";
 }
 
-tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
-                       tvlm_error *err)
+tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_stored,
+                               tvlm_decoded *out, tvlm_error *err)
 {
     tvlm_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
     TVLM_TRY(tvlm_output_not_input("-", path, err));
-    TVLM_TRY(tvlm_decode_file(path, &params, out, err));
-    if (out->warning[0]) cli_note("warning: %s: %s", cli_picture_name(path), out->warning);
+    return tvlm_decode_file(path, &params, out, err);
+}
+
+void cli_warn_of_picture(const char *path, const tvlm_decoded *picture)
+{
+    if (picture->warning[0]) cli_note("warning: %s: %s", cli_picture_name(path), picture->warning);
+}
+
+tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
+                       tvlm_error *err)
+{
+    TVLM_TRY(cli_decode_quietly(o, path, as_stored, out, err));
+    cli_warn_of_picture(path, out);
     return TVLM_OK;
 }
 

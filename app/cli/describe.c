@@ -26,7 +26,7 @@ int cmd_describe(int argc, char **argv)
         return 0;
     }
     if (first == argc) return cli_usage("describe: name a picture; see tinyvlm describe --help");
-    int code = cli_runner_open(&r, &o);
+    int code = cli_runner_open(&r, &o, argv[first]);
     if (code) return code;
     int worst = 0;
     /* a picture that cannot be read does not keep the others from being described */

@@ -2,7 +2,9 @@
  * Model, engine and session for the commands that answer. */
 #define _POSIX_C_SOURCE 200809L /* isatty */
 #include "base/base.h"
+#include "base/pool.h"
 #include "cli/cli.h"
+#include "file/system.h"
 #include "image/decode.h"
 
 #include <stdio.h>
@@ -10,14 +12,22 @@
 #include <string.h>
 #include <unistd.h>
 
-int cli_runner_open(cli_runner *r, cli_options *o)
+/* ---- opening ---- */
+
+static cli_decoded decode(const cli_options *o, const char *path)
 {
-    tvlm_error err;
+    cli_decoded d = {.path = path};
+    double begin = tvlm_now_ms();
+    d.status = cli_decode_quietly(o, path, false, &d.picture, &d.err);
+    d.ms = tvlm_now_ms() - begin;
+    return d;
+}
+
+static tvlm_status open_model(cli_runner *r, tvlm_error *err)
+{
+    const cli_options *o = r->options;
     tvlm_engine_params engine;
     tvlm_session_params session;
-    *r = (cli_runner){.options = o, .terminal = isatty(STDOUT_FILENO)};
-    o->model = cli_model_path(o);
-    if (!o->model) return EXIT_INPUT;
     double begin = tvlm_now_ms();
     tvlm_engine_params_init(&engine);
     engine.n_threads = o->threads;
@@ -25,19 +35,59 @@ int cli_runner_open(cli_runner *r, cli_options *o)
     tvlm_session_params_init(&session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    tvlm_status status = cli_open_model(o, false, &r->model, &err);
+    TVLM_TRY(cli_open_model(o, false, &r->model, err));
     tvlm_model_get_info(r->model, &r->info);
     session.max_images = r->info.max_images;
-    if (!status) status = tvlm_engine_new(r->model, &engine, &r->engine, &err);
-    if (!status) status = tvlm_session_new(r->model, &session, &r->session, &err);
+    TVLM_TRY(tvlm_engine_new(r->model, &engine, &r->engine, err));
+    TVLM_TRY(tvlm_session_new(r->model, &session, &r->session, err));
     r->load_ms = tvlm_now_ms() - begin;
-    if (!status) return 0;
+    return TVLM_OK;
+}
+
+typedef struct opening {
+    cli_runner *runner;
+    const char *picture;
+    tvlm_status status; /* of the model */
+    tvlm_error err;
+} opening;
+
+static void open_part(void *ctx, size_t part, unsigned thread)
+{
+    (void)thread;
+    opening *o = ctx;
+    if (part)
+        o->runner->ahead = decode(o->runner->options, o->picture);
+    else
+        o->status = open_model(o->runner, &o->err);
+}
+
+/* Another thread for the picture: not for a pipe, whose writer may keep a failure waiting. */
+static tvlm_pool *second_thread(const cli_options *o, const char *picture)
+{
+    tvlm_sys_facts facts;
+    tvlm_pool *pool = NULL;
+    if (!picture || (o->threads ? o->threads : tvlm_cpu_count()) < 2) return NULL;
+    if (!tvlm_sys_look(picture, &facts) || facts.kind != TVLM_SYS_REGULAR) return NULL;
+    return tvlm_pool_new(2, &pool, NULL) ? NULL : pool;
+}
+
+int cli_runner_open(cli_runner *r, cli_options *o, const char *picture)
+{
+    *r = (cli_runner){.options = o, .terminal = isatty(STDOUT_FILENO)};
+    o->model = cli_model_path(o);
+    if (!o->model) return EXIT_INPUT;
+    opening job = {.runner = r, .picture = picture};
+    tvlm_pool *pool = second_thread(o, picture);
+    tvlm_pool_for(pool, pool ? 2 : 1, open_part, &job, NULL);
+    tvlm_pool_free(pool);
+    if (!job.status) return 0;
     cli_runner_close(r);
-    return cli_fail(status, &err);
+    return cli_fail(job.status, &job.err);
 }
 
 void cli_runner_close(cli_runner *r)
 {
+    if (r->ahead.path && !r->ahead.status) tvlm_decoded_free(&r->ahead.picture);
     tvlm_session_free(r->session);
     tvlm_engine_free(r->engine);
     tvlm_model_free(r->model);
@@ -64,16 +114,26 @@ tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err)
                      r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
 }
 
+/* The picture that was decoded ahead, if it is this one. */
+static cli_decoded take_decoded(cli_runner *r, const char *path)
+{
+    if (r->ahead.path != path) return decode(r->options, path);
+    cli_decoded d = r->ahead;
+    r->ahead = (cli_decoded){0};
+    return d;
+}
+
 tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
 {
     tvlm_error local;
-    tvlm_decoded picture;
     tvlm_encode_params encode;
-    double begin = tvlm_now_ms();
     *out = (cli_picture){0};
     TVLM_TRY(cli_takes_pictures(r, 1, err));
-    TVLM_TRY(cli_decode(r->options, path, false, &picture, err));
-    out->decode_ms = tvlm_now_ms() - begin;
+    cli_decoded decoded = take_decoded(r, path);
+    if (decoded.status) return tvlm_fail(err, decoded.status, "%s", decoded.err.message);
+    tvlm_decoded picture = decoded.picture;
+    cli_warn_of_picture(path, &picture);
+    out->decode_ms = decoded.ms;
     snprintf(out->warning, sizeof out->warning, "%s", picture.warning);
     tvlm_encode_params_init(&encode);
     encode.cancel = cli_cancel();

@@ -156,17 +156,18 @@ static tvlm_status load_tensors(job *j, tvlm_error *err)
 }
 
 /* No more threads than shares. */
-static unsigned thread_count(const tvlm_loader *l)
+static unsigned thread_count(const source *s, const tvlm_model_params *params)
 {
-    unsigned n = l->params.n_threads ? l->params.n_threads : tvlm_cpu_count();
-    uint64_t shares = (l->model->gguf.file_size - l->cursor.at) / SHARE + 1;
+    unsigned n = params->n_threads ? params->n_threads : tvlm_cpu_count();
+    uint64_t shares = s->size / SHARE + 1;
+    if (params->header_only) return 1;
     n = n < MAX_THREADS ? n : MAX_THREADS;
     return shares < n ? (unsigned)shares : n;
 }
 
-static tvlm_status load_data(const source *s, tvlm_loader *l, tvlm_error *err)
+static tvlm_status load_data(const source *s, tvlm_loader *l, tvlm_pool *pool, tvlm_error *err)
 {
-    job j = {.loader = l, .source = s, .n_threads = thread_count(l)};
+    job j = {.loader = l, .source = s, .pool = pool, .n_threads = tvlm_pool_threads(pool)};
     tvlm_status status = TVLM_OK;
     j.room_size = SHARE > l->plan.unit_bytes ? SHARE : l->plan.unit_bytes;
     j.shares = malloc(j.n_threads * SHARES_PER_THREAD * sizeof *j.shares);
@@ -174,9 +175,7 @@ static tvlm_status load_data(const source *s, tvlm_loader *l, tvlm_error *err)
         j.rooms = malloc(j.n_threads * j.room_size);
     if (!j.shares || (!s->data && !j.rooms))
         status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading the weights");
-    if (!status && j.n_threads > 1) status = tvlm_pool_new(j.n_threads, &j.pool, err);
     if (!status) status = load_tensors(&j, err);
-    tvlm_pool_free(j.pool);
     free(j.rooms);
     free(j.shares);
     return status;
@@ -186,11 +185,16 @@ static tvlm_status load(const source *s, const tvlm_model_params *params, tvlm_m
                         tvlm_error *err)
 {
     tvlm_loader *l;
+    tvlm_pool *pool = NULL;
     tvlm_error what = {0};
     TVLM_TRY(tvlm_loader_new(params, &l, err));
     l->params.file_bytes = s->size;
-    tvlm_status status = load_header(s, l, err);
-    if (!status && l->model && !l->params.header_only) status = load_data(s, l, err);
+    /* its threads start while the header, which is one thread's work, is read */
+    unsigned n_threads = thread_count(s, &l->params);
+    tvlm_status status = n_threads > 1 ? tvlm_pool_new(n_threads, &pool, err) : TVLM_OK;
+    if (!status) status = load_header(s, l, err);
+    if (!status && l->model && !l->params.header_only) status = load_data(s, l, pool, err);
+    tvlm_pool_free(pool);
     if (!status) status = name_file(s, tvlm_loader_finish(l, out, &what), &what, err);
     if (status) tvlm_loader_free(l);
     return status;

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import BIN, IMAGES, ok, refused
+from conftest import BIN, IMAGES, ok, refused, run
 
 GOOD = sorted(p.stem for p in IMAGES.glob("*.rgb"))
 BAD = {
@@ -50,6 +50,22 @@ def test_a_cut_picture_is_described_with_a_warning(model):
     assert done.err.count("\n") == 1
     cut, whole = done.json()
     assert cut["warning"].startswith("the JPEG is truncated") and "warning" not in whole
+
+
+@pytest.mark.parametrize("name", ["rgb.jpg", "cut.jpg", "bad_cut.png", "missing.jpg"])
+def test_a_picture_decoded_while_the_model_loads(model, name):
+    """A second thread does that: what is said is the same."""
+    runs = [vars(run("describe", "-m", model, "-q", "-n", 4, "-t", n, IMAGES / name)) for n in (1, 2)]
+    assert runs[0] == runs[1]
+
+
+def test_a_model_that_fails_comes_before_its_picture(tmp_path):
+    """The picture decoded meanwhile, cut or broken, is not spoken of."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"no model")
+    for name in ("cut.jpg", "bad_cut.png"):
+        done = refused(3, str(broken), "describe", "-m", broken, "-t", 2, IMAGES / name)
+        assert name not in done.err and done.err.count("\n") == 1
 
 
 def test_a_name_is_one_line_of_text(model, tmp_path):
