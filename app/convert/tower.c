@@ -32,7 +32,7 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
     }
     uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
     side = side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE; /* more is refused */
-    size_t bytes = tvlm_preprocess_bytes(&plain, side);
+    size_t bytes = tvlm_preprocess_bytes(&plain, side, 1);
     void *block = tvlm_aligned_alloc(bytes);
     float *values = malloc(n * sizeof *values);
     tvlm_arena arena;
@@ -42,7 +42,7 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
     } else {
         tvlm_arena_init(&arena, block, bytes);
         status = tvlm_preprocess_run(&model->kernels, &plain, pixels, TVLM_FIT_MODEL, &arena, NULL,
-                                     values, err);
+                                     NULL, values, err);
         for (size_t i = 0; !status && i < n; i++)
             p->rgb[p->n * n + i] = (uint8_t)values[i];
         if (!status) p->n++;

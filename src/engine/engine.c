@@ -63,8 +63,9 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
         tvlm_nn_floats(&cx, size, 3 * size);
         tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
         size_t mark = tvlm_arena_mark(&arena);
-        tvlm_arena_alloc(&arena, tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE),
-                         1);
+        tvlm_arena_alloc(
+            &arena,
+            tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE, params->n_threads), 1);
         tvlm_arena_release(&arena, mark);
         tvlm_image_forward(&cx, model, NULL, NULL, NULL, NULL);
     }

@@ -46,14 +46,14 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, 
     tvlm_arena arena;
     uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
     size_t bytes = tvlm_preprocess_bytes(&model->config.preprocess,
-                                         side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE);
+                                         side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE, 1);
     void *scratch = tvlm_aligned_alloc(bytes);
     if (!scratch)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %ux%u",
                          (unsigned)pixels->width, (unsigned)pixels->height);
     tvlm_arena_init(&arena, scratch, bytes);
     tvlm_status status = tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels,
-                                             fit, &arena, NULL, out, err);
+                                             fit, &arena, NULL, NULL, out, err);
     tvlm_aligned_free(scratch);
     return status;
 }
@@ -135,7 +135,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     if (image->vision) vision = image->vision;
     tvlm_status status =
         tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels, params->fit,
-                            &engine->arena, params->cancel, input, err);
+                            &engine->arena, cx.pool, params->cancel, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
         tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);

@@ -4,8 +4,9 @@
  *   source row --RGB, pad--> line [in] --horizontal--> ring row [S] --vertical--> output row [S]
  *
  * An output row needs a window of ring rows; the windows move down only, so each source row is
- * resized once and the ring holds one window. Floating point makes the coefficients (in double, in
- * Pillow's order of operations) and never touches a pixel before the last step, scale and bias. */
+ * resized once. The ring holds a window and some rows ahead, which all threads fill. Floating point
+ * makes the coefficients (in double, in Pillow's order of operations) and never touches a pixel
+ * before the last step, scale and bias. */
 #include "image/preprocess.h"
 
 #include <math.h>
@@ -13,7 +14,9 @@
 
 enum {
     CHANNELS = TVLM_RESIZE_CHANNELS,
-    SURPLUS = (TVLM_RESIZE_TAPS - 1) * CHANNELS + 4 /* bytes that surplus taps read */
+    SURPLUS = (TVLM_RESIZE_TAPS - 1) * CHANNELS + 4, /* bytes that surplus taps read */
+    AHEAD = 64,                                      /* rows of the ring beside the window */
+    TASK_ROWS = 4                                    /* some ten microseconds */
 };
 
 /* One axis: `size` source pixels lie at `before` in a canvas of `in`, which is resized to `out`, of
@@ -28,6 +31,7 @@ typedef double (*filter_fn)(double x);
 
 typedef struct resizer {
     const tvlm_kernels *kernels;
+    tvlm_pool *pool;
     const tvlm_pixels *pixels;
     size_t stride, out_size; /* source row in bytes; S */
     axis x, y;
@@ -36,9 +40,12 @@ typedef struct resizer {
     tvlm_resize_taps taps;     /* of the current output row */
     int16_t *table;            /* [S][2][x.max_taps], then [2][y.max_taps] */
     double *weights;           /* scratch of max_taps */
-    uint8_t
-        *line; /* [x.in][3] one row of the canvas; margins and what follows hold the pad colour */
-    uint8_t *ring;        /* [y.max_taps][S][3], canvas row r at r % y.max_taps */
+    /* [threads][line_size]: one row of the canvas [x.in][3]; margins and what follows hold the pad
+     * colour */
+    uint8_t *lines;
+    size_t line_size, ring_rows;
+    size_t filled, end;   /* canvas rows: the next to resize, behind the last that is wanted */
+    uint8_t *ring;        /* [ring_rows][S][3], canvas row r at r % ring_rows */
     const uint8_t **rows; /* [y.max_taps] of the ring, under the taps */
     uint8_t *pad_row;     /* [S][3] what any row of padding becomes */
     uint8_t *row;         /* [S][3] output */
@@ -79,16 +86,30 @@ static void set_tap(int16_t *low, int16_t *high, size_t t, int32_t k)
     low[t] = (int16_t)(k - above * (1 << 16));
 }
 
-/* The taps of output i (counted in the whole resized axis), written to table[2][max_taps]. */
+typedef struct window {
+    size_t lo, hi;
+} window;
+
+static double centre(const axis *a, size_t i)
+{
+    return ((double)i + 0.5) * a->scale;
+}
+
+/* The pixels under output i (counted in the whole resized axis). */
+static window window_of(const axis *a, size_t i)
+{
+    double begin = centre(a, i) - a->support + 0.5, end = centre(a, i) + a->support + 0.5;
+    return (window){begin > 0.0 ? (size_t)begin : 0, (size_t)end < a->in ? (size_t)end : a->in};
+}
+
+/* The taps of output i, written to table[2][max_taps]. */
 static tvlm_resize_taps coefficients(const axis *a, filter_fn filter, size_t i, double *w,
                                      int16_t *table)
 {
     int16_t *low = table, *high = table + a->max_taps;
-    double center = ((double)i + 0.5) * a->scale, sum = 0.0;
-    double begin = center - a->support + 0.5, end = center + a->support + 0.5;
-    size_t lo = begin > 0.0 ? (size_t)begin : 0;
-    size_t hi = (size_t)end < a->in ? (size_t)end : a->in;
-    size_t count = hi - lo;
+    window under = window_of(a, i);
+    size_t lo = under.lo, count = under.hi - under.lo;
+    double center = centre(a, i), sum = 0.0;
     for (size_t x = 0; x < count; x++) {
         w[x] = filter(((double)(x + lo) - center + 0.5) * a->inverse_filter_scale);
         sum += w[x];
@@ -102,17 +123,17 @@ static tvlm_resize_taps coefficients(const axis *a, filter_fn filter, size_t i, 
     return (tvlm_resize_taps){low, high, lo, count};
 }
 
-static void horizontal(const resizer *r, uint8_t *out)
+static void horizontal(const resizer *r, const uint8_t *line, uint8_t *out)
 {
-    r->kernels->resize_across(out, r->line, r->columns, r->out_size);
+    r->kernels->resize_across(out, line, r->columns, r->out_size);
 }
 
 /* Source row y as RGB into the line, between its margins. Alpha is dropped. */
-static void read_row(const resizer *r, size_t y)
+static void read_row(const resizer *r, size_t y, uint8_t *line)
 {
     const tvlm_pixels *p = r->pixels;
     const uint8_t *in = p->data + y * r->stride;
-    uint8_t *out = r->line + r->x.before * CHANNELS;
+    uint8_t *out = line + r->x.before * CHANNELS;
     if (p->channels == CHANNELS) {
         memcpy(out, in, r->x.size * CHANNELS);
         return;
@@ -126,18 +147,42 @@ static void read_row(const resizer *r, size_t y)
 
 static uint8_t *ring_row(const resizer *r, size_t canvas_row)
 {
-    return r->ring + canvas_row % r->y.max_taps * r->out_size * CHANNELS;
+    return r->ring + canvas_row % r->ring_rows * r->out_size * CHANNELS;
 }
 
-static void fill_ring_row(const resizer *r, size_t canvas_row)
+static void fill_ring_row(const resizer *r, size_t canvas_row, uint8_t *line)
 {
     size_t y = canvas_row - r->y.before; /* wraps in the margin above */
     if (y < r->y.size) {
-        read_row(r, y);
-        horizontal(r, ring_row(r, canvas_row));
+        read_row(r, y, line);
+        horizontal(r, line, ring_row(r, canvas_row));
     } else {
         memcpy(ring_row(r, canvas_row), r->pad_row, r->out_size * CHANNELS);
     }
+}
+
+typedef struct fill_job {
+    const resizer *resizer;
+    size_t begin, end; /* canvas rows */
+} fill_job;
+
+static void fill_rows(void *ctx, size_t task, unsigned thread)
+{
+    const fill_job *job = ctx;
+    const resizer *r = job->resizer;
+    size_t begin = job->begin + task * TASK_ROWS, end = begin + TASK_ROWS;
+    for (size_t y = begin; y < end && y < job->end; y++)
+        fill_ring_row(r, y, r->lines + thread * r->line_size);
+}
+
+/* The ring from canvas row `first` on, as far as it reaches. False when cancelled. */
+static bool fill_ring(resizer *r, size_t first, const tvlm_cancel *cancel)
+{
+    fill_job job = {r, r->filled > first ? r->filled : first, first + r->ring_rows};
+    job.end = job.end < r->end ? job.end : r->end;
+    r->filled = job.end;
+    return tvlm_pool_for(r->pool, (job.end - job.begin + TASK_ROWS - 1) / TASK_ROWS, fill_rows,
+                         &job, cancel);
 }
 
 /* Surplus taps are 0: any row will do for them. */
@@ -171,7 +216,7 @@ static void set_geometry(resizer *r, size_t w, size_t h, tvlm_fit fit)
 
 /* A resizer for pictures of w x h, its buffers from the arena. */
 static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tvlm_fit fit,
-                    tvlm_arena *arena)
+                    unsigned n_threads, tvlm_arena *arena)
 {
     bool linear = config->filter == TVLM_FILTER_BILINEAR;
     resizer r = {.out_size = config->image_size, .filter = linear ? bilinear : bicubic};
@@ -182,8 +227,10 @@ static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tv
     r.columns = tvlm_arena_alloc(arena, s, sizeof *r.columns);
     r.table = tvlm_arena_alloc(arena, s * tx + ty, 2 * sizeof *r.table);
     r.weights = tvlm_arena_alloc(arena, tx > ty ? tx : ty, sizeof *r.weights);
-    r.line = tvlm_arena_alloc(arena, r.x.in * CHANNELS + SURPLUS, 1);
-    r.ring = tvlm_arena_alloc(arena, ty, rgb);
+    r.line_size = r.x.in * CHANNELS + SURPLUS;
+    r.lines = tvlm_arena_alloc(arena, n_threads, r.line_size);
+    r.ring_rows = ty + AHEAD;
+    r.ring = tvlm_arena_alloc(arena, r.ring_rows, rgb);
     r.rows = tvlm_arena_alloc(arena, ty, sizeof *r.rows);
     r.pad_row = tvlm_arena_alloc(arena, rgb, 1);
     r.row = tvlm_arena_alloc(arena, rgb, 1);
@@ -191,11 +238,12 @@ static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tv
 }
 
 /* Every buffer grows with the side, and no fit takes more than squashing the largest square. */
-size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side)
+size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side,
+                             unsigned n_threads)
 {
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
-    plan(config, side, side, TVLM_FIT_SQUASH, &arena);
+    plan(config, side, side, TVLM_FIT_SQUASH, n_threads, &arena);
     return arena.peak;
 }
 
@@ -222,36 +270,33 @@ static void prepare(resizer *r, const uint8_t pad[CHANNELS])
     for (size_t i = 0; i < r->out_size; i++)
         r->columns[i] = coefficients(&r->x, r->filter, r->x.first + i, r->weights,
                                      r->table + i * 2 * r->x.max_taps);
-    for (size_t i = 0; i < r->x.in * CHANNELS + SURPLUS; i++)
-        r->line[i] = pad[i % CHANNELS];
-    horizontal(r, r->pad_row);
+    for (size_t i = 0; i < r->line_size * tvlm_pool_threads(r->pool); i++)
+        r->lines[i] = pad[i % r->line_size % CHANNELS];
+    horizontal(r, r->lines, r->pad_row);
+    r->end = window_of(&r->y, r->y.first + r->out_size - 1).hi;
 }
 
-/* Output rows in order: leaves row i in r->row. *filled: canvas rows done so far. False when
- * cancelled. */
-static bool next_row(resizer *r, size_t i, size_t *filled, const tvlm_cancel *cancel)
+/* Output rows in order: leaves row i in r->row. False when cancelled. */
+static bool next_row(resizer *r, size_t i, const tvlm_cancel *cancel)
 {
     int16_t *table = r->table + r->out_size * 2 * r->x.max_taps;
+    size_t end = window_of(&r->y, r->y.first + i).hi;
     r->taps = coefficients(&r->y, r->filter, r->y.first + i, r->weights, table);
-    size_t end = r->taps.first + r->taps.n;
-    end = end < r->y.in ? end : r->y.in;
-    for (size_t y = *filled > r->taps.first ? *filled : r->taps.first; y < end; y++) {
-        if (tvlm_cancelled(cancel)) return false;
-        fill_ring_row(r, y);
-    }
-    *filled = end;
+    if (end > r->filled && !fill_ring(r, r->taps.first, cancel)) return false;
     vertical(r);
     return true;
 }
 
 tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preprocess_config *config,
                                 const tvlm_pixels *pixels, tvlm_fit fit, tvlm_arena *arena,
-                                const tvlm_cancel *cancel, float *out, tvlm_error *err)
+                                tvlm_pool *pool, const tvlm_cancel *cancel, float *out,
+                                tvlm_error *err)
 {
     TVLM_TRY(check_pixels(pixels, err));
-    size_t mark = tvlm_arena_mark(arena), filled = 0;
-    resizer r = plan(config, pixels->width, pixels->height, fit, arena);
+    size_t mark = tvlm_arena_mark(arena);
+    resizer r = plan(config, pixels->width, pixels->height, fit, tvlm_pool_threads(pool), arena);
     r.kernels = kernels;
+    r.pool = pool;
     r.pixels = pixels;
     r.stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
     prepare(&r, config->pad_color);
@@ -262,7 +307,7 @@ tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preproce
     size_t n = r.out_size * CHANNELS;
     bool live = true;
     for (size_t i = 0; live && i < r.out_size; i++) {
-        live = next_row(&r, i, &filled, cancel);
+        live = next_row(&r, i, cancel);
         for (size_t j = 0; j < n; j += CHANNELS)
             for (size_t c = 0; c < CHANNELS; c++)
                 *out++ = value[r.row[j + c]][c];

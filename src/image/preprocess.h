@@ -5,7 +5,7 @@
 #ifndef TVLM_PREPROCESS_H
 #define TVLM_PREPROCESS_H
 
-#include "base/base.h"
+#include "base/pool.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
 
@@ -13,14 +13,17 @@
 #define TVLM_MAX_SIDE 65535u
 
 /* What tvlm_preprocess_run takes from its arena for any picture up to side x side, at most. */
-size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side);
+size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side,
+                             unsigned n_threads);
 
-/* out: [S][S][3] float32. Works row by row: padding is virtual and memory is a source row, the
- * filter's table and a ring of horizontally resized rows, about 31 bytes a pixel of the longest
- * side, given back to the arena. fit: TVLM_FIT_MODEL takes the configuration's. Errors: ARGUMENT
- * for an empty or ill-formed picture, LIMIT for a side beyond TVLM_MAX_SIDE, CANCELLED. */
+/* out: [S][S][3] float32. Works row by row: padding is virtual and memory is a source row a thread,
+ * the filter's table and a ring of horizontally resized rows, about 31 bytes a pixel of the longest
+ * side and 3 more for each other thread, given back to the arena. fit: TVLM_FIT_MODEL takes the
+ * configuration's. Errors: ARGUMENT for an empty or ill-formed picture, LIMIT for a side beyond
+ * TVLM_MAX_SIDE, CANCELLED. */
 tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preprocess_config *config,
                                 const tvlm_pixels *pixels, tvlm_fit fit, tvlm_arena *arena,
-                                const tvlm_cancel *cancel, float *out, tvlm_error *err);
+                                tvlm_pool *pool, const tvlm_cancel *cancel, float *out,
+                                tvlm_error *err);
 
 #endif

@@ -32,13 +32,13 @@ static const tvlm_kernels *best(void)
 
 /* The resized picture itself, [S][S][3] u8: pixels as they are, before scale and bias. The arena is
  * exactly as large as the plan says. */
-static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixels *p, tvlm_fit fit,
-                          uint8_t *out, tvlm_error *err)
+static tvlm_status resize_on(tvlm_pool *pool, const tvlm_preprocess_config *config,
+                             const tvlm_pixels *p, tvlm_fit fit, uint8_t *out, tvlm_error *err)
 {
     tvlm_preprocess_config identity = *config;
     size_t n = (size_t)config->image_size * config->image_size * 3;
     uint32_t side = p->width > p->height ? p->width : p->height;
-    size_t bytes = tvlm_preprocess_bytes(config, side);
+    size_t bytes = tvlm_preprocess_bytes(config, side, tvlm_pool_threads(pool));
     void *block = tvlm_aligned_alloc(bytes);
     float *values = test_malloc(n * sizeof *values);
     tvlm_arena arena;
@@ -47,12 +47,29 @@ static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixel
         identity.scale[c] = 1;
         identity.bias[c] = 0;
     }
-    tvlm_status status = tvlm_preprocess_run(best(), &identity, p, fit, &arena, NULL, values, err);
+    tvlm_status status =
+        tvlm_preprocess_run(best(), &identity, p, fit, &arena, pool, NULL, values, err);
     assert_int_equal(arena.used, 0);
     for (size_t i = 0; !status && i < n; i++)
         out[i] = (uint8_t)values[i];
     test_free(values);
     tvlm_aligned_free(block);
+    return status;
+}
+
+/* On one thread, and the same again on three. */
+static tvlm_status resize(const tvlm_preprocess_config *config, const tvlm_pixels *p, tvlm_fit fit,
+                          uint8_t *out, tvlm_error *err)
+{
+    size_t n = (size_t)config->image_size * config->image_size * 3;
+    uint8_t *again = test_malloc(n);
+    tvlm_pool *pool;
+    assert_int_equal(tvlm_pool_new(3, &pool, NULL), TVLM_OK);
+    tvlm_status status = resize_on(NULL, config, p, fit, out, err);
+    assert_int_equal(resize_on(pool, config, p, fit, again, NULL), status);
+    if (!status) assert_memory_equal(again, out, n);
+    tvlm_pool_free(pool);
+    test_free(again);
     return status;
 }
 
@@ -127,12 +144,12 @@ static void pixel_values_match(void **state)
         .data = ppm + picture - 100 * 150 * 3, .width = 150, .height = 100, .channels = 3};
     static float got[128][128][3];
     tvlm_error err;
-    size_t bytes = tvlm_preprocess_bytes(&base, p.width);
+    size_t bytes = tvlm_preprocess_bytes(&base, p.width, 1);
     tvlm_arena arena;
     tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
-    assert_int_equal(
-        tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_MODEL, &arena, NULL, &got[0][0][0], &err),
-        TVLM_OK);
+    assert_int_equal(tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_MODEL, &arena, NULL, NULL,
+                                         &got[0][0][0], &err),
+                     TVLM_OK);
     tvlm_aligned_free(arena.base);
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < 128 * 128; i++)
@@ -225,13 +242,13 @@ static void cancelling_stops_it(void **state)
     static uint8_t grey[64];
     static float out[128 * 128 * 3];
     tvlm_pixels p = {.data = grey, .width = 8, .height = 8, .channels = 1};
-    size_t bytes = tvlm_preprocess_bytes(&base, 8);
+    size_t bytes = tvlm_preprocess_bytes(&base, 8, 1);
     tvlm_arena arena;
     tvlm_arena_init(&arena, tvlm_aligned_alloc(bytes), bytes);
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_request(cancel);
     assert_int_equal(
-        tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_PAD, &arena, cancel, out, NULL),
+        tvlm_preprocess_run(best(), &base, &p, TVLM_FIT_PAD, &arena, NULL, cancel, out, NULL),
         TVLM_ERR_CANCELLED);
     assert_int_equal(arena.used, 0);
     tvlm_cancel_free(cancel);
