@@ -6,7 +6,7 @@
  * (decoding) each thread streams one contiguous share of the weights, the same one in every step,
  * cut in SHARE_TILES so that a thread that is done can take over from one that the system has
  * stopped. */
-#include "nn/nn.h"
+#include "nn/pointwise.h"
 
 #include <assert.h>
 
@@ -180,6 +180,39 @@ void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, 
     tvlm_arena_release(cx->arena, mark);
 }
 
+/* ---- rows by one thread ---- */
+
+static const void *tile_input(const tvlm_linear *l, const float *x, size_t m, unsigned char *packed)
+{
+    if (!l->gemm->input) return x;
+    pack_job job = {
+        .input = l->gemm->input, .x = x, .packed = packed, .m = m, .k = l->k, .ld = input_bytes(l)};
+    pack_rows(&job, 0, m);
+    return packed;
+}
+
+/* At most M_TILE rows. */
+static void linear_rows(const tvlm_kernels *kernels, const tvlm_linear *l, tvlm_act act,
+                        const float *x, size_t m, const float *residual, float *y, void *packed)
+{
+    tvlm_gemm_args args = linear_args(l, act, tile_input(l, x, m, packed), 1.0f, residual, y);
+    l->gemm->run(&args, 0, m, 0, l->n);
+    if (act_apart(act, 1.0f, residual)) act_tile(kernels, y, l->n, 0, m, 0, l->n);
+}
+
+void tvlm_nn_linear_rows(const tvlm_kernels *kernels, const tvlm_linear *l, tvlm_act act,
+                         const float *x, size_t m, const float *residual, float *y, void *packed)
+{
+    for (size_t m0 = 0; m0 < m; m0 += M_TILE)
+        linear_rows(kernels, l, act, x + m0 * l->k, min_size(M_TILE, m - m0),
+                    residual ? residual + m0 * l->n : NULL, y + m0 * l->n, packed);
+}
+
+size_t tvlm_nn_packed_bytes(const tvlm_linear *l)
+{
+    return l->gemm->input ? tvlm_nn_elements(1, M_TILE, input_bytes(l)) : 0;
+}
+
 /* ---- MLP ---- */
 
 typedef struct mlp_job {
@@ -194,15 +227,6 @@ typedef struct mlp_job {
     size_t hidden_stride, packed_stride;
 } mlp_job;
 
-static const void *tile_input(const tvlm_linear *l, const float *x, size_t m, unsigned char *packed)
-{
-    if (!l->gemm->input) return x;
-    pack_job job = {
-        .input = l->gemm->input, .x = x, .packed = packed, .m = m, .k = l->k, .ld = input_bytes(l)};
-    pack_rows(&job, 0, m);
-    return packed;
-}
-
 static void mlp_tile(void *ctx, size_t task, unsigned thread)
 {
     const mlp_job *job = ctx;
@@ -210,23 +234,14 @@ static void mlp_tile(void *ctx, size_t task, unsigned thread)
     float *hidden = (float *)(void *)(job->hidden + thread * job->hidden_stride);
     unsigned char *packed = job->packed + thread * job->packed_stride;
     size_t m0 = task * M_TILE, m = min_size(job->m - m0, M_TILE);
-    const void *x = tile_input(up, job->x + m0 * up->k, m, packed);
-    tvlm_gemm_args args = linear_args(up, job->act, x, 1.0f, NULL, hidden);
-    up->gemm->run(&args, 0, m, 0, up->n);
-    if (act_apart(job->act, 1.0f, NULL)) act_tile(job->kernels, hidden, up->n, 0, m, 0, up->n);
-    args = linear_args(down, TVLM_ACT_NONE, tile_input(down, hidden, m, packed), 1.0f,
-                       job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n);
-    down->gemm->run(&args, 0, m, 0, down->n);
-}
-
-static size_t packed_tile_bytes(const tvlm_linear *l)
-{
-    return l->gemm->input ? tvlm_nn_elements(1, M_TILE, input_bytes(l)) : 0;
+    linear_rows(job->kernels, up, job->act, job->x + m0 * up->k, m, NULL, hidden, packed);
+    linear_rows(job->kernels, down, TVLM_ACT_NONE, hidden, m,
+                job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n, packed);
 }
 
 static void mlp_in_tiles(tvlm_cx *cx, mlp_job *job)
 {
-    size_t up = packed_tile_bytes(job->up), down = packed_tile_bytes(job->down);
+    size_t up = tvlm_nn_packed_bytes(job->up), down = tvlm_nn_packed_bytes(job->down);
     job->hidden = tvlm_nn_slices(cx, tvlm_nn_elements(1, M_TILE, job->up->n), sizeof(float),
                                  &job->hidden_stride);
     job->packed = tvlm_nn_slices(cx, up > down ? up : down, 1, &job->packed_stride);

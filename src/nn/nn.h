@@ -39,6 +39,7 @@ static inline bool tvlm_nn_ok(const tvlm_cx *cx)
  * thread: slice `thread` of tvlm_nn_slices, which are `count` elements of `size` bytes each, cache
  * line aligned; *stride is their distance in bytes. */
 void tvlm_nn_run(tvlm_cx *cx, size_t n_tasks, tvlm_task fn, void *ctx);
+unsigned tvlm_nn_threads(const tvlm_cx *cx);
 void *tvlm_nn_slices(tvlm_cx *cx, size_t count, size_t size, size_t *stride);
 
 /* Padding of convolutions: k/2 all around, or TensorFlow's SAME, which makes ceil(in / stride)
@@ -115,6 +116,22 @@ void tvlm_nn_conv(tvlm_cx *cx, const tvlm_conv *c, unsigned stride, tvlm_pad pad
  * rows at a time are there. */
 void tvlm_nn_conv_dwconv(tvlm_cx *cx, const tvlm_conv *c, const tvlm_dwconv *d, unsigned stride,
                          tvlm_pad pad, tvlm_act act, tvlm_map x, tvlm_map y);
+
+/* Inverted bottleneck (MobileNetV2, arXiv:1801.04381), all float:
+ * y = project(act(dw(act(expand(x))))) + x, the last where `residual`. Of the inner maps a few rows
+ * at a time are there. y is not x. */
+typedef struct tvlm_bottleneck {
+    const tvlm_linear *expand, *project;
+    const tvlm_dwconv *dw;
+    unsigned stride;
+    tvlm_pad pad;
+    tvlm_act act;
+} tvlm_bottleneck;
+tvlm_map tvlm_nn_bottleneck_map(const tvlm_bottleneck *op, tvlm_map x);
+void tvlm_nn_bottleneck(tvlm_cx *cx, const tvlm_bottleneck *op, tvlm_map x, bool residual,
+                        tvlm_map y);
+/* Whether it is faster than its three ops, which give the same bits, and smaller. */
+bool tvlm_nn_bottleneck_pays(const tvlm_cx *cx, const tvlm_bottleneck *op, tvlm_map x);
 
 size_t tvlm_nn_conv_out(size_t in, unsigned k, unsigned stride, tvlm_pad pad);
 /* Pixels of padding before the first row or column. */

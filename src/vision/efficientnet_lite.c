@@ -8,7 +8,7 @@
  *                                     | tap block                      last
  *                                     tap [s/16][s/16][c]              [s/32][s/32][c_head]
  *
- * Scratch: the outputs of the blocks, plus the two expanded maps of one block. */
+ * Scratch: the outputs of the blocks, plus the two expanded maps of one block, or bands of them. */
 #include "vision/vision.h"
 
 #include <stdio.h>
@@ -27,6 +27,31 @@ static tvlm_map block_output(tvlm_cx *cx, const tvlm_mbconv *b, tvlm_map x, tvlm
     tvlm_map y = tvlm_nn_linear_map(&b->project, d);
     if (!b->residual || y.dtype != x.dtype) return tvlm_nn_map(cx, y);
     y.data = x.data;
+    return y;
+}
+
+static tvlm_bottleneck bottleneck(const tvlm_mbconv *b)
+{
+    return (tvlm_bottleneck){.expand = &b->expand,
+                             .project = &b->project,
+                             .dw = &b->dw,
+                             .stride = b->stride,
+                             .pad = TVLM_PAD_SAME,
+                             .act = TVLM_ACT_RELU6};
+}
+
+/* Where its maps are large, and none of them is asked for, a block runs by bands of rows. */
+static bool in_bands(const tvlm_cx *cx, const tvlm_mbconv *b, tvlm_map x)
+{
+    tvlm_bottleneck op = bottleneck(b);
+    return b->has_expand && !cx->tap && tvlm_nn_bottleneck_pays(cx, &op, x);
+}
+
+static tvlm_map mbconv_bands(tvlm_cx *cx, const tvlm_mbconv *b, tvlm_map x)
+{
+    tvlm_bottleneck op = bottleneck(b);
+    tvlm_map y = tvlm_nn_map(cx, tvlm_nn_bottleneck_map(&op, x));
+    tvlm_nn_bottleneck(cx, &op, x, b->residual, y);
     return y;
 }
 
@@ -71,7 +96,8 @@ void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, tvlm_map
     tvlm_nn_conv(cx, &w->stem, stride, TVLM_PAD_SAME, TVLM_ACT_RELU6, pixels, x);
     tvlm_nn_tap(cx, "stem", x);
     for (uint32_t i = 0; i < w->n_blocks; i++) {
-        x = mbconv(cx, &w->blocks[i], i, x);
+        const tvlm_mbconv *b = &w->blocks[i];
+        x = in_bands(cx, b, x) ? mbconv_bands(cx, b, x) : mbconv(cx, b, i, x);
         if (i == w->tap_block) tvlm_nn_convert(cx, x, tvlm_nn_f32(out.tap, x.h, x.w, x.c));
     }
     head(cx, &w->head, x, out.last);

@@ -381,6 +381,81 @@ static void bands_match(void **state)
     }
 }
 
+/* An inverted bottleneck in bands gives the bits of its three ops. */
+typedef struct bottleneck_case {
+    tvlm_bottleneck op;
+    tvlm_map x;
+    bool residual, bands;
+} bottleneck_case;
+
+static void bottleneck_body(tvlm_cx *cx, void *user, float *out)
+{
+    const bottleneck_case *c = user;
+    const tvlm_bottleneck *op = &c->op;
+    tvlm_map y = tvlm_nn_bottleneck_map(op, c->x);
+    y.data = out;
+    if (c->bands) {
+        tvlm_nn_bottleneck(cx, op, c->x, c->residual, y);
+        return;
+    }
+    size_t mark = tvlm_arena_mark(cx->arena);
+    tvlm_map e = tvlm_nn_map(cx, tvlm_nn_linear_map(op->expand, c->x));
+    tvlm_map d = tvlm_nn_map(cx, tvlm_nn_dwconv_map(op->dw, op->stride, op->pad, e));
+    tvlm_nn_pointwise(cx, op->expand, op->act, c->x, NULL, e);
+    tvlm_nn_dwconv(cx, op->dw, op->stride, op->pad, op->act, e, d);
+    tvlm_nn_pointwise(cx, op->project, TVLM_ACT_NONE, d, c->residual ? &c->x : NULL, y);
+    tvlm_arena_release(cx->arena, mark);
+}
+
+static void bottlenecks_match(void **state)
+{
+    (void)state;
+    enum { C = 12, MID = 37 };
+    static const struct {
+        size_t h, w;
+        unsigned k, stride;
+        tvlm_act act;
+    } cases[] = {
+        {64, 21, 3, 1, TVLM_ACT_RELU6},
+        {70, 33, 5, 2, TVLM_ACT_RELU6},
+        {19, 9,  5, 1, TVLM_ACT_GELU },
+        {7,  7,  3, 2, TVLM_ACT_RELU6},
+        {1,  1,  5, 1, TVLM_ACT_GELU }
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        size_t h = cases[i].h, w = cases[i].w, taps = (size_t)cases[i].k * cases[i].k;
+        float *raw_up, *raw_down, *x = noise(h * w * C, 5);
+        float *weight = noise(taps * MID, 6), *bias = noise(MID, 9);
+        tvlm_linear up = make_linear(MID, C, true, 3, &raw_up);
+        tvlm_linear down = make_linear(C, MID, true, 4, &raw_down);
+        tvlm_dwconv dw = {.weight = weight, .bias = bias, .c_out = MID, .k = cases[i].k};
+        bottleneck_case c = {
+            .op = {.expand = &up,
+                   .project = &down,
+                   .dw = &dw,
+                   .stride = cases[i].stride,
+                   .pad = TVLM_PAD_SAME,
+                   .act = cases[i].act},
+            .x = tvlm_nn_f32(x, h, w, C),
+            .residual = cases[i].stride == 1
+        };
+        tvlm_map y = tvlm_nn_bottleneck_map(&c.op, c.x);
+        size_t n = y.h * y.w * y.c;
+        float *want = test_malloc(n * sizeof *want), *got = test_malloc(n * sizeof *got);
+        run_all(bottleneck_body, &c, want, n, 1e-5);
+        c.bands = true;
+        run_all(bottleneck_body, &c, got, n, 1e-5);
+        assert_memory_equal(got, want, n * sizeof *got);
+        free_linear(&up, raw_up);
+        free_linear(&down, raw_down);
+        test_free(x);
+        test_free(weight);
+        test_free(bias);
+        test_free(want);
+        test_free(got);
+    }
+}
+
 /* ---- a mix of dtypes: int8 up, float depthwise, int8 down with a float residual ---- */
 
 enum { MIX_SIDE = 5, MIX_IN = 12, MIX_MID = 20, MIX_PIXELS = MIX_SIDE * MIX_SIDE };
@@ -862,6 +937,7 @@ int main(void)
         cmocka_unit_test(mlp_matches_two_linears),
         cmocka_unit_test(convolutions_match),
         cmocka_unit_test(bands_match),
+        cmocka_unit_test(bottlenecks_match),
         cmocka_unit_test(dtypes_mix),
         cmocka_unit_test(padding_rules),
         cmocka_unit_test(row_ops_match),
