@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 
 void tvlm_avx512_install_attention(tvlm_kernels *table);
+void tvlm_avx512_install_dwconv(tvlm_kernels *table);
 
 #include "kernels/x86/avx2.h"
 

@@ -62,6 +62,7 @@ void tvlm_kernels_install_avx512(tvlm_kernels *table)
     table->quantize_u7 = quantize_u7;
     table->dequantize_u7 = dequantize_u7;
     tvlm_avx512_install_attention(table);
+    tvlm_avx512_install_dwconv(table);
 }
 
 #else
