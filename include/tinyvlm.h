@@ -452,6 +452,9 @@ typedef struct tvlm_memory {
     uint64_t session_bytes; /* KV cache, sampler, history */
     uint64_t image_bytes;   /* one encoded picture */
     uint64_t total_bytes;   /* one of each */
+    /* Of them: scratch while a picture is encoded and in a decoder pass, which take turns, the
+     * largest buffer in it (a map, or what all threads have of one), the key/value cache. */
+    uint64_t vision_scratch_bytes, decoder_scratch_bytes, largest_buffer_bytes, kv_bytes;
 } tvlm_memory;
 
 /* What model, one engine, one session and one image allocate, before anything is allocated. It is

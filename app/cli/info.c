@@ -69,6 +69,10 @@ static void print_table(const report *r)
            "positions) + picture %.1f\n",
            mb(m->total_bytes), mb(m->model_bytes), mb(m->engine_bytes), mb(m->session_bytes),
            r->ctx, mb(m->image_bytes));
+    printf("  of it       scratch of a picture %.1f, of the decoder %.1f, largest buffer %.1f; "
+           "key/value cache %.1f\n",
+           mb(m->vision_scratch_bytes), mb(m->decoder_scratch_bytes), mb(m->largest_buffer_bytes),
+           mb(m->kv_bytes));
 }
 
 static void print_json(const report *r)
@@ -77,7 +81,7 @@ static void print_json(const report *r)
     const tvlm_memory *m = &r->memory;
     cli_json_line(json_pack(
         "{s:o,s:I,s:I,s:b,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
-        "s:I,s:I,s:I,s:I}}",
+        "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}",
         "file", cli_json_string(r->path), "file_bytes", (json_int_t)i->file_bytes, "bytes_present",
         (json_int_t)r->bytes, "truncated", (int)truncated(r), "architecture", i->architecture,
         "name", i->name, "licence", i->licence, "description", i->description, "parameters",
@@ -88,7 +92,9 @@ static void print_json(const report *r)
         i->chat_template, "cpu", i->cpu_tier, "memory", "ctx", (int)r->ctx, "model",
         (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes, "session",
         (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
-        (json_int_t)m->total_bytes));
+        (json_int_t)m->total_bytes, "vision_scratch", (json_int_t)m->vision_scratch_bytes,
+        "decoder_scratch", (json_int_t)m->decoder_scratch_bytes, "largest_buffer",
+        (json_int_t)m->largest_buffer_bytes, "kv", (json_int_t)m->kv_bytes));
 }
 
 static tvlm_status file_size(const char *path, uint64_t *out, tvlm_error *err)

@@ -121,7 +121,7 @@ tvlm_shown tvlm_show(tvlm_str text);
  * so running a computation's code over it yields its exact plan. Blocks are 64-byte aligned. */
 typedef struct tvlm_arena {
     unsigned char *base;
-    size_t cap, used, peak;
+    size_t cap, used, peak, largest; /* largest: block */
 } tvlm_arena;
 void tvlm_arena_init(tvlm_arena *arena, void *base, size_t cap);
 void tvlm_arena_init_measure(tvlm_arena *arena);

@@ -37,5 +37,6 @@ void *tvlm_arena_alloc(tvlm_arena *arena, size_t count, size_t size)
         arena->used += bytes;
     }
     if (arena->used > arena->peak) arena->peak = arena->used;
+    if (fits && bytes > arena->largest) arena->largest = bytes;
     return tvlm_arena_measuring(arena) ? NULL : arena->base + (arena->used - bytes);
 }

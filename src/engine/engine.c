@@ -50,33 +50,47 @@ tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_pa
     return TVLM_OK;
 }
 
-tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
-                                size_t *out, tvlm_error *err)
+static void vision_plan(tvlm_cx *cx, const tvlm_model *model)
 {
-    tvlm_arena arena;
-    tvlm_arena_init_measure(&arena);
-    tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = params->n_threads};
+    size_t size = model->config.preprocess.image_size;
+    tvlm_nn_floats(cx, size, 3 * size);
+    tvlm_nn_floats(cx, model->n_vision_tokens, model->weights.vision_dim);
+    size_t mark = tvlm_arena_mark(cx->arena);
+    tvlm_arena_alloc(cx->arena,
+                     tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE, cx->n_threads),
+                     1);
+    tvlm_arena_release(cx->arena, mark);
+    tvlm_image_forward(cx, model, NULL, NULL, NULL, NULL);
+}
+
+static tvlm_scratch plan(const tvlm_model *model, const tvlm_engine_params *params)
+{
+    tvlm_arena vision, decoder;
+    tvlm_arena_init_measure(&vision);
+    tvlm_arena_init_measure(&decoder);
+    tvlm_cx cx = {.kernels = &model->kernels, .arena = &decoder, .n_threads = params->n_threads};
     tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL,
                          params->max_batch_rows, NULL);
-    if (tvlm_model_has_vision(model)) {
-        size_t size = model->config.preprocess.image_size;
-        tvlm_nn_floats(&cx, size, 3 * size);
-        tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
-        size_t mark = tvlm_arena_mark(&arena);
-        tvlm_arena_alloc(
-            &arena,
-            tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE, params->n_threads), 1);
-        tvlm_arena_release(&arena, mark);
-        tvlm_image_forward(&cx, model, NULL, NULL, NULL, NULL);
-    }
-    if (arena.peak > SIZE_MAX / 2)
+    cx.arena = &vision;
+    if (tvlm_model_has_vision(model)) vision_plan(&cx, model);
+    return (tvlm_scratch){.bytes = vision.peak > decoder.peak ? vision.peak : decoder.peak,
+                          .vision = vision.peak,
+                          .decoder = decoder.peak,
+                          .largest =
+                              vision.largest > decoder.largest ? vision.largest : decoder.largest};
+}
+
+tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
+                                tvlm_scratch *out, tvlm_error *err)
+{
+    *out = plan(model, params);
+    if (out->bytes > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
     if (tvlm_image_bytes(model) > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "an encoded picture overflows memory");
-    *out = arena.peak;
-    if (params->max_memory && *out > params->max_memory)
+    if (params->max_memory && out->bytes > params->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT,
-                         "the engine needs %zu bytes of scratch, the limit is %zu", *out,
+                         "the engine needs %zu bytes of scratch, the limit is %zu", out->bytes,
                          params->max_memory);
     return TVLM_OK;
 }
@@ -91,7 +105,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
                             tvlm_engine **out, tvlm_error *err)
 {
     tvlm_engine_params p;
-    size_t scratch;
+    tvlm_scratch scratch;
     TVLM_NEED(out);
     *out = NULL;
     TVLM_NEED(model);
@@ -106,20 +120,23 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->idle, NULL);
     e->rows = malloc(p.max_batch_rows * sizeof *e->rows);
-    e->scratch = tvlm_pages_alloc(scratch, true);
-    e->scratch_size = scratch;
+    e->scratch = tvlm_pages_alloc(scratch.bytes, true);
+    e->scratch_size = scratch.bytes;
     tvlm_status status = TVLM_OK;
     if (!e->rows || !e->scratch)
         status = tvlm_fail(err, TVLM_ERR_MEMORY,
-                           "out of memory: the engine's scratch takes %zu bytes", scratch);
+                           "out of memory: the engine's scratch takes %zu bytes", scratch.bytes);
     if (!status && p.n_threads > 1) status = tvlm_pool_new(p.n_threads, &e->pool, err);
     if (status) {
         tvlm_engine_free(e);
         return status;
     }
-    tvlm_arena_init(&e->arena, e->scratch, scratch);
-    tvlm_engine_log(e, "engine: %u threads, %s kernels, %zu bytes of scratch", p.n_threads,
-                    tvlm_cpu_tier_name(model->cpu_mask), scratch);
+    tvlm_arena_init(&e->arena, e->scratch, scratch.bytes);
+    tvlm_engine_log(e,
+                    "engine: %u threads, %s kernels, %zu bytes of scratch: a picture's %zu, the "
+                    "decoder's %zu, largest buffer %zu",
+                    p.n_threads, tvlm_cpu_tier_name(model->cpu_mask), scratch.bytes, scratch.vision,
+                    scratch.decoder, scratch.largest);
     *out = e;
     return TVLM_OK;
 }

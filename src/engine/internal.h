@@ -81,8 +81,12 @@ tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char 
                              tvlm_error *err);
 
 /* Sizes: the constructors allocate exactly these, the estimate adds them up. */
+typedef struct tvlm_scratch {
+    size_t bytes;                    /* the more of the two that take turns */
+    size_t vision, decoder, largest; /* largest: buffer */
+} tvlm_scratch;
 tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
-                                size_t *out, tvlm_error *err);
+                                tvlm_scratch *out, tvlm_error *err);
 size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
 tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
                                size_t *out, tvlm_error *err);

@@ -359,6 +359,9 @@ def test_info(model):
     assert memory["total"] == sum(memory[k] for k in ("model", "engine", "session", "image"))
     larger = ok("info", model, "--json", "--ctx", 200).json()[0]["memory"]
     assert larger["session"] > memory["session"] and larger["model"] == memory["model"]
+    assert larger["kv"] == 2 * memory["kv"] and memory["kv"] < memory["session"]
+    more = max(memory["vision_scratch"], memory["decoder_scratch"])
+    assert memory["largest_buffer"] <= more <= memory["engine"]
     table = ok("info", model).out
     assert "fastvlm" in table and "memory" in table
 

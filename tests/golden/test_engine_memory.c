@@ -121,6 +121,20 @@ static size_t settled(void)
     return bytes;
 }
 
+/* The scratch of the two that take turns is in the engine's bytes once, beside the pool and little
+ * else; the largest buffer is in one of them; the cache holds two half rows a layer and position.
+ */
+static void check_parts(const tvlm_memory *m, unsigned threads)
+{
+    uint64_t vision = m->vision_scratch_bytes, decoder = m->decoder_scratch_bytes;
+    uint64_t more = vision > decoder ? vision : decoder;
+    assert_true(vision > 0 && decoder > 0);
+    assert_in_range(m->engine_bytes - more, 1, 65536 + 65536 * threads);
+    assert_in_range(m->largest_buffer_bytes, 1, more);
+    assert_int_equal(m->kv_bytes % (100 * threads), 0);
+    assert_in_range(m->kv_bytes, 1, m->session_bytes);
+}
+
 static void estimate_is_what_is_taken(void **state)
 {
     (void)state;
@@ -163,6 +177,7 @@ static void estimate_is_what_is_taken(void **state)
         assert_int_equal(at_session - at_engine, want.session_bytes);
         assert_int_equal(at_image - at_session, want.image_bytes);
         assert_int_equal(peak - before, want.total_bytes);
+        check_parts(&want, threads);
         assert_true(loading <= want.total_bytes); /* what only loading takes is gone by then */
         tvlm_image_free(image);
         tvlm_session_free(session);
