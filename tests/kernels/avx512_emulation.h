@@ -283,6 +283,13 @@ EM __m512i em_dpwssd(__m512i sum, __m512i x, __m512i y)
     return s.si;
 }
 
+EM __m256i em_dpwssd8(__m256i sum, __m256i x, __m256i y)
+{
+    em_512 s = {.half_si = {sum}}, a = {.half_si = {x}}, b = {.half_si = {y}};
+    s.si = em_dpwssd(s.si, a.si, b.si);
+    return s.half_si[0];
+}
+
 /* Subnormals become zeros of their sign. */
 EM __m256 em_flush(__m256 v)
 {
@@ -405,6 +412,8 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 
 #undef _mm256_dpbusd_epi32 /* macros of some compilers */
 #undef _mm256_dpbusd_avx_epi32
+#undef _mm256_dpwssd_avx_epi32
+#define _mm256_dpwssd_avx_epi32(s, a, b) em_dpwssd8(s, a, b)
 #define _mm256_dpbusd_epi32(s, a, b)     em_dpbusd8(s, a, b)
 #define _mm256_dpbusd_avx_epi32(s, a, b) em_dpbusd8(s, a, b)
 #define _mm512_mullo_epi32(a, b)         em_mullo_i32(a, b)

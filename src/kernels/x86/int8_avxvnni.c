@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The int8 kernels with AVX-VNNI, whose VPDPBUSD makes a dot4 of one instruction. */
-#include "kernels/x86/avx2.h"
+#include "kernels/x86/avxvnni.h"
 
 #if defined(__x86_64__)
-
-#if defined(TVLM_AVX512_EMULATION)
-#include TVLM_AVX512_EMULATION
-#elif defined(__clang__) /* of nested targets it would take the outer one */
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
-#else
-#pragma GCC target("avxvnni")
-#endif
 
 TVLM_INLINE __m256i dot4(__m256i acc, __m256i x, __m256i w)
 {
