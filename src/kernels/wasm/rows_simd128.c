@@ -73,6 +73,7 @@ void tvlm_kernels_install_simd128(tvlm_kernels *table)
     tvlm_simd128_install_attention(table);
     tvlm_simd128_install_dwconv(table);
     tvlm_simd128_install_int8(table);
+    tvlm_simd128_install_resize(table);
 #else
     (void)table;
 #endif

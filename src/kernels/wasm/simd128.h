@@ -13,6 +13,7 @@ void tvlm_simd128_install_rows(tvlm_kernels *table);
 void tvlm_simd128_install_attention(tvlm_kernels *table);
 void tvlm_simd128_install_dwconv(tvlm_kernels *table);
 void tvlm_simd128_install_int8(tvlm_kernels *table);
+void tvlm_simd128_install_resize(tvlm_kernels *table);
 
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
