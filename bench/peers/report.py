@@ -14,8 +14,9 @@ INTRODUCTION = """# Benchmarks
 
 What `make bench-peers` wrote; do not edit. Medians of {runs} runs, in brackets the least and the most; every system had the same
 weights, the same number of threads and the machine to itself, runs in turn (A B C A B C ...), after one to warm up. Outputs were
-compared before anything was timed (last table). The last
-column is the system's median over tinyvlm's: above 1, tinyvlm is faster.
+compared before anything was timed (last table). The last columns are the system's median over tinyvlm's: above 1, tinyvlm is
+faster. *Alike*: tinyvlm in f32 beside peers in float, in int8 beside peers in int8. *Default*: what tinyvlm takes by itself
+(`--precision auto`; [PRECISION.md](PRECISION.md) has its errors).
 
 {machine}
 
@@ -34,13 +35,14 @@ TITLES = {
     "qwen2-0.5b-prefill-decode-bf16": "Qwen2-0.5B, bfloat16",
     "smollm2-135m-decode-q4_1": "SmolLM2-135M-Instruct, Q4_1: a prompt of 128, then 64 tokens",
     "smollm2-135m-lookup-q4_1": "The same: answers to 20 questions of bench/prompts.txt, tinyvlm with --lookup",
+    "requests-qwen2-0.5b-q8_0": "Qwen2-0.5B, Q8_0: requests side by side, a token of all of them",
     "first-token-fastvlm-0.5b-q4_0": "FastVLM-0.5B, Q4_0, 1024 x 1024: from pixels to the first token (random weights)",
     "first-token-fastvlm-0.5b-q8_0": "FastVLM-0.5B, Q8_0",
     "process-fastvlm-0.5b-q4_0": "FastVLM-0.5B, Q4_0: a whole process, to the first token",
     "process-fastvlm-0.5b-q8_0": "FastVLM-0.5B, Q8_0: a whole process, to the first token",
     "process-tinyvlm-25m": "Tiny-VLM-25M: a whole process, 10 tokens",
 }
-TOKENS = {"qwen2": {"prefill": 288, "decode": 1}, "smollm2": {"prefill": 128, "decode": 1}}
+TOKENS = {"qwen2": {"prefill": 288, "decode": 1}, "smollm2": {"prefill": 128, "decode": 1}, "requests": {"decode": 1}}
 CURVES = {"image-size": ("tower", "FastViTHD, pixels a side", 2), "prompt-size": ("prefill", "SmolLM2-135M Q4_1, prompt tokens", 1)}
 
 
@@ -49,24 +51,24 @@ def of_group(rows, group, threads, stage):
 
 
 def line(row, ours):
+    """`ours`: times by precision, the default's under ""."""
     count = TOKENS.get(row["group"].split("-")[0], {}).get(row["stage"])
     speed = f"{1000 * count / row['median_ms']:.1f} tokens/s" if count else ""
     if "peak_rss_mb" in row:
         speed = f"{row['peak_rss_mb']:.0f} MB at most"
-    ratio = "" if row["system"].startswith("tinyvlm") or not ours else f"{row['median_ms'] / ours:.2f}"
+    alike = ours.get("int8" if "int8" in row["system"] else "f32")
+    ratios = ["" if row["system"].startswith("tinyvlm") or not t else f"{row['median_ms'] / t:.2f}" for t in (alike, ours.get(""))]
     time = f"{row['median_ms']:.2f} ({row['min_ms']:.2f} - {row['max_ms']:.2f})"
-    return f"| {row['threads']} | {row['stage']} | {row['system']} | {time} | {speed} | {ratio} |"
+    return f"| {row['threads']} | {row['stage']} | {row['system']} | {time} | {speed} | {ratios[0]} | {ratios[1]} |"
 
 
 def table(rows, group):
-    out = [f"\n## {TITLES[group]}\n", "| threads | stage | system | ms | | tinyvlm is faster by |", "|---|---|---|---|---|---|"]
+    out = [f"\n## {TITLES[group]}\n", "| threads | stage | system | ms | | faster: alike | default |", "|---|---|---|---|---|---|---|"]
     for threads in sorted({r["threads"] for r in rows if r["group"] == group}):
         for stage in dict.fromkeys(r["stage"] for r in rows if r["group"] == group):
             here = of_group(rows, group, threads, stage)
             ours = {r["system"].removeprefix("tinyvlm").strip(): r["median_ms"] for r in here if r["system"].startswith("tinyvlm")}
-            for r in here:
-                kind = "int8" if "int8" in r["system"] else "f32"
-                out.append(line(r, ours.get(kind, ours.get("", ours.get("f32")))))
+            out += [line(r, ours) for r in here]
     return out
 
 
