@@ -121,9 +121,8 @@ typedef struct tvlm_model_params {
      * Content-Length; else 0. A header that declares more is refused before memory is taken. */
     uint64_t file_bytes;
     /* Arithmetic of the linear layers, errors in docs/PRECISION.md. NULL or "auto": int8 for block
-     * types such as Q8_0, at about the error that Q8_0 itself has, and int16 for float types, 30
-     * times closer than PyTorch's bfloat16, each where this CPU has fast kernels for it; else
-     * float32. "f32": the reference. "int8": blocks of 32 integers everywhere, float weights made
+     * types such as Q8_0, at about the error that Q8_0 itself has, and for float types int16, 30
+     * times closer than PyTorch's bfloat16, where this CPU has fast kernels for it, else float32. "f32": the reference. "int8": blocks of 32 integers everywhere, float weights made
      * Q8_0. "int16": float weights and what they are multiplied with in blocks of 256 integers of
      * 16 bits, the rest as "auto". "bf16": the same in bfloat16, on CPUs with AVX-512 BF16. */
     const char *precision;

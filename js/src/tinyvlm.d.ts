@@ -69,8 +69,8 @@ export interface LoadOptions {
     context?: number;
     /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
     kv?: 'f16' | 'f32';
-    /** Arithmetic of the linear layers: 'auto' (default) the fastest that suits the file, 'f32' the reference, 'int8',
-     *  'int16' for float weights. */
+    /** Arithmetic of the linear layers: 'auto' (default) takes int8 for weights in blocks such as Q8_0 and int16 for float
+     *  ones, which the module without SIMD leaves to 'f32', the reference; 'int8' and 'int16' are for all weights and for float ones. */
     precision?: 'auto' | 'f32' | 'int8' | 'int16';
     /** Default: the best that the browser runs and computes rightly. */
     module?: ModuleName;

@@ -130,8 +130,10 @@ static bool poll(void *user)
 EXPORT(open) int open_model(double max_memory, tvlm_precision precision);
 int open_model(double max_memory, tvlm_precision precision)
 {
-    static const char *const names[] = {"auto", "f32", "int8"};
+    static const char *const names[] = {"auto", "f32", "int8", "int16"}; /* as the package's */
     tvlm_model_params params;
+    if ((size_t)precision >= TVLM_COUNT(names))
+        return tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "precision %d is not known", (int)precision);
     tvlm_model_params_init(&params);
     params.precision = names[precision];
     params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;

@@ -72,6 +72,22 @@ for (const module of MODULES) {
     });
 }
 
+test('every precision', async () => {
+    const ids = asNumbers(golden().input_ids.data);
+    const errors = {};
+    let exact;
+    for (const precision of ['f32', 'auto', 'int16', 'int8']) {
+        const model = await load(goldenModel(), 'simd128', { context: 256, kv: 'f32', precision });
+        const { logits } = await model.forward(picture, ids);
+        exact ??= logits;
+        errors[precision] = relativeError(logits, exact);
+        await model.dispose();
+    }
+    assert.equal(errors.auto, errors.int16); // the file's weights are floats
+    assert.ok(errors.int16 > 0 && errors.int16 < 2e-3, `int16 is off by ${errors.int16}`);
+    assert.ok(errors.int8 > errors.int16 && errors.int8 < 0.1, `int8 is off by ${errors.int8}`);
+});
+
 test('threads do not change a bit', async () => {
     const one = await load(MODEL, 'simd128');
     const two = await load(MODEL, 'simd128-threads', { threads: 3 });
