@@ -122,9 +122,10 @@ typedef struct tvlm_model_params {
     uint64_t file_bytes;
     /* Arithmetic of the linear layers, errors in docs/PRECISION.md. NULL or "auto": int8 for block
      * types such as Q8_0, at about the error that Q8_0 itself has, and for float types int16, 30
-     * times closer than PyTorch's bfloat16, where this CPU has fast kernels for it, else float32. "f32": the reference. "int8": blocks of 32 integers everywhere, float weights made
-     * Q8_0. "int16": float weights and what they are multiplied with in blocks of 256 integers of
-     * 16 bits, the rest as "auto". "bf16": the same in bfloat16, on CPUs with AVX-512 BF16. */
+     * times closer than PyTorch's bfloat16, where this CPU has fast kernels for it, else float32.
+     * "f32": the reference. "int8": blocks of 32 integers everywhere, float weights made Q8_0.
+     * "int16": float weights and what they are multiplied with in blocks of 256 integers of 16
+     * bits, the rest as "auto". "bf16": the same in bfloat16, on CPUs with AVX-512 BF16. */
     const char *precision;
     /* That read and place the weights in tvlm_model_open and tvlm_model_open_memory; default: the
      * machine's cores, at most 64. The weights do not depend on it. */

@@ -16,7 +16,7 @@ What `make bench-peers` wrote; do not edit. Medians of {runs} runs, in brackets 
 weights, the same number of threads and the machine to itself, runs in turn (A B C A B C ...), after one to warm up. Outputs were
 compared before anything was timed (last table). The last columns are the system's median over tinyvlm's: above 1, tinyvlm is
 faster. *Alike*: tinyvlm in f32 beside peers in float, in int8 beside peers in int8. *Default*: what tinyvlm takes by itself
-(`--precision auto`; [PRECISION.md](PRECISION.md) has its errors).
+for a model in float (`--precision auto`; [PRECISION.md](PRECISION.md) has its errors) or in blocks.
 
 {machine}
 
@@ -56,8 +56,9 @@ def line(row, ours):
     speed = f"{1000 * count / row['median_ms']:.1f} tokens/s" if count else ""
     if "peak_rss_mb" in row:
         speed = f"{row['peak_rss_mb']:.0f} MB at most"
-    alike = ours.get("int8" if "int8" in row["system"] else "f32")
-    ratios = ["" if row["system"].startswith("tinyvlm") or not t else f"{row['median_ms'] / t:.2f}" for t in (alike, ours.get(""))]
+    int8 = "int8" in row["system"]
+    alike, default = ours.get("int8" if int8 else "f32"), None if int8 else ours.get("")
+    ratios = ["" if row["system"].startswith("tinyvlm") or not t else f"{row['median_ms'] / t:.2f}" for t in (alike, default)]
     time = f"{row['median_ms']:.2f} ({row['min_ms']:.2f} - {row['max_ms']:.2f})"
     return f"| {row['threads']} | {row['stage']} | {row['system']} | {time} | {speed} | {ratios[0]} | {ratios[1]} |"
 
