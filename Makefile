@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 # The commands of the README, on top of CMake (see CMakePresets.json for other builds).
 PREFIX ?= /usr/local
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
 .PHONY: all demo test test-long wasm web bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
-	@cmake --build build --parallel --target tinyvlm tinyvlm-cli example-basic
+	@cmake --build build --parallel $(JOBS) --target tinyvlm tinyvlm-cli example-basic
 
 demo:
 	@scripts/deps.sh demo
@@ -32,7 +33,7 @@ web: wasm # PORT=8001 and ISOLATION=no change the address and leave out the head
 bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	@scripts/deps.sh test
 	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
-	@cmake --build build --parallel --target tinyvlm-cli workloads
+	@cmake --build build --parallel $(JOBS) --target tinyvlm-cli workloads
 	bench/check/check.py build $(if $(UPDATE),--update)
 
 bench-peers: # beside other programs, on an idle machine; ONLY="decode" measures some groups alone

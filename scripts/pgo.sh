@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build() {
     cmake --preset pgo -DTVLM_PGO="$1" >/dev/null
-    cmake --build build/pgo --clean-first --parallel --target tinyvlm-cli >/dev/null
+    cmake --build build/pgo --clean-first --parallel "$(getconf _NPROCESSORS_ONLN)" --target tinyvlm-cli >/dev/null
 }
 find build/pgo -name '*.gcda' -delete 2>/dev/null || true
 build generate
