@@ -374,6 +374,8 @@ typedef struct tvlm_sampling {
 
 typedef struct tvlm_batcher tvlm_batcher;
 
+#define TVLM_MAX_ALTERNATIVES 20
+
 typedef struct tvlm_generate_params {
     size_t size;         /* sizeof(tvlm_generate_params) */
     uint32_t max_tokens; /* default 256 */
@@ -391,6 +393,10 @@ typedef struct tvlm_generate_params {
      * guesses in one decoder pass: the answer is the same to the last bit, sooner where text
      * repeats. How many are guessed follows how many were right. */
     bool lookup;
+    /* For tvlm_generation_next: the chance of each token, and of the most likely ones (at most
+     * TVLM_MAX_ALTERNATIVES), by the model alone, before sampling changes them. */
+    bool logprobs;
+    uint32_t n_alternatives;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *params);
 
@@ -418,6 +424,43 @@ typedef struct tvlm_result {
 TVLM_API tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session,
                                    const tvlm_prompt *prompt, const tvlm_generate_params *params,
                                    tvlm_result *result, tvlm_error *err);
+
+/* The same, a token at a time: tvlm_generate is a loop over tvlm_generation_next. */
+typedef struct tvlm_generation tvlm_generation;
+
+typedef struct tvlm_alternative {
+    int32_t id;
+    float logprob;
+} tvlm_alternative;
+
+typedef struct tvlm_event {
+    size_t size; /* sizeof(tvlm_event), set by the caller */
+    int32_t id;
+    bool is_last;       /* no event follows */
+    tvlm_finish finish; /* of the last event */
+    const char *text;   /* whole characters that became certain, maybe none; no terminator */
+    size_t text_len;
+    float logprob; /* natural logarithm, <= 0; 0 unless asked for */
+    const tvlm_alternative *alternatives; /* most likely first */
+    size_t n_alternatives;
+} tvlm_event;
+
+/* Reads nothing yet: the first tvlm_generation_next feeds the prompt. Until it has returned the
+ * prompt must live; engine, session, batcher and cancel flag until tvlm_generation_free, and the
+ * session must not be used otherwise. params.on_text is not called. In a batcher, other calls may
+ * wait up to its timeout for one that is started and not asked for its next token. */
+TVLM_API tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *session,
+                                           const tvlm_prompt *prompt,
+                                           const tvlm_generate_params *params,
+                                           tvlm_generation **out, tvlm_error *err);
+/* The next token. What the event points to is valid until the next call. After the last event, or
+ * after an error, TVLM_ERR_STATE. */
+TVLM_API tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event,
+                                          tvlm_error *err);
+/* What was generated so far, as tvlm_generate would return it. */
+TVLM_API void tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out);
+/* At any time; the session goes on from the tokens that it has read. */
+TVLM_API void tvlm_generation_free(tvlm_generation *generation);
 
 /* Chooses one id from logits [n_vocab]; recent (nullable) are the ids for the repetition penalty.
  * state: the random state, seeded by the caller, advanced by the call. */

@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 void tvlm_generate_params_init(tvlm_generate_params *params)
@@ -49,19 +50,10 @@ static size_t find_stop(const stream *s, size_t from)
     return SIZE_MAX;
 }
 
-/* Sends what is certain; false when the callback wants no more. */
-static bool send(stream *s, size_t until)
+/* Appends a token's bytes; false when a stop string ends the text here. */
+static bool append(stream *s, int32_t id)
 {
-    const char *from = s->session->text + s->sent;
-    size_t n = until - s->sent;
-    s->sent = until;
-    return !n || !s->params->on_text || s->params->on_text(s->params->user, from, n);
-}
-
-/* Appends a token's bytes. TVLM_FINISH_* when the text ends here, -1 to go on. */
-static int append(stream *s, int32_t id)
-{
-    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id)) return -1;
+    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id)) return true;
     tvlm_str piece = tvlm_tokenizer_piece(s->session->model->tokenizer, id);
     while (s->trim && !s->len && piece.len && piece.data[0] == ' ') {
         piece.data++;
@@ -72,9 +64,8 @@ static int append(stream *s, int32_t id)
     if (stop != SIZE_MAX) {
         s->len = stop;
         s->utf8.n = 0;
-        return TVLM_FINISH_STOP;
     }
-    return send(s, s->len - held_back(s)) ? -1 : TVLM_FINISH_CALLBACK;
+    return stop == SIZE_MAX;
 }
 
 static bool ends(const tvlm_config *c, int32_t id)
@@ -99,79 +90,143 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* An answer that is being written. */
+struct tvlm_generation {
+    tvlm_engine *engine;
+    tvlm_session *session;
+    const tvlm_prompt *prompt;   /* until its rows are read */
+    tvlm_generate_params params; /* defaults filled in */
+    char *stops;                 /* copies of the stop strings, NULL: they are the caller's */
+    stream out;
+    tvlm_lookup draft;
+    uint64_t state; /* of the random draws */
+    double begin;
+    tvlm_result result; /* so far */
+    bool over;          /* an end, or an error */
+    tvlm_alternative top[TVLM_MAX_ALTERNATIVES];
+};
+
 /* Tokens that may be drafted to follow the one chosen last: those the answer, the context and a
  * pass have room for. */
-static size_t draft_room(const tvlm_engine *engine, const tvlm_session *s,
-                         const tvlm_generate_params *p, const tvlm_result *r)
+static size_t draft_room(const tvlm_generation *g)
 {
-    size_t rows = least(1 + TVLM_MAX_DRAFT, engine->params.max_batch_rows);
-    if (!p->lookup) return 0;
-    if (p->batcher) rows = least(rows, tvlm_batcher_step_rows(p->batcher));
+    const tvlm_session *s = g->session;
+    size_t rows = least(1 + TVLM_MAX_DRAFT, g->engine->params.max_batch_rows);
+    if (!g->params.lookup) return 0;
+    if (g->params.batcher) rows = least(rows, tvlm_batcher_step_rows(g->params.batcher));
     rows = least(rows, s->params.n_ctx - s->position);
-    return least(rows, p->max_tokens - r->n_ids) - 1;
+    return least(rows, g->params.max_tokens - g->result.n_ids) - 1;
 }
 
 /* Rows of the token chosen and of the draft. The session stays at the first: the others are beyond
  * its position until they come true. */
-static tvlm_status run_pass(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
-                            int32_t id, const tvlm_lookup *draft, tvlm_error *err)
+static tvlm_status run_pass(tvlm_generation *g, int32_t id, tvlm_error *err)
 {
+    tvlm_session *s = g->session;
+    const tvlm_generate_params *p = &g->params;
     tvlm_row rows[1 + TVLM_MAX_DRAFT] = {
         {s, id, NULL, true}
     };
-    size_t n = 1 + draft->n, cap = n * s->model->config.lm.n_vocab;
+    size_t n = 1 + g->draft.n, cap = n * s->model->config.lm.n_vocab;
     uint32_t position = s->position;
     for (size_t i = 1; i < n; i++)
-        rows[i] = (tvlm_row){s, draft->ids[i - 1], NULL, true};
+        rows[i] = (tvlm_row){s, g->draft.ids[i - 1], NULL, true};
     TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, err)
-                        : tvlm_forward(engine, rows, n, p->cancel, s->logits, cap, err));
+                        : tvlm_forward(g->engine, rows, n, p->cancel, s->logits, cap, err));
     tvlm_session_truncate(s, position + 1);
     s->logits_row = 0;
     return TVLM_OK;
 }
 
-/* Reads `id`: the last pass has done so if it drafted it, else another does. */
-static tvlm_status next_logits(tvlm_engine *engine, tvlm_session *s, const tvlm_generate_params *p,
-                               int32_t id, tvlm_lookup *draft, tvlm_result *r, tvlm_error *err)
+/* Reads the token chosen last: the last pass has done so if it drafted it, else another does. */
+static tvlm_status read_token(tvlm_generation *g, tvlm_error *err)
 {
-    if (tvlm_cancelled(p->cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
-    if (tvlm_lookup_right(draft, id)) {
-        r->n_accepted++;
+    tvlm_session *s = g->session;
+    int32_t id = s->ids[g->result.n_ids - 1];
+    if (tvlm_cancelled(g->params.cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    if (tvlm_lookup_right(&g->draft, id)) {
+        g->result.n_accepted++;
         s->position++;
         s->logits_row++;
         return TVLM_OK;
     }
-    tvlm_lookup_draft(draft, s, id, draft_room(engine, s, p, r));
-    r->n_drafted += draft->n;
-    return run_pass(engine, s, p, id, draft, err);
+    tvlm_lookup_draft(&g->draft, s, id, draft_room(g));
+    g->result.n_drafted += g->draft.n;
+    return run_pass(g, id, err);
 }
 
-static tvlm_status decode(tvlm_engine *engine, tvlm_session *s, stream *out,
-                          const tvlm_generate_params *p, double begin, tvlm_result *r,
-                          tvlm_error *err)
+static tvlm_status read_prompt(tvlm_generation *g, tvlm_error *err)
 {
-    const tvlm_config *c = &s->model->config;
-    uint64_t state = p->sampling.seed;
-    int finish = -1;
-    tvlm_lookup draft;
-    tvlm_lookup_init(&draft);
-    while (finish < 0) {
-        TVLM_TRY(check_numbers(s, err));
-        int32_t id = tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s), c->lm.n_vocab,
-                                         &p->sampling, s->ids, r->n_ids, s->candidates, &state);
-        if (!r->n_ids) r->first_token_ms = tvlm_now_ms() - begin;
-        s->ids[r->n_ids++] = id;
-        if (ends(c, id)) {
-            if (!p->ignore_eos) finish = TVLM_FINISH_STOP;
-        } else {
-            finish = append(out, id);
-        }
-        if (finish < 0 && r->n_ids == p->max_tokens) finish = TVLM_FINISH_LENGTH;
-        if (finish < 0 && s->position == s->params.n_ctx) finish = TVLM_FINISH_CONTEXT;
-        if (finish < 0) TVLM_TRY(next_logits(engine, s, p, id, &draft, r, err));
-    }
-    r->finish = (tvlm_finish)finish;
+    TVLM_TRY(tvlm_session_prefill(g->engine, g->session, g->prompt, g->params.cancel,
+                                  g->params.batcher, NULL, 0, &g->result.n_reused_rows, err));
+    g->result.n_prompt_rows = tvlm_prompt_rows(g->prompt);
+    g->result.prefill_ms = tvlm_now_ms() - g->begin;
+    g->prompt = NULL;
     return TVLM_OK;
+}
+
+static int32_t choose(tvlm_generation *g)
+{
+    tvlm_session *s = g->session;
+    return tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s),
+                               s->model->config.lm.n_vocab, &g->params.sampling, s->ids,
+                               g->result.n_ids, s->candidates, &g->state);
+}
+
+/* TVLM_FINISH_* when the answer ends with the token, -1 to go on. */
+static int take_token(tvlm_generation *g, int32_t id)
+{
+    const tvlm_session *s = g->session;
+    bool end = ends(&s->model->config, id);
+    s->ids[g->result.n_ids++] = id;
+    if (end ? !g->params.ignore_eos : !append(&g->out, id)) return TVLM_FINISH_STOP;
+    if (g->result.n_ids == g->params.max_tokens) return TVLM_FINISH_LENGTH;
+    return s->position == s->params.n_ctx ? TVLM_FINISH_CONTEXT : -1;
+}
+
+/* The text that has become certain, and at the end all: an answer that is cut inside a character
+ * ends before it; one that ends there by itself is ill-formed. */
+static void release_text(tvlm_generation *g, int finish, tvlm_event *e)
+{
+    stream *out = &g->out;
+    if (finish == TVLM_FINISH_STOP)
+        out->len += tvlm_utf8_end(&out->utf8, g->session->text + out->len);
+    size_t until = finish < 0 ? out->len - held_back(out) : out->len;
+    e->text = g->session->text + out->sent;
+    e->text_len = until - out->sent;
+    out->sent = until;
+}
+
+/* How likely the token was, and which others. */
+static void weigh(tvlm_generation *g, tvlm_event *e)
+{
+    uint32_t n_vocab = g->session->model->config.lm.n_vocab;
+    e->alternatives = g->top;
+    e->n_alternatives = least(g->params.n_alternatives, n_vocab);
+    e->logprob = tvlm_sampler_logprobs(tvlm_session_logits(g->session), n_vocab, e->id, g->top,
+                                       e->n_alternatives);
+}
+
+static tvlm_status next_event(tvlm_generation *g, tvlm_event *e, tvlm_error *err)
+{
+    TVLM_TRY(g->prompt ? read_prompt(g, err) : read_token(g, err));
+    TVLM_TRY(check_numbers(g->session, err));
+    e->id = choose(g);
+    if (!g->result.n_ids) g->result.first_token_ms = tvlm_now_ms() - g->begin;
+    if (g->params.logprobs) weigh(g, e);
+    int finish = take_token(g, e->id);
+    release_text(g, finish, e);
+    e->is_last = g->over = finish >= 0;
+    if (e->is_last) e->finish = g->result.finish = (tvlm_finish)finish;
+    return TVLM_OK;
+}
+
+static void update_result(tvlm_generation *g)
+{
+    g->result.text = g->session->text;
+    g->result.text_len = g->out.sent;
+    g->result.ids = g->session->ids;
+    if (!g->prompt) g->result.decode_ms = tvlm_now_ms() - g->begin - g->result.prefill_ms;
 }
 
 static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_params *out,
@@ -181,6 +236,9 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_generate_params", err));
     out->max_tokens = out->max_tokens ? out->max_tokens : 256;
     if (!out->stop && out->n_stop) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
+    if (out->n_alternatives > TVLM_MAX_ALTERNATIVES)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_alternatives is %u, at most %u",
+                         (unsigned)out->n_alternatives, (unsigned)TVLM_MAX_ALTERNATIVES);
     for (size_t i = 0; i < out->n_stop; i++) {
         if (!out->stop[i]) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is NULL", i);
         if (!tvlm_utf8_valid(out->stop[i], strlen(out->stop[i])))
@@ -189,43 +247,128 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     return tvlm_sampling_check(&out->sampling, err);
 }
 
-/* Between joining and leaving the batcher, if any. */
-static tvlm_status answer(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
-                          const tvlm_generate_params *p, tvlm_result *r, tvlm_error *err)
+/* Joins the batcher, if any; end() leaves it. */
+static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *session,
+                         const tvlm_prompt *prompt, const tvlm_generate_params *params,
+                         tvlm_error *err)
 {
-    double begin = tvlm_now_ms();
-    TVLM_TRY(tvlm_session_prefill(engine, session, prompt, p->cancel, p->batcher, NULL, 0,
-                                  &r->n_reused_rows, err));
-    r->n_prompt_rows = tvlm_prompt_rows(prompt);
-    r->prefill_ms = tvlm_now_ms() - begin;
-    stream out = {
-        .params = p, .session = session, .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
-    tvlm_status status = decode(engine, session, &out, p, begin, r, err);
-    /* an answer that is cut inside a character ends before it; one that ends there is ill-formed */
-    if (!status && r->finish == TVLM_FINISH_STOP)
-        out.len += tvlm_utf8_end(&out.utf8, session->text + out.len);
-    if (!status && r->finish != TVLM_FINISH_CALLBACK && out.len > out.sent && !send(&out, out.len))
-        r->finish = TVLM_FINISH_CALLBACK;
-    if (status || r->finish == TVLM_FINISH_CALLBACK) out.len = out.sent;
-    r->text = session->text;
-    r->text_len = out.len;
-    r->ids = session->ids;
-    r->decode_ms = tvlm_now_ms() - begin - r->prefill_ms;
+    *g = (tvlm_generation){.engine = engine, .session = session, .prompt = prompt};
+    TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
+    TVLM_TRY(read_params(params, &g->params, err));
+    if (g->params.batcher) TVLM_TRY(tvlm_batcher_join(g->params.batcher, engine, err));
+    g->out = (stream){.params = &g->params,
+                      .session = session,
+                      .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
+    g->state = g->params.sampling.seed;
+    g->begin = tvlm_now_ms();
+    tvlm_lookup_init(&g->draft);
+    return TVLM_OK;
+}
+
+static void end(tvlm_generation *g)
+{
+    if (g->params.batcher) tvlm_batcher_leave(g->params.batcher);
+}
+
+static tvlm_status next(tvlm_generation *g, tvlm_event *e, tvlm_error *err)
+{
+    tvlm_status status = next_event(g, e, err);
+    if (status) g->over = true;
+    update_result(g);
     return status;
 }
 
 tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
                           const tvlm_generate_params *params, tvlm_result *result, tvlm_error *err)
 {
-    tvlm_generate_params p;
-    tvlm_result unused, *r = result ? result : &unused;
-    *r = (tvlm_result){0};
-    TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
-    TVLM_TRY(read_params(params, &p, err));
-    if (p.batcher) TVLM_TRY(tvlm_batcher_join(p.batcher, engine, err));
-    tvlm_status status = answer(engine, session, prompt, &p, r, err);
-    if (p.batcher) tvlm_batcher_leave(p.batcher);
+    tvlm_generation g;
+    if (result) *result = (tvlm_result){0};
+    TVLM_TRY(begin(&g, engine, session, prompt, params, err));
+    tvlm_status status = TVLM_OK;
+    while (!status && !g.over) {
+        tvlm_event e = {0};
+        status = next(&g, &e, err);
+        if (status || !e.text_len || !g.params.on_text) continue;
+        if (!g.params.on_text(g.params.user, e.text, e.text_len)) {
+            g.result.finish = TVLM_FINISH_CALLBACK;
+            g.over = true;
+        }
+    }
+    end(&g);
+    if (result) *result = g.result;
     return status;
+}
+
+/* ---- one token at a time ---- */
+
+/* The caller's stop strings, which need not outlive the call, in a block: pointers, then text. */
+static tvlm_status copy_stops(tvlm_generation *g, tvlm_error *err)
+{
+    size_t n = g->params.n_stop, bytes = n * sizeof(char *);
+    if (!n) return TVLM_OK;
+    for (size_t i = 0; i < n; i++)
+        bytes += strlen(g->params.stop[i]) + 1;
+    g->stops = malloc(bytes);
+    if (!g->stops) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    const char **to = (const char **)(void *)g->stops;
+    char *text = g->stops + n * sizeof *to;
+    for (size_t i = 0; i < n; i++) {
+        size_t size = strlen(g->params.stop[i]) + 1;
+        to[i] = memcpy(text, g->params.stop[i], size);
+        text += size;
+    }
+    g->params.stop = to;
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *session,
+                                  const tvlm_prompt *prompt, const tvlm_generate_params *params,
+                                  tvlm_generation **out, tvlm_error *err)
+{
+    TVLM_NEED(out);
+    *out = NULL;
+    tvlm_generation *g = malloc(sizeof *g);
+    if (!g) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    tvlm_status status = begin(g, engine, session, prompt, params, err);
+    if (status) {
+        free(g);
+        return status;
+    }
+    status = copy_stops(g, err);
+    if (status)
+        tvlm_generation_free(g);
+    else
+        *out = g;
+    return status;
+}
+
+tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event, tvlm_error *err)
+{
+    tvlm_event e = {.size = sizeof e};
+    TVLM_NEED(generation);
+    TVLM_NEED(event);
+    size_t size = event->size;
+    if (size < offsetof(tvlm_event, id) || size > sizeof e * 16)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tvlm_event.size is %zu", size);
+    if (generation->over)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the answer has ended: nothing follows");
+    TVLM_TRY(next(generation, &e, err));
+    e.size = size;
+    memcpy(event, &e, least(size, sizeof e));
+    return TVLM_OK;
+}
+
+void tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out)
+{
+    if (out) *out = generation ? generation->result : (tvlm_result){0};
+}
+
+void tvlm_generation_free(tvlm_generation *generation)
+{
+    if (!generation) return;
+    end(generation);
+    free(generation->stops);
+    free(generation);
 }
 
 tvlm_status tvlm_sample(const tvlm_model *model, const float *logits, const tvlm_sampling *sampling,

@@ -5,6 +5,8 @@
 
 #include "kernels/math.h"
 
+#include <math.h>
+
 static tvlm_status check(const char *name, float value, float most, tvlm_error *err)
 {
     if (value >= 0 && value <= most) return TVLM_OK; /* false for what is not a number */
@@ -204,4 +206,35 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
         if (at < sum) return c[i].id;
     }
     return c[n - 1].id;
+}
+
+/* ---- chances ---- */
+
+/* Insertion into top[0..n), which holds `have` of the logits so far. */
+static size_t keep_best(tvlm_alternative *top, size_t n, size_t have, tvlm_alternative x)
+{
+    if (have == n && !(n && x.logprob > top[n - 1].logprob)) return have;
+    size_t at = have < n ? have++ : n - 1;
+    for (; at > 0 && x.logprob > top[at - 1].logprob; at--)
+        top[at] = top[at - 1];
+    top[at] = x;
+    return have;
+}
+
+float tvlm_sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t id,
+                            tvlm_alternative *top, size_t n)
+{
+    size_t have = 0;
+    float best = logits[0];
+    double sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        have = keep_best(top, n, have, (tvlm_alternative){(int32_t)i, logits[i]});
+        best = logits[i] > best ? logits[i] : best;
+    }
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)logits[i] - (double)best);
+    double all = (double)best + log(sum);
+    for (size_t i = 0; i < have; i++)
+        top[i].logprob = (float)((double)top[i].logprob - all);
+    return (float)((double)logits[id] - all);
 }

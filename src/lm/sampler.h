@@ -24,4 +24,9 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
                             const tvlm_sampling *sampling, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *scratch, uint64_t *state);
 
+/* log p of `id` by softmax of logits [n_vocab], and of the n most likely ids, most likely first,
+ * ties to the lower id. n is at most n_vocab. */
+float tvlm_sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t id,
+                            tvlm_alternative *top, size_t n);
+
 #endif

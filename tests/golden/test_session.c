@@ -6,6 +6,7 @@
 #include "tensors.h"
 #include "tinyvlm.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -693,6 +694,215 @@ static void guesses_change_no_answer(void **state)
     free_pair(&t);
 }
 
+/* ---- a token at a time ---- */
+
+/* The log of the chance that softmax gives an id. */
+static double log_chance(const float *logits, int32_t id)
+{
+    double sum = 0;
+    for (size_t i = 0; i < VOCAB; i++)
+        sum += exp((double)logits[i] - (double)logits[id]);
+    return -log(sum);
+}
+
+static void assert_near(float got, double want)
+{
+    if (!(fabs((double)got - want) < 1e-5)) fail_msg("%.7f, %.7f is right", (double)got, want);
+}
+
+static void check_alternatives(const tvlm_session *session, const tvlm_event *e, size_t n)
+{
+    const float *logits = tvlm_session_logits(session);
+    size_t above = 0;
+    assert_int_equal(e->n_alternatives, n);
+    assert_near(e->logprob, log_chance(logits, e->id));
+    for (size_t i = 0; i < n; i++)
+        assert_near(e->alternatives[i].logprob, log_chance(logits, e->alternatives[i].id));
+    for (size_t i = 1; i < n; i++)
+        assert_true(e->alternatives[i].logprob <= e->alternatives[i - 1].logprob);
+    for (size_t i = 0; i < VOCAB; i++)
+        above += logits[i] > logits[e->alternatives[n - 1].id];
+    assert_true(above < n);
+}
+
+static tvlm_event next_of(tvlm_generation *g)
+{
+    tvlm_event e = {.size = sizeof e};
+    OK(tvlm_generation_next(g, &e, &err));
+    return e;
+}
+
+/* What an answer's events add up to. */
+static void collect(tvlm_generation *g, const tvlm_session *session, size_t alternatives,
+                    outcome *o)
+{
+    o->n_ids = o->len = 0;
+    for (bool last = false; !last;) {
+        tvlm_event e = next_of(g);
+        if (alternatives) check_alternatives(session, &e, alternatives);
+        o->ids[o->n_ids++] = e.id;
+        memcpy(o->text + o->len, e.text, e.text_len);
+        o->len += e.text_len;
+        o->finish = e.finish;
+        last = e.is_last;
+    }
+    o->position = tvlm_session_position(session);
+    memcpy(o->logits, tvlm_session_logits(session), sizeof o->logits);
+}
+
+static void assert_same_end(const outcome *a, const outcome *b)
+{
+    assert_int_equal(a->finish, b->finish);
+    assert_int_equal(a->n_ids, b->n_ids);
+    assert_memory_equal(a->ids, b->ids, a->n_ids * sizeof *a->ids);
+    assert_int_equal(a->len, b->len);
+    assert_memory_equal(a->text, b->text, a->len);
+    assert_int_equal(a->position, b->position);
+    assert_memory_equal(a->logits, b->logits, sizeof a->logits);
+}
+
+static void events_are_the_answer(void **state)
+{
+    (void)state;
+    pair t = new_pair(engine, 256);
+    tvlm_prompt *prompt = ask("One two one two one two one?");
+    for (size_t way = 0; way < TVLM_COUNT(ways); way++)
+        for (uint64_t seed = 0; seed < 4; seed++) {
+            tvlm_generate_params p = params_of(way, seed);
+            tvlm_generation *g;
+            p.max_tokens = 1 + 17 * (uint32_t)seed;
+            answer(engine, t.plain, prompt, p, false, &t.a);
+            p.lookup = seed > 1;
+            p.logprobs = true;
+            p.n_alternatives = (uint32_t)seed % 2 ? 1 : TVLM_MAX_ALTERNATIVES;
+            OK(tvlm_generation_start(engine, t.guessing, prompt, &p, &g, &err));
+            collect(g, t.guessing, p.n_alternatives, &t.b);
+            assert_same_end(&t.a, &t.b);
+            tvlm_event e = {.size = sizeof e};
+            IS(STATE, tvlm_generation_next(g, &e, &err));
+            SAYS("ended");
+            tvlm_generation_free(g);
+        }
+    tvlm_prompt_free(prompt);
+    free_pair(&t);
+}
+
+/* One thread, two answers by turns; stop strings and prompts that are gone before they end. */
+static void answers_by_turns(void **state)
+{
+    (void)state;
+    static const char *const questions[] = {"Hm?", "One two one two?"};
+    outcome want[2], got[2];
+    tvlm_session *sessions[2] = {new_session(), new_session()};
+    tvlm_generation *g[2];
+    tvlm_generate_params p = params_of(REPEATING, 1);
+    p.max_tokens = 24;
+    char stop[] = "no text of it";
+    p.stop = &(const char *){stop};
+    p.n_stop = 1;
+    tvlm_prompt *prompts[2];
+    for (size_t i = 0; i < 2; i++) {
+        want[i].cancel = NULL;
+        want[i].cancel_after = want[i].leave_after = 0;
+        prompts[i] = ask(questions[i]);
+        answer(engine, sessions[i], prompts[i], p, false, &want[i]);
+        tvlm_session_reset(sessions[i]);
+        OK(tvlm_generation_start(engine, sessions[i], prompts[i], &p, &g[i], &err));
+        got[i].n_ids = 0;
+    }
+    memset(stop, 'x', sizeof stop); /* no terminator either */
+    for (bool last = false; !last;)
+        for (size_t i = 0; i < 2; i++) {
+            tvlm_event e = next_of(g[i]);
+            got[i].ids[got[i].n_ids++] = e.id;
+            last = e.is_last;
+            tvlm_prompt_free(prompts[i]);
+            prompts[i] = NULL;
+        }
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(got[i].n_ids, 24);
+        assert_memory_equal(got[i].ids, want[i].ids, sizeof(int32_t[24]));
+        tvlm_generation_free(g[i]);
+        tvlm_session_free(sessions[i]);
+    }
+}
+
+/* Left after some tokens: its result is what was told, and the session answers anew. */
+static void an_answer_left(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    tvlm_generate_params p = params_of(REPEATING, 1);
+    tvlm_generation *g;
+    tvlm_result r, whole;
+    size_t len = 0;
+    OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
+    tvlm_generation_get_result(g, &r);
+    assert_int_equal(r.n_ids, 0);
+    for (size_t i = 0; i < 5; i++)
+        len += next_of(g).text_len;
+    tvlm_generation_get_result(g, &r);
+    assert_int_equal(r.n_ids, 5);
+    assert_int_equal(r.text_len, len);
+    int32_t ids[5];
+    memcpy(ids, r.ids, sizeof ids);
+    tvlm_generation_free(g);
+    p.max_tokens = 5;
+    OK(tvlm_generate(engine, session, prompt, &p, &whole, &err));
+    assert_memory_equal(whole.ids, ids, sizeof ids);
+    tvlm_prompt_free(prompt);
+    tvlm_session_free(session);
+}
+
+static void a_cancelled_answer_is_over(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    tvlm_generate_params p = params_of(REPEATING, 1);
+    tvlm_generation *g;
+    tvlm_event e = {.size = sizeof e};
+    p.cancel = cancel;
+    OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
+    next_of(g);
+    tvlm_cancel_request(cancel);
+    IS(CANCELLED, tvlm_generation_next(g, &e, &err));
+    tvlm_cancel_reset(cancel);
+    IS(STATE, tvlm_generation_next(g, &e, &err));
+    tvlm_generation_free(g);
+    tvlm_cancel_free(cancel);
+    tvlm_prompt_free(prompt);
+    tvlm_session_free(session);
+}
+
+/* A program that was compiled when an event had fewer fields. */
+static void a_shorter_event(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    tvlm_generate_params p = params_of(GREEDY, 1);
+    tvlm_generation *g;
+    p.logprobs = true;
+    OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
+    tvlm_event e = {.size = offsetof(tvlm_event, logprob), .logprob = 7};
+    OK(tvlm_generation_next(g, &e, &err));
+    assert_int_equal(e.size, offsetof(tvlm_event, logprob));
+    assert_true(e.logprob == 7 && !e.alternatives);
+    e.size = 0;
+    IS(ARGUMENT, tvlm_generation_next(g, &e, &err));
+    SAYS("tvlm_event.size");
+    tvlm_generation_free(g);
+    p.n_alternatives = TVLM_MAX_ALTERNATIVES + 1;
+    IS(ARGUMENT, tvlm_generation_start(engine, session, prompt, &p, &g, &err));
+    SAYS("n_alternatives is 21");
+    assert_null(g);
+    tvlm_prompt_free(prompt);
+    tvlm_session_free(session);
+}
+
 /* The context ends within a draft; a pass holds few rows, or one. */
 static void guesses_where_room_ends(void **state)
 {
@@ -1227,6 +1437,11 @@ int main(void)
         cmocka_unit_test(answers_are_utf8),
         cmocka_unit_test(stop_strings_are_utf8),
         cmocka_unit_test(guesses_change_no_answer),
+        cmocka_unit_test(events_are_the_answer),
+        cmocka_unit_test(answers_by_turns),
+        cmocka_unit_test(an_answer_left),
+        cmocka_unit_test(a_cancelled_answer_is_over),
+        cmocka_unit_test(a_shorter_event),
         cmocka_unit_test(guesses_where_room_ends),
         cmocka_unit_test(guesses_cut_short),
         cmocka_unit_test(guesses_in_company),
