@@ -88,9 +88,9 @@ int main(int argc, char **argv)
     printf("\n");
 
     /* Forward: one row per id, logits of the last. */
-    tvlm_row rows[256];
+    tvlm_input rows[256];
     for (size_t i = 0; i < n_ids; i++)
-        rows[i] = (tvlm_row){session, ids[i], NULL, i + 1 == n_ids};
+        rows[i] = (tvlm_input){session, ids[i], NULL, i + 1 == n_ids};
     float *logits = malloc(info.n_vocab * sizeof *logits);
     check(tvlm_forward(engine, rows, n_ids, NULL, logits, info.n_vocab, &error));
 

@@ -160,7 +160,7 @@ TVLM_API tvlm_stage tvlm_model_stage(const tvlm_model *model);
 typedef struct tvlm_model_info {
     const char *architecture;    /* "fastvlm", "tinyvlm", "qwen2", "llama" */
     const char *name;            /* "" when the file gives none */
-    const char *licence;         /* "" when the file gives none */
+    const char *license;         /* "" when the file gives none */
     const char *description;     /* "" when the file gives none */
     const char *chat_template;   /* recognised template, "" when none is */
     const char *cpu_tier;        /* kernel tier in use */
@@ -201,13 +201,13 @@ typedef struct tvlm_engine tvlm_engine;
 #define TVLM_DEFAULT_MAX_PIXELS 300000000 /* telephones take pictures of 200 million */
 
 typedef struct tvlm_engine_params {
-    size_t size;             /* sizeof(tvlm_engine_params) */
-    unsigned n_threads;      /* default: the machine's cores, at most 64; 1 uses no other thread */
-    unsigned max_batch_rows; /* rows of one decoder pass; default 256; prompts go in chunks of it,
-                              * or of 256 where it is more */
-    size_t max_memory;       /* bytes of scratch; default: no limit */
-    uint64_t max_pixels;     /* of a picture; default TVLM_DEFAULT_MAX_PIXELS; a side may have
-                              * 65,535 */
+    size_t size;        /* sizeof(tvlm_engine_params) */
+    unsigned n_threads; /* default: the machine's cores, at most 64; 1 uses no other thread */
+    unsigned max_batch_tokens; /* rows of one decoder pass; default 256; prompts go in chunks of it,
+                                * or of 256 where it is more */
+    size_t max_memory;         /* bytes of scratch; default: no limit */
+    uint64_t max_pixels;       /* of a picture; default TVLM_DEFAULT_MAX_PIXELS; a side may have
+                                * 65,535 */
     void (*on_log)(void *user, const char *line); /* by the computing thread; default: silent */
     void *user;
 } tvlm_engine_params;
@@ -308,8 +308,8 @@ TVLM_API tvlm_status tvlm_prompt_add_ids(tvlm_prompt *prompt, const int32_t *ids
                                          tvlm_error *err);
 /* The ids, with TVLM_IMAGE_ID for each picture; owned by the prompt. */
 TVLM_API const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n);
-/* Decoder positions that the prompt takes: ids, each picture counted as its visual tokens. */
-TVLM_API size_t tvlm_prompt_rows(const tvlm_prompt *prompt);
+/* Tokens that the prompt takes in the context: ids, each image counted as its visual tokens. */
+TVLM_API size_t tvlm_prompt_n_tokens(const tvlm_prompt *prompt);
 
 /* ---- sessions ------------------------------------------------------------------------------ */
 
@@ -334,19 +334,20 @@ TVLM_API void tvlm_session_free(tvlm_session *session);
 TVLM_API void tvlm_session_reset(tvlm_session *session);
 TVLM_API size_t tvlm_session_position(const tvlm_session *session); /* rows in the KV cache */
 
-/* One row of a decoder pass: session `session` reads `token` (or the embedding of n_embd floats,
- * when not NULL) at its next position; several rows of one session are consecutive positions. */
-typedef struct tvlm_row {
+/* One input of a decoder pass: session `session` reads `token` (or the embedding of n_embd floats,
+ * when not NULL) at its next position; several inputs of one session take consecutive positions. */
+typedef struct tvlm_input {
     tvlm_session *session;
     int32_t token;
     const float *embedding;
     bool want_logits;
-} tvlm_row;
+} tvlm_input;
 
-/* One forward over rows, of one session or many: the only path through the decoder. Writes the
- * wanted logits, in row order, as [n_wanted][n_vocab] to logits (cap floats). Each row's result is
- * the same in any batch, chunking and thread count. On failure no session has moved. */
-TVLM_API tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_rows,
+/* One decoder pass over inputs of one session or many: the only path through the decoder. Writes
+ * the wanted logits, in the order of the inputs, as [n_wanted][n_vocab] to logits (cap floats). The
+ * result of an input is the same in any batch, chunking and thread count. On failure no session has
+ * moved. */
+TVLM_API tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_input *inputs, size_t n_inputs,
                                   const tvlm_cancel *cancel, float *logits, size_t cap,
                                   tvlm_error *err);
 
@@ -414,7 +415,7 @@ typedef struct tvlm_result {
     const int32_t *ids; /* the generated ids, end-of-text included, same lifetime */
     size_t n_ids;
     tvlm_finish finish;
-    size_t n_prompt_rows, n_reused_rows;
+    size_t n_prompt_tokens, n_reused_tokens;
     double prefill_ms, first_token_ms, decode_ms; /* first_token_ms counts from the call */
     size_t n_drafted, n_accepted; /* tokens that lookup guessed, and those that came true */
 } tvlm_result;
@@ -440,7 +441,7 @@ typedef struct tvlm_event {
     tvlm_finish finish; /* of the last event */
     const char *text;   /* whole characters that became certain, maybe none; no terminator */
     size_t text_len;
-    float logprob; /* natural logarithm, <= 0; 0 unless asked for */
+    float logprob;                        /* natural logarithm, <= 0; 0 unless asked for */
     const tvlm_alternative *alternatives; /* most likely first */
     size_t n_alternatives;
 } tvlm_event;

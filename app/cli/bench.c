@@ -47,7 +47,7 @@ typedef struct bench {
     double ms[STAGES][MAX_RUNS];
     double run_ms; /* a whole run, without what the caller does between its calls */
     double cancel_ms[MAX_RUNS];
-    size_t prompt_rows, n_ids;
+    size_t prompt_positions, n_ids;
 } bench;
 
 static int by_value(const void *a, const void *b)
@@ -76,7 +76,7 @@ static void record(const cli_runner *r, bench *b, long run, const tvlm_image_tim
                          [FIRST_TOKEN] = image + result->first_token_ms};
     for (int s = 0; s < STAGES; s++)
         b->ms[s][run] = ms[s];
-    b->prompt_rows = result->n_prompt_rows;
+    b->prompt_positions = result->n_prompt_tokens;
     b->n_ids = result->n_ids;
     b->run_ms = image + result->prefill_ms + result->decode_ms;
 }
@@ -277,8 +277,8 @@ static tvlm_status count_work(const cli_runner *r, const bench *b, tvlm_work out
                               tvlm_error *err)
 {
     tvlm_work_plan prefill, decode;
-    TVLM_TRY(tvlm_work_estimate(r->model, 0, b->prompt_rows, &prefill, err));
-    TVLM_TRY(tvlm_work_estimate(r->model, b->prompt_rows + b->n_ids / 2, 1, &decode, err));
+    TVLM_TRY(tvlm_work_estimate(r->model, 0, b->prompt_positions, &prefill, err));
+    TVLM_TRY(tvlm_work_estimate(r->model, b->prompt_positions + b->n_ids / 2, 1, &decode, err));
     out[LOAD].bytes = (double)r->info.file_bytes;
     out[TOWER] = prefill.tower;
     out[BRIDGE] = prefill.bridge;
@@ -359,7 +359,7 @@ static void print_table(const report *p, const bench *b)
         printf("%-12s %9.2f %9.2f %9.2f   (%lu)\n", "cancel", b->cancel_ms[0],
                b->cancel_ms[b->cancels / 2], b->cancel_ms[b->cancels - 1], b->cancels);
     printf("%lu runs, %lu requests, %u threads, a prompt of %zu positions, %.1f tokens/s\n",
-           b->runs, b->requests, p->threads, b->prompt_rows, per > 0 ? 1000 / per : 0);
+           b->runs, b->requests, p->threads, b->prompt_positions, per > 0 ? 1000 / per : 0);
     printf("peak memory %.1f MB (estimated %.1f)\n", p->peak_mb, p->estimate_mb);
     for (cli_peak_kind kind = 0; kind < N_PEAKS; kind++)
         print_peak(p, &p->peaks[kind]);
@@ -411,7 +411,7 @@ static void print_json(const cli_runner *r, const report *p, const bench *b)
     cli_json_line(json_pack("{s:o,s:s,s:i,s:i,s:i,s:i,s:o,s:f,s:f,s:f,s:o}", "model",
                             cli_json_string(r->options->model), "cpu", r->info.cpu_tier, "threads",
                             (int)p->threads, "runs", (int)b->runs, "requests", (int)b->requests,
-                            "prompt_rows", (int)b->prompt_rows, "stages", stages,
+                            "prompt_tokens", (int)b->prompt_positions, "stages", stages,
                             "tokens_per_second", per > 0 ? 1000 / per : 0.0, "peak_rss_mb",
                             p->peak_mb, "estimate_mb", p->estimate_mb, "peaks", peaks_json(p)));
 }

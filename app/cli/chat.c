@@ -228,7 +228,7 @@ static tvlm_status new_prompt(const conversation *c, size_t first, tvlm_prompt *
 {
     TVLM_TRY(tvlm_prompt_new(c->runner.model, out, err));
     tvlm_status status = render(c, first, *out, err);
-    *rows = tvlm_prompt_rows(*out);
+    *rows = tvlm_prompt_n_tokens(*out);
     if (!status) return TVLM_OK;
     tvlm_prompt_free(*out);
     *out = NULL;

@@ -140,7 +140,7 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
 {
     tvlm_st_tensor list[8];
     tvlm_model_info info;
-    size_t n = 0, rows = tvlm_prompt_rows(d->ids), n_ids, count, dim;
+    size_t n = 0, rows = tvlm_prompt_n_tokens(d->ids), n_ids, count, dim;
     const int32_t *ids = tvlm_prompt_ids(d->ids, &n_ids);
     tvlm_model_get_info(d->model, &info);
     if (d->image) {
@@ -185,7 +185,7 @@ static tvlm_status run(dump *d, tvlm_error *err)
     if (d->image_path) TVLM_TRY(see(d, err));
     TVLM_TRY(build_prompt(d, err));
     tvlm_model_get_info(d->model, &info);
-    size_t rows = tvlm_prompt_rows(d->ids), floats = rows * info.n_vocab;
+    size_t rows = tvlm_prompt_n_tokens(d->ids), floats = rows * info.n_vocab;
     d->logits = malloc((floats ? floats : 1) * sizeof *d->logits);
     if (!d->logits) return out_of_memory(err);
     TVLM_TRY(

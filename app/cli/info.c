@@ -54,7 +54,7 @@ static void print_table(const report *r)
                (unsigned long long)i->file_bytes);
     printf("architecture  %s\n", i->architecture);
     if (*i->name) printf("name          %s\n", i->name);
-    if (*i->licence) printf("licence       %s\n", i->licence);
+    if (*i->license) printf("license       %s\n", i->license);
     if (*i->description) printf("description   %s\n", i->description);
     printf("parameters    %.1f million\n", (double)i->n_parameters / 1e6);
     printf("decoder       %u layers of %u, vocabulary %u, context %u\n", (unsigned)i->n_layers,
@@ -84,7 +84,7 @@ static void print_json(const report *r)
         "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}",
         "file", cli_json_string(r->path), "file_bytes", (json_int_t)i->file_bytes, "bytes_present",
         (json_int_t)r->bytes, "truncated", (int)truncated(r), "architecture", i->architecture,
-        "name", i->name, "licence", i->licence, "description", i->description, "parameters",
+        "name", i->name, "license", i->license, "description", i->description, "parameters",
         (json_int_t)i->n_parameters, "layers", (int)i->n_layers, "embedding", (int)i->n_embd,
         "vocabulary", (int)i->n_vocab, "context", (int)i->n_ctx_train, "image_size",
         (int)i->image_size, "image_tokens", (int)i->n_image_tokens, "vision_tokens",

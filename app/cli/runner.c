@@ -267,7 +267,7 @@ static void print_json(const cli_runner *r, const cli_exchange *e)
         "{s:o,s:o,s:s,s:I,s:I,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "prompt",
         cli_json_text(e->question, e->len), "text", cli_json_text(result->text, result->text_len),
         "finish", e->interrupted ? "interrupted" : finish[result->finish], "tokens",
-        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_rows,
+        (json_int_t)result->n_ids, "prompt_tokens", (json_int_t)result->n_prompt_tokens,
         "drafted_tokens", (json_int_t)result->n_drafted, "accepted_tokens",
         (json_int_t)result->n_accepted, "timings_ms", "load", r->load_ms, "decode", decode_ms,
         "preprocess", t.preprocess_ms, "tower", t.tower_ms, "bridge", t.bridge_ms, "prefill",
@@ -306,7 +306,7 @@ static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size
 {
     tvlm_prompt *prompt;
     TVLM_TRY(make_prompt(r, e, NULL, 0, &prompt, err));
-    size_t rows = tvlm_prompt_rows(prompt);
+    size_t rows = tvlm_prompt_n_tokens(prompt);
     tvlm_prompt_free(prompt);
     if (r->info.max_images > 1) rows += n_images * r->info.n_image_tokens;
     if (rows <= cli_context(r)) return TVLM_OK;

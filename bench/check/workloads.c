@@ -45,9 +45,9 @@ static void open_model(bench *b)
 
 static void forward(bench *b, size_t n)
 {
-    tvlm_row rows[PROMPT_ROWS];
+    tvlm_input rows[PROMPT_ROWS];
     for (size_t i = 0; i < n; i++)
-        rows[i] = (tvlm_row){b->session, b->ids[i], NULL, i + 1 == n};
+        rows[i] = (tvlm_input){b->session, b->ids[i], NULL, i + 1 == n};
     check(tvlm_forward(b->engine, rows, n, NULL, b->floats, b->info.n_vocab, &error));
 }
 

@@ -8,7 +8,7 @@ import { FITS, STAGES } from './names.js';
 const CODES = ['ok', 'argument', 'io', 'format', 'unsupported', 'memory', 'limit', 'context', 'cancelled', 'checksum', 'state'];
 const ROLES = ['system', 'user', 'assistant'];
 const FINISHES = ['stop', 'length', 'context'];
-const INFO_TEXTS = ['architecture', 'name', 'licence', 'description', 'chatTemplate', 'describePrompt'];
+const INFO_TEXTS = ['architecture', 'name', 'license', 'description', 'chatTemplate', 'describePrompt'];
 const INFO_NUMBERS = ['parameters', 'fileBytes', 'weightBytes', 'vocabulary', 'context', 'imageSize', 'imageTokens', 'embedding'];
 const FEED_BYTES = 256 << 10;
 const STACK_BYTES = 256 << 10;

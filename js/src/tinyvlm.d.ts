@@ -124,7 +124,7 @@ export interface Result {
 export interface ModelInfo {
     architecture: string;
     name: string;
-    licence: string;
+    license: string;
     description: string;
     chatTemplate: string;
     describePrompt: string;

@@ -179,7 +179,7 @@ static void params_of(unsigned threads, unsigned context, int kv_f32, tvlm_engin
 {
     tvlm_engine_params_init(engine);
     engine->n_threads = threads;
-    engine->max_batch_rows = 64; /* scratch is memory, and a page has one conversation */
+    engine->max_batch_tokens = 64; /* scratch is memory, and a page has one conversation */
     tvlm_session_params_init(session);
     session->n_ctx = context < h.info.n_ctx_train ? context : h.info.n_ctx_train;
     session->kv_type = kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
@@ -216,7 +216,7 @@ int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out)
 EXPORT(info_text) const char *info_text(int which);
 const char *info_text(int which)
 {
-    const char *const all[] = {h.info.architecture, h.info.name,          h.info.licence,
+    const char *const all[] = {h.info.architecture, h.info.name,          h.info.license,
                                h.info.description,  h.info.chat_template, h.info.describe_prompt};
     return all[which];
 }
@@ -417,9 +417,9 @@ EXPORT(result_number) double result_number(int which);
 double result_number(int which)
 {
     const double all[] = {
-        (double)h.result.n_ids,        h.result.finish,    h.result.prefill_ms,
-        h.result.first_token_ms,       h.result.decode_ms, (double)h.result.n_prompt_rows,
-        (double)h.result.n_reused_rows};
+        (double)h.result.n_ids,          h.result.finish,    h.result.prefill_ms,
+        h.result.first_token_ms,         h.result.decode_ms, (double)h.result.n_prompt_tokens,
+        (double)h.result.n_reused_tokens};
     return all[which];
 }
 
@@ -447,7 +447,7 @@ int forward(const int32_t *ids, size_t n, tvlm_image *const *images, size_t n_im
         status = tvlm_prompt_add_image(prompt, images[next++], &h.error);
     if (!status && n > begin)
         status = tvlm_prompt_add_ids(prompt, ids + begin, n - begin, &h.error);
-    size_t rows = status ? 0 : tvlm_prompt_rows(prompt);
+    size_t rows = status ? 0 : tvlm_prompt_n_tokens(prompt);
     if (!status && !tvlm_mul_size(rows, h.info.n_vocab, &floats))
         status = tvlm_fail(&h.error, TVLM_ERR_LIMIT, "%zu rows of logits", rows);
     if (!status) status = new_output(floats, sizeof(float));

@@ -24,7 +24,7 @@ enum {
 typedef enum ticket_state { QUEUED, TAKEN, DONE } ticket_state;
 
 typedef struct ticket {
-    const tvlm_row *rows;
+    const tvlm_input *rows;
     size_t n_rows, n_wanted;
     const tvlm_cancel *cancel;
     tvlm_cancel link; /* in the pass's chain */
@@ -44,7 +44,7 @@ struct tvlm_batcher {
     ticket *first, *last, *leader;
     unsigned n_queued, n_calls; /* tickets waiting; calls between join and leave */
     size_t max_wanted;          /* rows of a pass with logits */
-    tvlm_row *rows;             /* [max_batch_rows] of the pass */
+    tvlm_input *rows;           /* [max_batch_tokens] of the pass */
     float *logits;              /* [max_wanted][n_vocab] */
 };
 
@@ -64,9 +64,9 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_batcher_params", err));
     p.max_batch_size = p.max_batch_size ? p.max_batch_size : 8;
     p.timeout_ms = p.timeout_ms ? p.timeout_ms : 2;
-    if (p.max_batch_size > engine->params.max_batch_rows)
+    if (p.max_batch_size > engine->params.max_batch_tokens)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_size %u, the engine takes %u rows",
-                         p.max_batch_size, engine->params.max_batch_rows);
+                         p.max_batch_size, engine->params.max_batch_tokens);
     size_t logits_bytes, wanted = p.max_batch_size > STEP_ROWS ? p.max_batch_size : STEP_ROWS;
     if (!tvlm_mul_size(wanted, engine->model->config.lm.n_vocab, &logits_bytes) ||
         !tvlm_mul_size(logits_bytes, sizeof(float), &logits_bytes))
@@ -78,7 +78,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     b->params = p;
     b->max_wanted = wanted;
     pthread_mutex_init(&b->lock, NULL);
-    b->rows = malloc(engine->params.max_batch_rows * sizeof *b->rows);
+    b->rows = malloc(engine->params.max_batch_tokens * sizeof *b->rows);
     b->logits = malloc(logits_bytes);
     if (!b->rows || !b->logits) {
         tvlm_batcher_free(b);
@@ -176,7 +176,7 @@ static bool fits(const tvlm_batcher *b, const load *l, const ticket *t)
     bool shares = t->n_rows <= STEP_ROWS || !l->prompt_rows ||
                   l->prompt_rows + t->n_rows <= SHARED_PROMPT_ROWS;
     return shares && l->calls < b->params.max_batch_size &&
-           l->rows + t->n_rows <= b->engine->params.max_batch_rows &&
+           l->rows + t->n_rows <= b->engine->params.max_batch_tokens &&
            l->wanted + t->n_wanted <= b->max_wanted;
 }
 
@@ -322,13 +322,13 @@ static void serve(tvlm_batcher *b, ticket *t)
     if (b->leader == t) hand_over(b);
 }
 
-tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_row *rows, size_t n_rows,
+tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_input *rows, size_t n_rows,
                                  const tvlm_cancel *cancel, float *logits, tvlm_error *err)
 {
     ticket t = {.rows = rows, .n_rows = n_rows, .cancel = cancel, .logits = logits};
     for (size_t i = 0; i < n_rows; i++)
         t.n_wanted += rows[i].want_logits;
-    assert(n_rows <= b->engine->params.max_batch_rows && t.n_wanted <= b->max_wanted);
+    assert(n_rows <= b->engine->params.max_batch_tokens && t.n_wanted <= b->max_wanted);
     pthread_cond_init(&t.woken, NULL);
     pthread_mutex_lock(&b->lock);
     enqueue(b, &t);

@@ -30,8 +30,8 @@ void tvlm_engine_params_init(tvlm_engine_params *params)
     if (params) *params = (tvlm_engine_params){.size = sizeof *params};
 }
 
-#define MAX_THREADS    64u
-#define MAX_BATCH_ROWS 4096u
+#define MAX_THREADS      64u
+#define MAX_BATCH_TOKENS 4096u
 
 tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_params *out,
                                     tvlm_error *err)
@@ -42,11 +42,11 @@ tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_pa
         out->n_threads = tvlm_cpu_count();
         out->n_threads = out->n_threads > MAX_THREADS ? MAX_THREADS : out->n_threads;
     }
-    out->max_batch_rows = out->max_batch_rows ? out->max_batch_rows : 256;
+    out->max_batch_tokens = out->max_batch_tokens ? out->max_batch_tokens : 256;
     out->max_pixels = out->max_pixels ? out->max_pixels : TVLM_DEFAULT_MAX_PIXELS;
-    if (out->n_threads > MAX_THREADS || out->max_batch_rows > MAX_BATCH_ROWS)
+    if (out->n_threads > MAX_THREADS || out->max_batch_tokens > MAX_BATCH_TOKENS)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%u threads and %u batch rows, at most %u and %u",
-                         out->n_threads, out->max_batch_rows, MAX_THREADS, MAX_BATCH_ROWS);
+                         out->n_threads, out->max_batch_tokens, MAX_THREADS, MAX_BATCH_TOKENS);
     return TVLM_OK;
 }
 
@@ -70,7 +70,7 @@ static tvlm_scratch plan(const tvlm_model *model, const tvlm_engine_params *para
     tvlm_arena_init_measure(&decoder);
     tvlm_cx cx = {.kernels = &model->kernels, .arena = &decoder, .n_threads = params->n_threads};
     tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, NULL,
-                         params->max_batch_rows, NULL);
+                         params->max_batch_tokens, NULL);
     cx.arena = &vision;
     if (tvlm_model_has_vision(model)) vision_plan(&cx, model);
     return (tvlm_scratch){.bytes = vision.peak > decoder.peak ? vision.peak : decoder.peak,
@@ -97,7 +97,7 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
 
 size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch)
 {
-    return sizeof(tvlm_engine) + params->max_batch_rows * sizeof(tvlm_decoder_row) +
+    return sizeof(tvlm_engine) + params->max_batch_tokens * sizeof(tvlm_decoder_row) +
            (params->n_threads > 1 ? tvlm_pool_bytes(params->n_threads) : 0) + scratch;
 }
 
@@ -119,7 +119,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     e->params = p;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->idle, NULL);
-    e->rows = malloc(p.max_batch_rows * sizeof *e->rows);
+    e->rows = malloc(p.max_batch_tokens * sizeof *e->rows);
     e->scratch = tvlm_pages_alloc(scratch.bytes, true);
     e->scratch_size = scratch.bytes;
     tvlm_status status = TVLM_OK;
@@ -253,7 +253,7 @@ void tvlm_engine_end(tvlm_engine *engine)
 
 /* ---- the decoder pass ---- */
 
-static tvlm_status check_row(const tvlm_engine *engine, const tvlm_row *row, size_t i, bool f16,
+static tvlm_status check_row(const tvlm_engine *engine, const tvlm_input *row, size_t i, bool f16,
                              tvlm_error *err)
 {
     const tvlm_session *s = row->session;
@@ -271,7 +271,7 @@ static tvlm_status check_row(const tvlm_engine *engine, const tvlm_row *row, siz
 }
 
 /* Position of row i: its session's, plus the rows of that session before it. */
-static uint32_t position_of(const tvlm_row *rows, size_t i)
+static uint32_t position_of(const tvlm_input *rows, size_t i)
 {
     uint32_t position = rows[i].session->position;
     for (size_t j = 0; j < i; j++)
@@ -279,7 +279,7 @@ static uint32_t position_of(const tvlm_row *rows, size_t i)
     return position;
 }
 
-static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n, size_t *wanted,
+static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_input *rows, size_t n, size_t *wanted,
                              tvlm_error *err)
 {
     *wanted = 0;
@@ -306,7 +306,7 @@ static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_row *rows, size_t n
 }
 
 /* Rows that an embedding made have no id: their history never matches a prompt's text. */
-static void advance(const tvlm_row *rows, size_t n)
+static void advance(const tvlm_input *rows, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         tvlm_session *s = rows[i].session;
@@ -315,22 +315,22 @@ static void advance(const tvlm_row *rows, size_t n)
     }
 }
 
-tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_rows,
+tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_input *inputs, size_t n_inputs,
                          const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
 {
     TVLM_NEED(engine);
-    if (!n_rows) return TVLM_OK;
-    TVLM_NEED(rows);
-    if (n_rows > engine->params.max_batch_rows)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_rows,
-                         engine->params.max_batch_rows);
+    if (!n_inputs) return TVLM_OK;
+    TVLM_NEED(inputs);
+    if (n_inputs > engine->params.max_batch_tokens)
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_inputs,
+                         engine->params.max_batch_tokens);
     const tvlm_model *model = engine->model;
     if (tvlm_model_stage(model) != TVLM_STAGE_DECODER)
         return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
     size_t wanted;
     tvlm_cx cx;
     TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PASS, cancel, &cx, err));
-    tvlm_status status = plan_rows(engine, rows, n_rows, &wanted, err);
+    tvlm_status status = plan_rows(engine, inputs, n_inputs, &wanted, err);
     if (!status && wanted && !logits) status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits is NULL");
     if (!status && wanted && cap / model->config.lm.n_vocab < wanted)
         status = tvlm_fail(err, TVLM_ERR_ARGUMENT,
@@ -338,12 +338,12 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_row *rows, size_t n_row
                            "are wanted",
                            cap, wanted, (unsigned)model->config.lm.n_vocab);
     if (!status) {
-        tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, engine->rows, n_rows,
-                             logits);
+        tvlm_decoder_forward(&cx, &model->weights.decoder, &model->config.lm, engine->rows,
+                             n_inputs, logits);
         if (!tvlm_nn_ok(&cx))
             status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
         else
-            advance(rows, n_rows);
+            advance(inputs, n_inputs);
     }
     tvlm_engine_end(engine);
     return status;

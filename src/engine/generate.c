@@ -111,7 +111,7 @@ struct tvlm_generation {
 static size_t draft_room(const tvlm_generation *g)
 {
     const tvlm_session *s = g->session;
-    size_t rows = least(1 + TVLM_MAX_DRAFT, g->engine->params.max_batch_rows);
+    size_t rows = least(1 + TVLM_MAX_DRAFT, g->engine->params.max_batch_tokens);
     if (!g->params.lookup) return 0;
     if (g->params.batcher) rows = least(rows, tvlm_batcher_step_rows(g->params.batcher));
     rows = least(rows, s->params.n_ctx - s->position);
@@ -124,13 +124,13 @@ static tvlm_status run_pass(tvlm_generation *g, int32_t id, tvlm_error *err)
 {
     tvlm_session *s = g->session;
     const tvlm_generate_params *p = &g->params;
-    tvlm_row rows[1 + TVLM_MAX_DRAFT] = {
+    tvlm_input rows[1 + TVLM_MAX_DRAFT] = {
         {s, id, NULL, true}
     };
     size_t n = 1 + g->draft.n, cap = n * s->model->config.lm.n_vocab;
     uint32_t position = s->position;
     for (size_t i = 1; i < n; i++)
-        rows[i] = (tvlm_row){s, g->draft.ids[i - 1], NULL, true};
+        rows[i] = (tvlm_input){s, g->draft.ids[i - 1], NULL, true};
     TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, err)
                         : tvlm_forward(g->engine, rows, n, p->cancel, s->logits, cap, err));
     tvlm_session_truncate(s, position + 1);
@@ -158,8 +158,8 @@ static tvlm_status read_token(tvlm_generation *g, tvlm_error *err)
 static tvlm_status read_prompt(tvlm_generation *g, tvlm_error *err)
 {
     TVLM_TRY(tvlm_session_prefill(g->engine, g->session, g->prompt, g->params.cancel,
-                                  g->params.batcher, NULL, 0, &g->result.n_reused_rows, err));
-    g->result.n_prompt_rows = tvlm_prompt_rows(g->prompt);
+                                  g->params.batcher, NULL, 0, &g->result.n_reused_tokens, err));
+    g->result.n_prompt_tokens = tvlm_prompt_n_tokens(g->prompt);
     g->result.prefill_ms = tvlm_now_ms() - g->begin;
     g->prompt = NULL;
     return TVLM_OK;

@@ -19,7 +19,7 @@ struct tvlm_engine {
     unsigned char *scratch;
     size_t scratch_size;
     tvlm_arena arena;
-    tvlm_decoder_row *rows; /* [max_batch_rows] of the pass at hand */
+    tvlm_decoder_row *rows; /* [max_batch_tokens] of the pass at hand */
     pthread_mutex_t lock;   /* of what follows: one computation at a time */
     pthread_cond_t idle;
     bool busy;
@@ -151,8 +151,8 @@ size_t tvlm_batcher_prompt_rows(tvlm_batcher *batcher);
 size_t tvlm_batcher_step_rows(tvlm_batcher *batcher);
 
 /* A decoder pass shared with other sessions, between join and leave; see batch.c. At most
- * max_batch_rows rows, of which 1 + TVLM_MAX_DRAFT have logits. */
-tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_row *rows, size_t n_rows,
+ * max_batch_tokens rows, of which 1 + TVLM_MAX_DRAFT have logits. */
+tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_input *rows, size_t n_rows,
                                  const tvlm_cancel *cancel, float *logits, tvlm_error *err);
 
 #endif

@@ -43,7 +43,7 @@ const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n)
     return prompt ? prompt->ids : NULL;
 }
 
-size_t tvlm_prompt_rows(const tvlm_prompt *prompt)
+size_t tvlm_prompt_n_tokens(const tvlm_prompt *prompt)
 {
     if (!prompt) return 0;
     bool rows = !prompt->model->config.lm.cross_attention;

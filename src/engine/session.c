@@ -204,7 +204,7 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
 {
     if (p->model != s->model)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt was built for another model");
-    *rows = tvlm_prompt_rows(p);
+    *rows = tvlm_prompt_n_tokens(p);
     if (!*rows) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the prompt is empty");
     if (p->text_bytes > s->params.max_prompt_bytes)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu bytes of text, the limit is %zu",
@@ -249,17 +249,17 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
     *reused = keep;
     walker w = {prompt, 0, 0, 0};
     tvlm_history source[CHUNK];
-    tvlm_row row[CHUNK];
+    tvlm_input row[CHUNK];
     const float *embedding;
     for (uint32_t i = 0; i < keep; i++)
         next_row(&w, &source[0], &embedding);
-    size_t most = engine->params.max_batch_rows < CHUNK ? engine->params.max_batch_rows : CHUNK;
+    size_t most = engine->params.max_batch_tokens < CHUNK ? engine->params.max_batch_tokens : CHUNK;
     for (size_t at = keep; at < rows;) {
         size_t n = 0, chunk = batcher ? tvlm_batcher_prompt_rows(batcher) : most;
         chunk = chunk < most ? chunk : most;
         while (n < chunk && next_row(&w, &source[n], &embedding)) {
             bool last = at + n + 1 == rows;
-            row[n] = (tvlm_row){s, source[n].id, embedding, logits || last};
+            row[n] = (tvlm_input){s, source[n].id, embedding, logits || last};
             n++;
         }
         float *out = logits ? logits + at * n_vocab : s->logits;

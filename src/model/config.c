@@ -335,7 +335,7 @@ tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error
     if (r.status) return r.status;
     r.arch = archs[out->arch];
     out->name = get_string(&r, "general.name", false, "");
-    out->licence = get_string(&r, "general.license", false, "");
+    out->license = get_string(&r, "general.license", false, "");
     out->description = get_string(&r, "general.description", false, "");
     out->describe_prompt = get_string(&r, "tinyvlm.describe_prompt", false, "Describe the image.");
     bool sees = out->arch == TVLM_ARCH_FASTVLM || out->arch == TVLM_ARCH_TINYVLM;

@@ -41,7 +41,7 @@ typedef struct tvlm_decoder_config {
 
 typedef struct tvlm_config {
     tvlm_arch arch;
-    tvlm_str name, licence, description, describe_prompt;
+    tvlm_str name, license, description, describe_prompt;
     tvlm_decoder_config lm;
     tvlm_tower tower;
     tvlm_preprocess_config preprocess;

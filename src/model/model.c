@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SHOWN 4096u /* bytes of a name, licence or description */
+#define MAX_SHOWN 4096u /* bytes of a name, license or description */
 
 void tvlm_model_params_init(tvlm_model_params *params)
 {
@@ -115,7 +115,7 @@ static void find_end_of_turn(tvlm_model *m)
  * the question may have lines of its own, but no zeros, which would end it early. */
 static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
 {
-    const tvlm_str shown[] = {m->config.name, m->config.licence, m->config.description};
+    const tvlm_str shown[] = {m->config.name, m->config.license, m->config.description};
     const tvlm_str question = m->config.describe_prompt;
     size_t most = question.len + 1;
     for (size_t i = 0; i < TVLM_COUNT(shown); i++)
@@ -189,7 +189,7 @@ void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
     const char *s = m->strings;
     *out = (tvlm_model_info){.architecture = tvlm_arch_name(m->config.arch), .name = s};
     s += strlen(s) + 1;
-    out->licence = s;
+    out->license = s;
     s += strlen(s) + 1;
     out->description = s;
     out->describe_prompt = s + strlen(s) + 1;

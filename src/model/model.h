@@ -24,7 +24,7 @@ struct tvlm_model {
     tvlm_decoder_layer *layers;
     unsigned char *block; /* all weights, 64-byte aligned; NULL when header_only */
     size_t block_size;
-    char *strings; /* name, licence, description, describe_prompt, each with its terminator */
+    char *strings; /* name, license, description, describe_prompt, each with its terminator */
     size_t strings_size;
     uint64_t n_parameters;
     uint32_t n_image_tokens, n_vision_tokens;

@@ -498,7 +498,7 @@ def test_bench_counts(model):
     """Arithmetic and bytes as they follow from the tensors of the file."""
     (result,) = ok("bench", "-m", model, "--runs", 1, "-n", 4, "--json", "--no-peaks").json()
     image, tokens, layers, width, kv_width = 128, 4, 3, 64, 32
-    rows = result["prompt_rows"]
+    rows = result["prompt_tokens"]
     passes = {"prefill": (rows, rows * (rows + 1) / 2), "decode": (1, rows + 3)}
     counts = {stage: [0, 0] for stage in ("tower", "bridge", *passes)}
 

@@ -26,7 +26,7 @@ static void run_model(const tvlm_model *model)
     tvlm_model_info info;
     tvlm_engine_params_init(&e);
     e.n_threads = 1;
-    e.max_batch_rows = 4;
+    e.max_batch_tokens = 4;
     e.max_memory = (size_t)64 << 20;
     tvlm_session_params_init(&s);
     s.n_ctx = 4;
@@ -35,7 +35,7 @@ static void run_model(const tvlm_model *model)
     if (!tvlm_engine_new(model, &e, &engine, NULL) &&
         !tvlm_session_new(model, &s, &session, NULL)) {
         float *logits = malloc(2 * (size_t)info.n_vocab * sizeof *logits);
-        tvlm_row rows[2] = {
+        tvlm_input rows[2] = {
             {session, 0,                         NULL, true},
             {session, (int32_t)info.n_vocab - 1, NULL, true}
         };

@@ -203,7 +203,7 @@ static void run(const tvlm_model *model)
     tvlm_session_params_init(&s);
     tvlm_model_get_info(model, &info);
     e.n_threads = 1;
-    e.max_batch_rows = 16;
+    e.max_batch_tokens = 16;
     s.n_ctx = info.n_ctx_train < 128 ? info.n_ctx_train : 128;
     e.max_memory = s.max_memory = (size_t)32 << 20;
     if (!tvlm_engine_new(model, &e, &engine, NULL) &&

@@ -67,7 +67,7 @@ static rig open_precision(const char *path, unsigned threads, unsigned rows, con
     OK(tvlm_model_open(path, &m, &r.model, &err));
     tvlm_engine_params_init(&e);
     e.n_threads = threads;
-    e.max_batch_rows = rows;
+    e.max_batch_tokens = rows;
     OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
     r.session = new_session(r.model, 256);
     tvlm_model_get_info(r.model, &r.info);
@@ -127,7 +127,7 @@ static double relative_l2(const float *a, const float *b, size_t n)
 
 static float *feed_all(rig *r, tvlm_session *session, const tvlm_prompt *prompt, size_t *n)
 {
-    *n = tvlm_prompt_rows(prompt) * r->info.n_vocab;
+    *n = tvlm_prompt_n_tokens(prompt) * r->info.n_vocab;
     float *logits = malloc(*n * sizeof *logits);
     OK(tvlm_session_feed(r->engine, session, prompt, NULL, logits, *n, &err));
     return logits;
@@ -164,7 +164,7 @@ static void check_golden(const char *path, const char *cpu)
         assert_int_equal(result.ids[i], wide ? (int32_t)((const int64_t *)ids.data)[i]
                                              : ((const int32_t *)ids.data)[i]);
     tensor last = tensors_find(&golden, "last_step_logits");
-    tvlm_row row = {r.session, result.ids[23], NULL, true};
+    tvlm_input row = {r.session, result.ids[23], NULL, true};
     OK(tvlm_forward(r.engine, &row, 1, NULL, logits, n, &err));
     assert_true(relative_l2(logits, last.data, last.n) < 2e-5);
 
@@ -257,15 +257,15 @@ static void any_batch(void **state)
     float *alone = malloc(34 * v * sizeof *alone), *mixed = malloc(34 * v * sizeof *mixed);
     for (size_t m = 1; m <= 17; m++) {
         tvlm_session *s[2] = {new_session(r.model, 64), new_session(r.model, 64)};
-        tvlm_row rows[34];
+        tvlm_input rows[34];
         for (size_t k = 0; k < 2; k++) {
             for (size_t i = 0; i < m; i++)
-                rows[i] = (tvlm_row){s[k], (int32_t)((i * 31 + k * 7) % 500), NULL, true};
+                rows[i] = (tvlm_input){s[k], (int32_t)((i * 31 + k * 7) % 500), NULL, true};
             OK(tvlm_forward(r.engine, rows, m, NULL, alone + k * m * v, m * v, &err));
             tvlm_session_reset(s[k]);
         }
         for (size_t i = 0; i < 2 * m; i++)
-            rows[i] = (tvlm_row){s[i % 2], (int32_t)((i / 2 * 31 + i % 2 * 7) % 500), NULL, true};
+            rows[i] = (tvlm_input){s[i % 2], (int32_t)((i / 2 * 31 + i % 2 * 7) % 500), NULL, true};
         OK(tvlm_forward(r.engine, rows, 2 * m, NULL, mixed, 2 * m * v, &err));
         for (size_t i = 0; i < 2 * m; i++)
             assert_memory_equal(mixed + i * v, alone + (i % 2 * m + i / 2) * v, v * sizeof *mixed);
@@ -331,14 +331,14 @@ static void a_second_question_costs_its_words(void **state)
     p.max_tokens = 3;
     p.ignore_eos = true;
     OK(tvlm_generate(r.engine, r.session, first, &p, &result, &err));
-    assert_int_equal(result.n_reused_rows, 0);
+    assert_int_equal(result.n_reused_tokens, 0);
     OK(tvlm_generate(r.engine, r.session, second, &p, &result, &err));
     size_t n;
     const int32_t *ids = tvlm_prompt_ids(second, &n);
     size_t before = 0;
     while (ids[before] != TVLM_IMAGE_ID)
         before++;
-    assert_true(result.n_reused_rows >= before + r.info.n_image_tokens);
+    assert_true(result.n_reused_tokens >= before + r.info.n_image_tokens);
     int32_t reused[3];
     memcpy(reused, result.ids, sizeof reused);
     tvlm_session_reset(r.session);
@@ -438,7 +438,7 @@ static void limits_are_refused_with_numbers(void **state)
     assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &refused, &err), TVLM_ERR_LIMIT);
     pixels.height = 0;
     assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &refused, &err), TVLM_ERR_ARGUMENT);
-    tvlm_row row = {r.session, 100000, NULL, true};
+    tvlm_input row = {r.session, 100000, NULL, true};
     float logit[600];
     assert_int_equal(tvlm_forward(r.engine, &row, 1, NULL, logit, 600, &err), TVLM_ERR_ARGUMENT);
     row.token = 1;

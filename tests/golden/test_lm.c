@@ -126,10 +126,10 @@ static float *forward(const rig *r, tvlm_session *session, const int32_t *ids, s
     float *logits = malloc(n * vocab * sizeof *logits);
     assert_non_null(logits);
     for (size_t at = 0; at < n; at += chunk) {
-        tvlm_row rows[ROWS];
+        tvlm_input rows[ROWS];
         size_t m = n - at < chunk ? n - at : chunk;
         for (size_t i = 0; i < m; i++)
-            rows[i] = (tvlm_row){session, ids[at + i], NULL, true};
+            rows[i] = (tvlm_input){session, ids[at + i], NULL, true};
         OK(tvlm_forward(r->engine, rows, m, NULL, logits + at * vocab, m * vocab, &err));
     }
     return logits;
@@ -240,14 +240,14 @@ static void embeddings_are_rows_too(void **state)
     rig r = open_precision(NULL, "f32", 1); /* others round the table */
     const float *table = tiny_find(&t, "token_embd.weight");
     int32_t ids[9];
-    tvlm_row rows[9];
+    tvlm_input rows[9];
     fill_ids(ids, 9);
     tvlm_session *session = new_session(&r, TVLM_KV_F32), *other = new_session(&r, TVLM_KV_F32);
     float *want = forward(&r, session, ids, 9, 9, t.vocab);
     float *got = malloc(t.vocab * sizeof *got);
     for (size_t i = 0; i < 9; i++) {
         const float *own = i % 2 ? table + (size_t)ids[i] * t.d : NULL;
-        rows[i] = (tvlm_row){other, own ? -1 : ids[i], own, i == 8};
+        rows[i] = (tvlm_input){other, own ? -1 : ids[i], own, i == 8};
     }
     OK(tvlm_forward(r.engine, rows, 9, NULL, got, t.vocab, &err));
     assert_memory_equal(got, want + 8 * t.vocab, t.vocab * sizeof *got);

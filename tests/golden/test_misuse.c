@@ -190,7 +190,7 @@ static void prompts(void **state)
     tvlm_message message = {TVLM_ROLE_USER, "hi", 2, NULL, 0};
     tvlm_message blind = {TVLM_ROLE_USER, "hi", 2, &none, 1};
     int32_t id = 1;
-    size_t n = 7, rows = tvlm_prompt_rows(prompt);
+    size_t n = 7, rows = tvlm_prompt_n_tokens(prompt);
     REFUSES(tvlm_prompt_new, NULL, &p);
     assert_null(p);
     REFUSES(tvlm_prompt_new, model, NULL);
@@ -209,15 +209,15 @@ static void prompts(void **state)
     assert_null(IGNORES(tvlm_prompt_ids, NULL, &n));
     assert_int_equal(n, 0);
     assert_non_null(IGNORES(tvlm_prompt_ids, prompt, NULL));
-    assert_int_equal(IGNORES(tvlm_prompt_rows, NULL), 0);
-    assert_int_equal(tvlm_prompt_rows(prompt), rows); /* nothing of the above went in */
+    assert_int_equal(IGNORES(tvlm_prompt_n_tokens, NULL), 0);
+    assert_int_equal(tvlm_prompt_n_tokens(prompt), rows); /* nothing of the above went in */
 }
 
 static void sessions(void **state)
 {
     (void)state;
     tvlm_session *s;
-    tvlm_row row = {NULL, 1, NULL, false}, wants = {session, 1, NULL, true};
+    tvlm_input row = {NULL, 1, NULL, false}, wants = {session, 1, NULL, true};
     IGNORES(tvlm_session_params_init, NULL);
     REFUSES(tvlm_session_new, NULL, NULL, &s);
     assert_null(s);

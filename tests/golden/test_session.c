@@ -277,7 +277,7 @@ static void cancel_while_reading_the_prompt(void **state)
     /* the session goes on where it was, and as if nothing had happened */
     float *want = malloc(info.n_vocab * sizeof *want), *got = malloc(info.n_vocab * sizeof *got);
     tvlm_session *fresh = new_session();
-    tvlm_row row = {session, 1, NULL, true};
+    tvlm_input row = {session, 1, NULL, true};
     OK(tvlm_session_feed(engine, session, prompt, cancel, NULL, 0, &err));
     assert_int_equal(tvlm_session_position(session), LONG);
     OK(tvlm_forward(engine, &row, 1, cancel, got, info.n_vocab, &err));
@@ -908,14 +908,14 @@ static void guesses_where_room_ends(void **state)
 {
     (void)state;
     tvlm_prompt *prompt = ask("One two one two one two one?");
-    uint32_t rows = (uint32_t)tvlm_prompt_rows(prompt);
+    uint32_t rows = (uint32_t)tvlm_prompt_n_tokens(prompt);
     size_t accepted = 0;
     for (unsigned most = 1; most <= 9; most += 4) {
         tvlm_engine *narrow;
         tvlm_engine_params e;
         tvlm_engine_params_init(&e);
         e.n_threads = 1;
-        e.max_batch_rows = most;
+        e.max_batch_tokens = most;
         OK(tvlm_engine_new(model, &e, &narrow, &err));
         for (uint32_t room = 0; room < 24; room += 1 + room / 4) {
             pair t = new_pair(narrow, rows + room);
@@ -1255,7 +1255,7 @@ static void *encode_in_line(void *user)
 static void *pass_in_line(void *user)
 {
     waiter *w = user;
-    tvlm_row row = {w->line->session, 1, NULL, false};
+    tvlm_input row = {w->line->session, 1, NULL, false};
     assert_int_equal(tvlm_forward(w->line->engine, &row, 1, w->cancel, NULL, 0, NULL), TVLM_OK);
     return NULL;
 }
@@ -1323,7 +1323,7 @@ static void each_stage_when_it_is_there(void **state)
             saw_bridge = true;
             OK(tvlm_image_encode(early, &pixels, NULL, &own, &err));
             OK(tvlm_session_new(m, NULL, &session, &err));
-            tvlm_row row = {session, 1, NULL, true};
+            tvlm_input row = {session, 1, NULL, true};
             IS(STATE, tvlm_forward(early, &row, 1, NULL, logits, 1024, &err));
         }
     }
@@ -1333,7 +1333,7 @@ static void each_stage_when_it_is_there(void **state)
     assert_true(saw_tower && saw_bridge);
     const float *want = tvlm_image_tokens(image, &n, &dim);
     assert_memory_equal(tvlm_image_tokens(own, &n, &dim), want, n * dim * sizeof *want);
-    tvlm_row row = {session, 1, NULL, true};
+    tvlm_input row = {session, 1, NULL, true};
     OK(tvlm_forward(early, &row, 1, NULL, logits, 1024, &err));
     tvlm_session_free(session);
     tvlm_image_free(own);
@@ -1380,7 +1380,7 @@ static void arguments_are_named(void **state)
     IS(ARGUMENT, tvlm_prompt_add_text(prompt, NULL, 3, false, &err));
     SAYS("text is NULL");
     IS(ARGUMENT, tvlm_prompt_add_image(prompt, NULL, &err));
-    tvlm_row row = {NULL, 1, NULL, true};
+    tvlm_input row = {NULL, 1, NULL, true};
     IS(ARGUMENT, tvlm_forward(engine, &row, 1, NULL, logits, 1024, &err));
     SAYS("row 0: session is NULL");
     IS(ARGUMENT, tvlm_generate(engine, NULL, prompt, NULL, &result, &err));

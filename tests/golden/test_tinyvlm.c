@@ -188,7 +188,7 @@ static tvlm_session *new_session(void)
 
 static float *feed(tvlm_session *session, const tvlm_prompt *prompt)
 {
-    size_t n = tvlm_prompt_rows(prompt) * TINY_TOKENS;
+    size_t n = tvlm_prompt_n_tokens(prompt) * TINY_TOKENS;
     float *logits = malloc(n * sizeof *logits);
     OK(tvlm_session_feed(engine, session, prompt, NULL, logits, n, &err));
     return logits;
@@ -246,14 +246,14 @@ static void any_company_is_the_same(void **state)
     tvlm_image *images[SESSIONS] = {see(0), see(1), NULL};
     tvlm_session *sessions[SESSIONS];
     float alone[SESSIONS][TINY_TOKENS], together[SESSIONS][TINY_TOKENS];
-    tvlm_row rows[SESSIONS];
+    tvlm_input rows[SESSIONS];
     for (int i = 0; i < SESSIONS; i++) {
         tvlm_prompt *prompt = ask(images[i], (unsigned)i, 7 + (size_t)i);
         for (int again = 0; again < 2; again++) {
             if (!again) sessions[i] = new_session();
             tvlm_session_reset(sessions[i]);
             OK(tvlm_session_feed(engine, sessions[i], prompt, NULL, NULL, 0, &err));
-            rows[i] = (tvlm_row){sessions[i], 65 + i, NULL, true};
+            rows[i] = (tvlm_input){sessions[i], 65 + i, NULL, true};
             if (!again) OK(tvlm_forward(engine, &rows[i], 1, NULL, alone[i], TINY_TOKENS, &err));
         }
         tvlm_prompt_free(prompt);
@@ -274,7 +274,7 @@ static void a_picture_lives_while_it_is_used(void **state)
     tvlm_session *session = new_session(), *other = new_session();
     tvlm_prompt *prompt = ask(image, 1, 6);
     float want[2][TINY_TOKENS], got[2][TINY_TOKENS];
-    tvlm_row row = {session, 70, NULL, true};
+    tvlm_input row = {session, 70, NULL, true};
     free(feed(session, prompt));
     OK(tvlm_forward(engine, &row, 1, NULL, want[0], TINY_TOKENS, &err));
     OK(tvlm_forward(engine, &row, 1, NULL, want[1], TINY_TOKENS, &err));
@@ -303,7 +303,7 @@ static void another_picture_starts_anew(void **state)
     p.max_tokens = 1;
     for (int i = 0; i < 3; i++) {
         OK(tvlm_generate(engine, session, prompts[i], &p, &result, &err));
-        assert_int_equal(result.n_reused_rows, reused[i]);
+        assert_int_equal(result.n_reused_tokens, reused[i]);
         tvlm_prompt_free(prompts[i]);
     }
     tvlm_session_free(session);

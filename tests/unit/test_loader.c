@@ -673,7 +673,7 @@ static void info_is_printable(void **state)
         OK(open_odd((tvlm_str){names[i].in, names[i].n}, (tvlm_str){"What?\n", 6}, &m));
         tvlm_model_get_info(m, &info);
         assert_string_equal(info.name, names[i].want);
-        assert_string_equal(info.licence, "MIT");
+        assert_string_equal(info.license, "MIT");
         assert_string_equal(info.description, "two lines");
         assert_string_equal(info.describe_prompt, "What?\n");
         tvlm_model_free(m);

@@ -673,7 +673,7 @@ static void answer(const char *path)
     assert_int_equal(tvlm_prompt_chat(prompt, &m, 1, &err), TVLM_OK);
     assert_int_equal(tvlm_generate(engine, session, prompt, &p, &result, &err), TVLM_OK);
     assert_int_equal(result.n_ids, 4);
-    tvlm_row row = {session, 65, NULL, true};
+    tvlm_input row = {session, 65, NULL, true};
     assert_int_equal(tvlm_forward(engine, &row, 1, NULL, logits, 258, &err), TVLM_OK);
     for (size_t i = 0; i < 258; i++)
         assert_true(isfinite(logits[i]));
