@@ -61,16 +61,16 @@ int main(int argc, char **argv)
     tvlm_model *model;
     tvlm_engine *engine;
     tvlm_session *session;
-    tvlm_model_info info;
+    tvlm_model_info info = {.size = sizeof info};
     check(tvlm_model_open(argv[1], NULL, &model, &error));
     check(tvlm_engine_new(model, NULL, &engine, &error));
     check(tvlm_session_new(model, NULL, &session, &error));
-    tvlm_model_get_info(model, &info);
+    check(tvlm_model_get_info(model, &info, &error));
 
     /* Preprocess: pixels -> [S][S][3] floats. (tvlm_image_encode does it by itself.) */
     size_t floats = (size_t)info.image_size * info.image_size * 3;
     float *tensor = malloc(floats * sizeof *tensor);
-    check(tvlm_preprocess(model, &pixels, TVLM_FIT_MODEL, tensor, floats, &error));
+    check(tvlm_preprocess(model, &pixels, NULL, tensor, floats, &error));
     printf("preprocessed to %ux%ux3, first pixel %.3f %.3f %.3f\n", info.image_size,
            info.image_size, tensor[0], tensor[1], tensor[2]);
 
@@ -108,12 +108,12 @@ int main(int argc, char **argv)
     tvlm_image *image;
     tvlm_prompt *prompt;
     tvlm_generate_params params;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     check(tvlm_image_encode(engine, &pixels, NULL, &image, &error));
     check(tvlm_prompt_new(model, &prompt, &error));
     tvlm_message message = {TVLM_ROLE_USER, question, strlen(question), &image, 1};
     check(tvlm_prompt_chat(prompt, &message, 1, &error));
-    tvlm_generate_params_init(&params);
+    tvlm_generate_params_init(&params, sizeof params);
     params.max_tokens = 64;
     params.on_text = print_word;
     printf("answer: ");

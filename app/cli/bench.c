@@ -105,8 +105,8 @@ static tvlm_status open_requests(cli_runner *r, bench *b, tvlm_error *err)
 {
     tvlm_batcher_params batcher;
     tvlm_session_params session;
-    tvlm_batcher_params_init(&batcher);
-    tvlm_session_params_init(&session);
+    tvlm_batcher_params_init(&batcher, sizeof batcher);
+    tvlm_session_params_init(&session, sizeof session);
     batcher.max_batch_size = (unsigned)b->requests;
     session.n_ctx = cli_context(r);
     session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
@@ -163,23 +163,23 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
 {
     tvlm_prompt *prompt = NULL;
     tvlm_image *image = NULL;
-    tvlm_image_timings t = {0};
-    tvlm_result result = {0};
+    tvlm_image_timings t = {.size = sizeof t};
+    tvlm_result result = {.size = sizeof result};
     double rest;
     tvlm_generate_params p;
     tvlm_encode_params encode;
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = r->options->max_tokens;
     p.ignore_eos = true;
     p.lookup = r->options->lookup;
     p.cancel = cancel;
-    tvlm_encode_params_init(&encode);
+    tvlm_encode_params_init(&encode, sizeof encode);
     encode.cancel = cancel;
     tvlm_session_reset(r->session);
     tvlm_status status = tvlm_prompt_new(r->model, &prompt, err);
     if (!status && pixels) status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
     if (!status && image) {
-        tvlm_image_get_timings(image, &t);
+        status = tvlm_image_get_timings(image, &t, err);
         tvlm_message m = {TVLM_ROLE_USER, r->info.describe_prompt, strlen(r->info.describe_prompt),
                           &image, 1};
         status = tvlm_prompt_chat(prompt, &m, 1, err);
@@ -276,7 +276,7 @@ static double share(const report *p, const stage *s, cli_peak_kind kind)
 static tvlm_status count_work(const cli_runner *r, const bench *b, tvlm_work out[STAGES],
                               tvlm_error *err)
 {
-    tvlm_work_plan prefill, decode;
+    tvlm_work_plan prefill = {.size = sizeof prefill}, decode = {.size = sizeof decode};
     TVLM_TRY(tvlm_work_estimate(r->model, 0, b->prompt_positions, &prefill, err));
     TVLM_TRY(tvlm_work_estimate(r->model, b->prompt_positions + b->n_ids / 2, 1, &decode, err));
     out[LOAD].bytes = (double)r->info.file_bytes;
@@ -290,12 +290,12 @@ static tvlm_status count_work(const cli_runner *r, const bench *b, tvlm_work out
 static tvlm_status make_report(const cli_runner *r, bench *b, report *out, tvlm_error *err)
 {
     tvlm_work work[STAGES] = {0};
-    tvlm_memory memory;
+    tvlm_memory memory = {.size = sizeof memory};
     tvlm_engine_params engine;
     tvlm_session_params session;
-    tvlm_engine_params_init(&engine);
+    tvlm_engine_params_init(&engine, sizeof engine);
     engine.n_threads = r->options->threads;
-    tvlm_session_params_init(&session);
+    tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = r->options->ctx;
     session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     TVLM_TRY(tvlm_memory_estimate(r->model, &engine, &session, &memory, err));

@@ -102,7 +102,8 @@ const char *cli_reset(void);
  * cleans up; the second ends the process. What was ignored at the start stays ignored (nohup). */
 void cli_signals_init(void);
 tvlm_cancel *cli_cancel(void);
-int cli_signal(void); /* the one that raised the flag, or 0 */
+int cli_signal(void);          /* the one that raised the flag, or 0 */
+void cli_signals_disarm(void); /* from here on the first ends the process, if there was none */
 void cli_signals_forget(void);
 
 /* ---- stdout.c: text goes to standard output by stdio; these notice what was not written ---- */

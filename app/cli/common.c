@@ -92,6 +92,7 @@ void cli_options_init(cli_options *o)
 {
     *o = (cli_options){
         .max_tokens = 256, .max_pixels = TVLM_DEFAULT_MAX_PIXELS, .cpu = getenv("TVLM_CPU")};
+    tvlm_sampling_init(&o->sampling);
     o->cpu = o->cpu && *o->cpu ? o->cpu : NULL;
 }
 
@@ -421,7 +422,7 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
                            tvlm_error *err)
 {
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     params.header_only = header_only;
     params.n_threads = o->threads;
     params.cpu = o->cpu;
@@ -429,8 +430,11 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     params.chat_template = o->chat_template;
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;
+    params.cancel = cli_cancel();
     TVLM_TRY(tvlm_output_not_input("-", o->model, err));
-    return tvlm_model_open(o->model, &params, out, err);
+    tvlm_status status = tvlm_model_open(o->model, &params, out, err);
+    cli_signals_disarm(); /* what follows may wait for input, which a flag does not end */
+    return status;
 }
 
 /* ---- pictures ---- */

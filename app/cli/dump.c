@@ -81,17 +81,17 @@ static tvlm_status see(dump *d, tvlm_error *err)
 {
     tvlm_decoded picture;
     tvlm_encode_params encode;
-    tvlm_model_info info;
-    tvlm_model_get_info(d->model, &info);
+    tvlm_model_info info = {.size = sizeof info};
+    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
     size_t n = (size_t)info.image_size * info.image_size * 3;
     TVLM_TRY(cli_decode(d->options, d->image_path, true, &picture, err));
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
-    tvlm_encode_params_init(&encode);
+    tvlm_encode_params_init(&encode, sizeof encode);
     encode.keep_vision_tokens = true;
     encode.fit = d->fit;
     encode.cancel = cli_cancel();
     d->pixels = malloc((n ? n : 1) * sizeof *d->pixels);
-    tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, d->fit, d->pixels, n, err)
+    tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, &encode, d->pixels, n, err)
                                    : out_of_memory(err);
     if (!status) status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
     tvlm_decoded_free(&picture);
@@ -139,10 +139,10 @@ static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype
 static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error *err)
 {
     tvlm_st_tensor list[8];
-    tvlm_model_info info;
+    tvlm_model_info info = {.size = sizeof info};
     size_t n = 0, rows = tvlm_prompt_n_tokens(d->ids), n_ids, count, dim;
     const int32_t *ids = tvlm_prompt_ids(d->ids, &n_ids);
-    tvlm_model_get_info(d->model, &info);
+    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
     if (d->image) {
         /* [3][S][S], as the reference has it */
         size_t s = info.image_size;
@@ -169,12 +169,12 @@ static tvlm_status run(dump *d, tvlm_error *err)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
-    tvlm_model_info info;
-    tvlm_result result = {0};
-    tvlm_engine_params_init(&engine);
+    tvlm_model_info info = {.size = sizeof info};
+    tvlm_result result = {.size = sizeof result};
+    tvlm_engine_params_init(&engine, sizeof engine);
     engine.n_threads = d->options->threads;
     engine.max_pixels = d->options->max_pixels;
-    tvlm_session_params_init(&session);
+    tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = d->options->ctx;
     session.kv_type = TVLM_KV_F32;
     TVLM_TRY(tvlm_output_not_input(d->output, d->options->model, err));
@@ -184,7 +184,7 @@ static tvlm_status run(dump *d, tvlm_error *err)
     TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));
     if (d->image_path) TVLM_TRY(see(d, err));
     TVLM_TRY(build_prompt(d, err));
-    tvlm_model_get_info(d->model, &info);
+    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
     size_t rows = tvlm_prompt_n_tokens(d->ids), floats = rows * info.n_vocab;
     d->logits = malloc((floats ? floats : 1) * sizeof *d->logits);
     if (!d->logits) return out_of_memory(err);
@@ -192,7 +192,7 @@ static tvlm_status run(dump *d, tvlm_error *err)
         tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
     if (d->new_tokens) {
         tvlm_generate_params p;
-        tvlm_generate_params_init(&p);
+        tvlm_generate_params_init(&p, sizeof p);
         p.max_tokens = (uint32_t)d->new_tokens;
         p.ignore_eos = true;
         p.cancel = cli_cancel();

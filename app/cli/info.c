@@ -111,12 +111,12 @@ static tvlm_status estimate(const cli_options *o, const tvlm_model *model, repor
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
-    tvlm_engine_params_init(&engine);
+    tvlm_engine_params_init(&engine, sizeof engine);
     engine.n_threads = o->threads;
-    tvlm_session_params_init(&session);
+    tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    tvlm_model_get_info(model, &r->info);
+    TVLM_TRY(tvlm_model_get_info(model, &r->info, err));
     r->ctx = o->ctx ? o->ctx : r->info.n_ctx_train < 4096 ? r->info.n_ctx_train : 4096;
     return tvlm_memory_estimate(model, &engine, &session, &r->memory, err);
 }
@@ -124,7 +124,7 @@ static tvlm_status estimate(const cli_options *o, const tvlm_model *model, repor
 static tvlm_status print_info(const cli_options *o, tvlm_error *err)
 {
     tvlm_model *model;
-    report r = {.path = o->model};
+    report r = {.path = o->model, .info.size = sizeof r.info, .memory.size = sizeof r.memory};
     TVLM_TRY(cli_open_model(o, true, &model, err));
     tvlm_status status = estimate(o, model, &r, err);
     if (!status) status = file_size(o->model, &r.bytes, err);

@@ -29,14 +29,15 @@ static tvlm_status open_model(cli_runner *r, tvlm_error *err)
     tvlm_engine_params engine;
     tvlm_session_params session;
     double begin = tvlm_now_ms();
-    tvlm_engine_params_init(&engine);
+    tvlm_engine_params_init(&engine, sizeof engine);
     engine.n_threads = o->threads;
     engine.max_pixels = o->max_pixels;
-    tvlm_session_params_init(&session);
+    tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     TVLM_TRY(cli_open_model(o, false, &r->model, err));
-    tvlm_model_get_info(r->model, &r->info);
+    r->info.size = sizeof r->info;
+    TVLM_TRY(tvlm_model_get_info(r->model, &r->info, err));
     session.max_images = r->info.max_images;
     TVLM_TRY(tvlm_engine_new(r->model, &engine, &r->engine, err));
     TVLM_TRY(tvlm_session_new(r->model, &session, &r->session, err));
@@ -135,7 +136,7 @@ tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, 
     cli_warn_of_picture(path, &picture);
     out->decode_ms = decoded.ms;
     snprintf(out->warning, sizeof out->warning, "%s", picture.warning);
-    tvlm_encode_params_init(&encode);
+    tvlm_encode_params_init(&encode, sizeof encode);
     encode.cancel = cli_cancel();
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
     tvlm_status status = tvlm_image_encode(r->engine, &pixels, &encode, &out->image, &local);
@@ -184,7 +185,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
                          tvlm_error *err)
 {
     tvlm_generate_params p;
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = r->options->max_tokens;
     p.sampling = r->options->sampling;
     p.lookup = r->options->lookup;
@@ -211,8 +212,8 @@ static double sum_timings(const cli_exchange *e, tvlm_image_timings *sum)
     double decode_ms = 0;
     *sum = (tvlm_image_timings){0};
     for (size_t i = 0; i < e->n_pictures; i++) {
-        tvlm_image_timings t;
-        tvlm_image_get_timings(e->pictures[i].image, &t);
+        tvlm_image_timings t = {.size = sizeof t};
+        if (tvlm_image_get_timings(e->pictures[i].image, &t, NULL)) continue;
         sum->preprocess_ms += t.preprocess_ms;
         sum->tower_ms += t.tower_ms;
         sum->bridge_ms += t.bridge_ms;
@@ -223,7 +224,7 @@ static double sum_timings(const cli_exchange *e, tvlm_image_timings *sum)
 
 static void print_timings(const cli_runner *r, const cli_exchange *e)
 {
-    tvlm_image_timings t;
+    tvlm_image_timings t = {.size = sizeof t};
     double decode_ms = sum_timings(e, &t);
     if (r->options->quiet) return;
     fprintf(stderr, "%s", cli_dim());
@@ -259,7 +260,7 @@ static void print_json(const cli_runner *r, const cli_exchange *e)
 {
     static const char *const finish[] = {"stop", "length", "context", "callback"};
     const tvlm_result *result = &e->result;
-    tvlm_image_timings t;
+    tvlm_image_timings t = {.size = sizeof t};
     double decode_ms = sum_timings(e, &t);
     json_t *object = json_object();
     add_pictures(object, e);

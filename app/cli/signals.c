@@ -74,6 +74,11 @@ tvlm_cancel *cli_cancel(void)
     return flag;
 }
 
+void cli_signals_disarm(void)
+{
+    if (!cli_signal()) atomic_store(&armed, false);
+}
+
 int cli_signal(void)
 {
     return atomic_load(&seen);

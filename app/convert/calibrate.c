@@ -290,7 +290,7 @@ static tvlm_status encode(both *b, const tvlm_pixels *picture, const tvlm_cancel
     const float *rows[2];
     size_t n = 0, dim = 0;
     tvlm_encode_params params;
-    tvlm_encode_params_init(&params);
+    tvlm_encode_params_init(&params, sizeof params);
     params.cancel = cancel;
     for (int i = 0; i < 2; i++) {
         tvlm_image_free(b->images[i]);

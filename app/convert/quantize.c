@@ -426,7 +426,7 @@ static tvlm_status load(quantizer *q, tvlm_error *err)
 {
     tvlm_loader *loader;
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     params.precision = "f32";
     TVLM_TRY(tvlm_loader_new(&params, &loader, err));
     tvlm_status status = feed_all(&q->source.file, loader, err);

@@ -35,7 +35,7 @@ static void check(tvlm_status status)
 static void open_model(bench *b)
 {
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     params.cpu = "avx2";
     params.n_threads = 1; /* with more, how the work falls to them would count */
     check(tvlm_model_open(b->path, &params, &b->model, &error));
@@ -157,8 +157,9 @@ int main(int argc, char **argv)
     }
     b.path = argv[2];
     open_model(&b);
-    tvlm_model_get_info(b.model, &b.info);
-    tvlm_engine_params_init(&params);
+    b.info.size = sizeof b.info;
+    check(tvlm_model_get_info(b.model, &b.info, &error));
+    tvlm_engine_params_init(&params, sizeof params);
     params.n_threads = 1;
     check(tvlm_engine_new(b.model, &params, &b.engine, &error));
     check(tvlm_session_new(b.model, NULL, &b.session, &error));

@@ -134,23 +134,29 @@ int open_model(double max_memory, tvlm_precision precision)
     tvlm_model_params params;
     if ((size_t)precision >= TVLM_COUNT(names))
         return tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "precision %d is not known", (int)precision);
-    tvlm_model_params_init(&params);
-    params.precision = names[precision];
-    params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;
     h.cancel = tvlm_cancel_new();
     if (!h.cancel) return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory");
 #if !defined(__wasm_atomics__)
     tvlm_cancel_set_poll(h.cancel, poll, NULL);
 #endif
+    tvlm_model_params_init(&params, sizeof params);
+    params.precision = names[precision];
+    params.cancel = h.cancel;
+    params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;
     return (int)tvlm_loader_new(&params, &h.loader, &h.error);
+}
+
+static tvlm_status get_info(void)
+{
+    h.info.size = sizeof h.info;
+    return tvlm_model_get_info(h.model, &h.info, &h.error);
 }
 
 EXPORT(feed) int feed(const void *data, size_t size);
 int feed(const void *data, size_t size)
 {
     tvlm_status status = tvlm_loader_feed(h.loader, data, size, &h.error);
-    if (!status && !h.model && (h.model = tvlm_loader_model(h.loader)))
-        tvlm_model_get_info(h.model, &h.info);
+    if (!status && !h.model && (h.model = tvlm_loader_model(h.loader))) status = get_info();
     return (int)status;
 }
 
@@ -163,7 +169,7 @@ int finish(void)
         h.loader = NULL;
         /* new where the header was the most of it: the loader does not read that at every piece */
         h.model = model;
-        tvlm_model_get_info(model, &h.info);
+        status = get_info();
     }
     return (int)status;
 }
@@ -177,10 +183,10 @@ int stage(void)
 static void params_of(unsigned threads, unsigned context, int kv_f32, tvlm_engine_params *engine,
                       tvlm_session_params *session)
 {
-    tvlm_engine_params_init(engine);
+    tvlm_engine_params_init(engine, sizeof *engine);
     engine->n_threads = threads;
     engine->max_batch_tokens = 64; /* scratch is memory, and a page has one conversation */
-    tvlm_session_params_init(session);
+    tvlm_session_params_init(session, sizeof *session);
     session->n_ctx = context < h.info.n_ctx_train ? context : h.info.n_ctx_train;
     session->kv_type = kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
 }
@@ -202,7 +208,7 @@ int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
-    tvlm_memory m;
+    tvlm_memory m = {.size = sizeof m};
     params_of(threads, context, kv_f32, &engine, &session);
     TVLM_TRY(tvlm_memory_estimate(h.model, &engine, &session, &m, &h.error));
     out[0] = (double)m.model_bytes;
@@ -264,7 +270,11 @@ int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned ch
     tvlm_pixels pixels = {data, width, height, channels, 0};
     size_t n = (size_t)h.info.image_size * h.info.image_size * 3;
     if (new_output(n, sizeof(float))) return TVLM_ERR_MEMORY;
-    return (int)tvlm_preprocess(h.model, &pixels, (tvlm_fit)fit, h.output, n, &h.error);
+    tvlm_encode_params params;
+    tvlm_encode_params_init(&params, sizeof params);
+    params.fit = (tvlm_fit)fit;
+    params.cancel = h.cancel;
+    return (int)tvlm_preprocess(h.model, &pixels, &params, h.output, n, &h.error);
 }
 
 EXPORT(encode)
@@ -275,7 +285,7 @@ tvlm_image *encode(const uint8_t *data, unsigned width, unsigned height, unsigne
     tvlm_pixels pixels = {data, width, height, channels, 0};
     tvlm_encode_params params;
     tvlm_image *image = NULL;
-    tvlm_encode_params_init(&params);
+    tvlm_encode_params_init(&params, sizeof params);
     params.fit = (tvlm_fit)fit;
     params.cancel = h.cancel;
     tvlm_image_encode(h.engine, &pixels, &params, &image, &h.error);
@@ -291,8 +301,8 @@ int error_code(void)
 EXPORT(image_timing) double image_timing(const tvlm_image *image, int which);
 double image_timing(const tvlm_image *image, int which)
 {
-    tvlm_image_timings t;
-    tvlm_image_get_timings(image, &t);
+    tvlm_image_timings t = {.size = sizeof t};
+    if (tvlm_image_get_timings(image, &t, &h.error)) return 0;
     return which == 0 ? t.preprocess_ms : which == 1 ? t.tower_ms : t.bridge_ms;
 }
 
@@ -386,16 +396,17 @@ int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature,
 {
     tvlm_prompt *prompt;
     tvlm_generate_params p;
-    tvlm_generate_params_init(&p);
+    h.result.size = sizeof h.result;
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = max_tokens;
     p.ignore_eos = ignore_eos != 0;
     p.lookup = lookup != 0;
-    p.sampling = (tvlm_sampling){.temperature = temperature,
-                                 .top_k = top_k,
-                                 .top_p = top_p,
-                                 .min_p = min_p,
-                                 .repeat_penalty = repeat_penalty,
-                                 .seed = (uint64_t)seed};
+    p.sampling.temperature = temperature;
+    p.sampling.top_k = top_k;
+    p.sampling.top_p = top_p;
+    p.sampling.min_p = min_p;
+    p.sampling.repeat_penalty = repeat_penalty;
+    p.sampling.seed = (uint64_t)seed;
     p.stop = h.stops;
     p.n_stop = h.n_stops;
     p.on_text = on_text;

@@ -32,6 +32,25 @@ tvlm_status tvlm_fail(tvlm_error *err, tvlm_status code, const char *format, ...
         if (!(arg)) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s is NULL", #arg);                  \
     } while (0)
 
+/* ---- structs that can grow, see tinyvlm.h: `size_t size` first, the caller's sizeof ----
+ * New fields go to the end and leave no padding before or behind them: a library that does not know
+ * them looks whether these bytes are zero. */
+typedef struct tvlm_sized {
+    const char *name;
+    size_t size, first; /* in this version; in 0.1, the least that a caller may have */
+} tvlm_sized;
+/* last: the last field of version 0.1. */
+#define TVLM_SIZED(type, last)                                                                     \
+    (&(const tvlm_sized){#type, sizeof(type), offsetof(type, last) + sizeof(((type *)0)->last)})
+/* An _init function: the defaults, of which the caller's struct (nullable) may know less, or more:
+ * zeros. */
+void tvlm_sized_init(void *out, size_t size, const void *defaults, size_t known);
+/* Copies the caller's parameters (nullable) over the defaults in out. */
+tvlm_status tvlm_sized_read(void *out, const void *in, const tvlm_sized *type, tvlm_error *err);
+/* A result: whether the caller has set its size, and writing it after. */
+tvlm_status tvlm_sized_check(const void *given, const tvlm_sized *type, tvlm_error *err);
+void tvlm_sized_write(void *out, const void *from, const tvlm_sized *type);
+
 /* A flag; work shared by several calls has a chain of links to theirs. */
 struct tvlm_cancel {
     atomic_bool requested;

@@ -15,6 +15,11 @@ const char *tvlm_version(void)
     return STRING(TVLM_VERSION_MAJOR) "." STRING(TVLM_VERSION_MINOR) "." STRING(TVLM_VERSION_PATCH);
 }
 
+unsigned tvlm_version_number(void)
+{
+    return TVLM_VERSION;
+}
+
 const char *tvlm_status_name(tvlm_status status)
 {
     switch (status) {

@@ -48,24 +48,26 @@ struct tvlm_batcher {
     float *logits;              /* [max_wanted][n_vocab] */
 };
 
-void tvlm_batcher_params_init(tvlm_batcher_params *params)
+static const tvlm_batcher_params defaults = {
+    .size = sizeof defaults, .max_batch_size = 8, .timeout_ms = 2};
+
+void tvlm_batcher_params_init(tvlm_batcher_params *params, size_t size)
 {
-    if (params) *params = (tvlm_batcher_params){.size = sizeof *params};
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
 }
 
 tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *params,
                              tvlm_batcher **out, tvlm_error *err)
 {
-    tvlm_batcher_params p;
+    tvlm_batcher_params p = defaults;
     TVLM_NEED(out);
     *out = NULL;
     TVLM_NEED(engine);
-    tvlm_batcher_params_init(&p);
-    TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_batcher_params", err));
-    p.max_batch_size = p.max_batch_size ? p.max_batch_size : 8;
-    p.timeout_ms = p.timeout_ms ? p.timeout_ms : 2;
-    if (p.max_batch_size > engine->params.max_batch_tokens)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_size %u, the engine takes %u rows",
+    TVLM_TRY(tvlm_sized_read(&p, params, TVLM_SIZED(tvlm_batcher_params, timeout_ms), err));
+    if (!p.max_batch_size || p.max_batch_size > engine->params.max_batch_tokens)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "max_batch_size is %u: 1 to %u are possible, the engine's "
+                         "max_batch_tokens",
                          p.max_batch_size, engine->params.max_batch_tokens);
     size_t logits_bytes, wanted = p.max_batch_size > STEP_ROWS ? p.max_batch_size : STEP_ROWS;
     if (!tvlm_mul_size(wanted, engine->model->config.lm.n_vocab, &logits_bytes) ||

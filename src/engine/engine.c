@@ -12,41 +12,34 @@
 #include <string.h>
 #include <time.h>
 
-tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what,
-                             tvlm_error *err)
-{
-    size_t given;
-    if (!in) return TVLM_OK;
-    memcpy(&given, in, sizeof given);
-    if (!given)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s.size is 0: use its _init function", what);
-    memcpy(out, in, given < size ? given : size);
-    memcpy(out, &size, sizeof size);
-    return TVLM_OK;
-}
-
-void tvlm_engine_params_init(tvlm_engine_params *params)
-{
-    if (params) *params = (tvlm_engine_params){.size = sizeof *params};
-}
-
 #define MAX_THREADS      64u
 #define MAX_BATCH_TOKENS 4096u
+
+static const tvlm_engine_params defaults = {.size = sizeof defaults,
+                                            .max_batch_tokens = 256,
+                                            .max_memory = SIZE_MAX,
+                                            .max_pixels = TVLM_DEFAULT_MAX_PIXELS};
+
+void tvlm_engine_params_init(tvlm_engine_params *params, size_t size)
+{
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
+}
 
 tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_params *out,
                                     tvlm_error *err)
 {
-    tvlm_engine_params_init(out);
-    TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_engine_params", err));
+    *out = defaults;
+    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_engine_params, user), err));
     if (!out->n_threads) {
         out->n_threads = tvlm_cpu_count();
         out->n_threads = out->n_threads > MAX_THREADS ? MAX_THREADS : out->n_threads;
     }
-    out->max_batch_tokens = out->max_batch_tokens ? out->max_batch_tokens : 256;
-    out->max_pixels = out->max_pixels ? out->max_pixels : TVLM_DEFAULT_MAX_PIXELS;
-    if (out->n_threads > MAX_THREADS || out->max_batch_tokens > MAX_BATCH_TOKENS)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%u threads and %u batch rows, at most %u and %u",
-                         out->n_threads, out->max_batch_tokens, MAX_THREADS, MAX_BATCH_TOKENS);
+    if (out->n_threads > MAX_THREADS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_threads is %u, at most %u", out->n_threads,
+                         MAX_THREADS);
+    if (!out->max_batch_tokens || out->max_batch_tokens > MAX_BATCH_TOKENS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_batch_tokens is %u: 1 to %u are possible",
+                         out->max_batch_tokens, MAX_BATCH_TOKENS);
     return TVLM_OK;
 }
 
@@ -88,7 +81,7 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
     if (tvlm_image_bytes(model) > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "an encoded picture overflows memory");
-    if (params->max_memory && out->bytes > params->max_memory)
+    if (out->bytes > params->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT,
                          "the engine needs %zu bytes of scratch, the limit is %zu", out->bytes,
                          params->max_memory);

@@ -7,10 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tvlm_generate_params_init(tvlm_generate_params *params)
+static const tvlm_generate_params defaults = {
+    .size = sizeof defaults, .max_tokens = 256, .sampling = TVLM_SAMPLING_DEFAULTS};
+
+void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 {
-    if (params) *params = (tvlm_generate_params){.size = sizeof *params};
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
 }
+
+/* tvlm_sized of what tvlm_generate and tvlm_generation_next write. */
+#define RESULT TVLM_SIZED(tvlm_result, n_accepted)
+#define EVENT  TVLM_SIZED(tvlm_event, n_alternatives)
 
 /* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller. Tokens are
  * bytes: the text is made of them by utf8, so that it, its stop strings and what is sent are whole
@@ -232,9 +239,11 @@ static void update_result(tvlm_generation *g)
 static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_params *out,
                                tvlm_error *err)
 {
-    tvlm_generate_params_init(out);
-    TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_generate_params", err));
-    out->max_tokens = out->max_tokens ? out->max_tokens : 256;
+    *out = defaults;
+    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_generate_params, n_alternatives), err));
+    if (!out->max_tokens)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "max_tokens is 0: tvlm_session_feed reads a prompt alone");
     if (!out->stop && out->n_stop) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop is NULL");
     if (out->n_alternatives > TVLM_MAX_ALTERNATIVES)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_alternatives is %u, at most %u",
@@ -282,7 +291,10 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
                           const tvlm_generate_params *params, tvlm_result *result, tvlm_error *err)
 {
     tvlm_generation g;
-    if (result) *result = (tvlm_result){0};
+    if (result) {
+        TVLM_TRY(tvlm_sized_check(result, RESULT, err));
+        tvlm_sized_write(result, &(tvlm_result){0}, RESULT);
+    }
     TVLM_TRY(begin(&g, engine, session, prompt, params, err));
     tvlm_status status = TVLM_OK;
     while (!status && !g.over) {
@@ -295,7 +307,7 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
         }
     }
     end(&g);
-    if (result) *result = g.result;
+    if (result) tvlm_sized_write(result, &g.result, RESULT);
     return status;
 }
 
@@ -344,23 +356,25 @@ tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *session,
 
 tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event, tvlm_error *err)
 {
-    tvlm_event e = {.size = sizeof e};
+    tvlm_event e = {0};
     TVLM_NEED(generation);
     TVLM_NEED(event);
-    size_t size = event->size;
-    if (size < offsetof(tvlm_event, id) || size > sizeof e * 16)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "tvlm_event.size is %zu", size);
+    TVLM_TRY(tvlm_sized_check(event, EVENT, err));
     if (generation->over)
         return tvlm_fail(err, TVLM_ERR_STATE, "the answer has ended: nothing follows");
     TVLM_TRY(next(generation, &e, err));
-    e.size = size;
-    memcpy(event, &e, least(size, sizeof e));
+    tvlm_sized_write(event, &e, EVENT);
     return TVLM_OK;
 }
 
-void tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out)
+tvlm_status tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out,
+                                       tvlm_error *err)
 {
-    if (out) *out = generation ? generation->result : (tvlm_result){0};
+    TVLM_NEED(generation);
+    TVLM_NEED(out);
+    TVLM_TRY(tvlm_sized_check(out, RESULT, err));
+    tvlm_sized_write(out, &generation->result, RESULT);
+    return TVLM_OK;
 }
 
 void tvlm_generation_free(tvlm_generation *generation)
@@ -375,7 +389,7 @@ tvlm_status tvlm_sample(const tvlm_model *model, const float *logits, const tvlm
                         const int32_t *recent, size_t n_recent, uint64_t *state, int32_t *id,
                         tvlm_error *err)
 {
-    static const tvlm_sampling greedy;
+    static const tvlm_sampling greedy = TVLM_SAMPLING_DEFAULTS;
     TVLM_NEED(model);
     TVLM_NEED(logits);
     TVLM_NEED(state);

@@ -7,15 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tvlm_encode_params_init(tvlm_encode_params *params)
+static const tvlm_encode_params defaults = {.size = sizeof defaults};
+
+void tvlm_encode_params_init(tvlm_encode_params *params, size_t size)
 {
-    if (params) *params = (tvlm_encode_params){.size = sizeof *params};
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
 }
 
-static tvlm_status check_fit(tvlm_fit fit, tvlm_error *err)
+static tvlm_status read_params(const tvlm_encode_params *in, tvlm_encode_params *out,
+                               tvlm_error *err)
 {
-    if (fit >= TVLM_FIT_MODEL && fit <= TVLM_FIT_SQUASH) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "fit %d is not known", (int)fit);
+    *out = defaults;
+    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_encode_params, cancel), err));
+    if (out->fit >= TVLM_FIT_MODEL && out->fit <= TVLM_FIT_SQUASH) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "fit %d is not known", (int)out->fit);
 }
 
 static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_error *err)
@@ -24,21 +29,23 @@ static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_
     if (!p->width || !p->height)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty picture: %ux%u", (unsigned)p->width,
                          (unsigned)p->height);
-    if (max_pixels && (uint64_t)p->width * p->height > max_pixels)
+    if ((uint64_t)p->width * p->height > max_pixels)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %ux%u, the limit is %llu pixels",
                          (unsigned)p->width, (unsigned)p->height, (unsigned long long)max_pixels);
     return TVLM_OK;
 }
 
-tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_fit fit,
-                            float *out, size_t cap, tvlm_error *err)
+tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
+                            const tvlm_encode_params *params, float *out, size_t cap,
+                            tvlm_error *err)
 {
+    tvlm_encode_params p;
     TVLM_NEED(model);
     TVLM_NEED(out);
     if (!tvlm_model_has_vision(model))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
-    TVLM_TRY(check_pixels(pixels, 0, err));
-    TVLM_TRY(check_fit(fit, err));
+    TVLM_TRY(check_pixels(pixels, UINT64_MAX, err));
+    TVLM_TRY(read_params(params, &p, err));
     size_t size = model->config.preprocess.image_size;
     if (cap < size * size * 3)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "out has room for %zu floats, %zu are needed", cap,
@@ -53,7 +60,7 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels, 
                          (unsigned)pixels->width, (unsigned)pixels->height);
     tvlm_arena_init(&arena, scratch, bytes);
     tvlm_status status = tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels,
-                                             fit, &arena, NULL, NULL, out, err);
+                                             p.fit, &arena, NULL, p.cancel, out, err);
     tvlm_aligned_free(scratch);
     return status;
 }
@@ -158,12 +165,10 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     *out = NULL;
     TVLM_NEED(engine);
     const tvlm_model *model = engine->model;
-    tvlm_encode_params_init(&p);
-    TVLM_TRY(tvlm_params_copy(&p, params, sizeof p, "tvlm_encode_params", err));
+    TVLM_TRY(read_params(params, &p, err));
     if (!tvlm_model_has_vision(model))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     TVLM_TRY(check_pixels(pixels, engine->params.max_pixels, err));
-    TVLM_TRY(check_fit(p.fit, err));
     /* the cross-attention's keys and values come from the decoder's weights */
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
     if (tvlm_model_stage(model) < needed)
@@ -223,7 +228,13 @@ const float *tvlm_image_vision_tokens(const tvlm_image *image, size_t *n, size_t
     return image ? image->vision : NULL;
 }
 
-void tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out)
+tvlm_status tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out,
+                                   tvlm_error *err)
 {
-    if (out) *out = image ? image->timings : (tvlm_image_timings){0};
+    const tvlm_sized *type = TVLM_SIZED(tvlm_image_timings, bridge_ms);
+    TVLM_NEED(image);
+    TVLM_NEED(out);
+    TVLM_TRY(tvlm_sized_check(out, type, err));
+    tvlm_sized_write(out, &image->timings, type);
+    return TVLM_OK;
 }

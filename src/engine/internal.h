@@ -76,9 +76,6 @@ tvlm_status tvlm_engine_params_read(const tvlm_engine_params *in, tvlm_engine_pa
                                     tvlm_error *err);
 tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session_params *in,
                                      tvlm_session_params *out, tvlm_error *err);
-/* Copies min(in->size, size) bytes of a caller's param struct over defaults. */
-tvlm_status tvlm_params_copy(void *out, const void *in, size_t size, const char *what,
-                             tvlm_error *err);
 
 /* Sizes: the constructors allocate exactly these, the estimate adds them up. */
 typedef struct tvlm_scratch {

@@ -7,20 +7,23 @@
 
 enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most: they lie on the stack */
 
-void tvlm_session_params_init(tvlm_session_params *params)
+static const tvlm_session_params defaults = {.size = sizeof defaults,
+                                             .max_images = 8,
+                                             .max_prompt_bytes = (size_t)1 << 20,
+                                             .max_memory = SIZE_MAX};
+
+void tvlm_session_params_init(tvlm_session_params *params, size_t size)
 {
-    if (params) *params = (tvlm_session_params){.size = sizeof *params};
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
 }
 
 tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session_params *in,
                                      tvlm_session_params *out, tvlm_error *err)
 {
     uint32_t most = model->config.lm.n_ctx_train;
-    tvlm_session_params_init(out);
-    TVLM_TRY(tvlm_params_copy(out, in, sizeof *out, "tvlm_session_params", err));
+    *out = defaults;
+    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_session_params, max_memory), err));
     out->n_ctx = out->n_ctx ? out->n_ctx : most < 4096 ? most : 4096;
-    out->max_images = out->max_images ? out->max_images : 8;
-    out->max_prompt_bytes = out->max_prompt_bytes ? out->max_prompt_bytes : (size_t)1 << 20;
     if (out->n_ctx > most)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_ctx %u: the model was trained for %u positions",
                          (unsigned)out->n_ctx, (unsigned)most);
@@ -65,7 +68,7 @@ tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a session of %u positions overflows memory",
                          (unsigned)p->n_ctx);
     *out = (size_t)bytes;
-    if (p->max_memory && *out > p->max_memory)
+    if (*out > p->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the session needs %zu bytes, the limit is %zu", *out,
                          p->max_memory);
     return TVLM_OK;

@@ -135,19 +135,22 @@ static void add_decoder(tvlm_work *work, const tvlm_model *m, double past, doubl
     if (add(work, &m->gguf, 1, "output.weight") == 0) add(work, &m->gguf, 1, "token_embd.weight");
 }
 
-tvlm_status tvlm_work_estimate(const tvlm_model *model, size_t past, size_t rows,
+tvlm_status tvlm_work_estimate(const tvlm_model *model, size_t n_past, size_t n_tokens,
                                tvlm_work_plan *out, tvlm_error *err)
 {
+    const tvlm_sized *type = TVLM_SIZED(tvlm_work_plan, decoder);
+    tvlm_work_plan plan = {0};
     TVLM_NEED(model);
     TVLM_NEED(out);
-    *out = (tvlm_work_plan){0};
+    TVLM_TRY(tvlm_sized_check(out, type, err));
     if (model->config.tower == TVLM_TOWER_FASTVIT) {
-        add_fastvit(&out->tower, &model->gguf, &model->config);
-        add_projector(&out->bridge, model);
+        add_fastvit(&plan.tower, &model->gguf, &model->config);
+        add_projector(&plan.bridge, model);
     } else if (model->config.tower == TVLM_TOWER_EFFICIENTNET_LITE) {
-        add_efficientnet(&out->tower, &model->gguf, &model->config);
-        add_pooling(&out->bridge, model);
+        add_efficientnet(&plan.tower, &model->gguf, &model->config);
+        add_pooling(&plan.bridge, model);
     }
-    if (rows) add_decoder(&out->decoder, model, (double)past, (double)rows);
+    if (n_tokens) add_decoder(&plan.decoder, model, (double)n_past, (double)n_tokens);
+    tvlm_sized_write(out, &plan, type);
     return TVLM_OK;
 }

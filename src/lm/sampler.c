@@ -7,18 +7,30 @@
 
 #include <math.h>
 
-static tvlm_status check(const char *name, float value, float most, tvlm_error *err)
+void tvlm_sampling_init(tvlm_sampling *sampling)
 {
-    if (value >= 0 && value <= most) return TVLM_OK; /* false for what is not a number */
-    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "sampling.%s is %g", name, (double)value);
+    if (sampling) *sampling = (tvlm_sampling)TVLM_SAMPLING_DEFAULTS;
+}
+
+static tvlm_status check(const char *name, float value, bool valid, tvlm_error *err)
+{
+    return valid ? TVLM_OK
+                 : tvlm_fail(err, TVLM_ERR_ARGUMENT, "sampling.%s is %g", name, (double)value);
 }
 
 tvlm_status tvlm_sampling_check(const tvlm_sampling *s, tvlm_error *err)
 {
-    TVLM_TRY(check("temperature", s->temperature, 1e6f, err));
-    TVLM_TRY(check("top_p", s->top_p, 1.0f, err));
-    TVLM_TRY(check("min_p", s->min_p, 1.0f, err));
-    return check("repeat_penalty", s->repeat_penalty, 1e6f, err);
+    /* comparisons are false for what is not a number */
+    TVLM_TRY(
+        check("temperature", s->temperature, s->temperature >= 0 && s->temperature <= 1e6f, err));
+    TVLM_TRY(check("top_p", s->top_p, s->top_p >= 0 && s->top_p <= 1, err));
+    TVLM_TRY(check("min_p", s->min_p, s->min_p >= 0 && s->min_p <= 1, err));
+    TVLM_TRY(check("repeat_penalty", s->repeat_penalty,
+                   s->repeat_penalty > 0 && s->repeat_penalty <= 1e6f, err));
+    for (size_t i = 0; i < TVLM_COUNT(s->reserved); i++)
+        if (s->reserved[i])
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "sampling.reserved is not zero");
+    return TVLM_OK;
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014) -> [0, 1) */
@@ -59,19 +71,19 @@ static void heapify(tvlm_candidate *c, size_t n)
         sift_down(c, n, i);
 }
 
-/* Moves the best to the front, best first, until `most` are there or their p sum to `enough`; says
- * how many. */
+/* Moves the best to the front, best first, until `most` are there or their p sum to `enough`, at
+ * least one; says how many. */
 static size_t best_first(tvlm_candidate *c, size_t n, size_t most, double enough)
 {
     double sum = 0;
     size_t k = 0;
     heapify(c, n);
-    while (k < most && sum < enough) {
+    do {
         sum += (double)c[0].p;
         k++;
         swap(&c[0], &c[n - k]);
         sift_down(c, n - k, 0);
-    }
+    } while (k < most && sum < enough);
     for (size_t i = 0; i < n / 2; i++)
         swap(&c[i], &c[n - 1 - i]);
     return k;
@@ -182,8 +194,8 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
                             const tvlm_sampling *s, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *c, uint64_t *state)
 {
-    size_t last = s->repeat_last_n ? s->repeat_last_n : 64;
-    bool penalty = s->repeat_penalty > 0 && s->repeat_penalty != 1.0f;
+    size_t last = s->repeat_last_n;
+    bool penalty = s->repeat_penalty != 1.0f && last;
     if (!penalty && !(s->temperature > 0)) {
         int32_t best = greedy(tokenizer, logits, n_vocab);
         if (best >= 0) return best;
@@ -197,7 +209,7 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
     }
     if (!(s->temperature > 0)) return c[best_of(c, n)].id;
     if (s->top_k && s->top_k < n) n = best_first(c, n, s->top_k, INFINITY);
-    if (s->top_p > 0 && s->top_p < 1) n = keep_top_p(c, n, s->top_p);
+    if (s->top_p < 1) n = keep_top_p(c, n, s->top_p);
     if (s->min_p > 0) n = keep_min_p(c, n, s->min_p);
     softmax(c, n, s->temperature);
     double at = draw(state), sum = 0;

@@ -12,8 +12,10 @@ typedef struct tvlm_candidate {
     int32_t id;
 } tvlm_candidate;
 
+#define TVLM_SAMPLING_DEFAULTS {.top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64}
+
 /* ARGUMENT, naming the field, for a value that makes no sense: negative, not a number, a
- * probability above 1. */
+ * probability above 1, no penalty at all. */
 tvlm_status tvlm_sampling_check(const tvlm_sampling *sampling, tvlm_error *err);
 
 /* logits [n_vocab]; ids that the tokenizer does not know (or marks unused) are never chosen, nor

@@ -310,7 +310,7 @@ static const char *const archs[] = {"llama", "qwen2", "fastvlm", "tinyvlm"};
 
 const char *tvlm_arch_name(tvlm_arch arch)
 {
-    return archs[arch];
+    return (size_t)arch < TVLM_COUNT(archs) ? archs[arch] : NULL;
 }
 
 /* Files that are no model say so where they are of llama.cpp. */

@@ -62,7 +62,7 @@ typedef struct tvlm_config {
 } tvlm_config;
 
 /* "llama" and so on, as in general.architecture; static storage. */
-const char *tvlm_arch_name(tvlm_arch arch);
+const char *tvlm_arch_name(tvlm_arch arch); /* NULL beyond the last */
 
 /* strings point into the header bytes of gguf */
 tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error *err);

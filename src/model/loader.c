@@ -9,17 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_PIECE ((size_t)1 << 20) /* between two looks at the cancel flag */
+
 tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, tvlm_error *err)
 {
     TVLM_NEED(out);
     *out = NULL;
-    if (params && params->size == 0)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "params.size is 0: use tvlm_model_params_init");
+    tvlm_model_params p;
+    TVLM_TRY(tvlm_model_params_read(params, &p, err));
     tvlm_loader *l = calloc(1, sizeof *l);
     if (!l) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    tvlm_model_params_init(&l->params);
-    if (params)
-        memcpy(&l->params, params, params->size < sizeof *params ? params->size : sizeof *params);
+    l->params = p;
     *out = l;
     return TVLM_OK;
 }
@@ -73,7 +73,7 @@ static tvlm_status check_size(const tvlm_loader *l, tvlm_error *err)
 {
     const tvlm_model *m = l->model;
     uint64_t have = l->params.file_bytes;
-    if (l->params.max_memory && m->block_size > l->params.max_memory)
+    if (m->block_size > l->params.max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the weights take %zu bytes, the limit is %zu",
                          m->block_size, l->params.max_memory);
     return have && have < m->gguf.file_size ? truncated(have, m, err) : TVLM_OK;
@@ -217,12 +217,21 @@ tvlm_status tvlm_loader_step(tvlm_loader *l, tvlm_load_cursor *c, const unsigned
     return t && c->at == t->offset + t->size ? end_tensor(l, c, t, err) : TVLM_OK;
 }
 
+tvlm_status tvlm_loader_check_cancel(const tvlm_loader *l, tvlm_error *err)
+{
+    return tvlm_cancelled(l->params.cancel) ? tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled")
+                                            : TVLM_OK;
+}
+
 tvlm_status tvlm_loader_feed_data(tvlm_loader *l, const unsigned char *p, size_t size,
                                   tvlm_error *err)
 {
     while (size) {
-        TVLM_TRY(tvlm_loader_step(l, &l->cursor, &p, &size, err));
+        size_t piece = size < MAX_PIECE ? size : MAX_PIECE, left = piece;
+        TVLM_TRY(tvlm_loader_check_cancel(l, err));
+        TVLM_TRY(tvlm_loader_step(l, &l->cursor, &p, &left, err));
         TVLM_TRY(publish_complete(l, err));
+        size -= piece - left;
     }
     return TVLM_OK;
 }
@@ -293,6 +302,8 @@ tvlm_status tvlm_loader_feed(tvlm_loader *loader, const void *data, size_t size,
     if (size) TVLM_NEED(data);
     if (loader->failed) return tvlm_fail(err, TVLM_ERR_STATE, "the loader has failed before");
     if (!size) return TVLM_OK;
+    loader->failed = tvlm_loader_check_cancel(loader, err);
+    if (loader->failed) return loader->failed;
     if (!loader->model)
         loader->failed = feed_first(loader, data, size, err);
     else if (!loader->params.header_only)

@@ -34,6 +34,8 @@ tvlm_status tvlm_loader_feed_header(tvlm_loader *l, const unsigned char *data, s
 /* Tensor bytes, in order, by the loader's own cursor. */
 tvlm_status tvlm_loader_feed_data(tvlm_loader *l, const unsigned char *p, size_t size,
                                   tvlm_error *err);
+/* CANCELLED, if it is. */
+tvlm_status tvlm_loader_check_cancel(const tvlm_loader *l, tvlm_error *err);
 /* Takes bytes up to the end of a tensor, or of the padding before it. Threads may step cursors of
  * their own that begin between units of rows. */
 tvlm_status tvlm_loader_step(tvlm_loader *l, tvlm_load_cursor *c, const unsigned char **p,

@@ -10,9 +10,18 @@
 
 #define MAX_SHOWN 4096u /* bytes of a name, license or description */
 
-void tvlm_model_params_init(tvlm_model_params *params)
+static const tvlm_model_params defaults = {.size = sizeof defaults, .max_memory = SIZE_MAX};
+
+void tvlm_model_params_init(tvlm_model_params *params, size_t size)
 {
-    if (params) *params = (tvlm_model_params){.size = sizeof *params};
+    tvlm_sized_init(params, size, &defaults, sizeof defaults);
+}
+
+tvlm_status tvlm_model_params_read(const tvlm_model_params *in, tvlm_model_params *out,
+                                   tvlm_error *err)
+{
+    *out = defaults;
+    return tvlm_sized_read(out, in, TVLM_SIZED(tvlm_model_params, cancel), err);
 }
 
 size_t tvlm_model_bytes(const tvlm_model *m)
@@ -135,13 +144,14 @@ static tvlm_status copy_strings(tvlm_model *m, tvlm_error *err)
     return TVLM_OK;
 }
 
+static const char *const precisions[] = {"auto", "f32", "int8", "int16", "bf16"};
+
 static tvlm_status read_precision(const char *name, tvlm_precision *out, tvlm_error *err)
 {
-    static const char *const names[] = {"auto", "f32", "int8", "int16", "bf16"};
     *out = TVLM_PRECISION_AUTO;
-    for (size_t i = 0; name && i < TVLM_COUNT(names); i++) {
+    for (size_t i = 0; name && i < TVLM_COUNT(precisions); i++) {
         *out = (tvlm_precision)i;
-        if (strcmp(name, names[i]) == 0) return TVLM_OK;
+        if (strcmp(name, precisions[i]) == 0) return TVLM_OK;
     }
     return name ? tvlm_fail(err, TVLM_ERR_ARGUMENT,
                             "precision '%s': known are auto, f32, int8, int16, bf16", name)
@@ -181,35 +191,83 @@ tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *param
 
 /* ---- public reads ---- */
 
-void tvlm_model_get_info(const tvlm_model *m, tvlm_model_info *out)
+static const char *cpu_tier(size_t index)
 {
-    if (!out) return;
-    *out = (tvlm_model_info){"", "", "", "", "", "", "", .bos_id = -1, .eos_id = -1};
-    if (!m) return;
-    const char *s = m->strings;
-    *out = (tvlm_model_info){.architecture = tvlm_arch_name(m->config.arch), .name = s};
-    s += strlen(s) + 1;
-    out->license = s;
-    s += strlen(s) + 1;
-    out->description = s;
-    out->describe_prompt = s + strlen(s) + 1;
-    out->chat_template = m->config.chat == TVLM_CHAT_NONE ? "" : tvlm_chat_name(m->config.chat);
-    out->cpu_tier = tvlm_cpu_tier_name(m->cpu_mask);
-    out->n_parameters = m->n_parameters;
-    out->file_bytes = m->gguf.file_size;
-    out->weight_bytes = m->block_size;
-    out->n_vocab = m->config.lm.n_vocab;
-    out->n_ctx_train = m->config.lm.n_ctx_train;
-    out->n_embd = m->config.lm.n_embd;
-    out->n_layers = m->config.lm.n_layers;
-    out->n_image_tokens = m->n_image_tokens;
-    out->n_vision_tokens = m->n_vision_tokens;
-    out->vision_dim = (uint32_t)m->weights.vision_dim;
-    out->image_size = m->config.tower == TVLM_TOWER_NONE ? 0 : m->config.preprocess.image_size;
-    out->bos_id = m->config.bos_id;
-    out->eos_id = m->config.eos_id;
-    bool one = m->config.lm.cross_attention; /* a picture outside the text */
-    out->max_images = !out->image_size ? 0 : one ? 1 : TVLM_MAX_PROMPT_IMAGES;
+    uint32_t here = tvlm_cpu_detect();
+    for (size_t i = 0; i < tvlm_cpu_n_tiers; i++)
+        if (!(tvlm_cpu_tiers[i].mask & ~here) && !index--) return tvlm_cpu_tiers[i].name;
+    return NULL;
+}
+
+static const char *precision(size_t index)
+{
+    uint32_t here = tvlm_cpu_detect();
+    for (size_t i = 0; i < TVLM_COUNT(precisions); i++)
+        if (tvlm_gemm_offers(here, (tvlm_precision)i) && !index--) return precisions[i];
+    return NULL;
+}
+
+const char *tvlm_list(tvlm_list_kind kind, size_t index)
+{
+    if (index > 1000) return NULL; /* so that it fits any enum */
+    switch (kind) {
+    case TVLM_LIST_CPU_TIERS:
+        return cpu_tier(index);
+    case TVLM_LIST_PRECISIONS:
+        return precision(index);
+    case TVLM_LIST_ARCHITECTURES:
+        return tvlm_arch_name((tvlm_arch)index);
+    case TVLM_LIST_CHAT_TEMPLATES: {
+        const char *name = tvlm_chat_name((tvlm_chat)(index + 1)); /* TVLM_CHAT_NONE is before */
+        return *name ? name : NULL;
+    }
+    }
+    return NULL;
+}
+
+/* The strings lie one after the other, see copy_strings. */
+static tvlm_model_info info_of(const tvlm_model *m)
+{
+    const tvlm_config *c = &m->config;
+    const char *name = m->strings, *license = name + strlen(name) + 1;
+    const char *description = license + strlen(license) + 1;
+    uint32_t image_size = c->tower == TVLM_TOWER_NONE ? 0 : c->preprocess.image_size;
+    bool one = c->lm.cross_attention; /* an image outside the text */
+    return (tvlm_model_info){.architecture = tvlm_arch_name(c->arch),
+                             .name = name,
+                             .license = license,
+                             .description = description,
+                             .describe_prompt = description + strlen(description) + 1,
+                             .chat_template =
+                                 c->chat == TVLM_CHAT_NONE ? "" : tvlm_chat_name(c->chat),
+                             .cpu_tier = tvlm_cpu_tier_name(m->cpu_mask),
+                             .n_parameters = m->n_parameters,
+                             .file_bytes = m->gguf.file_size,
+                             .weight_bytes = m->block_size,
+                             .n_vocab = c->lm.n_vocab,
+                             .n_ctx_train = c->lm.n_ctx_train,
+                             .n_embd = c->lm.n_embd,
+                             .n_layers = c->lm.n_layers,
+                             .n_image_tokens = m->n_image_tokens,
+                             .n_vision_tokens = m->n_vision_tokens,
+                             .vision_dim = (uint32_t)m->weights.vision_dim,
+                             .image_size = image_size,
+                             .bos_id = c->bos_id,
+                             .eos_id = c->eos_id,
+                             .max_images = !image_size ? 0
+                                           : one       ? 1
+                                                       : TVLM_MAX_PROMPT_IMAGES};
+}
+
+tvlm_status tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out, tvlm_error *err)
+{
+    const tvlm_sized *type = TVLM_SIZED(tvlm_model_info, max_images);
+    TVLM_NEED(model);
+    TVLM_NEED(out);
+    TVLM_TRY(tvlm_sized_check(out, type, err));
+    tvlm_model_info info = info_of(model);
+    tvlm_sized_write(out, &info, type);
+    return TVLM_OK;
 }
 
 tvlm_status tvlm_tokenize(const tvlm_model *model, const char *text, size_t len, bool parse_special,

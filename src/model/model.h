@@ -34,6 +34,9 @@ struct tvlm_model {
  * number for a model opened with header_only. */
 size_t tvlm_model_bytes(const tvlm_model *model);
 
+/* Defaults, then what the caller's struct (nullable) sets. */
+tvlm_status tvlm_model_params_read(const tvlm_model_params *in, tvlm_model_params *out,
+                                   tvlm_error *err);
 /* What params.cpu and params.precision mean on this machine; an error names what it offers. */
 tvlm_status tvlm_model_arithmetic(const tvlm_model_params *params, uint32_t *cpu_mask,
                                   tvlm_precision *precision, tvlm_error *err);

@@ -47,6 +47,8 @@ static tvlm_status load_header(const source *s, tvlm_loader *l, tvlm_error *err)
     tvlm_status status = TVLM_OK;
     for (uint64_t at = 0, tried = 0; at < s->size && !l->model && !status;) {
         const unsigned char *piece;
+        status = tvlm_loader_check_cancel(l, err);
+        if (status) break;
         size_t n = tvlm_at_most(SHARE, s->size - at);
         at += n;
         l->next_parse = at == s->size || at >= 2 * tried ? 0 : SIZE_MAX;
@@ -136,7 +138,8 @@ static tvlm_status run_shares(job *j, uint64_t end, tvlm_error *err)
         skip_share(l, &c, end);
         j->shares[n].end = c.at;
     }
-    tvlm_pool_for(j->pool, n, run_share, j, NULL);
+    tvlm_pool_for(j->pool, n, run_share, j, l->params.cancel);
+    TVLM_TRY(tvlm_loader_check_cancel(l, err)); /* some were not run */
     for (size_t i = 0; i < n; i++)
         TVLM_TRY(settle(j, &j->shares[i], err));
     return TVLM_OK;

@@ -23,15 +23,15 @@ static void run_model(const tvlm_model *model)
     tvlm_session *session = NULL;
     tvlm_engine_params e;
     tvlm_session_params s;
-    tvlm_model_info info;
-    tvlm_engine_params_init(&e);
+    tvlm_model_info info = {.size = sizeof info};
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 1;
     e.max_batch_tokens = 4;
     e.max_memory = (size_t)64 << 20;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.n_ctx = 4;
     s.max_memory = (size_t)64 << 20;
-    tvlm_model_get_info(model, &info);
+    if (tvlm_model_get_info(model, &info, NULL)) abort();
     if (!tvlm_engine_new(model, &e, &engine, NULL) &&
         !tvlm_session_new(model, &s, &session, NULL)) {
         float *logits = malloc(2 * (size_t)info.n_vocab * sizeof *logits);
@@ -52,14 +52,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tvlm_model_params p;
     tvlm_model *model;
     tvlm_error err = {0};
-    tvlm_memory memory;
+    tvlm_memory memory = {.size = sizeof memory};
     if (!size) return 0;
     /* the way of opening follows from all bytes: from the size alone, every change that keeps a
      * seed's size would be opened in the same way */
     unsigned mode = 0;
     for (size_t i = 0; i < size; i++)
         mode = mode * 31 + data[i];
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.max_memory = (size_t)64 << 20;
     p.header_only = mode % 8 == 0;
     /* without checksums, changed weights reach the arithmetic */

@@ -178,11 +178,11 @@ static void answer(const tvlm_model *model, tvlm_engine *engine, tvlm_session *s
     tvlm_prompt *prompt = NULL;
     tvlm_message message = {TVLM_ROLE_USER, "th e", 4, &image, image ? 1 : 0};
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     if (tvlm_prompt_new(model, &prompt, NULL)) return;
     if (tvlm_prompt_chat(prompt, &message, 1, NULL))
         tvlm_prompt_add_text(prompt, "the", 3, true, NULL);
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 4;
     p.sampling.temperature = 1;
     if (!tvlm_generate(engine, session, prompt, &p, &result, NULL) && result.n_ids > 4) abort();
@@ -198,10 +198,10 @@ static void run(const tvlm_model *model)
     tvlm_image *image = NULL;
     tvlm_engine_params e;
     tvlm_session_params s;
-    tvlm_model_info info;
-    tvlm_engine_params_init(&e);
-    tvlm_session_params_init(&s);
-    tvlm_model_get_info(model, &info);
+    tvlm_model_info info = {.size = sizeof info};
+    tvlm_engine_params_init(&e, sizeof e);
+    tvlm_session_params_init(&s, sizeof s);
+    if (tvlm_model_get_info(model, &info, NULL)) abort();
     e.n_threads = 1;
     e.max_batch_tokens = 16;
     s.n_ctx = info.n_ctx_train < 128 ? info.n_ctx_train : 128;
@@ -222,7 +222,7 @@ static void open_and_run(const uint8_t *bytes, size_t size)
     tvlm_model_params p;
     tvlm_model *model;
     tvlm_error err = {0};
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.max_memory = (size_t)32 << 20;
     p.skip_checksums = true;
     if (tvlm_model_open_memory(bytes, size, &p, &model, &err)) {

@@ -48,7 +48,7 @@ static tvlm_session *new_session(const tvlm_model *model, uint32_t n_ctx)
 {
     tvlm_session_params s;
     tvlm_session *session;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.kv_type = TVLM_KV_F32;
     s.n_ctx = n_ctx;
     OK(tvlm_session_new(model, &s, &session, &err));
@@ -61,16 +61,17 @@ static rig open_precision(const char *path, unsigned threads, unsigned rows, con
     rig r;
     tvlm_model_params m;
     tvlm_engine_params e;
-    tvlm_model_params_init(&m);
+    tvlm_model_params_init(&m, sizeof m);
     m.cpu = cpu;
     m.precision = precision;
     OK(tvlm_model_open(path, &m, &r.model, &err));
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = threads;
-    e.max_batch_tokens = rows;
+    if (rows) e.max_batch_tokens = rows;
     OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
     r.session = new_session(r.model, 256);
-    tvlm_model_get_info(r.model, &r.info);
+    r.info.size = sizeof r.info;
+    OK(tvlm_model_get_info(r.model, &r.info, &err));
     return r;
 }
 
@@ -152,8 +153,8 @@ static void check_golden(const char *path, const char *cpu)
     assert_true(relative_l2(logits, want.data, n) < 2e-5);
 
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 24;
     p.ignore_eos = true;
     OK(tvlm_generate(r.engine, r.session, prompt, &p, &result, &err));
@@ -326,8 +327,8 @@ static void a_second_question_costs_its_words(void **state)
     tvlm_image *image = see(&r);
     tvlm_prompt *first = ask(&r, image, "One?"), *second = ask(&r, image, "Two two?");
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 3;
     p.ignore_eos = true;
     OK(tvlm_generate(r.engine, r.session, first, &p, &result, &err));
@@ -367,10 +368,10 @@ static void cancel_leaves_everything_usable(void **state)
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_encode_params e;
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     tvlm_image *image = NULL;
     tvlm_pixels pixels = test_picture();
-    tvlm_encode_params_init(&e);
+    tvlm_encode_params_init(&e, sizeof e);
     e.cancel = cancel;
     tvlm_cancel_request(cancel); /* before the call: not lost */
     assert_int_equal(tvlm_image_encode(r.engine, &pixels, &e, &image, &err), TVLM_ERR_CANCELLED);
@@ -378,7 +379,7 @@ static void cancel_leaves_everything_usable(void **state)
     tvlm_cancel_reset(cancel);
     OK(tvlm_image_encode(r.engine, &pixels, &e, &image, &err));
     tvlm_prompt *prompt = ask(&r, image, QUESTION);
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 200;
     p.ignore_eos = true;
     p.cancel = cancel;
@@ -412,12 +413,12 @@ static void limits_are_refused_with_numbers(void **state)
     tvlm_session *small = new_session(r.model, 16);
     tvlm_image *image = see(&r);
     tvlm_prompt *prompt = ask(&r, image, QUESTION);
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     assert_int_equal(tvlm_generate(r.engine, small, prompt, NULL, &result, &err), TVLM_ERR_CONTEXT);
     assert_string_equal(err.message, "the prompt needs 28 positions, the context has 16");
     assert_int_equal(tvlm_session_position(small), 0);
     tvlm_session_params s;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.max_prompt_bytes = 8;
     tvlm_session *brief;
     OK(tvlm_session_new(r.model, &s, &brief, &err));
@@ -427,10 +428,10 @@ static void limits_are_refused_with_numbers(void **state)
     assert_int_equal(tvlm_session_new(r.model, &s, &none, &err), TVLM_ERR_LIMIT);
     tvlm_engine_params e;
     tvlm_engine *engine;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.max_memory = 1000;
     assert_int_equal(tvlm_engine_new(r.model, &e, &engine, &err), TVLM_ERR_LIMIT);
-    e.max_memory = 0;
+    e.max_memory = SIZE_MAX;
     e.max_pixels = 100;
     OK(tvlm_engine_new(r.model, &e, &engine, &err));
     tvlm_pixels pixels = test_picture();
@@ -491,9 +492,9 @@ static void stream_stops_where_it_should(void **state)
     tvlm_image *image = see(&r);
     tvlm_prompt *prompt = ask(&r, image, QUESTION);
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     heard whole = {.stop_after = 0}, cut = {.stop_after = 0}, few = {.stop_after = 2};
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.on_text = hear;
     p.user = &whole;
     OK(tvlm_generate(r.engine, r.session, prompt, &p, &result, &err));
@@ -533,12 +534,13 @@ static void seeds_repeat(void **state)
     tvlm_image *image = see(&r);
     tvlm_prompt *prompt = ask(&r, image, QUESTION);
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     int32_t ids[2][12];
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 12;
     p.ignore_eos = true;
-    p.sampling = (tvlm_sampling){.temperature = 1.5f, .top_k = 50, .top_p = 0.95f, .seed = 7};
+    p.sampling = (tvlm_sampling){
+        .temperature = 1.5f, .top_k = 50, .top_p = 0.95f, .seed = 7, .repeat_penalty = 1};
     for (int i = 0; i < 2; i++) {
         OK(tvlm_generate(r.engine, r.session, prompt, &p, &result, &err));
         memcpy(ids[i], result.ids, sizeof ids[i]);
@@ -573,8 +575,8 @@ static void *call(void *user)
 {
     caller *c = user;
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = ANSWER;
     p.ignore_eos = true;
     p.batcher = c->batcher;
@@ -592,7 +594,7 @@ static void batched_answers_are_those_of_alone(void **state)
     tvlm_image *image = see(&r);
     tvlm_batcher_params b;
     tvlm_batcher *batcher;
-    tvlm_batcher_params_init(&b);
+    tvlm_batcher_params_init(&b, sizeof b);
     b.timeout_ms = 20;
     OK(tvlm_batcher_new(r.engine, &b, &batcher, &err));
     caller alone[CALLERS], together[CALLERS];

@@ -145,15 +145,15 @@ static void estimate_is_what_is_taken(void **state)
         tvlm_engine *engine;
         tvlm_session *session;
         tvlm_image *image;
-        tvlm_memory want, early;
+        tvlm_memory want = {.size = sizeof want}, early = {.size = sizeof early};
         tvlm_model_params m;
         tvlm_engine_params e;
         tvlm_session_params s;
-        tvlm_model_params_init(&m);
+        tvlm_model_params_init(&m, sizeof m);
         m.header_only = true;
-        tvlm_engine_params_init(&e);
+        tvlm_engine_params_init(&e, sizeof e);
         e.n_threads = threads;
-        tvlm_session_params_init(&s);
+        tvlm_session_params_init(&s, sizeof s);
         s.n_ctx = 100 * threads;
         OK(tvlm_model_open(TINYVLM, &m, &header, &err));
         OK(tvlm_memory_estimate(header, &e, &s, &early, &err));
@@ -197,7 +197,7 @@ static void answering_allocates_nothing(void **state)
     tvlm_session *session;
     tvlm_image *image;
     tvlm_prompt *prompt;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     tvlm_generate_params p;
     OK(tvlm_model_open(TINYVLM, NULL, &model, &err));
     OK(tvlm_engine_new(model, NULL, &engine, &err));
@@ -206,13 +206,18 @@ static void answering_allocates_nothing(void **state)
     OK(tvlm_prompt_new(model, &prompt, &err));
     tvlm_message m = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
     OK(tvlm_prompt_chat(prompt, &m, 1, &err));
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 40;
     p.ignore_eos = true;
     static const tvlm_sampling ways[] = {
-        {0},
-        {.temperature = 1, .seed = 1},
-        {.temperature = 1, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f, .repeat_penalty = 1.1f},
+        {.top_p = 1, .repeat_penalty = 1},
+        {.temperature = 1, .seed = 1, .top_p = 1, .repeat_penalty = 1},
+        {.temperature = 1,
+         .top_k = 40,
+         .top_p = 0.9f,
+         .min_p = 0.01f,
+         .repeat_penalty = 1.1f,
+         .repeat_last_n = 64},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         size_t before = calls;

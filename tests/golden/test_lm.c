@@ -82,11 +82,11 @@ static rig open_precision(const char *cpu, const char *precision, unsigned threa
     rig r;
     tvlm_model_params m;
     tvlm_engine_params e;
-    tvlm_model_params_init(&m);
+    tvlm_model_params_init(&m, sizeof m);
     m.cpu = cpu;
     m.precision = precision;
     OK(tvlm_model_open(PATH, &m, &r.model, &err));
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = threads;
     OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
     return r;
@@ -107,7 +107,7 @@ static tvlm_session *new_session(const rig *r, tvlm_kv_type type)
 {
     tvlm_session_params s;
     tvlm_session *session;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.kv_type = type;
     OK(tvlm_session_new(r->model, &s, &session, &err));
     return session;
@@ -305,7 +305,7 @@ static void what_is_no_number_is_no_answer(void **state)
         tiny t = llama(TVLM_TYPE_F32);
         tvlm_session *session;
         tvlm_prompt *prompt;
-        tvlm_result result;
+        tvlm_result result = {.size = sizeof result};
         tiny_decoder(&t);
         for (size_t k = 0; k < t.n_tensors; k++)
             if (!strcmp(t.tensors[k].name, "output_norm.weight"))

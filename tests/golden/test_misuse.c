@@ -32,7 +32,7 @@ static const tvlm_pixels pixels = {grey, 16, 16, 1, 0};
 /* ---- which parameters were given NULL ---- */
 
 enum { MOST = 512 };
-static char given[MOST][64];
+static char given[MOST][80];
 static size_t n_given;
 
 /* Calls visit(index, text) for each argument or parameter of a list, `(` and `{` respected. */
@@ -52,7 +52,7 @@ static void each_argument(const char *list, const char *end,
 
 static bool has(const char *function, int index)
 {
-    char key[64];
+    char key[80];
     snprintf(key, sizeof key, "%s %d", function, index);
     for (size_t i = 0; i < n_given; i++)
         if (!strcmp(given[i], key)) return true;
@@ -96,8 +96,8 @@ static void models(void **state)
     (void)state;
     tvlm_model *m;
     tvlm_loader *loader;
-    tvlm_model_info info;
-    IGNORES(tvlm_model_params_init, NULL);
+    tvlm_model_info info = {.size = sizeof info};
+    IGNORES(tvlm_model_params_init, NULL, 0);
     REFUSES(tvlm_model_open, NULL, NULL, &m);
     assert_null(m);
     REFUSES(tvlm_model_open, PATH, NULL, NULL);
@@ -116,12 +116,8 @@ static void models(void **state)
     IGNORES(tvlm_loader_free, NULL);
     IGNORES(tvlm_model_free, NULL);
     assert_int_equal(IGNORES(tvlm_model_stage, NULL), TVLM_STAGE_NONE);
-    IGNORES(tvlm_model_get_info, model, NULL);
-    IGNORES(tvlm_model_get_info, NULL, &info);
-    assert_string_equal(info.architecture, "");
-    assert_string_equal(info.describe_prompt, "");
-    assert_int_equal(info.n_vocab, 0);
-    assert_int_equal(info.bos_id, -1);
+    REFUSES(tvlm_model_get_info, model, NULL);
+    REFUSES(tvlm_model_get_info, NULL, &info);
 }
 
 static void text(void **state)
@@ -151,17 +147,17 @@ static void engines_and_pictures(void **state)
     tvlm_image *i;
     float input[8];
     size_t n = 7, dim = 7;
-    tvlm_image_timings timings = {1, 1, 1};
-    tvlm_memory memory;
-    IGNORES(tvlm_engine_params_init, NULL);
+    tvlm_image_timings timings = {.size = sizeof timings};
+    tvlm_memory memory = {.size = sizeof memory};
+    IGNORES(tvlm_engine_params_init, NULL, 0);
     REFUSES(tvlm_engine_new, NULL, NULL, &e);
     assert_null(e);
     REFUSES(tvlm_engine_new, model, NULL, NULL);
     IGNORES(tvlm_engine_free, NULL);
-    REFUSES(tvlm_preprocess, NULL, &pixels, TVLM_FIT_MODEL, input, 8);
-    REFUSES(tvlm_preprocess, model, NULL, TVLM_FIT_MODEL, input, 8);
-    REFUSES(tvlm_preprocess, model, &pixels, TVLM_FIT_MODEL, NULL, 8);
-    IGNORES(tvlm_encode_params_init, NULL);
+    REFUSES(tvlm_preprocess, NULL, &pixels, NULL, input, 8);
+    REFUSES(tvlm_preprocess, model, NULL, NULL, input, 8);
+    REFUSES(tvlm_preprocess, model, &pixels, NULL, NULL, 8);
+    IGNORES(tvlm_encode_params_init, NULL, 0);
     REFUSES(tvlm_image_encode, NULL, &pixels, NULL, &i);
     assert_null(i);
     REFUSES(tvlm_image_encode, engine, NULL, NULL, &i);
@@ -172,12 +168,11 @@ static void engines_and_pictures(void **state)
     assert_non_null(IGNORES(tvlm_image_tokens, image, NULL, NULL));
     assert_null(IGNORES(tvlm_image_vision_tokens, NULL, &n, &dim));
     IGNORES(tvlm_image_vision_tokens, image, NULL, NULL);
-    IGNORES(tvlm_image_get_timings, NULL, &timings);
-    assert_true(timings.tower_ms == 0);
-    IGNORES(tvlm_image_get_timings, image, NULL);
+    REFUSES(tvlm_image_get_timings, NULL, &timings);
+    REFUSES(tvlm_image_get_timings, image, NULL);
     REFUSES(tvlm_memory_estimate, NULL, NULL, NULL, &memory);
     REFUSES(tvlm_memory_estimate, model, NULL, NULL, NULL);
-    tvlm_work_plan work;
+    tvlm_work_plan work = {.size = sizeof work};
     REFUSES(tvlm_work_estimate, NULL, 0, 1, &work);
     REFUSES(tvlm_work_estimate, model, 0, 1, NULL);
 }
@@ -218,7 +213,7 @@ static void sessions(void **state)
     (void)state;
     tvlm_session *s;
     tvlm_input row = {NULL, 1, NULL, false}, wants = {session, 1, NULL, true};
-    IGNORES(tvlm_session_params_init, NULL);
+    IGNORES(tvlm_session_params_init, NULL, 0);
     REFUSES(tvlm_session_new, NULL, NULL, &s);
     assert_null(s);
     REFUSES(tvlm_session_new, model, NULL, NULL);
@@ -239,16 +234,17 @@ static void sessions(void **state)
 static void generation(void **state)
 {
     (void)state;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     tvlm_batcher *batcher;
     tvlm_generate_params p;
     uint64_t random = 1;
     int32_t id;
-    IGNORES(tvlm_generate_params_init, NULL);
+    IGNORES(tvlm_generate_params_init, NULL, 0);
+    IGNORES(tvlm_sampling_init, NULL);
     REFUSES(tvlm_generate, NULL, session, prompt, NULL, &result);
     REFUSES(tvlm_generate, engine, NULL, prompt, NULL, &result);
     REFUSES(tvlm_generate, engine, session, NULL, NULL, &result);
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.n_stop = 1;
     REFUSES(tvlm_generate, engine, session, prompt, &p, &result);
     p.stop = &(const char *){NULL};
@@ -265,8 +261,8 @@ static void generation(void **state)
     REFUSES(tvlm_generation_next, NULL, &event);
     REFUSES(tvlm_generation_next, generation, NULL);
     TAKES(tvlm_generation_next, generation, &event);
-    IGNORES(tvlm_generation_get_result, NULL, &result);
-    IGNORES(tvlm_generation_get_result, generation, NULL);
+    REFUSES(tvlm_generation_get_result, NULL, &result);
+    REFUSES(tvlm_generation_get_result, generation, NULL);
     tvlm_generation_free(generation);
     IGNORES(tvlm_generation_free, NULL);
     REFUSES(tvlm_sample, NULL, logits, NULL, NULL, 0, &random, &id);
@@ -275,7 +271,7 @@ static void generation(void **state)
     REFUSES(tvlm_sample, model, logits, NULL, NULL, 0, NULL, &id);
     REFUSES(tvlm_sample, model, logits, NULL, NULL, 0, &random, NULL);
     TAKES(tvlm_sample, model, logits, NULL, NULL, 0, &random, &id);
-    IGNORES(tvlm_batcher_params_init, NULL);
+    IGNORES(tvlm_batcher_params_init, NULL, 0);
     REFUSES(tvlm_batcher_new, NULL, NULL, &batcher);
     assert_null(batcher);
     REFUSES(tvlm_batcher_new, engine, NULL, NULL);
@@ -292,6 +288,48 @@ static void cancels(void **state)
     IGNORES(tvlm_cancel_set_poll, NULL, NULL, NULL);
     IGNORES(tvlm_cancel_set_poll, cancel, NULL, NULL);
     tvlm_cancel_free(cancel);
+}
+
+/* ---- structs that grow: a size that nobody set ---- */
+
+/* Every struct of the header that begins with its size, with a call that must refuse it. */
+#define SIZED(type, call)                                                                          \
+    do {                                                                                           \
+        type s;                                                                                    \
+        memset(&s, 0, sizeof s);                                                                   \
+        note_null("struct " #type, 0, "NULL", "NULL" + 4);                                         \
+        for (int k = 0; k < 3; k++) {                                                              \
+            s.size = k == 0 ? 0 : k == 1 ? sizeof(size_t) : SIZE_MAX;                              \
+            err = (tvlm_error){TVLM_OK, ""};                                                       \
+            assert_int_equal(call, TVLM_ERR_ARGUMENT);                                             \
+            if (!strstr(err.message, #type ".size")) fail_msg("%s: %s", #type, err.message);       \
+        }                                                                                          \
+    } while (0)
+
+static void sizes(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    tvlm_engine *e;
+    tvlm_session *c;
+    tvlm_image *i;
+    tvlm_batcher *b;
+    tvlm_generation *g;
+    SIZED(tvlm_model_params, tvlm_model_open(PATH, &s, &m, &err));
+    SIZED(tvlm_model_info, tvlm_model_get_info(model, &s, &err));
+    SIZED(tvlm_engine_params, tvlm_engine_new(model, &s, &e, &err));
+    SIZED(tvlm_encode_params, tvlm_image_encode(engine, &pixels, &s, &i, &err));
+    SIZED(tvlm_image_timings, tvlm_image_get_timings(image, &s, &err));
+    SIZED(tvlm_session_params, tvlm_session_new(model, &s, &c, &err));
+    SIZED(tvlm_generate_params, tvlm_generate(engine, session, prompt, &s, NULL, &err));
+    SIZED(tvlm_result, tvlm_generate(engine, session, prompt, NULL, &s, &err));
+    SIZED(tvlm_batcher_params, tvlm_batcher_new(engine, &s, &b, &err));
+    SIZED(tvlm_memory, tvlm_memory_estimate(model, NULL, NULL, &s, &err));
+    SIZED(tvlm_work_plan, tvlm_work_estimate(model, 0, 1, &s, &err));
+    OK(tvlm_generation_start(engine, session, prompt, NULL, &g, &err));
+    SIZED(tvlm_event, tvlm_generation_next(g, &s, &err));
+    SIZED(tvlm_result, tvlm_generation_get_result(g, &s, &err));
+    tvlm_generation_free(g);
 }
 
 /* ---- the header's list ---- */
@@ -318,18 +356,35 @@ static void check_declaration(const char *text)
     each_argument(open + 1, end, check_parameter, name);
 }
 
+/* The struct whose first field this is. */
+static void check_struct(const char *header, const char *field)
+{
+    const char *begin = field, *open;
+    char name[64];
+    while (begin > header && strncmp(begin, "typedef struct ", 15))
+        begin--;
+    open = strstr(begin, " {");
+    snprintf(name, sizeof name, "struct %.*s", (int)(open - begin - 15), begin + 15);
+    if (has(name, 0)) return;
+    print_error("no call that refuses the size of %s\n", name);
+    missing++;
+}
+
 static void nothing_is_left_out(void **state)
 {
     (void)state;
-    size_t size, n = 0;
+    size_t size, n = 0, n_structs = 0;
     char *header = (char *)read_whole_file(HEADER, &size), *p;
     header = realloc(header, size + 1);
     assert_non_null(header);
     header[size] = '\0';
     for (p = header; (p = strstr(p, "\nTVLM_API ")); n++)
         check_declaration(++p);
+    for (p = header; (p = strstr(p, "    size_t size; ")); p++, n_structs++)
+        check_struct(header, p);
     free(header);
     assert_true(n > 50);
+    assert_int_equal(n_structs, 12);
     assert_int_equal(missing, 0);
 }
 
@@ -341,7 +396,7 @@ static int setup(void **state)
     tvlm_convert_params_init(&c);
     OK(tvlm_convert(TVLM_TEST_DATA "/golden/tiny", PATH, &c, &err));
     OK(tvlm_model_open(PATH, NULL, &model, &err));
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 1;
     OK(tvlm_engine_new(model, &e, &engine, &err));
     OK(tvlm_session_new(model, NULL, &session, &err));
@@ -373,6 +428,7 @@ int main(void)
         cmocka_unit_test(sessions),
         cmocka_unit_test(generation),
         cmocka_unit_test(cancels),
+        cmocka_unit_test(sizes),
         cmocka_unit_test(nothing_is_left_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

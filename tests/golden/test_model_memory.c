@@ -44,10 +44,10 @@ static tvlm_status answer(objects *o, tvlm_error *err)
 {
     tvlm_message message = {TVLM_ROLE_USER, "the answer", 10, &o->image, o->image ? 1 : 0};
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     tvlm_status status = tvlm_prompt_new(o->model, &o->prompt, err);
     if (!status) status = tvlm_prompt_chat(o->prompt, &message, 1, err);
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 3;
     p.ignore_eos = true;
     p.cancel = o->cancel;
@@ -62,15 +62,15 @@ static tvlm_status run(const char *path, bool pieces, objects *o, tvlm_error *er
 {
     static const uint8_t grey[4] = {0, 255, 90, 7};
     tvlm_pixels pixels = {grey, 2, 2, 1, 0};
-    tvlm_model_info info;
+    tvlm_model_info info = {.size = sizeof info};
     tvlm_engine_params e;
     tvlm_session_params s;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 1;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.n_ctx = 128;
     tvlm_model_params m;
-    tvlm_model_params_init(&m);
+    tvlm_model_params_init(&m, sizeof m);
     m.chat_template = "chatml";
     tvlm_status status =
         pieces ? open_pieces(path, &o->model, err)
@@ -79,7 +79,8 @@ static tvlm_status run(const char *path, bool pieces, objects *o, tvlm_error *er
     if (!status) status = tvlm_session_new(o->model, &s, &o->session, err);
     if (!status) status = tvlm_batcher_new(o->engine, NULL, &o->batcher, err);
     if (status) return status;
-    tvlm_model_get_info(o->model, &info);
+    status = tvlm_model_get_info(o->model, &info, err);
+    if (status) return status;
     if (info.image_size) status = tvlm_image_encode(o->engine, &pixels, NULL, &o->image, err);
     if (!status && !pieces) status = answer(o, err);
     return status;
@@ -134,7 +135,7 @@ static void loading_on_threads(void **state)
     (void)state;
     size_t n = 1;
     tvlm_model_params p;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.n_threads = 3;
     for (size_t i = 0; i <= n; i++) {
         tvlm_model *model;

@@ -44,7 +44,7 @@ static tvlm_status encode(const tvlm_cancel *cancel, tvlm_image **out)
 {
     tvlm_pixels pixels = picture();
     tvlm_encode_params p;
-    tvlm_encode_params_init(&p);
+    tvlm_encode_params_init(&p, sizeof p);
     p.cancel = cancel;
     return tvlm_image_encode(engine, &pixels, &p, out, &err);
 }
@@ -62,7 +62,7 @@ static tvlm_session *session_of(uint32_t n_ctx)
 {
     tvlm_session *session;
     tvlm_session_params s;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.n_ctx = n_ctx;
     OK(tvlm_session_new(model, &s, &session, &err));
     return session;
@@ -90,7 +90,7 @@ static int setup(void **state)
     OK(tvlm_convert(GOLDEN "tiny", PATH, &c, &err));
     OK(tvlm_model_open(PATH, NULL, &model, &err));
     tvlm_engine_params e;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 2;
     e.on_log = count_images;
     OK(tvlm_engine_new(model, &e, &engine, &err));
@@ -122,14 +122,15 @@ static void *converse(void *user)
 {
     talk *t = user;
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = ANSWER;
     p.ignore_eos = true;
     p.batcher = t->batcher;
     p.cancel = t->cancel;
     for (int i = 0; i < 3 && !t->status; i++) {
-        p.sampling = (tvlm_sampling){.temperature = (float)i, .seed = 5};
+        p.sampling =
+            (tvlm_sampling){.temperature = (float)i, .seed = 5, .top_p = 1, .repeat_penalty = 1};
         t->status = tvlm_generate(engine, t->session, t->prompt, &p, &result, NULL);
         if (!t->status) memcpy(t->ids[i], result.ids, sizeof t->ids[i]);
     }
@@ -250,6 +251,25 @@ static void cancel_while_encoding(void **state)
     tvlm_cancel_free(cancel);
 }
 
+static void cancel_of_preprocessing(void **state)
+{
+    (void)state;
+    tvlm_model_info info = {.size = sizeof info};
+    tvlm_encode_params p;
+    tvlm_pixels pixels = picture();
+    OK(tvlm_model_get_info(model, &info, &err));
+    size_t n = (size_t)info.image_size * info.image_size * 3;
+    float *out = calloc(n, sizeof *out);
+    tvlm_encode_params_init(&p, sizeof p);
+    p.cancel = tvlm_cancel_new();
+    tvlm_cancel_request((tvlm_cancel *)(uintptr_t)p.cancel);
+    IS(CANCELLED, tvlm_preprocess(model, &pixels, &p, out, n, &err));
+    tvlm_cancel_reset((tvlm_cancel *)(uintptr_t)p.cancel);
+    OK(tvlm_preprocess(model, &pixels, &p, out, n, &err));
+    tvlm_cancel_free((tvlm_cancel *)(uintptr_t)p.cancel);
+    free(out);
+}
+
 static void cancel_while_reading_the_prompt(void **state)
 {
     (void)state;
@@ -258,8 +278,8 @@ static void cancel_while_reading_the_prompt(void **state)
     tvlm_session *session = new_session();
     tvlm_prompt *prompt;
     pthread_t thread;
-    tvlm_model_info info;
-    tvlm_model_get_info(model, &info);
+    tvlm_model_info info = {.size = sizeof info};
+    OK(tvlm_model_get_info(model, &info, &err));
     for (int i = 0; i < LONG; i++)
         ids[i] = i * 7 % 500;
     OK(tvlm_prompt_new(model, &prompt, &err));
@@ -388,7 +408,7 @@ static void *sleep_in_company(void *user)
 {
     sleeper *s = user;
     tvlm_generate_params p;
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.ignore_eos = true;
     p.batcher = s->talk.batcher;
     p.on_text = sleep_until_woken;
@@ -404,7 +424,7 @@ static void cancel_of_the_leader(void **state)
     tvlm_batcher *batcher;
     tvlm_cancel *cancel = tvlm_cancel_new();
     pthread_t slow, leader;
-    tvlm_batcher_params_init(&b);
+    tvlm_batcher_params_init(&b, sizeof b);
     b.timeout_ms = 600000; /* the test would not end before */
     OK(tvlm_batcher_new(engine, &b, &batcher, &err));
     sleeper s = {
@@ -436,8 +456,8 @@ static void cancel_while_answering(void **state)
     interrupter i = {tvlm_cancel_new(), 0};
     talk t = {.session = new_session(), .prompt = ask("One?")}, again = t;
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 200;
     p.ignore_eos = true;
     p.on_text = cancel_at_the_third;
@@ -497,11 +517,12 @@ static void answers_are_utf8(void **state)
     for (uint64_t seed = 0; seed < 40; seed++) {
         char want[4096];
         heard h = {.len = 0};
-        tvlm_result r;
+        tvlm_result r = {.size = sizeof r};
         tvlm_generate_params p;
-        tvlm_generate_params_init(&p);
+        tvlm_generate_params_init(&p, sizeof p);
         p.max_tokens = 24;
-        p.sampling = (tvlm_sampling){.temperature = 3, .seed = seed};
+        p.sampling =
+            (tvlm_sampling){.temperature = 3, .seed = seed, .top_p = 1, .repeat_penalty = 1};
         p.on_text = hear;
         p.user = &h;
         OK(tvlm_generate(engine, session, prompt, &p, &r, &err));
@@ -540,7 +561,7 @@ static void stop_strings_are_utf8(void **state)
     tvlm_session *session = new_session();
     tvlm_prompt *prompt = ask("Hm?");
     tvlm_generate_params p;
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.stop = (const char *const[]){"fine", "\xA9"};
     p.n_stop = 2;
     IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, NULL, &err));
@@ -581,7 +602,7 @@ static bool note_piece(void *user, const char *text, size_t len)
 static void answer(tvlm_engine *e, tvlm_session *session, const tvlm_prompt *prompt,
                    tvlm_generate_params p, bool lookup, outcome *o)
 {
-    tvlm_result r;
+    tvlm_result r = {.size = sizeof r};
     p.lookup = lookup;
     p.on_text = note_piece;
     p.user = o;
@@ -647,19 +668,19 @@ static void compare(pair *t, const tvlm_prompt *prompt, tvlm_generate_params p)
 /* A random model does not repeat itself unless a penalty below 1 makes it. */
 enum { REPEATING, GREEDY };
 static const tvlm_sampling ways[] = {
-    [REPEATING] = {.repeat_penalty = 0.6f, .repeat_last_n = 8},
-    [GREEDY] = {0},
-    {.temperature = 0.2f, .repeat_penalty = 0.7f, .repeat_last_n = 16},
-    {.temperature = 0.3f},
-    {.temperature = 0.5f, .top_k = 5},
-    {.temperature = 1, .top_p = 0.5f, .min_p = 0.05f, .repeat_penalty = 1.1f},
-    {.temperature = 3},
+    [REPEATING] = {.repeat_penalty = 0.6f, .repeat_last_n = 8, .top_p = 1},
+    [GREEDY] = {.top_p = 1, .repeat_penalty = 1},
+    {.temperature = 0.2f, .repeat_penalty = 0.7f, .repeat_last_n = 16, .top_p = 1},
+    {.temperature = 0.3f, .top_p = 1, .repeat_penalty = 1},
+    {.temperature = 0.5f, .top_k = 5, .top_p = 1, .repeat_penalty = 1},
+    {.temperature = 1, .top_p = 0.5f, .min_p = 0.05f, .repeat_penalty = 1.1f, .repeat_last_n = 64},
+    {.temperature = 3, .top_p = 1, .repeat_penalty = 1},
 };
 
 static tvlm_generate_params params_of(size_t way, uint64_t seed)
 {
     tvlm_generate_params p;
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.ignore_eos = seed % 2;
     p.sampling = ways[way];
     p.sampling.seed = seed;
@@ -835,14 +856,14 @@ static void an_answer_left(void **state)
     tvlm_prompt *prompt = ask("Hm?");
     tvlm_generate_params p = params_of(REPEATING, 1);
     tvlm_generation *g;
-    tvlm_result r, whole;
+    tvlm_result r = {.size = sizeof r}, whole = {.size = sizeof whole};
     size_t len = 0;
     OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
-    tvlm_generation_get_result(g, &r);
+    OK(tvlm_generation_get_result(g, &r, &err));
     assert_int_equal(r.n_ids, 0);
     for (size_t i = 0; i < 5; i++)
         len += next_of(g).text_len;
-    tvlm_generation_get_result(g, &r);
+    OK(tvlm_generation_get_result(g, &r, &err));
     assert_int_equal(r.n_ids, 5);
     assert_int_equal(r.text_len, len);
     int32_t ids[5];
@@ -877,8 +898,8 @@ static void a_cancelled_answer_is_over(void **state)
     tvlm_session_free(session);
 }
 
-/* A program that was compiled when an event had fewer fields. */
-static void a_shorter_event(void **state)
+/* A program that was compiled when an event had more fields. */
+static void a_longer_event(void **state)
 {
     (void)state;
     tvlm_session *session = new_session();
@@ -887,12 +908,15 @@ static void a_shorter_event(void **state)
     tvlm_generation *g;
     p.logprobs = true;
     OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
-    tvlm_event e = {.size = offsetof(tvlm_event, logprob), .logprob = 7};
-    OK(tvlm_generation_next(g, &e, &err));
-    assert_int_equal(e.size, offsetof(tvlm_event, logprob));
-    assert_true(e.logprob == 7 && !e.alternatives);
-    e.size = 0;
-    IS(ARGUMENT, tvlm_generation_next(g, &e, &err));
+    struct {
+        tvlm_event known;
+        uint64_t more, behind;
+    } e = {.known.size = sizeof(tvlm_event) + sizeof e.more, .more = 7, .behind = 7};
+    OK(tvlm_generation_next(g, &e.known, &err));
+    assert_int_equal(e.known.size, sizeof(tvlm_event) + sizeof e.more);
+    assert_true(e.known.logprob < 0 && e.more == 0 && e.behind == 7);
+    e.known.size = offsetof(tvlm_event, logprob);
+    IS(ARGUMENT, tvlm_generation_next(g, &e.known, &err));
     SAYS("tvlm_event.size");
     tvlm_generation_free(g);
     p.n_alternatives = TVLM_MAX_ALTERNATIVES + 1;
@@ -913,7 +937,7 @@ static void guesses_where_room_ends(void **state)
     for (unsigned most = 1; most <= 9; most += 4) {
         tvlm_engine *narrow;
         tvlm_engine_params e;
-        tvlm_engine_params_init(&e);
+        tvlm_engine_params_init(&e, sizeof e);
         e.n_threads = 1;
         e.max_batch_tokens = most;
         OK(tvlm_engine_new(model, &e, &narrow, &err));
@@ -1067,8 +1091,8 @@ static void *attend(void *user)
 {
     member *m = user;
     tvlm_generate_params p;
-    tvlm_result r;
-    tvlm_generate_params_init(&p);
+    tvlm_result r = {.size = sizeof r};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = m->most;
     p.ignore_eos = true;
     p.batcher = m->crowd->batcher;
@@ -1084,12 +1108,12 @@ static void gather_crowd(crowd *c, member *all, size_t long_rows)
     static int32_t ids[LONG];
     tvlm_engine_params e;
     tvlm_batcher_params b;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 2;
     e.on_log = note_pass;
     e.user = c;
     OK(tvlm_engine_new(model, &e, &c->engine, &err));
-    tvlm_batcher_params_init(&b);
+    tvlm_batcher_params_init(&b, sizeof b);
     b.max_batch_size = CROWD;
     b.timeout_ms = 600000;
     OK(tvlm_batcher_new(c->engine, &b, &c->batcher, &err));
@@ -1120,9 +1144,9 @@ static void gather_crowd(crowd *c, member *all, size_t long_rows)
 static void assert_answer_of_alone(const member *m)
 {
     tvlm_generate_params p;
-    tvlm_result r;
+    tvlm_result r = {.size = sizeof r};
     tvlm_session *session = new_session();
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = m->most;
     p.ignore_eos = true;
     OK(tvlm_generate(engine, session, m->prompt, &p, &r, &err));
@@ -1245,7 +1269,7 @@ static void *encode_in_line(void *user)
     tvlm_pixels pixels = picture();
     tvlm_image *own;
     tvlm_encode_params p;
-    tvlm_encode_params_init(&p);
+    tvlm_encode_params_init(&p, sizeof p);
     p.cancel = w->cancel;
     assert_int_equal(tvlm_image_encode(w->line->engine, &pixels, &p, &own, NULL), TVLM_OK);
     tvlm_image_free(own);
@@ -1268,7 +1292,7 @@ static void pictures_do_not_stop_answers(void **state)
     waiter all[4] = {0};
     pthread_t threads[4];
     tvlm_engine_params e;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 1; /* polls of one call come from its own thread */
     e.on_log = note_picture;
     e.user = &l;
@@ -1348,7 +1372,7 @@ static void header_alone_does_not_run(void **state)
     tvlm_model_params p;
     tvlm_model *header;
     tvlm_engine *none;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.header_only = true;
     OK(tvlm_model_open(PATH, &p, &header, &err));
     IS(STATE, tvlm_engine_new(header, NULL, &none, &err));
@@ -1366,7 +1390,7 @@ static void arguments_are_named(void **state)
     tvlm_engine *other, *no_engine;
     tvlm_batcher *batcher;
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     float logits[1024];
     IS(ARGUMENT, tvlm_engine_new(NULL, NULL, &no_engine, &err));
     SAYS("model is NULL");
@@ -1388,34 +1412,64 @@ static void arguments_are_named(void **state)
     OK(tvlm_prompt_new(model, &empty, &err));
     IS(ARGUMENT, tvlm_generate(engine, session, empty, NULL, &result, &err));
     SAYS("empty");
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.sampling.top_p = 2;
     IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
     SAYS("sampling.top_p");
     OK(tvlm_engine_new(model, NULL, &other, &err));
     OK(tvlm_batcher_new(other, NULL, &batcher, &err));
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.batcher = batcher;
     IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
     SAYS("another engine");
     tvlm_pixels pixels = picture();
     tvlm_encode_params e;
     tvlm_image *none;
-    tvlm_encode_params_init(&e);
+    tvlm_engine *none_made;
+    tvlm_encode_params_init(&e, sizeof e);
     e.fit = (tvlm_fit)99;
     IS(ARGUMENT, tvlm_image_encode(engine, &pixels, &e, &none, &err));
     SAYS("fit 99");
-    IS(ARGUMENT, tvlm_preprocess(model, &pixels, (tvlm_fit)-1, logits, 128 * 128 * 3, &err));
+    IS(ARGUMENT, tvlm_preprocess(model, &pixels, &e, logits, 128 * 128 * 3, &err));
+    SAYS("fit 99");
     for (size_t i = 0; i < 576; i++) /* before the first feed */
         assert_true(tvlm_session_logits(session)[i] == 0);
-    /* a caller built against a shorter struct */
-    tvlm_generate_params_init(&p);
-    p.max_tokens = 2;
-    p.ignore_eos = true;
-    p.n_stop = 7; /* beyond the size: not read */
-    p.size = offsetof(tvlm_generate_params, sampling);
-    OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
-    assert_int_equal(result.n_ids, 2);
+    /* 0 is 0, not a default */
+    tvlm_session_params c;
+    tvlm_engine_params limited;
+    tvlm_session *none_seen;
+    tvlm_generate_params_init(&p, sizeof p);
+    p.max_tokens = 0;
+    IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
+    SAYS("max_tokens is 0");
+    tvlm_session_params_init(&c, sizeof c);
+    c.max_memory = 0;
+    IS(LIMIT, tvlm_session_new(model, &c, &none_seen, &err));
+    c.max_memory = SIZE_MAX;
+    c.max_images = 0;
+    OK(tvlm_session_new(model, &c, &none_seen, &err));
+    tvlm_prompt *seeing = ask("Hm?");
+    IS(LIMIT, tvlm_generate(engine, none_seen, seeing, NULL, &result, &err));
+    SAYS("the limit is 0");
+    tvlm_prompt_free(seeing);
+    tvlm_session_free(none_seen);
+    c.max_images = 8;
+    c.max_prompt_bytes = 0;
+    OK(tvlm_session_new(model, &c, &none_seen, &err));
+    seeing = ask("Hm?");
+    IS(LIMIT, tvlm_generate(engine, none_seen, seeing, NULL, &result, &err));
+    SAYS("bytes of text, the limit is 0");
+    tvlm_prompt_free(seeing);
+    tvlm_session_free(none_seen);
+    tvlm_engine_params_init(&limited, sizeof limited);
+    limited.max_batch_tokens = 0;
+    IS(ARGUMENT, tvlm_engine_new(model, &limited, &none_made, &err));
+    SAYS("max_batch_tokens is 0");
+    limited.max_batch_tokens = 1;
+    limited.max_pixels = 0;
+    OK(tvlm_engine_new(model, &limited, &none_made, &err));
+    IS(LIMIT, tvlm_image_encode(none_made, &pixels, NULL, &none, &err));
+    tvlm_engine_free(none_made);
     tvlm_batcher_free(batcher);
     tvlm_engine_free(other);
     tvlm_session_free(session);
@@ -1430,6 +1484,7 @@ int main(void)
         cmocka_unit_test(pictures_on_threads),
         cmocka_unit_test(asking_again_does_not_look_again),
         cmocka_unit_test(cancel_while_encoding),
+        cmocka_unit_test(cancel_of_preprocessing),
         cmocka_unit_test(cancel_while_reading_the_prompt),
         cmocka_unit_test(cancel_while_answering),
         cmocka_unit_test(cancel_in_company),
@@ -1441,7 +1496,7 @@ int main(void)
         cmocka_unit_test(answers_by_turns),
         cmocka_unit_test(an_answer_left),
         cmocka_unit_test(a_cancelled_answer_is_over),
-        cmocka_unit_test(a_shorter_event),
+        cmocka_unit_test(a_longer_event),
         cmocka_unit_test(guesses_where_room_ends),
         cmocka_unit_test(guesses_cut_short),
         cmocka_unit_test(guesses_in_company),

@@ -102,9 +102,9 @@ static void open_model(const char *precision)
 {
     tvlm_model_params m;
     tvlm_engine_params e;
-    tvlm_model_params_init(&m);
+    tvlm_model_params_init(&m, sizeof m);
     m.precision = precision;
-    tvlm_engine_params_init(&e);
+    tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 2;
     OK(tvlm_model_open(PATH, &m, &model, &err));
     OK(tvlm_engine_new(model, &e, &engine, &err));
@@ -180,7 +180,7 @@ static tvlm_session *new_session(void)
 {
     tvlm_session_params s;
     tvlm_session *session;
-    tvlm_session_params_init(&s);
+    tvlm_session_params_init(&s, sizeof s);
     s.kv_type = TVLM_KV_F32;
     OK(tvlm_session_new(model, &s, &session, &err));
     return session;
@@ -298,8 +298,8 @@ static void another_picture_starts_anew(void **state)
     static const size_t reused[3] = {0, 8, 0};
     tvlm_session *session = new_session();
     tvlm_generate_params p;
-    tvlm_result result;
-    tvlm_generate_params_init(&p);
+    tvlm_result result = {.size = sizeof result};
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 1;
     for (int i = 0; i < 3; i++) {
         OK(tvlm_generate(engine, session, prompts[i], &p, &result, &err));

@@ -47,7 +47,7 @@ static void convert(const char *name, const char *tokenizer, tvlm_type type, con
 static tvlm_model *open_model(const char *name, const char *cpu)
 {
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     params.cpu = cpu;
     params.precision = "f32";
     tvlm_error err = {0};

@@ -21,7 +21,7 @@ static tvlm_loader *load(void)
 {
     static unsigned char piece[1 << 16];
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     tvlm_loader *loader;
     need(tvlm_loader_new(&params, &loader, &err) == TVLM_OK);
     for (size_t n; (n = fread(piece, 1, sizeof piece, stdin)) > 0;)

@@ -158,7 +158,7 @@ static void refused_header_has_no_model(void **state)
     bytes[at] = 'x';
     tvlm_loader *l;
     tvlm_model_params p;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.skip_checksums = true;
     OK(tvlm_loader_new(&p, &l, &err));
     assert_int_equal(tvlm_loader_feed(l, bytes, file_size, &err), TVLM_ERR_FORMAT);
@@ -375,7 +375,7 @@ static void any_threads(void **state)
         for (int memory = 0; memory <= 1; memory++) {
             progress seen = {0};
             tvlm_model_params p;
-            tvlm_model_params_init(&p);
+            tvlm_model_params_init(&p, sizeof p);
             p.n_threads = threads;
             p.on_progress = move_on;
             p.user = &seen;
@@ -401,7 +401,7 @@ static void damage_is_told_by_any_threads(void **state)
     tvlm_model_params p;
     tvlm_error want;
     bool complete;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     write_shared();
     OK(tvlm_gguf_parse(shared, shared_size, &g, &complete, &err));
     size_t header = (size_t)g.data_offset, named = 0;
@@ -442,7 +442,7 @@ static void short_files_and_padding_on_threads(void **state)
     tvlm_model_params p;
     tvlm_gguf g;
     bool complete;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.n_threads = 3;
     write_shared();
     OK(tvlm_gguf_parse(shared, shared_size, &g, &complete, &err));
@@ -504,7 +504,7 @@ static void a_file_that_shrinks_is_an_error(void **state)
         tiny_write(&t, OTHER_PATH, NULL);
         tiny_free(&t);
         cutting c = {OTHER_PATH, left[i], 0};
-        tvlm_model_params_init(&p);
+        tvlm_model_params_init(&p, sizeof p);
         p.on_progress = cut_while_loading;
         p.user = &c;
         assert_int_equal(tvlm_model_open(OTHER_PATH, &p, &m, &err), TVLM_ERR_IO);
@@ -531,7 +531,7 @@ static void lie(const char *name, size_t after, uint64_t value, size_t bytes, co
     unsigned char *at = find(name) + strlen(name) + after, saved[8];
     tvlm_model *m;
     tvlm_model_params p;
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     p.skip_checksums = true;
     memcpy(saved, at, bytes);
     for (size_t i = 0; i < bytes; i++)
@@ -668,10 +668,10 @@ static void info_is_printable(void **state)
         {"",                          0,  ""                                        },
     };
     tvlm_model *m;
-    tvlm_model_info info;
+    tvlm_model_info info = {.size = sizeof info};
     for (size_t i = 0; i < TVLM_COUNT(names); i++) {
         OK(open_odd((tvlm_str){names[i].in, names[i].n}, (tvlm_str){"What?\n", 6}, &m));
-        tvlm_model_get_info(m, &info);
+        OK(tvlm_model_get_info(m, &info, &err));
         assert_string_equal(info.name, names[i].want);
         assert_string_equal(info.license, "MIT");
         assert_string_equal(info.description, "two lines");
@@ -694,7 +694,7 @@ static void lies_about_size_take_no_memory(void **state)
     OK(tvlm_gguf_parse(file, file_size, &g, &complete, &err));
     size_t header = (size_t)g.data_offset;
     tvlm_gguf_free(&g);
-    tvlm_model_params_init(&p);
+    tvlm_model_params_init(&p, sizeof p);
     for (int told = 0; told <= 1; told++) {
         p.file_bytes = told ? header + 1 : 0;
         OK(tvlm_loader_new(&p, &l, &err));
@@ -710,17 +710,72 @@ static void lies_about_size_take_no_memory(void **state)
     assert_int_equal(tvlm_model_open_memory(file, header + 1, &p, &m, &err), TVLM_ERR_LIMIT);
 }
 
+/* ---- cancelling ---- */
+
+static atomic_int looks_left;
+
+static bool few_looks(void *user)
+{
+    (void)user;
+    return atomic_fetch_sub(&looks_left, 1) <= 0;
+}
+
+/* The number of looks at the flag that opening takes: each one of them can stop it. */
+static int cancel_at_each_look(tvlm_model_params *p, bool memory)
+{
+    for (int n = 0;; n++) {
+        tvlm_model *m = (tvlm_model *)&n;
+        atomic_store(&looks_left, n);
+        tvlm_status status = memory ? tvlm_model_open_memory(file, file_size, p, &m, &err)
+                                    : tvlm_model_open(PATH, p, &m, &err);
+        tvlm_model_free(m);
+        if (!status) return n;
+        assert_null(m);
+        assert_int_equal(status, TVLM_ERR_CANCELLED);
+    }
+}
+
+static void opening_can_be_cancelled(void **state)
+{
+    (void)state;
+    tvlm_loader *l;
+    tvlm_model *m;
+    tvlm_model_params p;
+    tvlm_model_params_init(&p, sizeof p);
+    tvlm_cancel *cancel = tvlm_cancel_new();
+    p.cancel = cancel;
+    for (p.n_threads = 1; p.n_threads <= 2; p.n_threads++) {
+        tvlm_cancel_set_poll(cancel, few_looks, NULL);
+        assert_true(cancel_at_each_look(&p, false) > 2);
+        assert_true(cancel_at_each_look(&p, true) > 2);
+        tvlm_cancel_set_poll(cancel, NULL, NULL);
+        tvlm_cancel_request(cancel);
+        assert_int_equal(tvlm_model_open(PATH, &p, &m, &err), TVLM_ERR_CANCELLED);
+        tvlm_cancel_reset(cancel);
+    }
+    /* a loader that was cancelled stays so */
+    OK(tvlm_loader_new(&p, &l, &err));
+    OK(tvlm_loader_feed(l, file, file_size / 2, &err));
+    tvlm_cancel_request(cancel);
+    assert_int_equal(tvlm_loader_feed(l, file + file_size / 2, 1, &err), TVLM_ERR_CANCELLED);
+    tvlm_cancel_reset(cancel);
+    assert_int_equal(tvlm_loader_feed(l, file + file_size / 2, 1, &err), TVLM_ERR_STATE);
+    assert_int_equal(tvlm_loader_finish(l, &m, &err), TVLM_ERR_STATE);
+    tvlm_loader_free(l);
+    tvlm_cancel_free(cancel);
+}
+
 static void limits(void **state)
 {
     (void)state;
     tvlm_model *m;
     tvlm_model_params p;
-    tvlm_memory memory;
-    tvlm_model_params_init(&p);
+    tvlm_memory memory = {.size = sizeof memory};
+    tvlm_model_params_init(&p, sizeof p);
     p.max_memory = 1000;
     assert_int_equal(tvlm_model_open(PATH, &p, &m, &err), TVLM_ERR_LIMIT);
     assert_non_null(strstr(err.message, PATH));
-    p.max_memory = 0;
+    p.max_memory = SIZE_MAX;
     p.header_only = true;
     OK(tvlm_model_open(PATH, &p, &m, &err));
     assert_int_equal(tvlm_model_stage(m), TVLM_STAGE_HEADER);
@@ -757,6 +812,7 @@ int main(void)
         cmocka_unit_test(rope_factors_are_ones),
         cmocka_unit_test(info_is_printable),
         cmocka_unit_test(lies_about_size_take_no_memory),
+        cmocka_unit_test(opening_can_be_cancelled),
         cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, write_model, forget_model);

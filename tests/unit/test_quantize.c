@@ -313,7 +313,7 @@ typedef struct maps {
 static tvlm_model *open_model(const char *path, const char *cpu)
 {
     tvlm_model_params params;
-    tvlm_model_params_init(&params);
+    tvlm_model_params_init(&params, sizeof params);
     params.cpu = cpu;
     tvlm_model *model = NULL;
     tvlm_error err = {0};
@@ -335,8 +335,7 @@ static void run_tower(const char *path, const char *cpu, unsigned threads, size_
     tvlm_model *model = open_model(path, cpu);
     tvlm_pixels p;
     lend_picture(picture, &p);
-    assert_int_equal(tvlm_preprocess(model, &p, TVLM_FIT_MODEL, pixels, TVLM_COUNT(pixels), NULL),
-                     TVLM_OK);
+    assert_int_equal(tvlm_preprocess(model, &p, NULL, pixels, TVLM_COUNT(pixels), NULL), TVLM_OK);
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
     tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .n_threads = threads};
@@ -659,10 +658,10 @@ static void answer(const char *path)
     tvlm_prompt *prompt;
     tvlm_pixels pixels;
     tvlm_generate_params p;
-    tvlm_result result;
+    tvlm_result result = {.size = sizeof result};
     float logits[258];
     lend_picture(0, &pixels);
-    tvlm_generate_params_init(&p);
+    tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 4;
     p.ignore_eos = true;
     assert_int_equal(tvlm_engine_new(model, NULL, &engine, &err), TVLM_OK);

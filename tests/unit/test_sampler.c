@@ -71,7 +71,7 @@ static size_t kinds(const size_t *times)
 static void greedy_takes_the_best(void **state)
 {
     (void)state;
-    static const tvlm_sampling greedy;
+    static const tvlm_sampling greedy = TVLM_SAMPLING_DEFAULTS;
     float logits[VOCAB];
     uint64_t random = 5;
     flat(logits, -1);
@@ -90,7 +90,8 @@ static void greedy_takes_the_best(void **state)
 static void greedy_is_the_same_both_ways(void **state)
 {
     (void)state;
-    static const tvlm_sampling greedy, listed = {.repeat_penalty = 2};
+    static const tvlm_sampling greedy = TVLM_SAMPLING_DEFAULTS;
+    static const tvlm_sampling listed = {.top_p = 1, .repeat_penalty = 2, .repeat_last_n = 64};
     static const float odd[] = {NAN, INFINITY, -INFINITY, 3.2e38f, -3.2e38f, -3.0e38f, 0, -0.0f};
     uint64_t random = 5;
     float logits[VOCAB];
@@ -117,7 +118,9 @@ static void probabilities_are_a_softmax(void **state)
     logits[30] = 1.5f;
     for (size_t i = 0; i < 3; i++) {
         double t = (double)temperatures[i], sum = exp(0 / t) + exp(1 / t) + exp(1.5 / t);
-        count(logits, (tvlm_sampling){.temperature = temperatures[i]}, NULL, 0, times);
+        count(logits,
+              (tvlm_sampling){.temperature = temperatures[i], .top_p = 1, .repeat_penalty = 1},
+              NULL, 0, times);
         assert_int_equal(kinds(times), 3);
         for (int id = 10; id <= 30; id += 10) {
             double p = exp((double)logits[id] / t) / sum;
@@ -140,25 +143,36 @@ static void filters_keep_what_they_say(void **state)
         id[i] = (i * 37 + 11) % 256;
 
     for (uint32_t k = 1; k <= 5; k++) {
-        count(logits, (tvlm_sampling){.temperature = 1, .top_k = k}, NULL, 0, times);
+        count(logits,
+              (tvlm_sampling){.temperature = 1, .top_k = k, .top_p = 1, .repeat_penalty = 1}, NULL,
+              0, times);
         assert_int_equal(kinds(times), k);
         for (uint32_t i = 0; i < k; i++)
             assert_true(times[id[i]] > 0);
     }
-    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 0.6f}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 0.6f, .repeat_penalty = 1}, NULL, 0,
+          times);
     assert_int_equal(kinds(times), 2); /* 1/2 is not enough, 1/2 + 1/4 is */
     assert_true(times[id[0]] && times[id[1]]);
-    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 0.8f}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 0.8f, .repeat_penalty = 1}, NULL, 0,
+          times);
     assert_int_equal(kinds(times), 3);
-    count(logits, (tvlm_sampling){.temperature = 1, .min_p = 0.2f}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 1, .min_p = 0.2f, .top_p = 1, .repeat_penalty = 1},
+          NULL, 0, times);
     assert_int_equal(kinds(times), 3); /* 1, 1/2, 1/4 of the best */
-    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 1, .min_p = 0}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 1, .top_p = 1, .min_p = 0, .repeat_penalty = 1},
+          NULL, 0, times);
     assert_true(kinds(times) >= 7);
+    /* none at all: the best stays */
+    count(logits, (tvlm_sampling){.temperature = 1, .repeat_penalty = 1}, NULL, 0, times);
+    assert_int_equal(times[id[0]], DRAWS);
     /* top-p after top-k: among two, the first has 2/3 */
-    count(logits, (tvlm_sampling){.temperature = 1, .top_k = 2, .top_p = 0.6f}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 1, .top_k = 2, .top_p = 0.6f, .repeat_penalty = 1},
+          NULL, 0, times);
     assert_int_equal(kinds(times), 1);
     /* temperature after the filters: it cannot bring back what they dropped */
-    count(logits, (tvlm_sampling){.temperature = 100, .top_p = 0.6f}, NULL, 0, times);
+    count(logits, (tvlm_sampling){.temperature = 100, .top_p = 0.6f, .repeat_penalty = 1}, NULL, 0,
+          times);
     assert_int_equal(kinds(times), 2);
 }
 
@@ -175,7 +189,9 @@ static void top_k_is_a_sort(void **state)
         if (round % 2) logits[TOKENS - 1] = 50; /* the heap's last is the best */
         uint32_t k = 1 + (uint32_t)round;
         size_t times[VOCAB];
-        count(logits, (tvlm_sampling){.temperature = 1e6f, .top_k = k}, NULL, 0, times);
+        count(logits,
+              (tvlm_sampling){.temperature = 1e6f, .top_k = k, .top_p = 1, .repeat_penalty = 1},
+              NULL, 0, times);
         assert_int_equal(kinds(times), k);
         for (int i = 0; i < TOKENS; i++) {
             uint32_t before = 0;
@@ -193,7 +209,7 @@ static void penalty_counts_an_id_once(void **state)
     float logits[VOCAB];
     uint64_t random = 1;
     static const int32_t recent[] = {40, 40, 40, 40, 50, 1000000, -5};
-    tvlm_sampling s = {.repeat_penalty = 2};
+    tvlm_sampling s = {.repeat_penalty = 2, .top_p = 1, .repeat_last_n = 64};
     flat(logits, -10);
     logits[40] = 4;
     logits[60] = 1.9f; /* 4 / 2 is more, 4 / 4 would be less */
@@ -202,8 +218,11 @@ static void penalty_counts_an_id_once(void **state)
     assert_int_equal(choose(logits, &s, recent, 7, &random), 60);
     s.repeat_last_n = 3; /* the last three: 40 is forgotten */
     assert_int_equal(choose(logits, &s, recent, 7, &random), 40);
+    s.repeat_last_n = 0; /* no id counts */
+    logits[60] = 3.9f;
+    assert_int_equal(choose(logits, &s, recent, 7, &random), 40);
     flat(logits, -2); /* negative logits get more so */
-    s = (tvlm_sampling){.repeat_penalty = 2};
+    s = (tvlm_sampling){.repeat_penalty = 2, .top_p = 1, .repeat_last_n = 64};
     logits[40] = -1;
     assert_int_equal(choose(logits, &s, recent, 7, &random), 0);
     logits[40] = -0.9f;
@@ -214,10 +233,10 @@ static void not_numbers_are_survived(void **state)
 {
     (void)state;
     static const tvlm_sampling ways[] = {
-        {0},
-        {.temperature = 1},
-        {.temperature = 1e-30f, .top_k = 5, .top_p = 0.5f, .min_p = 0.1f},
-        {.temperature = 1, .top_p = 0.9f, .repeat_penalty = 0.001f},
+        {.top_p = 1, .repeat_penalty = 1},
+        {.temperature = 1, .top_p = 1, .repeat_penalty = 1},
+        {.temperature = 1e-30f, .top_k = 5, .top_p = 0.5f, .min_p = 0.1f, .repeat_penalty = 1},
+        {.temperature = 1, .top_p = 0.9f, .repeat_penalty = 0.001f, .repeat_last_n = 64},
     };
     static const int32_t recent[] = {7, 8};
     float logits[VOCAB];
@@ -242,7 +261,7 @@ static void seeds_decide(void **state)
 {
     (void)state;
     float logits[VOCAB];
-    tvlm_sampling s = {.temperature = 1};
+    tvlm_sampling s = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
     flat(logits, 0);
     int32_t first[3][20];
     static const uint64_t seeds[3] = {0, 0, 1};
@@ -260,17 +279,28 @@ static void seeds_decide(void **state)
 static void senseless_settings_are_refused(void **state)
 {
     (void)state;
-    static const tvlm_sampling bad[] = {
-        {.temperature = -1}, {.temperature = NAN}, {.temperature = INFINITY}, {.top_p = 1.5f},
-        {.top_p = -0.1f},    {.min_p = NAN},       {.repeat_penalty = -1},
+    static const tvlm_sampling good = {.temperature = 2, .min_p = 1, .repeat_penalty = 1};
+    static const struct {
+        const char *name;
+        size_t at;
+        float value;
+    } bad[] = {
+        {"temperature",    offsetof(tvlm_sampling, temperature),    -1      },
+        {"temperature",    offsetof(tvlm_sampling, temperature),    NAN     },
+        {"temperature",    offsetof(tvlm_sampling, temperature),    INFINITY},
+        {"top_p",          offsetof(tvlm_sampling, top_p),          1.5f    },
+        {"top_p",          offsetof(tvlm_sampling, top_p),          -0.1f   },
+        {"min_p",          offsetof(tvlm_sampling, min_p),          NAN     },
+        {"repeat_penalty", offsetof(tvlm_sampling, repeat_penalty), -1      },
+        {"repeat_penalty", offsetof(tvlm_sampling, repeat_penalty), 0       },
+        {"reserved",       offsetof(tvlm_sampling, reserved[7]),    1       },
     };
-    static const char *const names[] = {"temperature", "temperature", "temperature",   "top_p",
-                                        "top_p",       "min_p",       "repeat_penalty"};
-    static const tvlm_sampling good = {.temperature = 2, .top_p = 1, .min_p = 1};
     tvlm_error err;
     for (size_t i = 0; i < TVLM_COUNT(bad); i++) {
-        assert_int_equal(tvlm_sampling_check(&bad[i], &err), TVLM_ERR_ARGUMENT);
-        assert_non_null(strstr(err.message, names[i]));
+        tvlm_sampling s = good;
+        memcpy((char *)&s + bad[i].at, &bad[i].value, sizeof bad[i].value);
+        assert_int_equal(tvlm_sampling_check(&s, &err), TVLM_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, bad[i].name));
     }
     assert_int_equal(tvlm_sampling_check(&good, &err), TVLM_OK);
 }
