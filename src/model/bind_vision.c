@@ -114,8 +114,7 @@ static const char *part_name(char out[160], const char *name, const char *part)
     return out;
 }
 
-/* What goes beside n rows of weights. The output's parameters are read once they are there: in the
- * walk only their place is known, so tvlm_bind_finish_int8 walks the same names again. */
+/* What goes beside n rows of int8 weights. */
 static void bind_quant(tvlm_binder *b, tvlm_quant *out, tvlm_slot *s, const char *name, size_t n)
 {
     char full[160];
@@ -123,7 +122,6 @@ static void bind_quant(tvlm_binder *b, tvlm_quant *out, tvlm_slot *s, const char
     out->wsum = tvlm_bind_reserve(b, n, sizeof *out->wsum);
     out->mult = tvlm_bind_vector(b, part_name(full, name, "scale"), n);
     out->beta = tvlm_bind_vector(b, part_name(full, name, "bias"), n);
-    tvlm_bind_vector(b, part_name(full, name, "out_q"), 2);
 }
 
 /* dense_k x dense_k windows of c channels; n 0: any. */
@@ -174,32 +172,53 @@ static const char *mb_name(char out[96], uint32_t i, const char *part)
     return out;
 }
 
+/* In a quantised tower a layer's type is that of its weights. */
+static bool is_int8(tvlm_binder *b, const char *name)
+{
+    char full[160];
+    if (!b->model->config.vision_int8) return false;
+    const tvlm_gguf_tensor *t = tvlm_bind_find(b, part_name(full, name, "weight"));
+    return t && t->type == TVLM_TYPE_I8;
+}
+
+/* The range of a layer's output, whatever the layer's type: the next one may be int8. It is read
+ * once it is there: in the walk only its place is known, so tvlm_bind_finish_int8 walks the same
+ * names again. */
+static void bind_range(tvlm_binder *b, const char *name)
+{
+    char full[160];
+    if (b->model->config.vision_int8) tvlm_bind_vector(b, part_name(full, name, "out_q"), 2);
+}
+
 static void bind_stem(tvlm_binder *b, tvlm_conv *out)
 {
     enum { STEM_K = 3, COLOURS = 3 };
-    if (!b->model->config.vision_int8) {
+    if (b->model->config.vision_int8) tvlm_bind_vector(b, "v.input_q", 2);
+    if (is_int8(b, "v.stem")) {
+        *out = (tvlm_conv){.c_in = COLOURS, .k = STEM_K};
+        bind_int8_linear(b, &out->linear, "v.stem", 0, COLOURS, STEM_K);
+    } else {
         tvlm_bind_conv(b, out, "v.stem", COLOURS);
-        return;
     }
-    tvlm_bind_vector(b, "v.input_q", 2);
-    *out = (tvlm_conv){.c_in = COLOURS, .k = STEM_K};
-    bind_int8_linear(b, &out->linear, "v.stem", 0, COLOURS, STEM_K);
+    bind_range(b, "v.stem");
 }
 
 static void bind_pointwise(tvlm_binder *b, tvlm_linear *out, const char *name, size_t k)
 {
-    if (b->model->config.vision_int8)
+    if (is_int8(b, name))
         bind_int8_linear(b, out, name, 0, k, 1);
     else
         tvlm_bind_linear(b, out, name, 0, k, true);
+    bind_range(b, name);
 }
 
 static void bind_depthwise(tvlm_binder *b, tvlm_dwconv *out, const char *name, size_t c)
 {
-    if (b->model->config.vision_int8)
+    if (is_int8(b, name))
         bind_int8_dwconv(b, out, name, c);
     else
         tvlm_bind_dwconv(b, out, name, c);
+    bind_range(b, name);
 }
 
 static void bind_efficientnet(tvlm_binder *b)
@@ -259,16 +278,11 @@ static tvlm_status read_qparam(const tvlm_model *model, const tvlm_plan *plan, c
                      "tensor '%s': expected a positive scale and a zero point in 0..127", name);
 }
 
-/* A layer of n channels whose input has the parameters *q; *q becomes its output's. */
-static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, tvlm_quant *l,
-                                size_t n, const char *name, bool relu6, tvlm_qparam *q,
+/* mult and beta of an int8 layer of n channels, of the scale and bias that lie there. */
+static tvlm_status finish_quant(tvlm_quant *l, size_t n, const char *name, bool relu6,
                                 tvlm_error *err)
 {
-    char full[160];
-    TVLM_TRY(read_qparam(model, plan, part_name(full, name, "out_q"), &l->out, err));
-    l->in = *q;
-    *q = l->out;
-    /* the block is ours and not published yet: these are its scale and bias in place */
+    /* the block is ours and not published yet */
     float *mult = (float *)(uintptr_t)l->mult, *beta = (float *)(uintptr_t)l->beta;
     for (size_t i = 0; i < n; i++) {
         mult[i] = l->in.scale * mult[i] / l->out.scale;
@@ -285,20 +299,38 @@ static tvlm_status finish_layer(const tvlm_model *model, const tvlm_plan *plan, 
     return TVLM_OK;
 }
 
-static tvlm_status finish_block(const tvlm_model *model, const tvlm_plan *plan, tvlm_mbconv *m,
-                                uint32_t i, tvlm_qparam *q, tvlm_error *err)
+/* A walk along the layers of the placed tower. */
+typedef struct finishing {
+    const tvlm_model *model;
+    const tvlm_plan *plan;
+    tvlm_qparam q; /* of the map before the next layer */
+    tvlm_error *err;
+} finishing;
+
+static tvlm_status finish_layer(finishing *f, tvlm_dtype dtype, tvlm_quant *l, size_t n,
+                                const char *name, bool relu6)
+{
+    char full[160];
+    TVLM_TRY(read_qparam(f->model, f->plan, part_name(full, name, "out_q"), &l->out, f->err));
+    l->in = f->q;
+    f->q = l->out;
+    return dtype == TVLM_DTYPE_U7 ? finish_quant(l, n, name, relu6, f->err) : TVLM_OK;
+}
+
+static tvlm_status finish_linear(finishing *f, tvlm_linear *l, const char *name, bool relu6)
+{
+    return finish_layer(f, l->dtype, &l->quant, l->n, name, relu6);
+}
+
+static tvlm_status finish_block(finishing *f, tvlm_mbconv *m, uint32_t i)
 {
     char name[96];
-    tvlm_qparam in = *q;
-    if (m->has_expand)
-        TVLM_TRY(finish_layer(model, plan, &m->expand.quant, m->expand.n,
-                              mb_name(name, i, "expand"), true, q, err));
-    TVLM_TRY(
-        finish_layer(model, plan, &m->dw.quant, m->dw.c_out, mb_name(name, i, "dw"), true, q, err));
-    TVLM_TRY(finish_layer(model, plan, &m->project.quant, m->project.n, mb_name(name, i, "project"),
-                          false, q, err));
-    if (m->residual && !(in.scale / q->scale < 1e10f))
-        return tvlm_fail(err, TVLM_ERR_FORMAT,
+    tvlm_qparam in = f->q;
+    if (m->has_expand) TVLM_TRY(finish_linear(f, &m->expand, mb_name(name, i, "expand"), true));
+    TVLM_TRY(finish_layer(f, m->dw.dtype, &m->dw.quant, m->dw.c_out, mb_name(name, i, "dw"), true));
+    TVLM_TRY(finish_linear(f, &m->project, mb_name(name, i, "project"), false));
+    if (m->residual && !(in.scale / f->q.scale < 1e10f))
+        return tvlm_fail(f->err, TVLM_ERR_FORMAT,
                          "tensor '%s.out_q': its scale is out of range beside the block's input",
                          name);
     return TVLM_OK;
@@ -307,11 +339,10 @@ static tvlm_status finish_block(const tvlm_model *model, const tvlm_plan *plan, 
 tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
 {
     tvlm_efficientnet *w = &model->weights.efficientnet;
-    tvlm_qparam q;
-    TVLM_TRY(read_qparam(model, plan, "v.input_q", &q, err));
-    TVLM_TRY(finish_layer(model, plan, &w->stem.linear.quant, w->stem.linear.n, "v.stem", true, &q,
-                          err));
+    finishing f = {.model = model, .plan = plan, .err = err};
+    TVLM_TRY(read_qparam(model, plan, "v.input_q", &f.q, err));
+    TVLM_TRY(finish_linear(&f, &w->stem.linear, "v.stem", true));
     for (uint32_t i = 0; i < w->n_blocks; i++)
-        TVLM_TRY(finish_block(model, plan, &w->blocks[i], i, &q, err));
-    return finish_layer(model, plan, &w->head.quant, w->head.n, "v.head", true, &q, err);
+        TVLM_TRY(finish_block(&f, &w->blocks[i], i));
+    return finish_linear(&f, &w->head, "v.head", true);
 }

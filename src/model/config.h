@@ -51,7 +51,7 @@ typedef struct tvlm_config {
     float vision_ln_eps;      /* 1e-5 */
     /* efficientnet_lite: strides per block, index of the block whose output is the low map */
     uint32_t n_blocks, strides[TVLM_MAX_BLOCKS], stem_stride, tap_block;
-    bool vision_int8; /* the tower's weights and activations are int8 */
+    bool vision_int8; /* layers of the tower are int8: those with int8 weights */
     /* tinyvlm pooling */
     uint32_t pool_heads;
     float pool_ln_eps;

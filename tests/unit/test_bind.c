@@ -32,24 +32,48 @@ typedef struct change {
     float v[2];
 } change;
 
+/* How a file differs from the plain one, in which every layer of the tower is int8. */
+typedef struct variant {
+    const change *change;    /* nullable */
+    size_t wide;             /* channels inside the last block, which then expands; 0: as all */
+    const char *floats[4];   /* layers that are float */
+    const char *without;     /* a tensor that is not there */
+    const char *with;        /* a vector that a float layer does not have */
+    const char *long_vector; /* one with an element too many */
+} variant;
+
 typedef struct writing {
     tvlm_gguf_writer *w;
-    const change *change; /* nullable */
-    bool data;            /* the second walk writes what the first declared */
+    const variant *variant;
+    bool data; /* the second walk writes what the first declared */
 } writing;
+
+static bool same(const char *a, const char *b)
+{
+    return a && b && !strcmp(a, b);
+}
+
+static bool is_float(const variant *v, const char *layer)
+{
+    for (size_t i = 0; i < TVLM_COUNT(v->floats); i++)
+        if (same(v->floats[i], layer)) return true;
+    return false;
+}
 
 /* A tensor whose elements are all v[0], or v[0] and v[1]. */
 static void tensor(writing *o, const char *name, tvlm_type type, const uint64_t shape[4],
                    uint32_t n_dims, float v0, float v1)
 {
+    const change *c = o->variant->change;
     size_t n = 1;
+    if (same(o->variant->without, name)) return;
     for (uint32_t i = 0; i < n_dims; i++)
         n *= (size_t)shape[i];
     if (!o->data) {
         OK(tvlm_gguf_declare(o->w, name, type, shape, n_dims, &err));
         return;
     }
-    if (o->change && !strcmp(o->change->name, name)) v0 = o->change->v[0], v1 = o->change->v[1];
+    if (c && same(c->name, name)) v0 = c->v[0], v1 = c->v[1];
     size_t size = n * tvlm_type_block_bytes(type);
     unsigned char *bytes = malloc(size);
     assert_non_null(bytes);
@@ -66,6 +90,7 @@ static void tensor(writing *o, const char *name, tvlm_type type, const uint64_t 
 
 static void vector(writing *o, const char *name, size_t n, float v)
 {
+    n += same(o->variant->long_vector, name);
     tensor(o, name, TVLM_TYPE_F32, (uint64_t[4]){n}, 1, v, v);
 }
 
@@ -78,23 +103,25 @@ static void matrix(writing *o, const char *name, size_t n, size_t k)
     if (!strncmp(name, "mm.", 3)) vector(o, full, n, 0.0f);
 }
 
-/* Weights 3 and -2 in turn, scale 0.5, bias 2, output scale 0.25 and zero point 5. */
+/* Weights 3 and -2 in turn, scale 0.5 if it is int8, bias 2, output scale 0.25, zero point 5. */
 static void layer(writing *o, const char *name, const uint64_t shape[4], uint32_t n_dims)
 {
     char full[64];
     snprintf(full, sizeof full, "%s.weight", name);
-    tensor(o, full, TVLM_TYPE_I8, shape, n_dims, 3.0f, -2.0f);
+    bool floats = is_float(o->variant, name);
+    tensor(o, full, floats ? TVLM_TYPE_F32 : TVLM_TYPE_I8, shape, n_dims, 3.0f, -2.0f);
     snprintf(full, sizeof full, "%s.scale", name);
-    vector(o, full, (size_t)shape[0], 0.5f);
+    if (!floats || same(o->variant->with, full)) vector(o, full, (size_t)shape[0], 0.5f);
     snprintf(full, sizeof full, "%s.bias", name);
     vector(o, full, (size_t)shape[0], 2.0f);
     snprintf(full, sizeof full, "%s.out_q", name);
-    tensor(o, full, TVLM_TYPE_F32, (uint64_t[4]){2}, 1, 0.25f, 5.0f);
+    uint64_t two = 2 + same(o->variant->long_vector, full);
+    tensor(o, full, TVLM_TYPE_F32, (uint64_t[4]){two}, 1, 0.25f, 5.0f);
 }
 
-/* wide: channels inside the last block, which then expands. */
-static void all_tensors(writing *o, size_t wide)
+static void all_tensors(writing *o)
 {
+    size_t wide = o->variant->wide;
     char name[64];
     tensor(o, "v.input_q", TVLM_TYPE_F32, (uint64_t[4]){2}, 1, 0.125f, 64.0f);
     layer(o, "v.stem", (uint64_t[4]){C, 3, 3, 3}, 4);
@@ -174,18 +201,23 @@ static void put_keys(tvlm_gguf_writer *w)
     tiny_put_vocabulary(w);
 }
 
-static tvlm_status open_changed(const change *c, size_t wide, tvlm_model **out)
+static tvlm_status open_variant(const variant *v, tvlm_model **out)
 {
-    writing o = {NULL, c, false};
+    writing o = {.variant = v};
     OK(tvlm_gguf_writer_new(PATH, NULL, &o.w, &err));
     put_keys(o.w);
-    all_tensors(&o, wide);
+    all_tensors(&o);
     o.data = true;
-    all_tensors(&o, wide);
+    all_tensors(&o);
     OK(tvlm_gguf_writer_finish(o.w, NULL, NULL, &err));
     tvlm_status status = tvlm_model_open(PATH, NULL, out, &err);
     remove(PATH);
     return status;
+}
+
+static tvlm_status open_changed(const change *c, size_t wide, tvlm_model **out)
+{
+    return open_variant(&(variant){.change = c, .wide = wide}, out);
 }
 
 /* mult = sx * sw / sy, beta = b / sy + zy; every number here is exact in float32. */
@@ -264,6 +296,74 @@ static void senseless_values_are_named(void **state)
     assert_non_null(strstr(err.message, "v.blk.4.project.out_q"));
 }
 
+/* A layer is what its weights are; each input has the range of the output before it. */
+static void float_layers_among_int8(void **state)
+{
+    (void)state;
+    static const change range = {
+        "v.blk.1.dw.out_q", {0.5f, 7.0f}
+    };
+    static const variant v = {
+        .change = &range, .floats = {"v.stem", "v.blk.1.dw", "v.blk.2.project"}
+    };
+    tvlm_model *m;
+    OK(open_variant(&v, &m));
+    const tvlm_efficientnet *w = &m->weights.efficientnet;
+    assert_int_equal(w->stem.linear.dtype, TVLM_DTYPE_F32);
+    assert_true(w->stem.linear.bias[C - 1] == 2.0f);
+    assert_int_equal(w->blocks[0].dw.dtype, TVLM_DTYPE_U7);
+    assert_true(w->blocks[0].dw.quant.in.scale == 0.25f && w->blocks[0].dw.quant.in.zero == 5);
+    const tvlm_dwconv *dw = &w->blocks[1].dw;
+    assert_int_equal(dw->dtype, TVLM_DTYPE_F32);
+    assert_true(((const float *)dw->weight)[0] == 3.0f && dw->bias[0] == 2.0f);
+    const tvlm_linear *project = &w->blocks[1].project;
+    assert_int_equal(project->dtype, TVLM_DTYPE_U7);
+    assert_true(project->quant.in.scale == 0.5f && project->quant.in.zero == 7);
+    assert_true(project->quant.mult[0] == 0.5f * 0.5f / 0.25f);
+    assert_int_equal(w->blocks[2].project.dtype, TVLM_DTYPE_F32);
+    assert_true(w->blocks[2].project.bias[0] == 2.0f);
+    assert_int_equal(w->blocks[3].dw.dtype, TVLM_DTYPE_U7);
+    tvlm_model_free(m);
+}
+
+static void badly_mixed_is_named(void **state)
+{
+    (void)state;
+    static const variant variants[] = {
+        {.without = "v.blk.1.dw.scale"},
+        {.without = "v.blk.1.dw.out_q"},
+        {.without = "v.head.out_q"},
+        {.without = "v.stem.bias"},
+        {.without = "v.input_q", .floats = {"v.stem"}},
+        {.without = "v.stem.out_q", .floats = {"v.stem"}},
+        {.without = "v.blk.1.dw.out_q", .floats = {"v.blk.1.dw"}},
+        {.without = "v.blk.1.project.bias", .floats = {"v.blk.1.project"}},
+        {.with = "v.stem.scale", .floats = {"v.stem"}},
+        {.with = "v.blk.1.dw.scale", .floats = {"v.blk.1.dw"}},
+        {.with = "v.blk.1.project.scale", .floats = {"v.blk.1.project"}},
+        {.long_vector = "v.blk.1.dw.scale"},
+        {.long_vector = "v.blk.1.project.out_q"},
+        {.long_vector = "v.blk.1.dw.out_q", .floats = {"v.blk.1.dw"}},
+        {.long_vector = "v.head.bias", .floats = {"v.head"}},
+    };
+    tvlm_model *m;
+    for (size_t i = 0; i < TVLM_COUNT(variants); i++) {
+        const variant *v = &variants[i];
+        const char *named = v->without ? v->without : v->with ? v->with : v->long_vector;
+        tvlm_status expected = v->with ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT;
+        assert_int_equal(open_variant(v, &m), expected);
+        if (!strstr(err.message, named)) fail_msg("'%s' does not name %s", err.message, named);
+        assert_null(m);
+    }
+    /* a range that makes no sense, behind a float layer */
+    static const change senseless = {
+        "v.blk.1.dw.out_q", {0.0f, 0.0f}
+    };
+    assert_int_equal(open_variant(&(variant){.change = &senseless, .floats = {"v.blk.1.dw"}}, &m),
+                     TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "v.blk.1.dw.out_q"));
+}
+
 /* Longer int8 rows could overflow their int32 sums. */
 static void rows_are_limited(void **state)
 {
@@ -313,7 +413,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(int8_layers_by_hand),        cmocka_unit_test(six_beyond_the_codes),
         cmocka_unit_test(senseless_values_are_named), cmocka_unit_test(rows_are_limited),
-        cmocka_unit_test(auto_takes_no_slow_class),
+        cmocka_unit_test(auto_takes_no_slow_class),   cmocka_unit_test(float_layers_among_int8),
+        cmocka_unit_test(badly_mixed_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
