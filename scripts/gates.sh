@@ -37,7 +37,7 @@ symbol_prefix() {
 include_graph() {
     sources | xargs awk '
         BEGIN {
-            n = split("os base cpu quant kernels text model image nn vision,lm engine", rows, " ")
+            n = split("os base cpu quant kernels text model image nn vision,lm arch engine", rows, " ")
             for (i = 1; i <= n; i++) {
                 m = split(rows[i], names, ",")
                 for (j = 1; j <= m; j++)

@@ -5,6 +5,8 @@
 #include "convert/gguf_source.h"
 #include "convert/result.h"
 
+#include "model/arch.h"
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -437,7 +439,7 @@ static tvlm_status load(quantizer *q, tvlm_error *err)
 
 static tvlm_status can_calibrate(const quantizer *q, tvlm_error *err)
 {
-    if (q->model->config.tower != TVLM_TOWER_EFFICIENTNET_LITE)
+    if (!q->model->config.arch->int8_tower)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "int8 needs a model with a float EfficientNet-Lite tower");
     if (q->model->config.vision_int8)

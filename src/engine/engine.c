@@ -53,7 +53,8 @@ static void vision_plan(tvlm_cx *cx, const tvlm_model *model)
                      tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE, cx->n_threads),
                      1);
     tvlm_arena_release(cx->arena, mark);
-    tvlm_image_forward(cx, model, NULL, NULL, NULL, NULL);
+    tvlm_image_timings none = {0};
+    model->config.arch->encode(cx, model, NULL, NULL, NULL, &none);
 }
 
 static tvlm_scratch plan(const tvlm_model *model, const tvlm_engine_params *params)

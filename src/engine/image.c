@@ -65,33 +65,6 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
     return status;
 }
 
-/* FastVLM: FastViTHD -> projector. Tiny-VLM: EfficientNet-Lite -> attention pooling. */
-void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                        float *tokens, tvlm_image_timings *timings)
-{
-    const tvlm_weights *w = &model->weights;
-    const tvlm_config *c = &model->config;
-    size_t size = c->preprocess.image_size, mark = tvlm_arena_mark(cx->arena);
-    double begin = tvlm_now_ms(), between;
-    tvlm_map in = tvlm_nn_f32(pixels, size, size, 3);
-    if (c->tower == TVLM_TOWER_FASTVIT) {
-        tvlm_fastvit_forward(cx, &w->fastvit, in, (tvlm_features){.last = vision});
-        between = tvlm_now_ms();
-        tvlm_projector_forward(cx, &w->projector, vision, model->n_vision_tokens, tokens);
-    } else {
-        float *hi = tvlm_nn_floats(cx, w->pooling.n_hi, w->pooling.hi.k);
-        float *lo = tvlm_nn_floats(cx, w->pooling.n_lo, w->pooling.lo.k);
-        tvlm_efficientnet_forward(cx, &w->efficientnet, in, (tvlm_features){hi, lo});
-        between = tvlm_now_ms();
-        tvlm_pooling_forward(cx, &w->pooling, c->pool_ln_eps, hi, lo, vision, tokens);
-    }
-    tvlm_arena_release(cx->arena, mark);
-    if (timings) {
-        timings->tower_ms = between - begin;
-        timings->bridge_ms = tvlm_now_ms() - between;
-    }
-}
-
 static size_t token_floats(const tvlm_model *m)
 {
     return tvlm_nn_elements(1, m->n_image_tokens, m->config.lm.n_embd);
@@ -145,7 +118,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
                             &engine->arena, cx.pool, params->cancel, input, err);
     image->timings.preprocess_ms = tvlm_now_ms() - begin;
     if (!status) {
-        tvlm_image_forward(&cx, model, input, vision, image->tokens, &image->timings);
+        model->config.arch->encode(&cx, model, input, vision, image->tokens, &image->timings);
         begin = tvlm_now_ms();
         if (image->cross_kv)
             tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,

@@ -5,7 +5,7 @@
 
 #include "lm/decoder.h"
 #include "lm/sampler.h"
-#include "model/model.h"
+#include "model/arch.h"
 #include "vision/vision.h"
 
 #include <pthread.h>
@@ -88,10 +88,6 @@ size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
 tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
                                size_t *out, tvlm_error *err);
 size_t tvlm_image_bytes(const tvlm_model *model); /* SIZE_MAX: more than that */
-
-/* Tower and bridge over the arena: outputs may be NULL in measure mode. */
-void tvlm_image_forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                        float *tokens, tvlm_image_timings *timings);
 
 /* tvlm_image_free lets go. */
 tvlm_image *tvlm_image_hold(const tvlm_image *image);

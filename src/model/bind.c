@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The binding mechanism, bridges and decoder. See bind.h. */
-#include "model/bind.h"
+ * The binding mechanism and the decoder. See bind.h. */
+#include "model/arch.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -252,52 +252,11 @@ void tvlm_bind_conv(tvlm_binder *b, tvlm_conv *out, const char *name, size_t c_i
     out->linear.bias = bias(b, name, out->linear.n, true);
 }
 
-/* ---- bridges ---- */
-
-static void bind_projector(tvlm_binder *b)
+bool tvlm_bind_present(tvlm_binder *b, const char *name)
 {
-    tvlm_weights *w = &b->model->weights;
-    tvlm_bind_linear(b, &w->projector.fc1, "mm.0", 0, w->vision_dim, true);
-    tvlm_bind_linear(b, &w->projector.fc2, "mm.2", b->model->config.lm.n_embd, w->projector.fc1.n,
-                     true);
-}
-
-static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
-{
-    tvlm_pooling *p = &b->model->weights.pooling;
-    const tvlm_config *c = &b->model->config;
-    size_t d = c->lm.n_embd, hi = c->preprocess.image_size / 32, lo = c->preprocess.image_size / 16;
-    p->d = d;
-    p->n_heads = c->pool_heads;
-    p->n_hi = hi * hi;
-    p->n_lo = lo * lo;
-    size_t head = d / c->pool_heads;
-    if (!b->status && (d % c->pool_heads || head % 8 || head > TVLM_ATTENTION_MAX_D))
-        tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_UNSUPPORTED,
-                                    "key 'tinyvlm.pool.head_count': %u heads of %zu features",
-                                    (unsigned)c->pool_heads, d));
-    tvlm_bind_linear(b, &p->hi, "mm.pool.hi", d, c_hi, true);
-    tvlm_bind_linear(b, &p->lo, "mm.pool.lo", d, c_lo, true);
-    size_t n_pos;
-    if (!tvlm_mul_size(p->n_hi + p->n_lo, d, &n_pos)) n_pos = SIZE_MAX; /* no tensor has as many */
-    p->pos = tvlm_bind_vector(b, "mm.pool.pos", n_pos);
-    tvlm_bind_norm(b, &p->norm, "mm.pool.norm", d, true);
-    const tvlm_gguf_tensor *query = tvlm_bind_need(b, "mm.pool.query");
-    if (query && tvlm_bind_shape(b, query, (size_t[]){0, d}, 2)) {
-        p->n_query = (size_t)query->shape[0];
-        if (p->n_query > 4096)
-            tvlm_bind_fail(b, tvlm_fail(b->err, TVLM_ERR_LIMIT,
-                                        "tensor 'mm.pool.query': %zu queries", p->n_query));
-    }
-    p->query = tvlm_bind_vector(b, "mm.pool.query", p->n_query * d);
-    tvlm_bind_linear(b, &p->attn_q, "mm.pool.attn_q", d, d, true);
-    tvlm_bind_linear(b, &p->attn_k, "mm.pool.attn_k", d, d, true);
-    tvlm_bind_linear(b, &p->attn_v, "mm.pool.attn_v", d, d, true);
-    tvlm_bind_linear(b, &p->attn_output, "mm.pool.attn_output", d, d, true);
-    tvlm_bind_norm(b, &p->ffn_norm, "mm.pool.ffn_norm", d, true);
-    tvlm_bind_linear(b, &p->ffn_up, "mm.pool.ffn_up", 0, d, true);
-    tvlm_bind_linear(b, &p->ffn_down, "mm.pool.ffn_down", d, p->ffn_up.n, true);
-    tvlm_bind_norm(b, &p->out_norm, "mm.pool.out_norm", d, true);
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    return tvlm_bind_find(b, full) != NULL;
 }
 
 /* ---- decoder ---- */
@@ -325,16 +284,14 @@ static void bind_cross(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
 
 static void bind_layer(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
 {
-    const tvlm_config *config = &b->model->config;
-    const tvlm_decoder_config *c = &config->lm;
-    bool qkv_bias = config->arch == TVLM_ARCH_QWEN2 || config->arch == TVLM_ARCH_FASTVLM;
+    const tvlm_decoder_config *c = &b->model->config.lm;
     size_t d = c->n_embd, q = (size_t)c->n_heads * c->head_dim,
            kv = (size_t)c->n_kv_heads * c->head_dim;
     char name[64];
     tvlm_bind_norm(b, &l->attn_norm, block_name(name, i, "attn_norm"), d, false);
-    tvlm_bind_linear(b, &l->q, block_name(name, i, "attn_q"), q, d, qkv_bias);
-    tvlm_bind_linear(b, &l->k, block_name(name, i, "attn_k"), kv, d, qkv_bias);
-    tvlm_bind_linear(b, &l->v, block_name(name, i, "attn_v"), kv, d, qkv_bias);
+    tvlm_bind_linear(b, &l->q, block_name(name, i, "attn_q"), q, d, c->qkv_bias);
+    tvlm_bind_linear(b, &l->k, block_name(name, i, "attn_k"), kv, d, c->qkv_bias);
+    tvlm_bind_linear(b, &l->v, block_name(name, i, "attn_v"), kv, d, c->qkv_bias);
     tvlm_bind_linear(b, &l->o, block_name(name, i, "attn_output"), d, q, false);
     tvlm_bind_norm(b, &l->ffn_norm, block_name(name, i, "ffn_norm"), d, false);
     tvlm_bind_linear(b, &l->gate, block_name(name, i, "ffn_gate"), c->n_ff, d, false);
@@ -366,21 +323,12 @@ static void bind_decoder(tvlm_binder *b)
 
 static void walk(tvlm_binder *b)
 {
-    tvlm_model *m = b->model;
-    const tvlm_config *c = &m->config;
-    if (c->tower != TVLM_TOWER_NONE) {
+    const tvlm_arch *arch = b->model->config.arch;
+    if (tvlm_arch_sees(arch)) {
         b->stage = TVLM_STAGE_TOWER;
-        tvlm_bind_tower(b);
+        arch->bind_tower(b);
         b->stage = TVLM_STAGE_BRIDGE;
-    }
-    if (c->tower == TVLM_TOWER_FASTVIT) {
-        bind_projector(b);
-    } else if (c->tower == TVLM_TOWER_EFFICIENTNET_LITE) {
-        const tvlm_efficientnet *e = &m->weights.efficientnet;
-        bind_pooling(b, e->head.n, e->blocks[e->tap_block].c_out);
-        m->weights.vision_dim = m->weights.pooling.d;
-        m->n_vision_tokens = (uint32_t)(m->weights.pooling.n_hi + m->weights.pooling.n_lo);
-        m->n_image_tokens = (uint32_t)m->weights.pooling.n_query;
+        arch->bind_bridge(b);
     }
     b->stage = TVLM_STAGE_DECODER;
     bind_decoder(b);
@@ -413,10 +361,10 @@ static tvlm_status refuse_unused(const tvlm_model *model, const tvlm_plan *plan,
 {
     for (size_t i = 0; i < model->gguf.n_tensors; i++)
         if (plan->slot_of[i] < 0)
-            return tvlm_fail(
-                err, TVLM_ERR_UNSUPPORTED, "tensor '%s' has no place in a %s model of %u layers",
-                tvlm_show(model->gguf.tensors[i].name).text, tvlm_arch_name(model->config.arch),
-                (unsigned)model->config.lm.n_layers);
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "tensor '%s' has no place in a %s model of %u layers",
+                             tvlm_show(model->gguf.tensors[i].name).text, model->config.arch->name,
+                             (unsigned)model->config.lm.n_layers);
     return TVLM_OK;
 }
 
@@ -424,10 +372,10 @@ tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
 {
     *plan = (tvlm_plan){0};
     plan->slot_of = malloc((model->gguf.n_tensors + 1) * sizeof *plan->slot_of);
-    model->fastvit_blocks =
-        calloc(tvlm_fastvit_block_count(&model->config) + 1, sizeof *model->fastvit_blocks);
+    size_t tower = tvlm_tower_bytes(&model->config);
+    model->tower = tower ? calloc(1, tower) : NULL;
     model->layers = calloc(model->config.lm.n_layers, sizeof *model->layers);
-    if (!plan->slot_of || !model->fastvit_blocks || !model->layers)
+    if (!plan->slot_of || (tower && !model->tower) || !model->layers)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory binding tensors");
     TVLM_TRY(run_walk(model, plan, err));
     TVLM_TRY(refuse_unused(model, plan, err));
@@ -481,8 +429,9 @@ static tvlm_status check_rope_factors(const tvlm_model *model, const tvlm_plan *
 tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stage stage,
                              tvlm_error *err)
 {
-    if (stage == TVLM_STAGE_TOWER && model->config.vision_int8)
-        return tvlm_bind_finish_int8(model, plan, err);
+    const tvlm_arch *arch = model->config.arch;
+    if (stage == TVLM_STAGE_TOWER && arch->finish_tower)
+        return arch->finish_tower(model, plan, err);
     if (stage == TVLM_STAGE_DECODER && model->config.lm.cross_attention) finish_gates(model, plan);
     return stage == TVLM_STAGE_DECODER ? check_rope_factors(model, plan, err) : TVLM_OK;
 }

@@ -52,7 +52,7 @@ void tvlm_bind_place(tvlm_model *model, const tvlm_slot *slot, size_t row, const
 tvlm_status tvlm_bind_finish(tvlm_model *model, const tvlm_plan *plan, tvlm_stage stage,
                              tvlm_error *err);
 
-/* ---- the walk: shared by bind.c and bind_vision.c ---- */
+/* ---- the walk: shared with the families (model/arch.h) ---- */
 typedef struct tvlm_binder {
     tvlm_model *model;
     tvlm_plan *plan;
@@ -81,9 +81,11 @@ bool tvlm_bind_shape(tvlm_binder *b, const tvlm_gguf_tensor *t, const size_t *sh
 /* Of a depthwise kernel [c][k][k] or [c][1][k][k] (c 0: any): k, or 0 after an error. */
 unsigned tvlm_bind_taps(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c);
 
-/* bind_vision.c */
-size_t tvlm_fastvit_block_count(const tvlm_config *config);
-void tvlm_bind_tower(tvlm_binder *b);
+/* Whether there is a tensor "NAME.weight". */
+bool tvlm_bind_present(tvlm_binder *b, const char *name);
+
+/* bind_vision.c: EfficientNet-Lite, float or int8 */
+void tvlm_bind_efficientnet(tvlm_binder *b);
 tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err);
 
 #endif

@@ -1,107 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Binding the vision towers. */
+ * Binding EfficientNet-Lite, in float and int8. */
 #include "model/bind.h"
 
 #include <math.h>
 #include <stdio.h>
-
-/* ---- FastViT ---- */
-
-static const char *stage_name(char out[96], uint32_t stage, const char *part)
-{
-    snprintf(out, 96, "v.stage.%u.%s", (unsigned)stage, part);
-    return out;
-}
-
-static const char *block_name(char out[96], uint32_t stage, uint32_t block, const char *part)
-{
-    snprintf(out, 96, "v.stage.%u.blk.%u.%s", (unsigned)stage, (unsigned)block, part);
-    return out;
-}
-
-static bool present(tvlm_binder *b, const char *name)
-{
-    char full[160];
-    snprintf(full, sizeof full, "%s.weight", name);
-    return tvlm_bind_find(b, full) != NULL;
-}
-
-static void bind_fastvit_block(tvlm_binder *b, tvlm_fastvit_block *out, uint32_t stage, uint32_t i,
-                               size_t c)
-{
-    const tvlm_config *config = &b->model->config;
-    char name[96];
-    out->attention = present(b, block_name(name, stage, i, "attn_qkv"));
-    if (out->attention) {
-        if (c % config->vision_head_dim)
-            tvlm_bind_fail(b,
-                           tvlm_fail(b->err, TVLM_ERR_FORMAT,
-                                     "tensor '%s.weight': %zu features are not whole heads of %u",
-                                     name, c, (unsigned)config->vision_head_dim));
-        tvlm_bind_linear(b, &out->qkv, name, 3 * c, c, true);
-        tvlm_bind_linear(b, &out->out, block_name(name, stage, i, "attn_output"), c, c, true);
-    } else {
-        tvlm_bind_dwconv(b, &out->mixer, block_name(name, stage, i, "mixer"), c);
-    }
-    tvlm_bind_dwconv(b, &out->ffn.dw, block_name(name, stage, i, "ffn_dw"), c);
-    tvlm_bind_linear(b, &out->ffn.up, block_name(name, stage, i, "ffn_up"), 0, c, true);
-    tvlm_bind_linear(b, &out->ffn.down, block_name(name, stage, i, "ffn_down"), c, out->ffn.up.n,
-                     true);
-}
-
-/* c: width before the stage; returns the width after it. */
-static size_t bind_fastvit_stage(tvlm_binder *b, tvlm_fastvit_stage *out, uint32_t stage, size_t c)
-{
-    char name[96];
-    out->has_down = stage > 0;
-    if (out->has_down) {
-        tvlm_bind_dwconv(b, &out->down_dw, stage_name(name, stage, "down.dw"), 2 * c);
-        c *= 2;
-        tvlm_bind_linear(b, &out->down_pw, stage_name(name, stage, "down.pw"), c, c, true);
-    }
-    out->c = c;
-    out->has_pos = present(b, stage_name(name, stage, "pos"));
-    if (out->has_pos) tvlm_bind_dwconv(b, &out->pos, name, c);
-    out->n_blocks = b->model->config.depths[stage];
-    for (uint32_t i = 0; i < out->n_blocks && !b->status; i++)
-        bind_fastvit_block(b, &out->blocks[i], stage, i, c);
-    return c;
-}
-
-size_t tvlm_fastvit_block_count(const tvlm_config *config)
-{
-    size_t n = 0;
-    for (uint32_t s = 0; s < config->n_stages; s++)
-        n += config->depths[s];
-    return n;
-}
-
-static void bind_fastvit(tvlm_binder *b)
-{
-    tvlm_model *m = b->model;
-    tvlm_fastvit *w = &m->weights.fastvit;
-    tvlm_bind_conv(b, &w->stem0, "v.stem.0", 3);
-    size_t c = w->stem0.linear.n;
-    tvlm_bind_dwconv(b, &w->stem1, "v.stem.1", c);
-    tvlm_bind_linear(b, &w->stem2, "v.stem.2", 0, c, true);
-    c = w->stem2.n;
-    w->n_stages = m->config.n_stages;
-    w->head_dim = m->config.vision_head_dim;
-    w->ln_eps = m->config.vision_ln_eps;
-    tvlm_fastvit_block *blocks = m->fastvit_blocks;
-    for (uint32_t s = 0; s < w->n_stages && !b->status; s++) {
-        w->stages[s].blocks = blocks;
-        blocks += m->config.depths[s];
-        c = bind_fastvit_stage(b, &w->stages[s], s, c);
-    }
-    tvlm_bind_dwconv(b, &w->exp_dw, "v.exp.dw", 2 * c);
-    w->c_out = 2 * c;
-    tvlm_bind_linear(b, &w->se_reduce, "v.exp.se_reduce", 0, w->c_out, true);
-    tvlm_bind_linear(b, &w->se_expand, "v.exp.se_expand", w->c_out, w->se_reduce.n, true);
-    m->weights.vision_dim = w->c_out;
-    uint32_t side = m->config.preprocess.image_size / (4u << (w->n_stages ? w->n_stages - 1 : 0));
-    m->n_vision_tokens = m->n_image_tokens = side * side;
-}
 
 /* ---- layers in int8 ----
  * mult and beta hold the file's scale and bias until tvlm_bind_finish_int8. */
@@ -221,7 +123,7 @@ static void bind_depthwise(tvlm_binder *b, tvlm_dwconv *out, const char *name, s
     bind_range(b, name);
 }
 
-static void bind_efficientnet(tvlm_binder *b)
+void tvlm_bind_efficientnet(tvlm_binder *b)
 {
     const tvlm_config *config = &b->model->config;
     tvlm_efficientnet *w = &b->model->weights.efficientnet;
@@ -235,7 +137,7 @@ static void bind_efficientnet(tvlm_binder *b)
         tvlm_mbconv *m = &w->blocks[i];
         m->stride = config->strides[i];
         m->c_in = m->c_mid = c;
-        m->has_expand = present(b, mb_name(name, i, "expand"));
+        m->has_expand = tvlm_bind_present(b, mb_name(name, i, "expand"));
         if (m->has_expand) {
             bind_pointwise(b, &m->expand, name, c);
             m->c_mid = m->expand.n;
@@ -246,14 +148,6 @@ static void bind_efficientnet(tvlm_binder *b)
         m->residual = m->stride == 1 && m->c_in == m->c_out;
     }
     bind_pointwise(b, &w->head, "v.head", c);
-}
-
-void tvlm_bind_tower(tvlm_binder *b)
-{
-    if (b->model->config.tower == TVLM_TOWER_FASTVIT)
-        bind_fastvit(b);
-    else
-        bind_efficientnet(b);
 }
 
 /* (scale, zero point) of two floats in the block; false when they make no sense. */

@@ -7,17 +7,7 @@
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
-typedef enum tvlm_arch {
-    TVLM_ARCH_LLAMA,
-    TVLM_ARCH_QWEN2,
-    TVLM_ARCH_FASTVLM,
-    TVLM_ARCH_TINYVLM
-} tvlm_arch;
-typedef enum tvlm_tower {
-    TVLM_TOWER_NONE,
-    TVLM_TOWER_FASTVIT,
-    TVLM_TOWER_EFFICIENTNET_LITE
-} tvlm_tower;
+typedef struct tvlm_arch tvlm_arch; /* model/arch.h */
 typedef enum tvlm_filter { TVLM_FILTER_BICUBIC, TVLM_FILTER_BILINEAR } tvlm_filter;
 
 #define TVLM_MAX_STAGES 8
@@ -35,15 +25,17 @@ typedef struct tvlm_decoder_config {
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_ctx_train, n_vocab;
     float rms_eps;
     double rope_theta;
-    bool rope_interleaved; /* llama files; false: halves (NeoX) */
-    bool cross_attention;  /* tinyvlm */
+    /* the variant, of the family */
+    bool qkv_bias;         /* of the projections to queries, keys and values */
+    bool qk_norm;          /* RMS norm of each head's queries and keys before their rotation */
+    bool rope_interleaved; /* pairs of neighbours; false: halves (NeoX) */
+    bool cross_attention;  /* in every layer, to the image */
 } tvlm_decoder_config;
 
 typedef struct tvlm_config {
-    tvlm_arch arch;
+    const tvlm_arch *arch;
     tvlm_str name, license, description, describe_prompt;
     tvlm_decoder_config lm;
-    tvlm_tower tower;
     tvlm_preprocess_config preprocess;
     /* fastvit */
     uint32_t n_stages, depths[TVLM_MAX_STAGES];
@@ -60,9 +52,6 @@ typedef struct tvlm_config {
     int32_t bos_id, eos_id, eot_id; /* -1 when absent; generation stops at eos and eot */
     bool add_bos;
 } tvlm_config;
-
-/* "llama" and so on, as in general.architecture; static storage. */
-const char *tvlm_arch_name(tvlm_arch arch); /* NULL beyond the last */
 
 /* strings point into the header bytes of gguf */
 tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error *err);

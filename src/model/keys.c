@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The keys of llama.cpp (gguf-py/gguf/constants.py) and ours, each decided. */
 #include "model/keys.h"
+#include "model/arch.h"
 
 #include <string.h>
 
@@ -102,26 +103,17 @@ static const rule rules[] = {
     FREE_KEY("tinyvlm.file_version"),
     FREE_KEY("tinyvlm.header_crc32c"),
     FREE_KEY("tinyvlm.tensor_crc32c"),
-    FREE_KEY("tinyvlm.pool.head_count"),
-    FREE_KEY("tinyvlm.pool.layer_norm_epsilon"),
 };
 
-/* Of models that see. */
+/* Of models that see, beside their family's own. */
 static const rule vision_rules[] = {
     FREE_KEY("vision.tower"),
     FREE_KEY("vision.image_size"),
-    FREE_KEY("vision.quantization"),
     FREE_KEY("vision.preprocess.mode"),
     FREE_KEY("vision.preprocess.filter"),
     FREE_KEY("vision.preprocess.pad_color"),
     FREE_KEY("vision.preprocess.scale"),
     FREE_KEY("vision.preprocess.bias"),
-    FREE_KEY("vision.fastvit.depths"),
-    FREE_KEY("vision.fastvit.head_dim"),
-    FREE_KEY("vision.fastvit.layer_norm_epsilon"),
-    FREE_KEY("vision.efficientnet.strides"),
-    FREE_KEY("vision.efficientnet.stem_stride"),
-    FREE_KEY("vision.efficientnet.taps"),
 };
 
 static const rule *find_rule(const rule *list, size_t n, tvlm_str name)
@@ -142,15 +134,24 @@ static bool begins_with(tvlm_str s, const char *prefix)
     return s.len >= n && !memcmp(s.data, prefix, n);
 }
 
-/* NULL: nobody's but its author's. */
-static const rule *rule_of(tvlm_str key, const char *arch, bool sees)
+static bool is_read(const tvlm_arch *arch, tvlm_str key)
 {
-    static const rule other = NEUTRAL_KEY("", 0, unknown);
-    size_t n = strlen(arch);
+    for (const char *const *name = arch->keys; name && *name; name++)
+        if (tvlm_str_eq(key, *name)) return true;
+    return false;
+}
+
+/* NULL: nobody's but its author's. */
+static const rule *rule_of(tvlm_str key, const tvlm_arch *arch)
+{
+    static const rule other = NEUTRAL_KEY("", 0, unknown), own = FREE_KEY("");
+    bool sees = tvlm_arch_sees(arch);
+    size_t n = strlen(arch->name);
+    if (is_read(arch, key)) return &own;
     const rule *found = find_rule(rules, TVLM_COUNT(rules), key);
     if (!found && sees) found = find_rule(vision_rules, TVLM_COUNT(vision_rules), key);
     if (found) return found;
-    bool of_arch = begins_with(key, arch) && key.len > n && key.data[n] == '.';
+    bool of_arch = begins_with(key, arch->name) && key.len > n && key.data[n] == '.';
     tvlm_str name = {key.data + n + 1, key.len - n - 1};
     if (of_arch) found = find_rule(arch_rules, TVLM_COUNT(arch_rules), name);
     bool ours = of_arch || begins_with(key, "tinyvlm.") || (sees && begins_with(key, "vision."));
@@ -166,11 +167,11 @@ static bool is_neutral(const tvlm_gguf_kv *kv, double value)
     return true;
 }
 
-tvlm_status tvlm_keys_check(const tvlm_gguf *g, const char *arch, bool sees, tvlm_error *err)
+tvlm_status tvlm_keys_check(const tvlm_gguf *g, const tvlm_arch *arch, tvlm_error *err)
 {
     for (size_t i = 0; i < g->n_kv; i++) {
         const tvlm_gguf_kv *kv = &g->kv[i];
-        const rule *r = rule_of(kv->key, arch, sees);
+        const rule *r = rule_of(kv->key, arch);
         if (r && r->why && !is_neutral(kv, r->value))
             return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", tvlm_show(kv->key).text,
                              r->why);

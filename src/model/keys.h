@@ -3,11 +3,11 @@
 #ifndef TVLM_KEYS_H
 #define TVLM_KEYS_H
 
-#include "model/gguf.h"
+#include "model/config.h"
 
-/* Every key of the architecture `arch`, of the tokenizer, of tinyvlm's own and, in a model that
- * sees, of its tower must be one that is used, one that changes nothing, or hold the value that
+/* Every key of the family, of the tokenizer, of tinyvlm's own and, in a model that sees, of its
+ * tower must be one that is used, one that changes nothing, or hold the value that
  * changes nothing. Other keys (authors, notes of other programs) are free. */
-tvlm_status tvlm_keys_check(const tvlm_gguf *gguf, const char *arch, bool sees, tvlm_error *err);
+tvlm_status tvlm_keys_check(const tvlm_gguf *gguf, const tvlm_arch *arch, tvlm_error *err);
 
 #endif

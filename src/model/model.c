@@ -3,7 +3,7 @@
 #include "model/model.h"
 
 #include "cpu/cpu.h"
-#include "model/bind.h"
+#include "model/arch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +26,9 @@ tvlm_status tvlm_model_params_read(const tvlm_model_params *in, tvlm_model_param
 
 size_t tvlm_model_bytes(const tvlm_model *m)
 {
-    return sizeof *m + tvlm_fastvit_block_count(&m->config) * sizeof *m->fastvit_blocks +
-           sizeof *m->fastvit_blocks + m->config.lm.n_layers * sizeof *m->layers + m->header_size +
-           m->strings_size + tvlm_gguf_bytes(&m->gguf) + tvlm_tokenizer_bytes(m->tokenizer) +
-           m->block_size;
+    return sizeof *m + tvlm_tower_bytes(&m->config) + m->config.lm.n_layers * sizeof *m->layers +
+           m->header_size + m->strings_size + tvlm_gguf_bytes(&m->gguf) +
+           tvlm_tokenizer_bytes(m->tokenizer) + m->block_size;
 }
 
 void tvlm_model_free(tvlm_model *model)
@@ -38,7 +37,7 @@ void tvlm_model_free(tvlm_model *model)
     tvlm_tokenizer_free(model->tokenizer);
     tvlm_gguf_free(&model->gguf);
     tvlm_pages_free(model->block, model->block_size);
-    free(model->fastvit_blocks);
+    free(model->tower);
     free(model->layers);
     free(model->strings);
     free(model->header);
@@ -207,6 +206,14 @@ static const char *precision(size_t index)
     return NULL;
 }
 
+static const char *architecture(size_t index)
+{
+    size_t n = 0;
+    while (tvlm_archs[n])
+        n++;
+    return index < n ? tvlm_archs[index]->name : NULL;
+}
+
 const char *tvlm_list(tvlm_list_kind kind, size_t index)
 {
     if (index > 1000) return NULL; /* so that it fits any enum */
@@ -216,7 +223,7 @@ const char *tvlm_list(tvlm_list_kind kind, size_t index)
     case TVLM_LIST_PRECISIONS:
         return precision(index);
     case TVLM_LIST_ARCHITECTURES:
-        return tvlm_arch_name((tvlm_arch)index);
+        return architecture(index);
     case TVLM_LIST_CHAT_TEMPLATES: {
         const char *name = tvlm_chat_name((tvlm_chat)(index + 1)); /* TVLM_CHAT_NONE is before */
         return *name ? name : NULL;
@@ -231,9 +238,9 @@ static tvlm_model_info info_of(const tvlm_model *m)
     const tvlm_config *c = &m->config;
     const char *name = m->strings, *license = name + strlen(name) + 1;
     const char *description = license + strlen(license) + 1;
-    uint32_t image_size = c->tower == TVLM_TOWER_NONE ? 0 : c->preprocess.image_size;
+    uint32_t image_size = c->preprocess.image_size;
     bool one = c->lm.cross_attention; /* an image outside the text */
-    return (tvlm_model_info){.architecture = tvlm_arch_name(c->arch),
+    return (tvlm_model_info){.architecture = c->arch->name,
                              .name = name,
                              .license = license,
                              .description = description,

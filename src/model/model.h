@@ -20,7 +20,7 @@ struct tvlm_model {
     unsigned char *header;    /* owned copy of the header bytes, strings point into it */
     size_t header_size;
     tvlm_gguf gguf;
-    tvlm_fastvit_block *fastvit_blocks; /* of all stages */
+    void *tower; /* weight structs whose number the file says, see tvlm_arch */
     tvlm_decoder_layer *layers;
     unsigned char *block; /* all weights, 64-byte aligned; NULL when header_only */
     size_t block_size;
@@ -44,11 +44,5 @@ tvlm_status tvlm_model_arithmetic(const tvlm_model_params *params, uint32_t *cpu
  * is parsed from `head`. */
 tvlm_status tvlm_model_read_header(tvlm_model *model, const tvlm_model_params *params,
                                    const unsigned char *head, tvlm_error *err);
-
-/* Visual tokens of one picture after the bridge (decoder rows for FastVLM). */
-static inline bool tvlm_model_has_vision(const tvlm_model *model)
-{
-    return model->config.tower != TVLM_TOWER_NONE;
-}
 
 #endif

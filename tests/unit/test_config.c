@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Metadata -> hyper-parameters: defaults, ranges, and what is refused by name. Each case is a valid
  * set of keys with a few changed. */
-#include "model/config.h"
+#include "model/arch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -178,13 +178,13 @@ static void defaults(void **state)
     assert_int_equal(c.lm.head_dim, 16);
     assert_int_equal(c.lm.n_vocab, 9);
     assert_true(c.lm.rope_theta == 10000.0 && c.lm.rms_eps == 0.5f);
-    assert_true(c.lm.rope_interleaved && !c.lm.cross_attention && c.tower == TVLM_TOWER_NONE);
+    assert_true(c.lm.rope_interleaved && !c.lm.cross_attention && !tvlm_arch_sees(c.arch));
     assert_int_equal(c.bos_id, -1);
     assert_int_equal(c.eos_id, -1);
     assert_true(tvlm_str_eq(c.describe_prompt, "Describe the image."));
     assert_int_equal(c.chat, TVLM_CHAT_NONE);
     ACCEPTED(tinyvlm, &c, UNCHANGED);
-    assert_int_equal(c.tower, TVLM_TOWER_EFFICIENTNET_LITE);
+    assert_string_equal(c.arch->tower, "efficientnet_lite");
     assert_true(c.lm.cross_attention && !c.lm.rope_interleaved && !c.vision_int8);
     assert_true(c.preprocess.scale[1] == 0.2 && c.preprocess.bias[2] == -3.0);
     assert_int_equal(c.preprocess.fit, TVLM_FIT_CROP);
@@ -192,7 +192,7 @@ static void defaults(void **state)
     assert_int_equal(c.stem_stride, 2);
     assert_int_equal(c.tap_block, 2);
     ACCEPTED(fastvlm, &c, UNCHANGED);
-    assert_int_equal(c.tower, TVLM_TOWER_FASTVIT);
+    assert_string_equal(c.arch->tower, "fastvit");
     assert_int_equal(c.n_stages, 3);
     assert_int_equal(c.depths[2], 3);
     assert_int_equal(c.vision_head_dim, 32);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ * A model family as data and functions: what its files say, which weights it has, how it encodes an
+ * image. Families are written in src/arch, one file each, and listed in its registry.c; what is
+ * here and below asks the family and never which one it is. */
+#ifndef TVLM_ARCH_H
+#define TVLM_ARCH_H
+
+#include "model/bind.h"
+#include "model/reader.h"
+
+struct tvlm_cx; /* nn/nn.h */
+
+struct tvlm_arch {
+    const char *name;            /* general.architecture, the prefix of its keys */
+    tvlm_decoder_config decoder; /* its variant; sizes and constants come from the file */
+    bool ours;                   /* no format of others, so no key may be left out */
+
+    /* Of families that see; `tower` is NULL and the rest unused where it is text only. */
+    const char *tower;       /* vision.tower */
+    bool int8_tower;         /* the tower has an int8 form, which calibration makes */
+    const char *const *keys; /* that read_config reads, ended by NULL */
+    /* After the keys of all families: those of the tower and the bridge. */
+    void (*read_config)(tvlm_reader *r, tvlm_config *out);
+    size_t (*tower_bytes)(const tvlm_config *config); /* of model->tower; NULL: there is none */
+    void (*bind_tower)(tvlm_binder *b);
+    /* With weights.vision_dim, n_vision_tokens and n_image_tokens of the model. */
+    void (*bind_bridge)(tvlm_binder *b);
+    /* What follows from the tower's values; NULL: nothing does. */
+    tvlm_status (*finish_tower)(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err);
+    /* Tower and bridge: pixels [S][S][3] -> vision [n_vision_tokens][vision_dim] (scratch, or what
+     * is kept), tokens [n_image_tokens][n_embd]. All may be NULL in measure mode; timings always.
+     */
+    void (*encode)(struct tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
+                   float *tokens, tvlm_image_timings *timings);
+    void (*count_work)(const tvlm_model *model, tvlm_work *tower, tvlm_work *bridge);
+};
+
+/* All families, ended by NULL: src/arch/registry.c. */
+extern const tvlm_arch *const tvlm_archs[];
+
+static inline bool tvlm_arch_sees(const tvlm_arch *arch)
+{
+    return arch->tower != NULL;
+}
+static inline bool tvlm_model_has_vision(const tvlm_model *model)
+{
+    return tvlm_arch_sees(model->config.arch);
+}
+static inline size_t tvlm_tower_bytes(const tvlm_config *config)
+{
+    return config->arch->tower_bytes ? config->arch->tower_bytes(config) : 0;
+}
+
+#endif
