@@ -278,7 +278,7 @@ typedef struct tvlm_engine_params {
                                 * processed in chunks of min(max_batch_tokens, 256) */
     size_t max_memory;         /* bytes of scratch; default SIZE_MAX */
     uint64_t max_pixels; /* of an image; default TVLM_DEFAULT_MAX_PIXELS; sides of up to 65,535 */
-    /* Lines for a log, on the thread that computes; user must outlive the engine. */
+    /* Lines for a log, on the thread that computes; user must live as long as the engine. */
     void (*TVLM_NULLABLE on_log)(void *TVLM_NULLABLE user, const char *line);
     void *TVLM_NULLABLE user;
 } tvlm_engine_params;
@@ -551,9 +551,9 @@ typedef struct tvlm_event {
 } tvlm_event;
 
 /* Computes nothing yet: the first tvlm_generation_next reads the prompt, which must live until
- * then. Engine, session and cancel flag must live until tvlm_generation_free, and the session must
- * not be used otherwise. params.on_text is not called. In a batcher, other calls may wait up to its
- * timeout for a generation whose next token is not asked for. */
+ * then. Engine, session and cancel flag must live until its last tvlm_generation_next, and the
+ * session must not be used otherwise. params.on_text is not called. In a batcher, other calls may
+ * wait up to its timeout for a generation whose next token is not asked for. */
 TVLM_API tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *session,
                                            const tvlm_prompt *prompt,
                                            const tvlm_generate_params *TVLM_NULLABLE params,
@@ -595,7 +595,7 @@ TVLM_API tvlm_status tvlm_batcher_new(tvlm_engine *engine,
                                       const tvlm_batcher_params *TVLM_NULLABLE params,
                                       tvlm_batcher *TVLM_NULLABLE *TVLM_NONNULL out,
                                       tvlm_error *TVLM_NULLABLE err);
-/* No call may be in flight. */
+/* Drops the caller's reference. Generations keep their batcher. */
 TVLM_API void tvlm_batcher_free(tvlm_batcher *TVLM_NULLABLE batcher);
 
 /* ---- memory -------------------------------------------------------------------------------- */

@@ -132,7 +132,10 @@ tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, 
 tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err)
 {
     size_t n = (size_t)picture->width * picture->height * 3;
-    TVLM_TRY(tvlm_preprocess(tower->model, picture, TVLM_FIT_MODEL, tower->pixels, n, err));
+    tvlm_encode_params params;
+    tvlm_encode_params_init(&params, sizeof params);
+    params.cancel = tower->cx.cancel;
+    TVLM_TRY(tvlm_preprocess(tower->model, picture, &params, tower->pixels, n, err));
     forward(tower);
     return tvlm_nn_ok(&tower->cx) ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
 }

@@ -60,7 +60,7 @@ static void run_load(bench *b)
 static void run_preprocess(bench *b)
 {
     size_t n = (size_t)b->info.image_size * b->info.image_size * 3;
-    check(tvlm_preprocess(b->model, &b->pixels, TVLM_FIT_MODEL, b->floats, n, &error));
+    check(tvlm_preprocess(b->model, &b->pixels, NULL, b->floats, n, &error));
 }
 
 static void run_encode(bench *b)

@@ -68,6 +68,18 @@ static inline bool tvlm_cancelled(const tvlm_cancel *cancel)
     return false;
 }
 
+/* References to an object, 1 when it is made. Acquire and release: whatever a holder read happened
+ * before the memory goes. */
+typedef atomic_uint tvlm_refs;
+static inline void tvlm_refs_take(tvlm_refs *refs)
+{
+    atomic_fetch_add_explicit(refs, 1, memory_order_relaxed);
+}
+static inline bool tvlm_refs_drop(tvlm_refs *refs) /* whether it was the last */
+{
+    return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
+}
+
 /* Checked size arithmetic: false on overflow, *out untouched then. */
 static inline bool tvlm_mul_size(size_t a, size_t b, size_t *out)
 {

@@ -38,7 +38,8 @@ typedef struct ticket {
 } ticket;
 
 struct tvlm_batcher {
-    tvlm_engine *engine;
+    tvlm_refs refs;      /* its maker and calls */
+    tvlm_engine *engine; /* held */
     tvlm_batcher_params params;
     pthread_mutex_t lock;
     ticket *first, *last, *leader;
@@ -76,7 +77,8 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
                          p.max_batch_size);
     tvlm_batcher *b = calloc(1, sizeof *b);
     if (!b) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    b->engine = engine;
+    atomic_init(&b->refs, 1);
+    b->engine = tvlm_engine_retain(engine);
     b->params = p;
     b->max_wanted = wanted;
     pthread_mutex_init(&b->lock, NULL);
@@ -92,10 +94,11 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
 
 void tvlm_batcher_free(tvlm_batcher *batcher)
 {
-    if (!batcher) return;
+    if (!batcher || !tvlm_refs_drop(&batcher->refs)) return;
     pthread_mutex_destroy(&batcher->lock);
     free(batcher->rows);
     free(batcher->logits);
+    tvlm_engine_free(batcher->engine);
     free(batcher);
 }
 
@@ -103,6 +106,7 @@ tvlm_status tvlm_batcher_join(tvlm_batcher *b, const tvlm_engine *engine, tvlm_e
 {
     if (b->engine != engine)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the batcher is of another engine");
+    tvlm_refs_take(&b->refs);
     pthread_mutex_lock(&b->lock);
     b->n_calls++;
     pthread_mutex_unlock(&b->lock);
@@ -126,6 +130,7 @@ void tvlm_batcher_leave(tvlm_batcher *b)
     b->n_calls--;
     tell_leader(b);
     pthread_mutex_unlock(&b->lock);
+    tvlm_batcher_free(b);
 }
 
 static unsigned calls(tvlm_batcher *b)

@@ -109,7 +109,8 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     TVLM_TRY(tvlm_engine_scratch(model, &p, &scratch, err));
     tvlm_engine *e = calloc(1, sizeof *e);
     if (!e) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    e->model = model;
+    atomic_init(&e->refs, 1);
+    e->model = tvlm_model_retain(model);
     e->params = p;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->idle, NULL);
@@ -135,14 +136,21 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     return TVLM_OK;
 }
 
+tvlm_engine *tvlm_engine_retain(tvlm_engine *engine)
+{
+    tvlm_refs_take(&engine->refs);
+    return engine;
+}
+
 void tvlm_engine_free(tvlm_engine *engine)
 {
-    if (!engine) return;
+    if (!engine || !tvlm_refs_drop(&engine->refs)) return;
     tvlm_pool_free(engine->pool);
     tvlm_pages_free(engine->scratch, engine->scratch_size);
     free(engine->rows);
     pthread_cond_destroy(&engine->idle);
     pthread_mutex_destroy(&engine->lock);
+    tvlm_model_free(engine->model);
     free(engine);
 }
 

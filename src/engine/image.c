@@ -148,8 +148,8 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode pictures have not arrived");
     tvlm_image *image = calloc(1, sizeof *image);
     if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    image->model = model;
-    atomic_init(&image->holders, 1);
+    atomic_init(&image->refs, 1);
+    image->model = tvlm_model_retain(model);
     image->tokens = malloc(token_floats(model) * sizeof(float));
     if (cross_floats(model)) image->cross_kv = malloc(cross_floats(model) * sizeof(float));
     if (p.keep_vision_tokens) image->vision = malloc(vision_floats(model) * sizeof(float));
@@ -170,17 +170,17 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     return TVLM_OK;
 }
 
-tvlm_image *tvlm_image_hold(const tvlm_image *image)
+tvlm_image *tvlm_image_retain(const tvlm_image *image)
 {
     tvlm_image *held = (tvlm_image *)(uintptr_t)image; /* the count alone changes */
-    atomic_fetch_add_explicit(&held->holders, 1, memory_order_relaxed);
+    tvlm_refs_take(&held->refs);
     return held;
 }
 
-/* Acquire and release: whatever a holder read happened before the memory goes. */
 void tvlm_image_free(tvlm_image *image)
 {
-    if (!image || atomic_fetch_sub_explicit(&image->holders, 1, memory_order_acq_rel) != 1) return;
+    if (!image || !tvlm_refs_drop(&image->refs)) return;
+    tvlm_model_free(image->model);
     free(image->tokens);
     free(image->vision);
     free(image->cross_kv);

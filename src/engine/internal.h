@@ -13,7 +13,8 @@
 typedef enum tvlm_turn_kind { TVLM_TURN_PASS, TVLM_TURN_PICTURE } tvlm_turn_kind;
 
 struct tvlm_engine {
-    const tvlm_model *model;
+    tvlm_refs refs;            /* its maker and batchers */
+    tvlm_model *model;         /* held */
     tvlm_engine_params params; /* defaults filled in */
     tvlm_pool *pool;
     unsigned char *scratch;
@@ -27,19 +28,18 @@ struct tvlm_engine {
     struct tvlm_turn *waiting; /* whoever waited longest first */
 };
 
-/* Its maker, prompts and sessions hold a picture; the last to let go frees it. */
 struct tvlm_image {
-    const tvlm_model *model;
-    atomic_uint holders;
-    float *tokens;   /* [n_image_tokens][n_embd] */
-    float *vision;   /* [n_vision_tokens][vision_dim], NULL unless kept */
-    float *cross_kv; /* Tiny-VLM; see tvlm_cross_kv_floats */
-    uint64_t hash;   /* of tokens: names the picture in a session's history */
+    tvlm_refs refs;    /* its maker, prompts and sessions */
+    tvlm_model *model; /* held */
+    float *tokens;     /* [n_image_tokens][n_embd] */
+    float *vision;     /* [n_vision_tokens][vision_dim], NULL unless kept */
+    float *cross_kv;   /* Tiny-VLM; see tvlm_cross_kv_floats */
+    uint64_t hash;     /* of tokens: names the picture in a session's history */
     tvlm_image_timings timings;
 };
 
 struct tvlm_prompt {
-    const tvlm_model *model;
+    tvlm_model *model; /* held */
     int32_t *ids;
     size_t n_ids, cap_ids;
     tvlm_image **images; /* held, in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
@@ -57,7 +57,7 @@ typedef struct tvlm_history {
 enum { TVLM_MAX_DRAFT = 7 };
 
 struct tvlm_session {
-    const tvlm_model *model;
+    tvlm_model *model; /* held */
     tvlm_session_params params;
     tvlm_kv kv;
     tvlm_history *history; /* [n_ctx] */
@@ -89,8 +89,9 @@ tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_param
                                size_t *out, tvlm_error *err);
 size_t tvlm_image_bytes(const tvlm_model *model); /* SIZE_MAX: more than that */
 
-/* tvlm_image_free lets go. */
-tvlm_image *tvlm_image_hold(const tvlm_image *image);
+/* Another reference, for the _free function to drop. */
+tvlm_image *tvlm_image_retain(const tvlm_image *image);
+tvlm_engine *tvlm_engine_retain(tvlm_engine *engine);
 
 /* A line for the caller's log. */
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...) TVLM_PRINTF(2, 3);
@@ -134,7 +135,7 @@ void tvlm_lookup_draft(tvlm_lookup *lookup, const tvlm_session *session, int32_t
 bool tvlm_lookup_right(tvlm_lookup *lookup, int32_t id);
 
 /* A call that will share passes says so first, and when it ends: a pass then need not wait for
- * calls that do not exist. */
+ * calls that do not exist. Between them it holds the batcher. */
 tvlm_status tvlm_batcher_join(tvlm_batcher *batcher, const tvlm_engine *engine, tvlm_error *err);
 void tvlm_batcher_leave(tvlm_batcher *batcher);
 

@@ -14,7 +14,7 @@ tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_err
     TVLM_NEED(model);
     tvlm_prompt *p = calloc(1, sizeof *p);
     if (!p) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    p->model = model;
+    p->model = tvlm_model_retain(model);
     *out = p;
     return TVLM_OK;
 }
@@ -34,6 +34,7 @@ void tvlm_prompt_free(tvlm_prompt *prompt)
     truncate_to(prompt, 0, 0, 0);
     free(prompt->ids);
     free(prompt->images);
+    tvlm_model_free(prompt->model);
     free(prompt);
 }
 
@@ -143,7 +144,7 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, 
         p->images = grown;
         p->cap_images = cap;
     }
-    p->images[p->n_images++] = tvlm_image_hold(image);
+    p->images[p->n_images++] = tvlm_image_retain(image);
     if (!cross) p->ids[p->n_ids++] = TVLM_IMAGE_ID;
     return TVLM_OK;
 }

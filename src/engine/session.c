@@ -87,7 +87,7 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     tvlm_session *s = calloc(1, sizeof *s);
     if (!s) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     const tvlm_decoder_config *c = &model->config.lm;
-    s->model = model;
+    s->model = tvlm_model_retain(model);
     s->params = p;
     s->kv = (tvlm_kv){.f16 = p.kv_type == TVLM_KV_F16,
                       .n_layers = c->n_layers,
@@ -119,6 +119,7 @@ void tvlm_session_free(tvlm_session *session)
     free(session->logits);
     free(session->candidates);
     free(session->text);
+    tvlm_model_free(session->model);
     free(session);
 }
 
@@ -231,7 +232,7 @@ static void attach_image(tvlm_session *s, const tvlm_prompt *p)
     uint64_t hash = image ? image->hash : 0;
     if (hash == s->image_hash) return;
     tvlm_session_reset(s);
-    s->image = image ? tvlm_image_hold(image) : NULL;
+    s->image = image ? tvlm_image_retain(image) : NULL;
     s->image_hash = hash;
 }
 

@@ -105,6 +105,7 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     }
     l->model = m;
+    atomic_init(&m->refs, 1);
     m->gguf = *gguf;
     TVLM_TRY(tvlm_model_read_header(m, &l->params, l->head, err));
     return begin_data(l, err);

@@ -31,9 +31,16 @@ size_t tvlm_model_bytes(const tvlm_model *m)
            tvlm_tokenizer_bytes(m->tokenizer) + m->block_size;
 }
 
+tvlm_model *tvlm_model_retain(const tvlm_model *model)
+{
+    tvlm_model *held = (tvlm_model *)(uintptr_t)model; /* the count alone changes */
+    tvlm_refs_take(&held->refs);
+    return held;
+}
+
 void tvlm_model_free(tvlm_model *model)
 {
-    if (!model) return;
+    if (!model || !tvlm_refs_drop(&model->refs)) return;
     tvlm_tokenizer_free(model->tokenizer);
     tvlm_gguf_free(&model->gguf);
     tvlm_pages_free(model->block, model->block_size);

@@ -10,6 +10,7 @@
 enum { TVLM_MAX_PROMPT_IMAGES = 1024 };
 
 struct tvlm_model {
+    tvlm_refs refs; /* its maker, engines, images, prompts and sessions */
     tvlm_config config;
     tvlm_tokenizer *tokenizer;
     tvlm_weights weights;
@@ -29,6 +30,9 @@ struct tvlm_model {
     uint64_t n_parameters;
     uint32_t n_image_tokens, n_vision_tokens;
 };
+
+/* Another reference, for tvlm_model_free to drop. */
+tvlm_model *tvlm_model_retain(const tvlm_model *model);
 
 /* Heap bytes that the model holds once loaded: header, index, tokenizer, weights, itself. The same
  * number for a model opened with header_only. */

@@ -293,11 +293,12 @@ static void cancels(void **state)
 /* ---- structs that grow: a size that nobody set ---- */
 
 /* Every struct of the header that begins with its size, with a call that must refuse it. */
+static const char null[] = "NULL";
 #define SIZED(type, call)                                                                          \
     do {                                                                                           \
         type s;                                                                                    \
         memset(&s, 0, sizeof s);                                                                   \
-        note_null("struct " #type, 0, "NULL", "NULL" + 4);                                         \
+        note_null("struct " #type, 0, null, null + strlen(null));                                  \
         for (int k = 0; k < 3; k++) {                                                              \
             s.size = k == 0 ? 0 : k == 1 ? sizeof(size_t) : SIZE_MAX;                              \
             err = (tvlm_error){TVLM_OK, ""};                                                       \
