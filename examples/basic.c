@@ -99,7 +99,7 @@ int main(int argc, char **argv)
     uint64_t random_state = 1;
     char word[256];
     size_t word_len;
-    check(tvlm_sample(model, logits, NULL, ids, n_ids, &random_state, &next, &error));
+    check(tvlm_sample(session, logits, NULL, ids, n_ids, &random_state, &next, &error));
     check(tvlm_detokenize(model, &next, 1, false, word, sizeof word, &word_len, &error));
     printf("without the picture and the chat template, the text goes on with \"%.*s\"\n",
            (int)(word_len < sizeof word ? word_len : sizeof word), word);

@@ -568,10 +568,10 @@ TVLM_API tvlm_status tvlm_generation_get_result(const tvlm_generation *generatio
 /* At any time; the session keeps the tokens that it has read. */
 TVLM_API void tvlm_generation_free(tvlm_generation *TVLM_NULLABLE generation);
 
-/* Chooses an id from logits [n_vocab]. recent: the ids for the repetition penalty. state: of the
- * random generator, seeded by the caller and advanced by the call; sampling.seed is not used.
- * Allocates nothing. */
-TVLM_API tvlm_status tvlm_sample(const tvlm_model *model, const float *logits,
+/* Chooses an id from logits [n_vocab], if NULL those of the session, whose scratch memory it uses:
+ * nothing is allocated. recent: the ids for the repetition penalty. state: of the random generator,
+ * seeded by the caller and advanced by the call; sampling.seed is not used. */
+TVLM_API tvlm_status tvlm_sample(tvlm_session *session, const float *TVLM_NULLABLE logits,
                                  const tvlm_sampling *TVLM_NULLABLE sampling,
                                  const int32_t *TVLM_NULLABLE recent, size_t n_recent,
                                  uint64_t *state, int32_t *id, tvlm_error *TVLM_NULLABLE err);

@@ -89,11 +89,16 @@ static void run_tokenize(bench *b)
 
 static void run_sample(bench *b)
 {
-    tvlm_sampling s = {.temperature = 0.8f, .top_k = 40, .top_p = 0.9f, .repeat_penalty = 1.1f};
+    tvlm_sampling s;
+    tvlm_sampling_init(&s);
+    s.temperature = 0.8f;
+    s.top_k = 40;
+    s.top_p = 0.9f;
+    s.repeat_penalty = 1.1f;
     uint64_t state = 1;
     int32_t id;
     for (int i = 0; i < 20; i++)
-        check(tvlm_sample(b->model, b->floats, &s, b->ids, 64, &state, &id, &error));
+        check(tvlm_sample(b->session, b->floats, &s, b->ids, 64, &state, &id, &error));
 }
 
 static const struct {

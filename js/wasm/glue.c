@@ -141,7 +141,6 @@ int open_model(double max_memory, tvlm_precision precision)
 #endif
     tvlm_model_params_init(&params, sizeof params);
     params.precision = names[precision];
-    params.cancel = h.cancel;
     params.max_memory = max_memory < (double)SIZE_MAX ? (size_t)max_memory : SIZE_MAX;
     return (int)tvlm_loader_new(&params, &h.loader, &h.error);
 }
@@ -273,7 +272,6 @@ int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned ch
     tvlm_encode_params params;
     tvlm_encode_params_init(&params, sizeof params);
     params.fit = (tvlm_fit)fit;
-    params.cancel = h.cancel;
     return (int)tvlm_preprocess(h.model, &pixels, &params, h.output, n, &h.error);
 }
 

@@ -385,22 +385,19 @@ void tvlm_generation_free(tvlm_generation *generation)
     free(generation);
 }
 
-tvlm_status tvlm_sample(const tvlm_model *model, const float *logits, const tvlm_sampling *sampling,
+tvlm_status tvlm_sample(tvlm_session *session, const float *logits, const tvlm_sampling *sampling,
                         const int32_t *recent, size_t n_recent, uint64_t *state, int32_t *id,
                         tvlm_error *err)
 {
     static const tvlm_sampling greedy = TVLM_SAMPLING_DEFAULTS;
-    TVLM_NEED(model);
-    TVLM_NEED(logits);
+    TVLM_NEED(session);
     TVLM_NEED(state);
     TVLM_NEED(id);
     if (n_recent) TVLM_NEED(recent);
     if (sampling) TVLM_TRY(tvlm_sampling_check(sampling, err));
-    uint32_t n = model->config.lm.n_vocab;
-    tvlm_candidate *scratch = tvlm_aligned_alloc(n * sizeof *scratch);
-    if (!scratch) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    *id = tvlm_sampler_choose(model->tokenizer, logits, n, sampling ? sampling : &greedy, recent,
-                              n_recent, scratch, state);
-    tvlm_aligned_free(scratch);
+    const tvlm_model *m = session->model;
+    *id = tvlm_sampler_choose(m->tokenizer, logits ? logits : tvlm_session_logits(session),
+                              m->config.lm.n_vocab, sampling ? sampling : &greedy, recent, n_recent,
+                              session->candidates, state);
     return TVLM_OK;
 }

@@ -225,6 +225,9 @@ static void answering_allocates_nothing(void **state)
         p.lookup = i == 0;
         OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
         assert_int_equal(result.n_ids, 40);
+        uint64_t random = 1;
+        int32_t id;
+        OK(tvlm_sample(session, NULL, &ways[i], result.ids, result.n_ids, &random, &id, &err));
         assert_int_equal(calls, before);
     }
     tvlm_prompt_free(prompt);

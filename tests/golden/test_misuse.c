@@ -266,11 +266,13 @@ static void generation(void **state)
     tvlm_generation_free(generation);
     IGNORES(tvlm_generation_free, NULL);
     REFUSES(tvlm_sample, NULL, logits, NULL, NULL, 0, &random, &id);
-    REFUSES(tvlm_sample, model, NULL, NULL, NULL, 0, &random, &id);
-    REFUSES(tvlm_sample, model, logits, NULL, NULL, 3, &random, &id);
-    REFUSES(tvlm_sample, model, logits, NULL, NULL, 0, NULL, &id);
-    REFUSES(tvlm_sample, model, logits, NULL, NULL, 0, &random, NULL);
-    TAKES(tvlm_sample, model, logits, NULL, NULL, 0, &random, &id);
+    REFUSES(tvlm_sample, session, logits, NULL, NULL, 3, &random, &id);
+    REFUSES(tvlm_sample, session, logits, NULL, NULL, 0, NULL, &id);
+    REFUSES(tvlm_sample, session, logits, NULL, NULL, 0, &random, NULL);
+    TAKES(tvlm_sample, session, logits, NULL, NULL, 0, &random, &id);
+    int32_t same;
+    TAKES(tvlm_sample, session, NULL, NULL, NULL, 0, &random, &same);
+    assert_int_equal(same, id);
     IGNORES(tvlm_batcher_params_init, NULL, 0);
     REFUSES(tvlm_batcher_new, NULL, NULL, &batcher);
     assert_null(batcher);
