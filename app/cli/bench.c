@@ -135,6 +135,7 @@ static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
         requests[i] = (request){.params = p,
                                 .prompt = prompt,
                                 .engine = r->engine,
+                                .result.size = sizeof(tvlm_result),
                                 .session = i ? b->sessions[i] : r->session};
     while (started < b->requests &&
            !pthread_create(&requests[started].thread, NULL, answer, &requests[started]))

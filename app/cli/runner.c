@@ -185,6 +185,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
                          tvlm_error *err)
 {
     tvlm_generate_params p;
+    *result = (tvlm_result){.size = sizeof *result};
     tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = r->options->max_tokens;
     p.sampling = r->options->sampling;
