@@ -7,11 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+
+#define MAX_LAYER_ERROR "3" /* per cent; see docs/PRECISION.md */
 
 static const char help[] =
     "Usage: tinyvlm quantize IN.gguf OUT.gguf --type TYPE [OPTIONS]\n"
@@ -23,6 +26,8 @@ static const char help[] =
     "Examples:\n"
     "  tinyvlm quantize fastvlm-f16.gguf fastvlm-q4.gguf --type q4_0\n"
     "  tinyvlm quantize tiny-f32.gguf tiny.gguf --type int8 --calibrate photos/ --decoder q4_0\n"
+    "  tinyvlm quantize tiny-f32.gguf tiny.gguf --type int8 --calibrate photos/ --max-layer-error "
+    "3\n"
     "\n"
     "      --type TYPE         of the large matrices: f32, f16, bf16, q8_0, q6_k, q5_k, q4_k, "
     "q5_1,\n"
@@ -30,10 +35,13 @@ static const char help[] =
     "                          another type and are named\n"
     "      --calibrate DIR     pictures for int8 (up to 512 are used)\n"
     "      --decoder TYPE      with int8: type of bridge and decoder\n"
+    "      --max-layer-error PERCENT\n"
+    "                          with int8: layers of the tower that lose more, alone, stay float\n"
+    "                          (default " MAX_LAYER_ERROR ")\n"
     "  -q, --quiet             no notes, no progress, no table of errors\n"
     "  -h, --help              this text\n";
 
-enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, MAX_PICTURES = 512 };
+enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, OPT_MAX_ERROR, MAX_PICTURES = 512 };
 
 typedef struct job {
     tvlm_quantize_params params;
@@ -46,9 +54,18 @@ typedef struct job {
     tvlm_decoded picture;
 } job;
 
+static bool take_max_error(job *j, const char *text)
+{
+    float percent;
+    if (!cli_float(text, 0, 1000, &percent)) return false;
+    j->params.max_layer_error = percent / 100.0;
+    return true;
+}
+
 static bool take(void *user, int value, const char *text)
 {
     job *j = user;
+    if (value == OPT_MAX_ERROR) return take_max_error(j, text);
     if (value == OPT_CALIBRATE) {
         j->folder = text;
         return true;
@@ -69,11 +86,18 @@ static void progress(void *user, const char *what, uint64_t done, uint64_t total
     if (!((job *)user)->options.quiet) cli_progress(what, done, total);
 }
 
-static void say_error(void *user, const char *layer, double error)
+static void say_error(void *user, const tvlm_layer_error *e)
 {
     if (((job *)user)->options.quiet) return;
-    if (!strcmp(layer, "stem")) puts("relative error behind each layer of the int8 tower");
-    printf("%-18s%6.2f %%\n", layer, 100 * error);
+    if (!strcmp(e->layer, "stem"))
+        puts(
+            "relative errors of the int8 tower: tokens, where the layer alone is int8; its output");
+    printf("%-18s", e->layer);
+    if (isnan(e->alone))
+        printf("%10s", "");
+    else
+        printf("%8.2f %%", 100 * e->alone);
+    printf("%8.2f %%%s\n", 100 * e->behind, e->is_float ? "  float" : "");
 }
 
 /* ---- calibration pictures ---- */
@@ -204,6 +228,7 @@ int cmd_quantize(int argc, char **argv)
         {"type", required_argument, NULL, OPT_TYPE},
         {"calibrate", required_argument, NULL, OPT_CALIBRATE},
         {"decoder", required_argument, NULL, OPT_DECODER},
+        {"max-layer-error", required_argument, NULL, OPT_MAX_ERROR},
         {0}
     };
     static job j;
@@ -211,6 +236,7 @@ int cmd_quantize(int argc, char **argv)
     tvlm_error err;
     cli_options_init(&j.options);
     j.decoder = TVLM_TYPE_Q8_0;
+    take_max_error(&j, MAX_LAYER_ERROR);
     int first = cli_parse(argc, argv, &j.options, &own);
     if (first < 0) return EXIT_USAGE;
     if (j.options.help) {

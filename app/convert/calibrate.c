@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define MAX_SCALE 1e10f /* of a model file */
-enum { BINS = 1024, CODES = 127, MAX_OBSERVED = 3 * TVLM_MAX_BLOCKS + 2 };
+enum { BINS = 1024, CODES = 127 };
 
 typedef struct observed {
     char name[32];
@@ -29,7 +29,7 @@ static observed *find(observer *o, const char *name)
 {
     for (size_t i = 0; i < o->n; i++)
         if (strcmp(o->layers[i].name, name) == 0) return &o->layers[i];
-    if (o->n == MAX_OBSERVED) return NULL;
+    if (o->n == TVLM_MAX_TOWER_LAYERS) return NULL;
     observed *layer = &o->layers[o->n++];
     snprintf(layer->name, sizeof layer->name, "%s", name);
     return layer;
@@ -167,47 +167,30 @@ static tvlm_status both_passes(calibration *c, tvlm_error *err)
     return run_pictures(c, err);
 }
 
-static void store(tvlm_tower_ranges *out, const char *name, tvlm_qparam q)
+static tvlm_status store_all(tvlm_tower_plan *out, const observer *o, tvlm_error *err)
 {
-    unsigned index;
-    char part[16] = "";
-    if (strcmp(name, "stem") == 0)
-        out->stem = q;
-    else if (strcmp(name, "head") == 0)
-        out->head = q;
-    else if (sscanf(name, "blocks.%u.%15s", &index, part) < 1 || index >= TVLM_MAX_BLOCKS)
-        return;
-    else if (strcmp(part, "expand") == 0)
-        out->blocks[index].expand = q;
-    else if (strcmp(part, "dw") == 0)
-        out->blocks[index].dw = q;
-    else
-        out->blocks[index].project = q;
-}
-
-static tvlm_status store_all(tvlm_tower_ranges *out, const observer *o, tvlm_error *err)
-{
-    for (size_t i = 0; i < o->n; i++) {
-        const observed *layer = &o->layers[i];
-        tvlm_qparam q = best_range(layer);
-        if (!(q.scale < MAX_SCALE))
+    for (out->n = 0; out->n < o->n; out->n++) {
+        const observed *layer = &o->layers[out->n];
+        tvlm_layer_plan *plan = &out->layers[out->n];
+        plan->out = best_range(layer);
+        memcpy(plan->name, layer->name, sizeof plan->name);
+        if (!(plan->out.scale < MAX_SCALE))
             return tvlm_fail(err, TVLM_ERR_FORMAT,
                              "calibration: the tower's layer '%s' reaches %g: too far for int8",
                              layer->name, fmax(-(double)layer->lo, (double)layer->hi));
-        store(out, layer->name, q);
     }
     return TVLM_OK;
 }
 
 tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_pictures *pictures,
-                           const tvlm_quantize_params *params, tvlm_tower_ranges *out,
+                           const tvlm_quantize_params *params, tvlm_tower_plan *out,
                            tvlm_error *err)
 {
     calibration c = {.pictures = pictures,
                      .params = params,
-                     .seen = {.layers = calloc(MAX_OBSERVED, sizeof *c.seen.layers)}};
+                     .seen = {.layers = calloc(TVLM_MAX_TOWER_LAYERS, sizeof *c.seen.layers)}};
     tvlm_tap tap = {observe, &c.seen};
-    *out = (tvlm_tower_ranges){.input = input_range(&model->config.preprocess)};
+    *out = (tvlm_tower_plan){.input = input_range(&model->config.preprocess)};
     tvlm_status status = c.seen.layers
                              ? tvlm_tower_run_open(&c.tower, model, &tap, params->cancel, err)
                              : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
@@ -218,32 +201,135 @@ tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_pictures *picture
     return status;
 }
 
+/* ---- errors ---- */
+
+typedef struct difference {
+    double error, norm;
+} difference;
+
+static void add_error(difference *d, const float *exact, const float *got, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double e = (double)got[i] - exact[i];
+        d->error += e * e;
+        d->norm += (double)exact[i] * exact[i];
+    }
+}
+
+static double relative(difference d)
+{
+    return sqrt(d.error / (d.norm > 0 ? d.norm : 1));
+}
+
+static bool is_reported(const tvlm_pictures *p, size_t i)
+{
+    return p->n < TVLM_HOLD_OUT || is_held_out(p, i);
+}
+
+/* ---- each layer alone ---- */
+
+enum { MEASURED = 8 }; /* pictures: the tower runs once a layer on each */
+
+/* The float tower with one layer of the int8 one. */
+typedef struct lone {
+    const tvlm_efficientnet *exact, *int8;
+    tvlm_efficientnet mix;
+    tvlm_tower_run tower;
+    const tvlm_pictures *pictures;
+    float *tokens; /* of the float tower [MEASURED][n] */
+    size_t n;
+} lone;
+
+static void take_layer(tvlm_efficientnet *to, const tvlm_efficientnet *from, const char *name)
+{
+    unsigned index = 0;
+    char part[16] = "";
+    if (strcmp(name, "stem") == 0)
+        to->stem = from->stem;
+    else if (strcmp(name, "head") == 0)
+        to->head = from->head;
+    else if (sscanf(name, "blocks.%u.%15s", &index, part) == 1)
+        to->blocks[index].project = from->blocks[index].project;
+    else if (strcmp(part, "expand") == 0)
+        to->blocks[index].expand = from->blocks[index].expand;
+    else
+        to->blocks[index].dw = from->blocks[index].dw;
+}
+
+/* The mix as it is now, over the first pictures of the report: its tokens are compared with those
+ * kept, or, without `found`, kept. */
+static tvlm_status run_mix(lone *l, difference *found, tvlm_error *err)
+{
+    float *kept = l->tokens;
+    TVLM_TRY(tvlm_tower_run_take(&l->tower, &l->mix, err));
+    for (size_t i = 0; i < l->pictures->n && kept < l->tokens + MEASURED * l->n; i++) {
+        if (!is_reported(l->pictures, i)) continue;
+        tvlm_pixels picture = tvlm_pictures_at(l->pictures, i);
+        TVLM_TRY(tvlm_tower_run_see(&l->tower, &picture, err));
+        if (found)
+            add_error(found, kept, l->tower.tokens, l->n);
+        else
+            memcpy(kept, l->tower.tokens, l->n * sizeof *kept);
+        kept += l->n;
+    }
+    return TVLM_OK;
+}
+
+static tvlm_status measure_layer(lone *l, tvlm_layer_plan *layer, tvlm_error *err)
+{
+    difference found = {0};
+    l->mix = *l->exact;
+    take_layer(&l->mix, l->int8, layer->name);
+    TVLM_TRY(run_mix(l, &found, err));
+    layer->alone = relative(found);
+    return TVLM_OK;
+}
+
+static tvlm_status measure_layers(lone *l, const tvlm_quantize_params *params,
+                                  tvlm_tower_plan *plan, tvlm_error *err)
+{
+    l->mix = *l->exact;
+    TVLM_TRY(run_mix(l, NULL, err));
+    for (size_t i = 0; i < plan->n; i++) {
+        TVLM_TRY(measure_layer(l, &plan->layers[i], err));
+        say(params, "measuring", i + 1, plan->n);
+    }
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
+                                const tvlm_pictures *pictures, const tvlm_quantize_params *params,
+                                tvlm_tower_plan *plan, tvlm_error *err)
+{
+    const tvlm_pooling *pooling = &exact->weights.pooling;
+    lone l = {.exact = &exact->weights.efficientnet,
+              .int8 = &int8->weights.efficientnet,
+              .pictures = pictures,
+              .n = pooling->n_query * pooling->d};
+    l.tokens = calloc(l.n, MEASURED * sizeof *l.tokens);
+    tvlm_status status = l.tokens ? tvlm_tower_run_open(&l.tower, exact, NULL, params->cancel, err)
+                                  : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the tokens");
+    if (!status) status = measure_layers(&l, params, plan, err);
+    tvlm_tower_run_close(&l.tower);
+    free(l.tokens);
+    return status;
+}
+
 /* ---- the report ---- */
 
 typedef struct compared {
-    char name[32];
     float *exact; /* of the picture at hand */
-    double error, norm;
+    difference all;
 } compared;
 
 typedef struct report {
-    compared layers[MAX_OBSERVED + 1]; /* and the tokens */
+    compared layers[TVLM_MAX_TOWER_LAYERS + 1]; /* and the tokens */
     size_t n, next;
     bool exact, lost; /* the float tower runs; memory was short */
 } report;
 
-static void add_error(compared *c, const float *exact, const float *got, size_t n)
+static void take_exact(report *r, compared *c, const float *data, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        double e = (double)got[i] - exact[i];
-        c->error += e * e;
-        c->norm += (double)exact[i] * exact[i];
-    }
-}
-
-static void take_exact(report *r, compared *c, const char *name, const float *data, size_t n)
-{
-    snprintf(c->name, sizeof c->name, "%s", name);
     if (!c->exact) c->exact = malloc(n * sizeof *data);
     if (c->exact)
         memcpy(c->exact, data, n * sizeof *data);
@@ -255,13 +341,14 @@ static void take_exact(report *r, compared *c, const char *name, const float *da
 static void compare(void *user, const char *name, const float *data, size_t h, size_t w, size_t c)
 {
     report *r = user;
-    if (r->next == MAX_OBSERVED) return;
+    (void)name;
+    if (r->next == TVLM_MAX_TOWER_LAYERS) return;
     compared *layer = &r->layers[r->next++];
     r->n = r->next;
     if (r->exact)
-        take_exact(r, layer, name, data, h * w * c);
+        take_exact(r, layer, data, h * w * c);
     else if (layer->exact)
-        add_error(layer, layer->exact, data, h * w * c);
+        add_error(&layer->all, layer->exact, data, h * w * c);
 }
 
 static tvlm_status see(report *r, tvlm_tower_run *tower, bool exact, const tvlm_pixels *picture,
@@ -271,11 +358,6 @@ static tvlm_status see(report *r, tvlm_tower_run *tower, bool exact, const tvlm_
     r->exact = exact;
     TVLM_TRY(tvlm_tower_run_see(tower, picture, err));
     return r->lost ? tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the report") : TVLM_OK;
-}
-
-static bool is_reported(const tvlm_pictures *p, size_t i)
-{
-    return p->n < TVLM_HOLD_OUT || is_held_out(p, i);
 }
 
 typedef struct both {
@@ -298,7 +380,7 @@ static tvlm_status encode(both *b, const tvlm_pixels *picture, const tvlm_cancel
         TVLM_TRY(tvlm_image_encode(b->engines[i], picture, &params, &b->images[i], err));
         rows[i] = tvlm_image_tokens(b->images[i], &n, &dim);
     }
-    add_error(tokens, rows[0], rows[1], n * dim);
+    add_error(&tokens->all, rows[0], rows[1], n * dim);
     return TVLM_OK;
 }
 
@@ -307,7 +389,7 @@ static tvlm_status compare_picture(both *b, report *r, const tvlm_pixels *pictur
 {
     TVLM_TRY(see(r, &b->towers[0], true, picture, err));
     TVLM_TRY(see(r, &b->towers[1], false, picture, err));
-    return encode(b, picture, cancel, &r->layers[MAX_OBSERVED], err);
+    return encode(b, picture, cancel, &r->layers[TVLM_MAX_TOWER_LAYERS], err);
 }
 
 static tvlm_status compare_pictures(both *b, report *r, const tvlm_pictures *pictures,
@@ -341,28 +423,35 @@ static void close_both(both *b)
     }
 }
 
-static void tell(const report *r, const tvlm_quantize_params *params)
+static void tell(const report *r, const tvlm_tower_plan *plan, const tvlm_quantize_params *params)
 {
-    for (size_t i = 0; i <= r->n; i++) {
-        const compared *c = &r->layers[i < r->n ? i : MAX_OBSERVED];
-        params->on_error(params->user, c->name, sqrt(c->error / (c->norm > 0 ? c->norm : 1)));
+    for (size_t i = 0; i < plan->n; i++) {
+        const tvlm_layer_plan *l = &plan->layers[i];
+        params->on_error(params->user, &(tvlm_layer_error){.layer = l->name,
+                                                           .alone = l->alone,
+                                                           .behind = relative(r->layers[i].all),
+                                                           .is_float = l->is_float});
     }
+    params->on_error(params->user,
+                     &(tvlm_layer_error){.layer = "tokens",
+                                         .alone = NAN,
+                                         .behind = relative(r->layers[TVLM_MAX_TOWER_LAYERS].all)});
 }
 
 tvlm_status tvlm_report_int8(const tvlm_model *exact, const tvlm_model *int8,
                              const tvlm_pictures *pictures, const tvlm_quantize_params *params,
-                             tvlm_error *err)
+                             const tvlm_tower_plan *plan, tvlm_error *err)
 {
     if (!params->on_error) return TVLM_OK;
     both b = {0};
-    report r = {.layers[MAX_OBSERVED].name = "tokens"};
+    report r = {0};
     tvlm_tap tap = {compare, &r};
     tvlm_status status =
         open_both(&b, (const tvlm_model *[]){exact, int8}, &tap, params->cancel, err);
     if (!status) status = compare_pictures(&b, &r, pictures, params, err);
-    if (!status) tell(&r, params);
+    if (!status) tell(&r, plan, params);
     close_both(&b);
-    for (size_t i = 0; i < MAX_OBSERVED; i++)
+    for (size_t i = 0; i < TVLM_MAX_TOWER_LAYERS; i++)
         free(r.layers[i].exact);
     return status;
 }

@@ -40,7 +40,8 @@ typedef struct quantizer {
     float *largest;    /* magnitude, per tensor of the source */
     tvlm_model *model; /* the source, with int8_tower */
     tvlm_pictures pictures;
-    tvlm_tower_ranges ranges;
+    tvlm_tower_plan tower;
+    bool settled; /* which layers of the tower stay float */
     entry *entries;
     size_t n_entries;
 } quantizer;
@@ -132,12 +133,20 @@ static tvlm_part part_of(const tvlm_gguf_tensor *t)
     return table ? TVLM_PART_EMBEDDING : TVLM_PART_LAYER;
 }
 
-static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t)
+/* Its float layers were left so on purpose. */
+static bool has_int8_tower(const quantizer *q)
 {
-    if (!is_linear(t)) return (tvlm_type)t->type;
+    return tvlm_gguf_find(&q->source.gguf, "vision.quantization") != NULL;
+}
+
+/* The type of a tensor in a file of type `asked`. */
+static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t, tvlm_type asked)
+{
+    if (!is_linear(t) || (part_of(t) == TVLM_PART_TOWER && has_int8_tower(q)))
+        return (tvlm_type)t->type;
     const uint64_t k = t->shape[1];
-    tvlm_type wanted = tvlm_type_for(q->params->type, part_of(t), 0);
-    tvlm_type type = tvlm_type_for(q->params->type, part_of(t), k);
+    tvlm_type wanted = tvlm_type_for(asked, part_of(t), 0);
+    tvlm_type type = tvlm_type_for(asked, part_of(t), k);
     if (type != wanted)
         note(q, "%.*s takes %s: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
              t->name.data, tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
@@ -177,19 +186,22 @@ static void add_converted(quantizer *q, const tvlm_gguf_tensor *t, tvlm_type typ
     }
 }
 
-/* The range of the tower layer "v.stem", "v.head" or "v.blk.N.PART"; NULL for another name. */
-static const tvlm_qparam *layer_range(const tvlm_tower_ranges *r, tvlm_str layer)
+/* The tower's layer of the tensors LAYER.*, such as "v.stem" or "v.blk.N.dw"; NULL for others. */
+static const tvlm_layer_plan *layer_of(const tvlm_tower_plan *tower, tvlm_str layer)
 {
     char name[64], part[16];
     unsigned i;
     if (layer.len >= sizeof name) return NULL;
     snprintf(name, sizeof name, "%.*s", (int)layer.len, layer.data);
-    if (strcmp(name, "v.stem") == 0) return &r->stem;
-    if (strcmp(name, "v.head") == 0) return &r->head;
-    if (sscanf(name, "v.blk.%u.%15s", &i, part) != 2 || i >= TVLM_MAX_BLOCKS) return NULL;
-    return strcmp(part, "expand") == 0 ? &r->blocks[i].expand
-           : strcmp(part, "dw") == 0   ? &r->blocks[i].dw
-                                       : &r->blocks[i].project;
+    bool block = sscanf(name, "v.blk.%u.%15s", &i, part) == 2;
+    if (block && strcmp(part, "project") == 0)
+        snprintf(name, sizeof name, "v.blocks.%u", i);
+    else if (block)
+        snprintf(name, sizeof name, "v.blocks.%u.%s", i, part);
+    for (size_t l = 0; l < tower->n; l++)
+        if (strncmp(name, "v.", 2) == 0 && strcmp(name + 2, tower->layers[l].name) == 0)
+            return &tower->layers[l];
+    return NULL;
 }
 
 /* The shape in our files: matrices [n][k], depthwise kernels [c][k][k]. Others' have them as
@@ -207,19 +219,29 @@ static void set_int8_shape(entry *e, const tvlm_gguf_tensor *t)
     }
 }
 
-/* A layer of the int8 tower: weight I8, scale, range of the output. Biases pass as they are. */
-static bool add_int8_layer(quantizer *q, const tvlm_gguf_tensor *t)
+/* weight I8 and scale; the bias passes as it is. */
+static void add_int8_weight(quantizer *q, const tvlm_gguf_tensor *t, tvlm_str layer)
 {
-    if (!starts(t->name, "v.") || !ends(t->name, ".weight")) return false;
-    tvlm_str layer = {t->name.data, t->name.len - strlen(".weight")};
-    const tvlm_qparam *range = layer_range(&q->ranges, layer);
-    if (!range) return false;
     entry *weight = add(q, t, MAKE_I8_WEIGHT, TVLM_TYPE_I8, layer, ".weight");
     set_int8_shape(weight, t);
     entry *scale = add(q, t, MAKE_I8_SCALE, TVLM_TYPE_F32, layer, ".scale");
     scale->n_dims = 1;
     scale->shape[0] = t->shape[0];
-    add_range(q, layer, ".out_q", *range);
+}
+
+/* The weight of a layer of the int8 tower, and the range of the layer's output. Matrices of float
+ * layers become halves: what a layer stays float for is more than eight bits. */
+static bool add_tower_layer(quantizer *q, const tvlm_gguf_tensor *t)
+{
+    if (!q->params->int8_tower || !starts(t->name, "v.") || !ends(t->name, ".weight")) return false;
+    tvlm_str name = {t->name.data, t->name.len - strlen(".weight")};
+    const tvlm_layer_plan *layer = layer_of(&q->tower, name);
+    if (!layer) return false;
+    if (layer->is_float)
+        add_converted(q, t, type_for(q, t, TVLM_TYPE_F16));
+    else
+        add_int8_weight(q, t, name);
+    add_range(q, name, ".out_q", layer->out);
     return true;
 }
 
@@ -227,13 +249,15 @@ static tvlm_status plan(quantizer *q, tvlm_error *err)
 {
     const tvlm_gguf *g = &q->source.gguf;
     size_t most; /* an int8 layer's weight becomes three tensors */
+    free(q->entries);
+    q->n_entries = 0;
     if (!tvlm_mul_size(g->n_tensors, 3, &most) ||
         !(q->entries = calloc(most + 1, sizeof *q->entries)))
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", g->n_tensors);
-    if (q->params->int8_tower) add_range(q, (tvlm_str){"v", 1}, ".input_q", q->ranges.input);
+    if (q->params->int8_tower) add_range(q, (tvlm_str){"v", 1}, ".input_q", q->tower.input);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const tvlm_gguf_tensor *t = &g->tensors[i];
-        if (!q->params->int8_tower || !add_int8_layer(q, t)) add_converted(q, t, type_for(q, t));
+        if (!add_tower_layer(q, t)) add_converted(q, t, type_for(q, t, q->params->type));
     }
     return TVLM_OK;
 }
@@ -383,27 +407,61 @@ static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error
     return TVLM_OK;
 }
 
-/* What tvlm_check_result does, and the report. */
+/* Marks the layers that lose too much; how many. */
+static size_t leave_float(quantizer *q)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < q->tower.n; i++) {
+        tvlm_layer_plan *l = &q->tower.layers[i];
+        l->is_float = !(l->alone <= q->params->max_layer_error);
+        n += l->is_float;
+    }
+    return n;
+}
+
+/* Of the first file, which is all int8: measured, it may do. */
+static tvlm_status settle(quantizer *q, const tvlm_model *model, tvlm_error *err)
+{
+    if (!q->params->on_error && isinf(q->params->max_layer_error)) return TVLM_OK;
+    TVLM_TRY(tvlm_measure_layers(q->model, model, &q->pictures, q->params, &q->tower, err));
+    q->settled = true;
+    return leave_float(q) ? tvlm_fail(err, TVLM_ERR_FORMAT, "layers lose too much in int8")
+                          : TVLM_OK;
+}
+
+/* What tvlm_check_result does, the errors and the report. */
 static tvlm_status check_int8(void *user, const char *path, tvlm_error *err)
 {
-    const quantizer *q = user;
+    quantizer *q = user;
     tvlm_model *model = NULL;
     tvlm_status status = tvlm_model_open(path, NULL, &model, err);
-    if (!status) status = tvlm_report_int8(q->model, model, &q->pictures, q->params, err);
+    if (!status && !q->settled) status = settle(q, model, err);
+    if (!status)
+        status = tvlm_report_int8(q->model, model, &q->pictures, q->params, &q->tower, err);
     tvlm_model_free(model);
     return status;
 }
 
-static tvlm_status write_file(const quantizer *q, const char *out, tvlm_error *err)
+static tvlm_status write_file(quantizer *q, const char *out, tvlm_error *err)
 {
     tvlm_gguf_writer *w;
+    TVLM_TRY(plan(q, err));
     TVLM_TRY(tvlm_gguf_writer_new(out, q->params->cancel, &w, err));
     tvlm_status status = write_all(q, w, err);
     if (status != TVLM_OK) {
         tvlm_gguf_writer_abort(w);
         return status;
     }
-    return tvlm_gguf_writer_finish(w, q->model ? check_int8 : tvlm_check_result, (void *)q, err);
+    return tvlm_gguf_writer_finish(w, q->model ? check_int8 : tvlm_check_result, q, err);
+}
+
+/* Once more where the first file has shown layers that stay float. */
+static tvlm_status write_settled(quantizer *q, const char *out, tvlm_error *err)
+{
+    bool settled = q->settled;
+    tvlm_status status = write_file(q, out, err);
+    bool again = status && q->settled != settled && leave_float(q);
+    return again ? write_file(q, out, err) : status;
 }
 
 /* The model that is in the file being read, whatever has taken its name meanwhile. */
@@ -441,7 +499,8 @@ static tvlm_status can_calibrate(const quantizer *q, tvlm_error *err)
 {
     if (!q->model->config.arch->int8_tower)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "int8 needs a model with a float EfficientNet-Lite tower");
+                         "int8 is for EfficientNet-Lite towers: take q8_0 or f16 for this model; "
+                         "float matrices run in int16 where that is fast (precision auto)");
     if (q->model->config.vision_int8)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "the tower is int8 already; the other types quantise the rest");
@@ -455,7 +514,7 @@ static tvlm_status load_and_calibrate(quantizer *q, tvlm_error *err)
     TVLM_TRY(load(q, err));
     TVLM_TRY(can_calibrate(q, err));
     TVLM_TRY(tvlm_pictures_take(q->model, q->params, &q->pictures, err));
-    return tvlm_calibrate(q->model, &q->pictures, q->params, &q->ranges, err);
+    return tvlm_calibrate(q->model, &q->pictures, q->params, &q->tower, err);
 }
 
 static tvlm_status calibrate(quantizer *q, tvlm_error *err)
@@ -474,8 +533,7 @@ static tvlm_status run(quantizer *q, const char *in, const char *out, tvlm_error
     TVLM_TRY(tvlm_gguf_source_open(in, &q->source, err));
     TVLM_TRY(examine(q, err));
     if (q->params->int8_tower) TVLM_TRY(calibrate(q, err));
-    TVLM_TRY(plan(q, err));
-    return write_file(q, out, err);
+    return write_settled(q, out, err);
 }
 
 tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quantize_params *params,

@@ -14,20 +14,31 @@
 #include "tinyvlm.h"
 #include "quant/quant.h"
 
+/* What int8 costs: relative L2 errors on the pictures held out of the calibration (on all when they
+ * are fewer than 8). */
+typedef struct tvlm_layer_error {
+    const char *layer; /* as `dump` and the messages name it; "tokens": what the decoder sees */
+    double alone;      /* of the tokens, where it alone is int8; NaN for "tokens" */
+    double behind;     /* of its output in the file, behind the layers before it */
+    bool is_float;     /* it lost too much alone */
+} tvlm_layer_error;
+
 typedef struct tvlm_quantize_params {
     tvlm_type type; /* one that tvlm_quantize makes */
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
      * that the float tower shows on the calibration pictures. */
     bool int8_tower;
+    /* With int8_tower: layers whose error alone is larger stay float. INFINITY: none does. */
+    double max_layer_error;
     /* Lends the next picture until the following call; data stays NULL when there are no more. A
      * failure ends the work. */
     tvlm_status (*next_picture)(void *user, tvlm_pixels *out, tvlm_error *err);
     void (*on_note)(void *user, const char *line); /* nullable */
-    /* Nullable; with int8_tower, once the file is made: relative L2 error of the output of each
-     * layer of the tower, as `dump` and the messages name it, and of the "tokens" that the decoder
-     * sees, on pictures held out of the calibration (on all when they are fewer than 8). */
-    void (*on_error)(void *user, const char *layer, double error);
-    /* nullable; what: "calibrating" (runs of the tower), "quantizing" (tensors), "comparing" */
+    /* Nullable; with int8_tower, once the file is made: for each layer in order, then the tokens.
+     */
+    void (*on_error)(void *user, const tvlm_layer_error *error);
+    /* nullable; what: "calibrating" (runs of the tower), "quantizing" (tensors),
+     * "measuring" and "comparing" (pictures) */
     void (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
     const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */

@@ -79,9 +79,13 @@ tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i)
 
 static void forward(tvlm_tower_run *t)
 {
-    uint32_t side = t->model->config.preprocess.image_size;
-    tvlm_efficientnet_forward(&t->cx, &t->model->weights.efficientnet,
-                              tvlm_nn_f32(t->pixels, side, side, 3), (tvlm_features){t->hi, t->lo});
+    const tvlm_model *m = t->model;
+    uint32_t side = m->config.preprocess.image_size;
+    tvlm_efficientnet_forward(&t->cx, t->weights, tvlm_nn_f32(t->pixels, side, side, 3),
+                              (tvlm_features){t->hi, t->lo});
+    if (!t->cx.tap)
+        tvlm_pooling_forward(&t->cx, &m->weights.pooling, m->config.pool_ln_eps, t->hi, t->lo, NULL,
+                             t->tokens);
 }
 
 /* Side of the map after the first n blocks. */
@@ -95,21 +99,26 @@ static size_t side_after(const tvlm_efficientnet *w, size_t side, uint32_t n)
 
 static void take_buffers(tvlm_tower_run *t)
 {
-    const tvlm_efficientnet *w = &t->model->weights.efficientnet;
+    const tvlm_efficientnet *w = t->weights;
+    const tvlm_pooling *p = &t->model->weights.pooling;
     size_t s = t->model->config.preprocess.image_size;
     size_t lo = side_after(w, s, w->tap_block + 1), hi = side_after(w, s, w->n_blocks);
     t->pixels = tvlm_nn_floats(&t->cx, s, 3 * s);
     t->lo = tvlm_nn_floats(&t->cx, lo * lo, w->blocks[w->tap_block].c_out);
     t->hi = tvlm_nn_floats(&t->cx, hi * hi, w->head.n);
+    if (!t->cx.tap) t->tokens = tvlm_nn_floats(&t->cx, p->n_query, p->d);
 }
 
-static tvlm_status take_block(tvlm_tower_run *t, tvlm_error *err)
+tvlm_status tvlm_tower_run_take(tvlm_tower_run *t, const tvlm_efficientnet *weights,
+                                tvlm_error *err)
 {
+    t->weights = weights;
     t->cx.arena = &t->arena;
     tvlm_arena_init_measure(&t->arena);
     take_buffers(t);
     forward(t);
     size_t bytes = t->arena.peak;
+    tvlm_aligned_free(t->block);
     t->block = tvlm_aligned_alloc(bytes);
     if (!t->block) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
     tvlm_arena_init(&t->arena, t->block, bytes);
@@ -124,7 +133,7 @@ tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, 
         .model = model, .cx = {.kernels = &model->kernels, .tap = tap, .cancel = cancel}
     };
     tvlm_status status = tvlm_pool_new(tvlm_cpu_count(), &tower->cx.pool, err);
-    if (!status) status = take_block(tower, err);
+    if (!status) status = tvlm_tower_run_take(tower, &model->weights.efficientnet, err);
     if (status) tvlm_tower_run_close(tower);
     return status;
 }

@@ -21,16 +21,21 @@ tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i);
 
 typedef struct tvlm_tower_run {
     const tvlm_model *model;
+    const tvlm_efficientnet *weights; /* the model's, at first */
     tvlm_cx cx;
     tvlm_arena arena;
     void *block;
     float *pixels, *lo, *hi;
+    float *tokens; /* without a tap: [n_query][d], what the decoder sees */
 } tvlm_tower_run;
 
 /* The tap sees every layer's output, of int8 layers as floats. It, the model and cancel (nullable)
  * stay the caller's and must outlive the tower, which must not move. */
 tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, const tvlm_tap *tap,
                                 const tvlm_cancel *cancel, tvlm_error *err);
+/* Weights of the same shapes, of any layers' types, to run from now on; the caller's. */
+tvlm_status tvlm_tower_run_take(tvlm_tower_run *tower, const tvlm_efficientnet *weights,
+                                tvlm_error *err);
 tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err);
 void tvlm_tower_run_close(tvlm_tower_run *tower);
 

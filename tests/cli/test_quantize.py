@@ -92,10 +92,15 @@ def calibrate(folder, out, *options):
 
 
 def errors_of(text):
-    """The table of errors: {layer: per cent}, in order."""
+    """The table of errors, in order: {layer: (alone or None, behind, stays float)}, in per cent."""
     head, *lines = text.splitlines()
-    assert head.startswith("relative error"), text
-    return {name: float(value) for name, value, unit in map(str.split, lines) if unit == "%"}
+    assert head.startswith("relative errors"), text
+    table = {}
+    for line in lines:
+        name, *cells = line.split()
+        values = [float(value) for value, unit in zip(cells, cells[1:]) if unit == "%"]
+        table[name] = (values[0] if len(values) == 2 else None, values[-1], cells[-1] == "float")
+    return table
 
 
 def float_and_int8_tokens(out, picture):
@@ -119,10 +124,35 @@ def test_errors_are_told(tmp_path):
     errors = errors_of(done.out)
     names = list(errors)
     assert names[0] == "stem" and names[-2:] == ["head", "tokens"] and "blocks.0.dw" in names, names
-    assert all(0 < e < 50 for e in errors.values()), errors
+    assert all(0 < behind < 50 for _, behind, _ in errors.values()), errors
+    assert [name for name, (alone, _, _) in errors.items() if alone is None] == ["tokens"]
     exact, got = float_and_int8_tokens(out, folder / "a.png")
-    assert abs(errors["tokens"] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
+    assert abs(errors["tokens"][1] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
     assert not calibrate(folder, tmp_path / "quiet.gguf", "-q").out
+
+
+def test_the_worst_layer_stays_float(tmp_path):
+    """A bound between the two largest errors leaves that one float; the file answers."""
+    out = tmp_path / "out.gguf"
+    whole = errors_of(calibrate(DATA / "golden", out, "--max-layer-error", 1000).out)
+    assert not any(stays for *_, stays in whole.values())
+    (first, worst), (second, next_worst) = sorted(
+        ((alone, name) for name, (alone, *_) in whole.items() if alone is not None), reverse=True)[:2]
+    assert first > second, (worst, next_worst)
+    mixed = errors_of(calibrate(DATA / "golden", out, "--max-layer-error", (first + second) / 2).out)
+    assert [name for name, (*_, stays) in mixed.items() if stays] == [worst]
+    assert {name: row[0] for name, row in mixed.items()} == {name: row[0] for name, row in whole.items()}
+    tensors = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
+    floats = [n for n, kind in tensors.items() if n.startswith("v.") and n.endswith(".weight") and kind != "I8"]
+    assert len(floats) == 1 and floats[0].replace("weight", "scale") not in tensors
+    assert floats[0].replace("weight", "out_q") in tensors
+    assert run("ask", "-m", out, *SMALL, PICTURE, "What is this?").code == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "nan", "1001", ""])
+def test_senseless_bounds_are_refused(tmp_path, value):
+    done = calibrate(DATA / "golden", tmp_path / "out.gguf", f"--max-layer-error={value}")
+    assert done.code == 2 and "max-layer-error" in done.err, done.err
 
 
 def test_errors_are_of_pictures_held_out(tmp_path):
@@ -138,7 +168,7 @@ def test_errors_are_of_pictures_held_out(tmp_path):
     done = calibrate(folder, out)
     assert done.code == 0, done.err
     exact, got = float_and_int8_tokens(out, folder / "7.ppm")
-    assert abs(errors_of(done.out)["tokens"] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
+    assert abs(errors_of(done.out)["tokens"][1] - 100 * np.linalg.norm(got - exact) / np.linalg.norm(exact)) < 0.2
     assert calibrate(seven, tmp_path / "seven.gguf", "-q").code == 0
     assert out.read_bytes() == (tmp_path / "seven.gguf").read_bytes()
 

@@ -5,6 +5,8 @@
 #include "folder.h"
 #include "model/gguf.h"
 
+#include <math.h>
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint32_t mend_checksums(uint8_t *bytes, size_t size)
@@ -55,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
                                       TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_K};
+    static const double bounds[] = {INFINITY, 0.02, 0};
     if (!size) return 0;
     unsigned mode = fuzz_mode(data, size), served = 0;
     tvlm_quantize_params p = {
@@ -64,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!bytes) return 0;
     memcpy(bytes, data, size);
     uint32_t side = mend_checksums(bytes, size);
+    p.max_layer_error = bounds[mode / 12 % TVLM_COUNT(bounds)];
     p.int8_tower = mode / TVLM_COUNT(types) % 2 && side <= 64; /* larger ones take their time */
     fuzz_enter();
     fuzz_write("in.gguf", bytes, size);

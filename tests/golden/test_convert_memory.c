@@ -114,8 +114,11 @@ static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
 static tvlm_status quantize_int8(tvlm_error *err)
 {
     bool served = false;
-    tvlm_quantize_params p = {
-        .type = TVLM_TYPE_Q8_0, .int8_tower = true, .next_picture = next_picture, .user = &served};
+    tvlm_quantize_params p = {.type = TVLM_TYPE_Q8_0,
+                              .int8_tower = true,
+                              .max_layer_error = 0.003,
+                              .next_picture = next_picture,
+                              .user = &served};
     return tvlm_quantize_file(FLOAT, OUT, &p, err);
 }
 

@@ -124,7 +124,7 @@ static void loading_and_answering(void **state)
 {
     (void)state;
     static const char *const names[] = {"llama.gguf", "tinyvlm.gguf", "tinyvlm-int8.gguf",
-                                        "fastvlm.gguf"};
+                                        "fastvlm.gguf", "tinyvlm-mixed.gguf"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         fail_each(names[i], false);
 }

@@ -44,7 +44,8 @@ typedef struct builder {
     bool declaring;
     const char *spiked; /* a tensor whose last value is `spike`; nullable */
     float spike;
-    bool pytorch; /* shapes as PyTorch has convolutions: [n][k][1][1], [c][1][k][k] */
+    const char *cut; /* likewise, set to -1000; nullable */
+    bool pytorch;    /* shapes as PyTorch has convolutions: [n][k][1][1], [c][1][k][k] */
     uint32_t seed;
 } builder;
 
@@ -70,6 +71,7 @@ static void put(builder *b, const char *name, double center, double spread, uint
     for (size_t i = 0; i < n; i++)
         x[i] = (float)(center + spread * uniform(b));
     if (b->spiked && strcmp(name, b->spiked) == 0) x[n - 1] = b->spike;
+    if (b->cut && strcmp(name, b->cut) == 0) x[n - 1] = -1000;
     assert_int_equal(tvlm_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
     free(x);
 }
@@ -292,8 +294,11 @@ static void count_note(void *user, const char *line)
 
 static void quantize_from(const char *in, const char *out, tvlm_type type, bool int8)
 {
-    tvlm_quantize_params params = {
-        .type = type, .int8_tower = int8, .next_picture = next_picture, .on_note = count_note};
+    tvlm_quantize_params params = {.type = type,
+                                   .int8_tower = int8,
+                                   .max_layer_error = INFINITY,
+                                   .next_picture = next_picture,
+                                   .on_note = count_note};
     tvlm_error err = {0};
     n_notes = lent = 0;
     if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
@@ -718,6 +723,94 @@ static void an_int8_tower_passes_as_it_is(void **state)
     }
 }
 
+/* ---- layers that stay float ---- */
+
+static struct {
+    size_t n, n_float;
+    char last_float[32];
+    double worst_alone, tokens;
+} told;
+
+static void take_error(void *user, const tvlm_layer_error *e)
+{
+    (void)user;
+    assert_true(strcmp(e->layer, "tokens") == 0 ? isnan(e->alone) : e->alone >= 0);
+    assert_true(e->behind >= 0);
+    told.n++;
+    told.tokens = e->behind; /* the last one told */
+    if (!e->is_float && e->alone > told.worst_alone) told.worst_alone = e->alone;
+    if (!e->is_float) return;
+    told.n_float++;
+    snprintf(told.last_float, sizeof told.last_float, "%s", e->layer);
+}
+
+static void quantize_within(const char *in, const char *out, double max_layer_error)
+{
+    tvlm_quantize_params params = {.type = TVLM_TYPE_F32,
+                                   .int8_tower = true,
+                                   .max_layer_error = max_layer_error,
+                                   .next_picture = next_picture,
+                                   .on_error = take_error};
+    tvlm_error err = {0};
+    lent = 0;
+    memset(&told, 0, sizeof told);
+    if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
+    assert_int_equal(told.n, 2 + 3 * TVLM_COUNT(blocks) - 1 + 1); /* the first does not expand */
+}
+
+static const tvlm_gguf_tensor *tensor_in(const tvlm_model *model, const char *name)
+{
+    return tvlm_gguf_find_tensor(&model->gguf, name);
+}
+
+/* A weight that meets nothing but zeros takes the whole range of its row's codes. */
+static void a_layer_with_an_outlier_stays_float(void **state)
+{
+    (void)state;
+    enum { BOUND = 5 }; /* per cent */
+    write_model(
+        path_of("outlier"),
+        (builder){.spiked = "v.blk.2.project.weight", .spike = 1000, .cut = "v.blk.2.dw.bias"});
+    quantize_within(path_of("outlier"), path_of("mixed"), INFINITY);
+    double all_int8 = told.tokens;
+    assert_int_equal(told.n_float, 0);
+    assert_true(told.worst_alone > BOUND / 100.0);
+    quantize_within(path_of("outlier"), path_of("mixed"), BOUND / 100.0);
+    print_message("tokens: %.3f all int8, %.3f mixed; others alone up to %.3f\n", all_int8,
+                  told.tokens, told.worst_alone);
+    assert_int_equal(told.n_float, 1);
+    assert_string_equal(told.last_float, "blocks.2");
+    assert_true(told.worst_alone <= BOUND / 100.0 && told.tokens < 0.7 * all_int8);
+
+    tvlm_model *model = open_model(path_of("mixed"), NULL);
+    assert_int_equal(tensor_in(model, "v.blk.2.project.weight")->type, TVLM_TYPE_F16);
+    assert_null(tensor_in(model, "v.blk.2.project.scale"));
+    assert_non_null(tensor_in(model, "v.blk.2.project.out_q"));
+    assert_int_equal(tensor_in(model, "v.blk.3.expand.weight")->type, TVLM_TYPE_I8);
+    assert_int_equal(model->weights.efficientnet.blocks[2].project.dtype, TVLM_DTYPE_F32);
+    tvlm_model_free(model);
+
+    /* once more, it passes as it is */
+    quantize_from(path_of("mixed"), path_of("second"), TVLM_TYPE_Q4_0, false);
+    answer(path_of("second"));
+    model = open_model(path_of("second"), NULL);
+    assert_int_equal(tensor_in(model, "v.blk.2.project.weight")->type, TVLM_TYPE_F16);
+    assert_int_equal(tensor_in(model, "v.blk.2.dw.weight")->type, TVLM_TYPE_I8);
+    tvlm_model_free(model);
+
+    quantize_within(path_of("source"), path_of("mixed"), BOUND / 100.0);
+    assert_int_equal(told.n_float, 0);
+}
+
+/* No layer at all is int8: what is left is the rounding to halves. */
+static void every_layer_may_stay_float(void **state)
+{
+    (void)state;
+    quantize_within(path_of("source"), path_of("floats"), 0);
+    assert_int_equal(told.n_float, told.n - 1);
+    assert_true(told.tokens < 2e-3);
+}
+
 /* The same values in the shapes of another writer give the same file. */
 static void shapes_of_pytorch_make_no_difference(void **state)
 {
@@ -753,8 +846,10 @@ static void activations_beyond_range_are_refused(void **state)
         {"v.blk.1.project.bias",   3.0e38f, "'blocks.1' reaches"              },
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_quantize_params p = {
-            .type = TVLM_TYPE_Q8_0, .int8_tower = true, .next_picture = next_picture};
+        tvlm_quantize_params p = {.type = TVLM_TYPE_Q8_0,
+                                  .int8_tower = true,
+                                  .max_layer_error = INFINITY,
+                                  .next_picture = next_picture};
         tvlm_error err = {0};
         lent = 0;
         write_model(path_of("spiked"),
@@ -831,6 +926,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(int8_tower_is_close_to_float),
         cmocka_unit_test(int8_tower_has_the_same_bits_everywhere),
+        cmocka_unit_test(a_layer_with_an_outlier_stays_float),
+        cmocka_unit_test(every_layer_may_stay_float),
         cmocka_unit_test(ranges_hold_zero_exactly),
         cmocka_unit_test(types_are_as_documented),
         cmocka_unit_test(values_beyond_f16_stay_f32),

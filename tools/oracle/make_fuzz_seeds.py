@@ -226,7 +226,7 @@ def checkpoints():
 
 def edits():
     """For fuzz_gguf_run.c: each of its models as it is, and with a random edit of every kind."""
-    for model in range(4):
+    for model in range(5):
         (CORPUS / "gguf_run" / f"{model}").write_bytes(bytes([model]))
         edit = [struct.pack("<BHHQ", kind, *RANDOM.integers(0, 65536, 2), RANDOM.integers(0, 256)) for kind in range(7)]
         (CORPUS / "gguf_run" / f"{model}-edited").write_bytes(bytes([model]) + b"".join(edit))
@@ -241,8 +241,9 @@ def main():
     models(("gguf/fastvlm", "fastvlm"))
     edits()
     seed = CORPUS / "gguf" / "tinyvlm.gguf"
-    subprocess.run([sys.argv[1], "quantize", seed, seed.with_name("tinyvlm-int8.gguf"), "--type", "int8",
-                    "--calibrate", ROOT / "examples" / "photos", "--quiet"], check=True)
+    for kind, bound in (("int8", 1000), ("mixed", 0.3)):
+        subprocess.run([sys.argv[1], "quantize", seed, seed.with_name(f"tinyvlm-{kind}.gguf"), "--type", "int8", "--calibrate",
+                        ROOT / "examples" / "photos", "--max-layer-error", str(bound), "--quiet"], check=True)
 
 
 if __name__ == "__main__":
