@@ -8,8 +8,8 @@
 
 static const char help[] =
     "Usage: tinyvlm ask [OPTIONS] IMAGE... QUESTION\n"
-    "Answers a question about a picture, or about several where the model takes several\n"
-    "(FastVLM). The last word is the question, all before it are pictures; '-' reads one from\n"
+    "Answers a question about an image, or about several where the model takes several\n"
+    "(FastVLM). The last word is the question, all before it are images; '-' reads one from\n"
     "standard input, '--' ends the options: a question may begin with '-' after it.\n"
     "\n"
     "Examples:\n"
@@ -17,7 +17,7 @@ static const char help[] =
     "  tinyvlm ask -m fastvlm.gguf before.jpg after.jpg -- \"What has changed?\"\n"
     "  tinyvlm ask --json --max-tokens 20 --image photo.jpg \"What is this?\"\n"
     "\n"
-    "  -i, --image FILE        a picture (may be repeated; before those of the line)\n";
+    "  -i, --image FILE        an image (may be repeated; before those of the line)\n";
 
 typedef struct pictures {
     char **paths;
@@ -36,7 +36,7 @@ static int ask(cli_options *o, const pictures *p, const char *question)
 {
     cli_runner r;
     if (!p->n || !question)
-        return cli_usage("ask: a picture and a question are needed; see tinyvlm ask --help");
+        return cli_usage("ask: an image and a question are needed; see tinyvlm ask --help");
     if (!cli_says_something(question, strlen(question)))
         return cli_usage("ask: the question is empty (describe needs none)");
     int code = cli_runner_open(&r, o, p->paths[0]);

@@ -14,7 +14,7 @@
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
     "Time, arithmetic and weight traffic of each stage, beside what this machine can do at most,\n"
-    "and the peak of memory. Without a picture a grey one is used; a text model is measured on "
+    "and the peak of memory. Without an image a grey one is used; a text model is measured on "
     "its\n"
     "decoder alone. decode is per token; first_token is from the pixels to the first token.\n"
     "\n"
@@ -507,7 +507,7 @@ int cmd_bench(int argc, char **argv)
         printf("%s%s", help, cli_common_help);
         return 0;
     }
-    if (argc - first > 1) return cli_usage("bench: one picture at a time");
+    if (argc - first > 1) return cli_usage("bench: one image at a time");
     int code = cli_runner_open(&r, &o, NULL);
     if (code) return code;
     tvlm_status status = bench_model(&r, &b, first < argc ? argv[first] : NULL, &err);

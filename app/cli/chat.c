@@ -13,18 +13,18 @@
 #include <string.h>
 
 static const char commands[] =
-    "  /image FILE...  look at pictures: added to the next message, or in place of the one\n"
+    "  /image FILE...  look at images: added to the next message, or in place of the one\n"
     "                  before where the model takes one (Tiny-VLM: starts anew)\n"
-    "  /reset          forget the conversation, keep the pictures\n"
-    "  /clear          forget the pictures too\n"
+    "  /reset          forget the conversation, keep the images\n"
+    "  /clear          forget the images too\n"
     "  /help, /?       this list\n"
     "  /quit           leave (as do /exit, /bye and the end of input)\n"
-    "A message that begins with a picture's path asks about that picture. A message between\n"
+    "A message that begins with an image's path asks about that image. A message between\n"
     "\"\"\" and \"\"\" may have several lines and begin with anything.\n";
 
 static const char help[] =
     "Usage: tinyvlm chat [OPTIONS] [--image FILE]...\n"
-    "Talks, about pictures or without any. A line is a turn, except for:\n"
+    "Talks, about images or without any. A line is a turn, except for:\n"
     "%s"
     "Ctrl-C stops an answer, takes back a line, leaves at an empty one. When the context is\n"
     "full, the oldest turns are dropped. What is typed is kept in no file. With --json every\n"
@@ -34,7 +34,7 @@ static const char help[] =
     "  tinyvlm chat --image photo.jpg\n"
     "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
     "\n"
-    "  -i, --image FILE        picture to begin with (may be repeated)\n"
+    "  -i, --image FILE        image to begin with (may be repeated)\n"
     "      --no-shift          when the context is full, stop with an error instead\n"
     "%s";
 
@@ -264,7 +264,7 @@ static tvlm_status too_long(const conversation *c, bool conversation_too, size_t
                          rows, context);
     return tvlm_fail(err, TVLM_ERR_CONTEXT,
                      "the message needs %zu positions with what belongs to it, the context has %u: "
-                     "say it shorter, /clear drops pictures, --ctx N gives more",
+                     "say it shorter, /clear drops images, --ctx N gives more",
                      rows, context);
 }
 
@@ -368,7 +368,7 @@ static void show_pictures(conversation *c, const char *text)
     cli_paths paths;
     tvlm_status status = TVLM_OK;
     if (!*text)
-        status = tvlm_fail(&err, TVLM_ERR_ARGUMENT, "/image needs a picture: /image FILE");
+        status = tvlm_fail(&err, TVLM_ERR_ARGUMENT, "/image needs an image: /image FILE");
     else if (!cli_paste_paths(text, &paths))
         status = no_memory(&err);
     else {
@@ -494,7 +494,7 @@ int cmd_chat(int argc, char **argv)
     if (first >= 0 && c.options.help)
         code = printf(help, commands, cli_common_help) < 0;
     else if (first >= 0 && first < argc)
-        cli_usage("chat: '%s' is not an option; pictures come by --image", argv[first]);
+        cli_usage("chat: '%s' is not an option; images come by --image", argv[first]);
     else if (first >= 0)
         code = chat(&c);
     free(c.named);

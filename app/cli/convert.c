@@ -20,7 +20,7 @@ static const char help[] =
     "      --type TYPE         of the large matrices (default f16): f32, f16, bf16, q8_0, q6_k,\n"
     "                          q5_k, q4_k, q5_1, q5_0, q4_1 or q4_0; rows that are not whole\n"
     "                          blocks take another type and are named\n"
-    "      --fit pad|crop      how pictures become square (default pad)\n"
+    "      --fit pad|crop      how images become square (default pad)\n"
     "      --tokenizer PATH    tokenizer.json, or a folder, when DIR has none\n"
     "  -q, --quiet             no notes, no progress\n"
     "  -h, --help              this text\n";

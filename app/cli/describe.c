@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 static const char help[] = "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
-                           "Says what is in each picture: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
+                           "Says what is in each image: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
                            "PGM, PPM; '-' reads one from\n"
                            "standard input. A truncated one is described with a warning.\n"
                            "\n"
@@ -25,7 +25,7 @@ int cmd_describe(int argc, char **argv)
         printf("%s%s", help, cli_common_help);
         return 0;
     }
-    if (first == argc) return cli_usage("describe: name a picture; see tinyvlm describe --help");
+    if (first == argc) return cli_usage("describe: name an image; see tinyvlm describe --help");
     int code = cli_runner_open(&r, &o, argv[first]);
     if (code) return code;
     int worst = 0;

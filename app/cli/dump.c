@@ -13,7 +13,7 @@
 static const char help[] =
     "Usage: tinyvlm dump -p PROMPT -o FILE.safetensors [--image IMAGE] [OPTIONS]\n"
     "Writes pixel_values, vision_tokens, bridge_out (float32), input_ids (int32, -200 for the\n"
-    "picture), logits of every prompt position (float32, raw) and generated_ids (int32, greedy,\n"
+    "image), logits of every prompt position (float32, raw) and generated_ids (int32, greedy,\n"
     "exactly --new-tokens of them). The cache is float32; EXIF orientation and alpha are ignored,\n"
     "as the reference does.\n"
     "\n"
@@ -24,9 +24,9 @@ static const char help[] =
     "\n"
     "  -p, --prompt TEXT       the user's words\n"
     "  -o, --output FILE       safetensors file to write\n"
-    "      --image IMAGE       picture\n"
+    "      --image IMAGE       image\n"
     "      --new-tokens N      ids to generate (default 24; 0: none)\n"
-    "      --prompt-raw        no chat template; <image> in the text stands for the picture and\n"
+    "      --prompt-raw        no chat template; <image> in the text stands for the image and\n"
     "                          special tokens are parsed\n"
     "      --fit pad|crop|squash  instead of the model's way\n";
 

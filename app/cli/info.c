@@ -60,16 +60,16 @@ static void print_table(const report *r)
     printf("decoder       %u layers of %u, vocabulary %u, context %u\n", (unsigned)i->n_layers,
            (unsigned)i->n_embd, (unsigned)i->n_vocab, (unsigned)i->n_ctx_train);
     if (i->image_size)
-        printf("pictures      %ux%u, %u tower tokens of %u, %u visual tokens\n",
+        printf("images        %ux%u, %u tower tokens of %u, %u visual tokens\n",
                (unsigned)i->image_size, (unsigned)i->image_size, (unsigned)i->n_vision_tokens,
                (unsigned)i->vision_dim, (unsigned)i->n_image_tokens);
     printf("chat template %s\n", *i->chat_template ? i->chat_template : "(not recognised)");
     printf("kernels       %s\n", i->cpu_tier);
     printf("memory        %.1f MB = weights and header %.1f + scratch %.1f + session %.1f (%u "
-           "positions) + picture %.1f\n",
+           "positions) + image %.1f\n",
            mb(m->total_bytes), mb(m->model_bytes), mb(m->engine_bytes), mb(m->session_bytes),
            r->ctx, mb(m->image_bytes));
-    printf("  of it       scratch of a picture %.1f, of the decoder %.1f, largest buffer %.1f; "
+    printf("  of it       scratch of an image %.1f, of the decoder %.1f, largest buffer %.1f; "
            "key/value cache %.1f\n",
            mb(m->vision_scratch_bytes), mb(m->decoder_scratch_bytes), mb(m->largest_buffer_bytes),
            mb(m->kv_bytes));

@@ -10,9 +10,9 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
-    {"describe", cmd_describe, "say what is in pictures"                             },
-    {"ask",      cmd_ask,      "answer a question about a picture"                   },
-    {"chat",     cmd_chat,     "talk, about a picture or without one"                },
+    {"describe", cmd_describe, "say what is in images"                               },
+    {"ask",      cmd_ask,      "answer a question about an image"                    },
+    {"chat",     cmd_chat,     "talk, about an image or without one"                 },
     {"info",     cmd_info,     "what a model file holds and needs"                   },
     {"convert",  cmd_convert,  "make a GGUF from FastVLM, Qwen2 or Llama checkpoints"},
     {"quantize", cmd_quantize, "make a model file smaller"                           },
@@ -38,6 +38,25 @@ static void print_help(FILE *to)
           to);
 }
 
+static void print_list(const char *what, tvlm_list_kind kind)
+{
+    const char *name;
+    printf("%-14s", what);
+    for (size_t i = 0; (name = tvlm_list(kind, i)); i++)
+        printf("%s%s", i ? ", " : "", name);
+    putchar('\n');
+}
+
+/* What this program can do on this machine. */
+static void print_version(void)
+{
+    printf("tinyvlm %s\n", tvlm_version());
+    print_list("kernels", TVLM_LIST_CPU_TIERS);
+    print_list("precisions", TVLM_LIST_PRECISIONS);
+    print_list("architectures", TVLM_LIST_ARCHITECTURES);
+    print_list("templates", TVLM_LIST_CHAT_TEMPLATES);
+}
+
 static int run(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -48,7 +67,7 @@ static int run(int argc, char **argv)
         if (!strcmp(name, commands[i].name))
             return helps ? commands[i].run(2, asked) : commands[i].run(argc - 1, argv + 1);
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
-        printf("tinyvlm %s\n", tvlm_version());
+        print_version();
         return 0;
     }
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {

@@ -20,7 +20,7 @@ static const char help[] =
     "Usage: tinyvlm quantize IN.gguf OUT.gguf --type TYPE [OPTIONS]\n"
     "Makes a model file smaller. int8 quantises the EfficientNet tower of a Tiny-VLM model too, by "
     "the\n"
-    "ranges that it shows on the pictures of a folder; its decoder takes --decoder (default "
+    "ranges that it shows on the images of a folder; its decoder takes --decoder (default "
     "q8_0).\n"
     "\n"
     "Examples:\n"
@@ -33,7 +33,7 @@ static const char help[] =
     "q5_1,\n"
     "                          q5_0, q4_1 or q4_0; or int8. Rows that are not whole blocks take\n"
     "                          another type and are named\n"
-    "      --calibrate DIR     pictures for int8 (up to 512 are used)\n"
+    "      --calibrate DIR     images for int8 (up to 512 are used)\n"
     "      --decoder TYPE      with int8: type of bridge and decoder\n"
     "      --max-layer-error PERCENT\n"
     "                          with int8: layers of the tower that lose more, alone, stay float\n"
@@ -127,9 +127,8 @@ static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
         bool named = !strncmp(why.message, path, strlen(path));
         say_skipped(j, path, why.message + (named ? strlen(path) + 2 : 0));
     }
-    return j->n_read
-               ? TVLM_OK
-               : tvlm_fail(err, TVLM_ERR_IO, "%s: none of its pictures can be read", j->folder);
+    return j->n_read ? TVLM_OK
+                     : tvlm_fail(err, TVLM_ERR_IO, "%s: none of its images can be read", j->folder);
 }
 
 static int by_text(const void *a, const void *b)
@@ -211,7 +210,7 @@ static tvlm_status list_pictures(job *j, tvlm_error *err)
     if (j->n_paths) qsort(j->paths, j->n_paths, sizeof *j->paths, by_text);
     thin(j);
     if (!status && !j->n_paths)
-        return tvlm_fail(err, TVLM_ERR_IO, "%s: no pictures there", j->folder);
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: no images there", j->folder);
     return status;
 }
 
@@ -246,7 +245,7 @@ int cmd_quantize(int argc, char **argv)
     if (argc - first != 2 || !j.typed)
         return cli_usage("quantize: two files and --type are needed; see tinyvlm quantize --help");
     if (j.params.int8_tower && !j.folder)
-        return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of pictures");
+        return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of images");
     if (j.params.int8_tower) j.params.type = j.decoder;
     j.params.next_picture = next_picture;
     j.params.on_note = note;

@@ -108,10 +108,10 @@ tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err)
     uint32_t most = r->info.max_images;
     if (n && !most)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "%s: a text model: it takes no picture; tinyvlm chat talks with it",
+                         "%s: a text model: it takes no image; tinyvlm chat talks with it",
                          r->options->model);
     if (n <= most) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: takes %u picture%s in one question, %zu were given",
+    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: takes %u image%s in one question, %zu were given",
                      r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
 }
 

@@ -88,7 +88,7 @@ static uint32_t image_size(keys *k)
     uint32_t side = (uint32_t)lrint(sqrt((double)h->image_seq_length));
     if (h->image_size) return h->image_size;
     if (side && side * side == h->image_seq_length) return side * stride;
-    tvlm_conversion_note(k->c, "the checkpoint does not give its picture size: 1024 is assumed");
+    tvlm_conversion_note(k->c, "the checkpoint does not give its image size: 1024 is assumed");
     return 1024;
 }
 
@@ -100,9 +100,8 @@ static void put_vision(keys *k)
         depths[i] = (int32_t)c->depths[i];
     tvlm_fit fit = c->params->fit;
     if (fit == TVLM_FIT_MODEL && !c->config.pads)
-        tvlm_conversion_note(c,
-                             "config.json's image_aspect_ratio is not 'pad': pictures are padded "
-                             "all the same; --fit crop gives the other variant");
+        tvlm_conversion_note(c, "config.json's image_aspect_ratio is not 'pad': images are padded "
+                                "all the same; --fit crop gives the other variant");
     put_string(k, "vision.tower", "fastvit");
     put_u32(k, "vision.image_size", image_size(k));
     put_string(k, "vision.preprocess.mode",

@@ -505,7 +505,7 @@ static tvlm_status can_calibrate(const quantizer *q, tvlm_error *err)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "the tower is int8 already; the other types quantise the rest");
     if (!q->params->next_picture)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs calibration pictures");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs calibration images");
     return TVLM_OK;
 }
 

@@ -38,7 +38,7 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
     tvlm_arena arena;
     tvlm_status status = TVLM_OK;
     if (!block || !values || !reserve(p, n)) {
-        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration pictures");
+        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration images");
     } else {
         tvlm_arena_init(&arena, block, bytes);
         status = tvlm_preprocess_run(&model->kernels, &plain, pixels, TVLM_FIT_MODEL, &arena, NULL,
@@ -64,9 +64,8 @@ tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_para
         if (!picture.data) break;
         TVLM_TRY(keep(model, &picture, out, err));
     }
-    return out->n
-               ? TVLM_OK
-               : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration picture");
+    return out->n ? TVLM_OK
+                  : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration image");
 }
 
 tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i)

@@ -18,13 +18,13 @@ tvlm_status tvlm_check_size(const tvlm_encoded *in, uint64_t width, uint64_t hei
                             tvlm_error *err)
 {
     unsigned long long w = width, h = height, most = in->max_pixels;
-    if (!w || !h) return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty picture: %llux%llu", w, h);
+    if (!w || !h) return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty image: %llux%llu", w, h);
     if (w > MAX_SIDE || h > MAX_SIDE)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %llux%llu, a side may have %u pixels",
-                         w, h, MAX_SIDE);
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "an image of %llux%llu, a side may have %u pixels", w,
+                         h, MAX_SIDE);
     if (w * h > most)
         return tvlm_fail(err, TVLM_ERR_LIMIT,
-                         "a picture of %llux%llu, the limit is %llu pixels (--max-pixels)", w, h,
+                         "an image of %llux%llu, the limit is %llu pixels (--max-pixels)", w, h,
                          most);
     return TVLM_OK;
 }
@@ -47,7 +47,7 @@ tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channel
 static void warn_of_cut(tvlm_decoded *out, const char *format)
 {
     snprintf(out->warning, sizeof out->warning,
-             "the %s is truncated or damaged: part of the picture is missing", format);
+             "the %s is truncated or damaged: part of the image is missing", format);
 }
 
 tvlm_status tvlm_decoded_cut(tvlm_decoded *out, uint32_t rows, const char *format, tvlm_error *err)
@@ -139,7 +139,7 @@ static tvlm_status refuse(const tvlm_format *f, size_t size, tvlm_error *err)
     if (!size) return tvlm_fail(err, TVLM_ERR_FORMAT, "the file is empty");
     if (!f)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "not a picture in a known format (JPEG, PNG, WebP, GIF, HEIC, AVIF, PNM)");
+                         "not an image in a known format (JPEG, PNG, WebP, GIF, HEIC, AVIF, PNM)");
     return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "%s: %s", f->name, f->advice);
 }
 

@@ -23,18 +23,18 @@
 
 // clang-format off
 #define INSTALL(library) "install " library " and rebuild, or convert it"
-#define JPEG {"a JPEG picture", tvlm_decode_jpeg, INSTALL("libjpeg-dev")}
-#define PNG {"a PNG picture", tvlm_decode_png, INSTALL("libspng-dev")}
-#define WEBP {"a WebP picture", tvlm_decode_webp, INSTALL("libwebp-dev")}
-#define GIF {"a GIF picture", tvlm_decode_gif, INSTALL("libgif-dev")}
-#define HEIC {"a HEIC picture", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define AVIF {"an AVIF picture", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define HEIF {"a HEIC or AVIF picture", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define PNM {"a PNM picture", tvlm_decode_pnm, NULL}
+#define JPEG {"a JPEG image", tvlm_decode_jpeg, INSTALL("libjpeg-dev")}
+#define PNG {"a PNG image", tvlm_decode_png, INSTALL("libspng-dev")}
+#define WEBP {"a WebP image", tvlm_decode_webp, INSTALL("libwebp-dev")}
+#define GIF {"a GIF image", tvlm_decode_gif, INSTALL("libgif-dev")}
+#define HEIC {"a HEIC image", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define AVIF {"an AVIF image", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define HEIF {"a HEIC or AVIF image", tvlm_decode_heif, INSTALL("libheif-dev")}
+#define PNM {"a PNM image", tvlm_decode_pnm, NULL}
 #define PICTURE(name) {name, NULL, "convert it to JPEG or PNG"}
-#define VIDEO(name) {name, NULL, "save the frame that you mean as a picture"}
-#define OTHER(name) {name, NULL, "not a picture"}
-#define DOWNLOAD(name) {name, NULL, "not a picture: the download went wrong"}
+#define VIDEO(name) {name, NULL, "save one of its frames as an image"}
+#define OTHER(name) {name, NULL, "not an image"}
+#define DOWNLOAD(name) {name, NULL, "not an image: the download went wrong"}
 
 static const struct {
     uint8_t at, size;
@@ -47,15 +47,15 @@ static const struct {
     {0, 4, "GIF8", GIF},
     {0, 2, "P1", PNM}, {0, 2, "P2", PNM}, {0, 2, "P3", PNM},
     {0, 2, "P4", PNM}, {0, 2, "P5", PNM}, {0, 2, "P6", PNM},
-    {0, 2, "P7", PICTURE("a PAM picture")},
-    {0, 2, "PF", PICTURE("a PFM picture")}, {0, 2, "Pf", PICTURE("a PFM picture")},
-    {0, 2, "BM", PICTURE("a BMP picture")},
-    {0, 4, "II*", PICTURE("a TIFF or a camera's raw picture")},
-    {0, 4, "MM\0*", PICTURE("a TIFF or a camera's raw picture")},
-    {0, 4, "II+", PICTURE("a TIFF picture")}, {0, 4, "MM\0+", PICTURE("a TIFF picture")},
-    {0, 8, "FUJIFILM", PICTURE("a camera's raw picture (RAF)")},
-    {0, 3, "IIU", PICTURE("a camera's raw picture (RW2)")},
-    {4, 8, "ftypcrx ", PICTURE("a camera's raw picture (CR3)")},
+    {0, 2, "P7", PICTURE("a PAM image")},
+    {0, 2, "PF", PICTURE("a PFM image")}, {0, 2, "Pf", PICTURE("a PFM image")},
+    {0, 2, "BM", PICTURE("a BMP image")},
+    {0, 4, "II*", PICTURE("a TIFF or a camera's raw image")},
+    {0, 4, "MM\0*", PICTURE("a TIFF or a camera's raw image")},
+    {0, 4, "II+", PICTURE("a TIFF image")}, {0, 4, "MM\0+", PICTURE("a TIFF image")},
+    {0, 8, "FUJIFILM", PICTURE("a camera's raw image (RAF)")},
+    {0, 3, "IIU", PICTURE("a camera's raw image (RW2)")},
+    {4, 8, "ftypcrx ", PICTURE("a camera's raw image (CR3)")},
     {4, 8, "ftypavif", AVIF}, {4, 8, "ftypavis", AVIF},
     {4, 7, "ftyphei", HEIC}, {4, 7, "ftyphev", HEIC}, {4, 8, "ftypmif1", HEIF},
     {4, 8, "ftypmif2", HEIF}, {4, 8, "ftypmsf1", HEIF}, {4, 8, "ftypmiaf", HEIF},
@@ -63,19 +63,19 @@ static const struct {
     {4, 4, "moov", VIDEO("a video (MOV)")}, {4, 4, "mdat", VIDEO("a video (MOV)")},
     {8, 4, "AVI ", VIDEO("a video (AVI)")}, {8, 4, "WAVE", OTHER("a sound (WAV)")},
     {0, 4, "\x1a\x45\xdf\xa3", VIDEO("a video (WebM or Matroska)")},
-    {0, 2, "\xff\x0a", PICTURE("a JPEG XL picture")}, {4, 4, "JXL ", PICTURE("a JPEG XL picture")},
-    {4, 4, "jP  ", PICTURE("a JPEG 2000 picture")},
-    {0, 4, "\xff\x4f\xff\x51", PICTURE("a JPEG 2000 picture")},
+    {0, 2, "\xff\x0a", PICTURE("a JPEG XL image")}, {4, 4, "JXL ", PICTURE("a JPEG XL image")},
+    {4, 4, "jP  ", PICTURE("a JPEG 2000 image")},
+    {0, 4, "\xff\x4f\xff\x51", PICTURE("a JPEG 2000 image")},
     {0, 4, "8BPS", PICTURE("a Photoshop document")},
     {0, 4, "\0\0\1", PICTURE("an icon (ICO)")}, {0, 4, "\0\0\2", PICTURE("a cursor (CUR)")},
-    {0, 4, "qoif", PICTURE("a QOI picture")}, {0, 4, "DDS ", PICTURE("a DDS texture")},
-    {0, 4, "\x76\x2f\x31\x01", PICTURE("an OpenEXR picture")},
-    {0, 10, "#?RADIANCE", PICTURE("a Radiance HDR picture")},
+    {0, 4, "qoif", PICTURE("a QOI image")}, {0, 4, "DDS ", PICTURE("a DDS texture")},
+    {0, 4, "\x76\x2f\x31\x01", PICTURE("an OpenEXR image")},
+    {0, 10, "#?RADIANCE", PICTURE("a Radiance HDR image")},
     {0, 5, "%PDF-", PICTURE("a PDF document")}, {0, 4, "%!PS", PICTURE("a PostScript document")},
     {0, 4, "PK\3\4", OTHER("a ZIP archive or an office document")},
     {0, 2, "\x1f\x8b", OTHER("a gzip archive")},
     {0, 4, "GGUF", OTHER("a model file (GGUF)")},
-    {0, 23, "version https://git-lfs", {"a Git LFS pointer", NULL, "git lfs pull fetches the picture"}},
+    {0, 23, "version https://git-lfs", {"a Git LFS pointer", NULL, "git lfs pull fetches the image"}},
 };
 
 /* Told apart without regard to case, behind white space and a byte order mark. */

@@ -108,7 +108,7 @@ static tvlm_status copy_rows(const decoder *d, uint32_t channels, tvlm_decoded *
                 h = d->image_get_height(d->image, heif_channel_interleaved);
     const uint8_t *p = d->image_get_plane_readonly(d->image, heif_channel_interleaved, &stride);
     if (!p || w < 1 || h < 1 || stride < 1)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "HEIC or AVIF: an empty picture");
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "HEIC or AVIF: an empty image");
     TVLM_TRY(tvlm_decoded_alloc((uint32_t)w, (uint32_t)h, channels, out, err));
     size_t row = (size_t)w * channels;
     for (size_t y = 0; y < (size_t)h; y++)

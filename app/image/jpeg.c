@@ -189,10 +189,10 @@ static tvlm_status judge(decoder *d, tvlm_decoded *out, tvlm_error *err)
                          d->ended ? "truncated" : "damaged");
     if (cut)
         snprintf(out->warning, sizeof out->warning,
-                 "the JPEG is truncated: part of the picture is missing");
+                 "the JPEG is truncated: part of the image is missing");
     else if (d->damage[0])
         snprintf(out->warning, sizeof out->warning,
-                 "the JPEG is damaged: part of the picture may be wrong (%.70s)", d->damage);
+                 "the JPEG is damaged: part of the image may be wrong (%.70s)", d->damage);
     return TVLM_OK;
 }
 

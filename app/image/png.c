@@ -259,7 +259,7 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, tvlm_decoded *out, tvlm_erro
     TVLM_TRY(read_rows(ctx, out, head.interlace_method, err));
     if (s->wrong && !out->warning[0])
         snprintf(out->warning, sizeof out->warning,
-                 "the PNG is damaged: a checksum is wrong, part of the picture may be too");
+                 "the PNG is damaged: a checksum is wrong, part of the image may be too");
     return TVLM_OK;
 }
 

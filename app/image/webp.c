@@ -52,7 +52,7 @@ static tvlm_status decode(WebPDemuxer *demuxer, const WebPIterator *f, const tvl
     if (!fw || !fh)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "the WebP is truncated or damaged: nothing to show");
     if ((uint32_t)f->x_offset + fw > w || (uint32_t)f->y_offset + fh > h)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the picture");
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the image");
     TVLM_TRY(tvlm_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
     if (part) memset(out->data, 0, (size_t)w * h * 4); /* what the frame leaves is transparent */
     int rows = decode_frame(f, out);

@@ -50,7 +50,7 @@ function fromBase64(text) {
         const binary = atob(plain.replaceAll('-', '+').replaceAll('_', '/'));
         return Uint8Array.from({ length: binary.length }, (_, i) => binary.charCodeAt(i));
     } catch (cause) {
-        throw new TinyVLMError('the picture is not in base64', 'format', { cause });
+        throw new TinyVLMError('the image is not in base64', 'format', { cause });
     }
 }
 
@@ -70,7 +70,7 @@ const isDataUrl = (text) => /^\s*data:/i.test(text);
 
 /** A picture file as text in base64, with or without "data:...,". */
 export function fromText(text) {
-    if (typeof text !== 'string') throw wrong('a picture in base64 is a string');
+    if (typeof text !== 'string') throw wrong('an image in base64 is a string');
     if (/^\s*data%3a/i.test(text)) text = unescape(text);
     return new Blob([isDataUrl(text) ? fromDataUrl(text) : fromBase64(text)]);
 }
@@ -79,7 +79,7 @@ export function fromText(text) {
 async function asFile(source, signal) {
     if (typeof source === 'string' || isA(source, 'URL')) {
         const text = String(source);
-        if (!text.trim()) throw wrong('a picture: its URL is empty');
+        if (!text.trim()) throw wrong('an image: its URL is empty');
         if (isDataUrl(text)) return { file: fromText(text), name: '' };
         const url = platform.absoluteUrl(text);
         return { file: await fetchPicture(url, signal), name: url };
@@ -96,7 +96,7 @@ function failure(name, what, code, cause) {
 /** What a file is that may be a picture; others are refused before anything tries to decode them. */
 async function checkFile(file, name) {
     if (!file.size) throw failure(name, 'the file is empty', 'format');
-    if (file.size > MOST_BYTES) throw failure(name, `${(file.size / 2 ** 30).toFixed(1)} GiB: too large for a picture`, 'limit');
+    if (file.size > MOST_BYTES) throw failure(name, `${(file.size / 2 ** 30).toFixed(1)} GiB: too large for an image`, 'limit');
     const head = await file.slice(0, HEAD_BYTES).arrayBuffer().catch((cause) => {
         throw failure(name, `cannot be read: ${cause.message}`, 'io', cause);
     });
@@ -126,15 +126,15 @@ async function convert(source, signal) {
     if (isA(source, ...DRAWABLE)) return rgba(platform.draw(source, LONGEST));
     const file = await asFile(source, signal);
     if (file) return rgba(await decodeFile(file.file, file.name, (blob) => platform.decode(blob, LONGEST)));
-    throw wrong('a picture is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL, the bytes of a '
+    throw wrong('an image is an ImageData, an image, video or canvas element, an ImageBitmap, a Blob, a URL, the bytes of a '
         + 'file or { data, width, height }');
 }
 
 function asTinyVLMError(cause) {
     if (cause instanceof TinyVLMError) return cause;
-    if (cause instanceof RangeError) return new TinyVLMError(`out of memory for the picture: ${cause.message}`, 'memory', { cause });
+    if (cause instanceof RangeError) return new TinyVLMError(`out of memory for the image: ${cause.message}`, 'memory', { cause });
     const why = cause?.name === 'SecurityError' ? ' (it is of another origin, which does not allow that it is read)' : '';
-    return wrong(`the picture: ${cause?.message ?? cause}${why}`, { cause });
+    return wrong(`the image: ${cause?.message ?? cause}${why}`, { cause });
 }
 
 export async function toPixels(source, signal) {

@@ -202,8 +202,8 @@ export class EncodedImage {
 
     /** @internal The picture stays until what call(handle) returns has settled. */
     async use(model, call) {
-        if (this.#model !== model) throw wrong('the picture was encoded by another model');
-        if (this.#dropped) throw wrong('the picture was disposed of');
+        if (this.#model !== model) throw wrong('the image was encoded by another model');
+        if (this.#dropped) throw wrong('the image was disposed of');
         model.checkEra(this.#era);
         this.#uses++;
         try {
@@ -470,7 +470,7 @@ export class FastVLM {
 
     /** @internal */
     checkEra(era) {
-        if (era !== this.era) throw wrong('the picture was encoded before the model file changed: encode it again');
+        if (era !== this.era) throw wrong('the image was encoded before the model file changed: encode it again');
     }
 
     /** @internal */
@@ -491,7 +491,7 @@ export class FastVLM {
         if (signal?.aborted) throw cancelled(signal);
         const pixels = await orAbort(toPixels(image, signal), signal);
         const info = await orAbort(this.#info.promise, signal);
-        if (!info.imageSize) throw new TinyVLMError('this model reads text only: give null for the picture', 'unsupported');
+        if (!info.imageSize) throw new TinyVLMError('this model reads text only: give null for the image', 'unsupported');
         const stage = info.architecture === 'fastvlm' ? 'bridge' : 'decoder';
         const encoding = this.job(stage, 'encode', { pixels, fit }, {
             signal, transfer: [pixels.data.buffer], onLate: (result) => this.dropImage(result.image, this.era),
@@ -503,7 +503,7 @@ export class FastVLM {
     /** call(images, handles) with the pictures encoded; those that were not before go again. */
     async #with(image, options, call) {
         const sources = image === null ? [] : Array.isArray(image) ? [...image] : [image];
-        if (Array.isArray(image) && !image.length) throw wrong('no picture in the list: give null to ask without one');
+        if (Array.isArray(image) && !image.length) throw wrong('no image in the list: give null to ask without one');
         const own = [];
         const images = [];
         const hold = (handles) => (handles.length === images.length ? call(images.filter((one) => own.includes(one)), handles)

@@ -10,19 +10,19 @@ const PICTURE = { isPicture: true };
 
 // [name, pattern of the first bytes as Latin-1, more], the first that fits
 const KINDS = [
-    ['a JPEG picture', /^\xff\xd8\xff/, { ...PICTURE, size: jpegSize }],
-    ['a PNG picture', /^\x89PNG\r\n/, { ...PICTURE, size: pngSize }],
-    ['a GIF picture', /^GIF8[79]a/, PICTURE],
-    ['a WebP picture', /^RIFF....WEBP/s, PICTURE],
-    ['a BMP picture', /^BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0/s, PICTURE],
-    ['an AVIF picture', /^....ftyp.{0,56}avi[fs]/s, { ...PICTURE, isRare: true }],
-    ['a HEIC picture', /^....ftyp(hei[cxms]|hev[cxms]|mif1|msf1|mif2)/s, { ...PICTURE, isRare: true }],
-    ['a camera raw picture', /^(....ftypcrx|FUJIFILMCCD-RAW|II\x1a\0\0\0HEAPCCDR|IIRO|IIRS|IIU\0|\0MRM|II\*\0.{4}CR)/s, { ...PICTURE, isRare: true }],
-    ['a TIFF or camera raw picture', /^(II\*\0|MM\0\*|II\+\0|MM\0\+)/, { ...PICTURE, isRare: true }],
-    ['a JPEG XL picture', /^(\xff\x0a|\0\0\0\x0cJXL )/, { ...PICTURE, isRare: true }],
-    ['a JPEG 2000 picture', /^(\0\0\0\x0cjP {2}|\xff\x4f\xff\x51)/, { ...PICTURE, isRare: true }],
-    ['a Photoshop picture', /^8BPS/, { ...PICTURE, isRare: true }],
-    ['a PNM picture', /^P[1-7]\s/, { ...PICTURE, isRare: true }],
+    ['a JPEG image', /^\xff\xd8\xff/, { ...PICTURE, size: jpegSize }],
+    ['a PNG image', /^\x89PNG\r\n/, { ...PICTURE, size: pngSize }],
+    ['a GIF image', /^GIF8[79]a/, PICTURE],
+    ['a WebP image', /^RIFF....WEBP/s, PICTURE],
+    ['a BMP image', /^BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0/s, PICTURE],
+    ['an AVIF image', /^....ftyp.{0,56}avi[fs]/s, { ...PICTURE, isRare: true }],
+    ['a HEIC image', /^....ftyp(hei[cxms]|hev[cxms]|mif1|msf1|mif2)/s, { ...PICTURE, isRare: true }],
+    ['a camera raw image', /^(....ftypcrx|FUJIFILMCCD-RAW|II\x1a\0\0\0HEAPCCDR|IIRO|IIRS|IIU\0|\0MRM|II\*\0.{4}CR)/s, { ...PICTURE, isRare: true }],
+    ['a TIFF or camera raw image', /^(II\*\0|MM\0\*|II\+\0|MM\0\+)/, { ...PICTURE, isRare: true }],
+    ['a JPEG XL image', /^(\xff\x0a|\0\0\0\x0cJXL )/, { ...PICTURE, isRare: true }],
+    ['a JPEG 2000 image', /^(\0\0\0\x0cjP {2}|\xff\x4f\xff\x51)/, { ...PICTURE, isRare: true }],
+    ['a Photoshop image', /^8BPS/, { ...PICTURE, isRare: true }],
+    ['a PNM image', /^P[1-7]\s/, { ...PICTURE, isRare: true }],
     ['an icon', /^\0\0[\x01\x02]\0.\0/s, PICTURE],
     ['an SVG drawing', /^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?(<!--.*?-->\s*)*<svg[\s>]/s, { ...PICTURE, isVector: true }],
     ['a PDF document', /^.{0,1024}%PDF-/s],
@@ -76,7 +76,7 @@ export function kindOf(bytes) {
 
 /** Why it is not read, in words. reader: what could not. */
 export function refusalOf(kind, reader) {
-    if (!kind.isPicture) return `${kind.name}, not a picture`;
+    if (!kind.isPicture) return `${kind.name}, not an image`;
     if (kind.isRare || kind.isVector) return `${kind.name}: ${reader} cannot show it; convert it to JPEG`;
     if (kind.pixels?.[0] * kind.pixels?.[1] > 1e8)
         return `${kind.name} of ${kind.pixels.join(' x ')} pixels: larger than ${reader} can show, or damaged`;

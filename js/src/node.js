@@ -37,7 +37,7 @@ async function sharp() {
     try {
         return (await import('sharp')).default;
     } catch (cause) {
-        throw new TinyVLMError("decoding picture files in node needs the package 'sharp' (npm i sharp); "
+        throw new TinyVLMError("decoding image files in node needs the package 'sharp' (npm i sharp); "
             + 'or give { data, width, height } with raw pixels', 'unsupported', { cause });
     }
 }
@@ -58,7 +58,7 @@ async function decodeMost(decoder, bytes, longest) {
         return await decodeBytes(decoder, bytes, longest, true);
     } catch (error) {
         const decoded = await decodeBytes(decoder, bytes, longest, false).catch(() => { throw error; });
-        process.emitWarning(`tinyvlm: a picture is damaged, and used as far as it goes: ${error.message}`);
+        process.emitWarning(`tinyvlm: an image is damaged, and used as far as it goes: ${error.message}`);
         return decoded;
     }
 }

@@ -73,7 +73,7 @@ export const platform = {
     draw(source, longest) {
         const width = source.naturalWidth ?? source.videoWidth ?? source.displayWidth ?? source.width;
         const height = source.naturalHeight ?? source.videoHeight ?? source.displayHeight ?? source.height;
-        if (!width || !height) throw wrong('the picture has no pixels (yet, or it is broken)');
+        if (!width || !height) throw wrong('the image has no pixels (yet, or it is broken)');
         const scale = Math.min(1, longest / Math.max(width, height));
         return pixelsOf(source, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
     },

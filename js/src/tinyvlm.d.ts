@@ -4,24 +4,24 @@
 /** A type of the DOM; `never` where a program is checked without it, as for node. */
 type OfPages<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
 
-/** Anything with pixels: elements, the bytes of a picture file (a Buffer, too), its Blob or URL (also data:), or raw pixels,
+/** Anything with pixels: elements, the bytes of an image file (a Buffer, too), its Blob or URL (also data:), or raw pixels,
  *  which are RGB, RGBA or grey by `channels` (default: by data's length).
- *  In node: raw pixels; picture files need the package `sharp`.
+ *  In node: raw pixels; image files need the package `sharp`.
  *  Transparent parts are seen on white; ImageData and raw pixels are taken without their alpha, and as they are:
- *  other pictures are shrunk first if a side has more than 2048 pixels. */
+ *  other images are shrunk first if a side has more than 2048 pixels. */
 export type ImageSource =
     | OfPages<'ImageData'> | OfPages<'HTMLImageElement'> | OfPages<'HTMLVideoElement'> | OfPages<'HTMLCanvasElement'>
     | OfPages<'OffscreenCanvas'> | OfPages<'ImageBitmap'> | OfPages<'VideoFrame'> | Blob | URL | string
     | ArrayBuffer | Uint8Array | Uint8ClampedArray | DataView
     | { data: Uint8Array | Uint8ClampedArray; width: number; height: number; channels?: 1 | 3 | 4 };
 
-/** What a question is about: null for nothing but its text; several pictures for models that take them. */
-export type Pictures = ImageSource | EncodedImage | null | readonly (ImageSource | EncodedImage)[];
+/** What a question is about: null for nothing but its text; several images for models that take them. */
+export type Images = ImageSource | EncodedImage | null | readonly (ImageSource | EncodedImage)[];
 
-/** How a picture becomes the model's square. Default: as the model was trained. */
+/** How an image becomes the model's square. Default: as the model was trained. */
 export type Fit = 'model' | 'pad' | 'crop' | 'squash';
 
-/** What has arrived: 'header' tokenizer and info; 'bridge' pictures of FastVLM can be encoded;
+/** What has arrived: 'header' tokenizer and info; 'bridge' images of FastVLM can be encoded;
  *  'decoder' everything. */
 export type Stage = 'none' | 'header' | 'tower' | 'bridge' | 'decoder';
 
@@ -117,7 +117,7 @@ export interface Result {
     text: string;
     ids: Int32Array;
     finish: 'stop' | 'length' | 'context';
-    /** Milliseconds; those of the picture are 0 where it was encoded before. */
+    /** Milliseconds; those of the image are 0 where it was encoded before. */
     timings: Timings;
 }
 
@@ -153,13 +153,13 @@ export interface Memory {
 }
 
 /** What an error is about:
- *  - 'argument'     a call is wrong: a value, an unknown option, an empty question, a picture of nothing
+ *  - 'argument'     a call is wrong: a value, an unknown option, an empty question, an image of nothing
  *  - 'io'           a file or the network: not there, broken off for good
- *  - 'format'       a model file or a picture file is damaged, or is none (the message names what it is)
+ *  - 'format'       a model file or an image file is damaged, or is none (the message names what it is)
  *  - 'checksum'     a model file is damaged
- *  - 'unsupported'  a model, a picture for a model that reads text only, or what this browser or system lacks
+ *  - 'unsupported'  a model, an image for a model that reads text only, or what this browser or system lacks
  *  - 'memory'       there is not enough
- *  - 'limit'        over a limit: of LoadOptions.memory, of a picture's size, of the number of pictures
+ *  - 'limit'        over a limit: of LoadOptions.memory, of an image's size, of the number of images
  *  - 'context'      the conversation is longer than the context
  *  - 'cancelled'    a signal; `name` is then 'AbortError' (or 'TimeoutError') as the DOM has it, `cause` the signal's reason
  *  - 'state'        the model was disposed of, or failed for good */
@@ -171,7 +171,7 @@ export class TinyVLMError extends Error {
     readonly code: ErrorCode;
 }
 
-/** A picture's visual tokens, to ask many questions about. */
+/** An image's visual tokens, to ask many questions about. */
 export class EncodedImage {
     private constructor();
     readonly timings: Pick<Timings, 'preprocess' | 'tower' | 'bridge'>;
@@ -208,15 +208,15 @@ export class FastVLM {
     info(): Promise<ModelInfo>;
     memory(): Promise<Memory>;
     /** Calls are queued and run one after the other. prompt: a question or a conversation, whose first user message gets the
-     *  pictures. About a picture, no question, an empty one and the bare word "describe" ask for a description as the
+     *  images. About an image, no question, an empty one and the bare word "describe" ask for a description as the
      *  model was trained to give it (ModelInfo.describePrompt). */
-    infer(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
+    infer(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
     /** infer with ids and timings. */
-    generate(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
-    stream(image: Pictures, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
+    generate(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
+    stream(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
-    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for each picture. */
-    forward(image: Pictures, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
+    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for each image. */
+    forward(image: Images, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
     /** Stops what runs and gives back all memory. */
     dispose(): Promise<void>;
 }
@@ -225,11 +225,11 @@ export class FastVLM {
 export default function init(options?: InitOptions): Promise<{ module: ModuleName }>;
 
 /** One answer with the default model (InitOptions.modelUrl), loaded at the first call. */
-export function process_image(image: Pictures, prompt?: string, options?: GenerateOptions): Promise<string>;
+export function process_image(image: Images, prompt?: string, options?: GenerateOptions): Promise<string>;
 
 declare global {
     interface Window {
-        /** process_image of a picture file as base64 (url-safe, percent-encoded or in lines, too), with or without "data:". */
+        /** process_image of an image file as base64 (url-safe, percent-encoded or in lines, too), with or without "data:". */
         processImage(base64: string, prompt?: string): Promise<string>;
         /** The same for hosts that do not wait for a promise: calls the function, or the method at a path such as
          *  'AndroidCamera.onResult', with JSON: {"text":"..."} or {"error":{"code":"...","message":"..."}}. */

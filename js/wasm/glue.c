@@ -445,7 +445,7 @@ int forward(const int32_t *ids, size_t n, tvlm_image *const *images, size_t n_im
         if (ids[i] != TVLM_IMAGE_ID) continue;
         if (next == n_images)
             status =
-                tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is a picture that is not there", i);
+                tvlm_fail(&h.error, TVLM_ERR_ARGUMENT, "id %zu is an image that is not there", i);
         if (!status && i > begin)
             status = tvlm_prompt_add_ids(prompt, ids + begin, i - begin, &h.error);
         if (!status) status = tvlm_prompt_add_image(prompt, images[next++], &h.error);

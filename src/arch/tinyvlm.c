@@ -48,7 +48,7 @@ static void read_tower(tvlm_reader *r, tvlm_config *c)
         tvlm_reader_fail(
             r,
             tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
-                      "vision.efficientnet: maps of stride %u and %u of a picture of %u; expected "
+                      "vision.efficientnet: maps of stride %u and %u of an image of %u; expected "
                       "16 and 32",
                       (unsigned)tap, (unsigned)stride, (unsigned)c->preprocess.image_size));
     tvlm_str quantization = tvlm_read_string(r, "vision.quantization", false, "");

@@ -105,7 +105,7 @@ void tvlm_batcher_free(tvlm_batcher *batcher)
 tvlm_status tvlm_batcher_join(tvlm_batcher *b, const tvlm_engine *engine, tvlm_error *err)
 {
     if (b->engine != engine)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the batcher is of another engine");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the batcher belongs to another engine");
     tvlm_refs_take(&b->refs);
     pthread_mutex_lock(&b->lock);
     b->n_calls++;
@@ -238,7 +238,7 @@ static tvlm_status run_together(tvlm_batcher *b, ticket *batch, const load *l)
 
 static void run_batch(tvlm_batcher *b, ticket *batch, const load *l)
 {
-    tvlm_engine_log(b->engine, "pass: %zu calls, %zu rows", l->calls, l->rows);
+    tvlm_engine_log(b->engine, "pass: %zu calls, %zu tokens", l->calls, l->rows);
     tvlm_status status = TVLM_OK;
     if (batch->next)
         status = run_together(b, batch, l);

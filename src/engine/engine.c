@@ -81,7 +81,7 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
     if (out->bytes > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
     if (tvlm_image_bytes(model) > SIZE_MAX / 2)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "an encoded picture overflows memory");
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "an encoded image overflows memory");
     if (out->bytes > params->max_memory)
         return tvlm_fail(err, TVLM_ERR_LIMIT,
                          "the engine needs %zu bytes of scratch, the limit is %zu", out->bytes,
@@ -128,7 +128,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     }
     tvlm_arena_init(&e->arena, e->scratch, scratch.bytes);
     tvlm_engine_log(e,
-                    "engine: %u threads, %s kernels, %zu bytes of scratch: a picture's %zu, the "
+                    "engine: %u threads, %s kernels, %zu bytes of scratch: an image's %zu, the "
                     "decoder's %zu, largest buffer %zu",
                     p.n_threads, tvlm_cpu_tier_name(model->cpu_mask), scratch.bytes, scratch.vision,
                     scratch.decoder, scratch.largest);
@@ -259,15 +259,16 @@ static tvlm_status check_row(const tvlm_engine *engine, const tvlm_input *row, s
                              tvlm_error *err)
 {
     const tvlm_session *s = row->session;
-    if (!s) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: session is NULL", i);
+    if (!s) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "input %zu: session is NULL", i);
     if (s->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: its session is of another model", i);
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "input %zu: its session belongs to another model",
+                         i);
     if (s->kv.f16 != f16)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                         "row %zu: sessions of one pass must share a kv_type", i);
+                         "input %zu: sessions of one pass must share a kv_type", i);
     if (!row->embedding &&
         (row->token < 0 || (uint32_t)row->token >= engine->model->config.lm.n_vocab))
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "row %zu: id %d is not in the vocabulary", i,
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "input %zu: id %d is not in the vocabulary", i,
                          (int)row->token);
     return TVLM_OK;
 }
@@ -324,8 +325,8 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_input *inputs, size_t n
     if (!n_inputs) return TVLM_OK;
     TVLM_NEED(inputs);
     if (n_inputs > engine->params.max_batch_tokens)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu rows in a pass, the engine takes %u", n_inputs,
-                         engine->params.max_batch_tokens);
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "%zu inputs in a pass, max_batch_tokens is %u",
+                         n_inputs, engine->params.max_batch_tokens);
     const tvlm_model *model = engine->model;
     if (tvlm_model_stage(model) != TVLM_STAGE_DECODER)
         return tvlm_fail(err, TVLM_ERR_STATE, "the decoder's weights have not arrived");
@@ -336,7 +337,7 @@ tvlm_status tvlm_forward(tvlm_engine *engine, const tvlm_input *inputs, size_t n
     if (!status && wanted && !logits) status = tvlm_fail(err, TVLM_ERR_ARGUMENT, "logits is NULL");
     if (!status && wanted && cap / model->config.lm.n_vocab < wanted)
         status = tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                           "logits has room for %zu floats, %zu rows of %u "
+                           "logits has room for %zu floats, %zu times %u "
                            "are wanted",
                            cap, wanted, (unsigned)model->config.lm.n_vocab);
     if (!status) {

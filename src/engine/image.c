@@ -27,10 +27,10 @@ static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_
 {
     if (!p || !p->data) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "pixels or their data is NULL");
     if (!p->width || !p->height)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty picture: %ux%u", (unsigned)p->width,
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "an empty image: %ux%u", (unsigned)p->width,
                          (unsigned)p->height);
     if ((uint64_t)p->width * p->height > max_pixels)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "a picture of %ux%u, the limit is %llu pixels",
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "an image of %ux%u, the limit is %llu pixels",
                          (unsigned)p->width, (unsigned)p->height, (unsigned long long)max_pixels);
     return TVLM_OK;
 }
@@ -56,7 +56,7 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
                                          side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE, 1);
     void *scratch = tvlm_aligned_alloc(bytes);
     if (!scratch)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize a picture of %ux%u",
+        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize an image of %ux%u",
                          (unsigned)pixels->width, (unsigned)pixels->height);
     tvlm_arena_init(&arena, scratch, bytes);
     tvlm_status status = tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels,
@@ -145,7 +145,7 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     /* the cross-attention's keys and values come from the decoder's weights */
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
     if (tvlm_model_stage(model) < needed)
-        return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode pictures have not arrived");
+        return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode images have not arrived");
     tvlm_image *image = calloc(1, sizeof *image);
     if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     atomic_init(&image->refs, 1);

@@ -129,13 +129,12 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, 
     TVLM_NEED(image);
     const tvlm_model *m = p->model;
     if (image->model != m)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture was encoded by another model");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the image was encoded by another model");
     bool cross = m->config.lm.cross_attention;
     if (cross && p->n_images)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "this model looks at one picture per conversation");
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "this model looks at one image per conversation");
     if (p->n_images == TVLM_MAX_PROMPT_IMAGES)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "over %d pictures in a prompt",
-                         TVLM_MAX_PROMPT_IMAGES);
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "over %d images in a prompt", TVLM_MAX_PROMPT_IMAGES);
     TVLM_TRY(reserve_ids(p, 1, err));
     if (p->n_images == p->cap_images) {
         size_t cap = 2 * p->cap_images + 4;

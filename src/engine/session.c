@@ -199,7 +199,7 @@ tvlm_status tvlm_feed_check(const tvlm_engine *engine, const tvlm_session *sessi
     TVLM_NEED(session);
     TVLM_NEED(prompt);
     if (session->model != engine->model)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the session is of another model");
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the session belongs to another model");
     return TVLM_OK;
 }
 
@@ -214,7 +214,7 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu bytes of text, the limit is %zu",
                          p->text_bytes, s->params.max_prompt_bytes);
     if (p->n_images > s->params.max_images)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu pictures, the limit is %u",
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the prompt has %zu images, the limit is %u",
                          p->n_images, (unsigned)s->params.max_images);
     if (*rows > s->params.n_ctx)
         return tvlm_fail(err, TVLM_ERR_CONTEXT,
@@ -244,7 +244,7 @@ tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvl
     TVLM_TRY(check_prompt(s, prompt, &rows, err));
     if (logits && cap / n_vocab < rows)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                         "logits has room for %zu floats, %zu rows of %zu are "
+                         "logits has room for %zu floats, %zu times %zu are "
                          "wanted",
                          cap, rows, n_vocab);
     attach_image(s, prompt);

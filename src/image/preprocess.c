@@ -250,17 +250,17 @@ size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side
 static tvlm_status check_pixels(const tvlm_pixels *p, tvlm_error *err)
 {
     if (!p->data || p->width == 0 || p->height == 0)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture is empty (%u x %u)",
-                         (unsigned)p->width, (unsigned)p->height);
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the image is empty (%u x %u)", (unsigned)p->width,
+                         (unsigned)p->height);
     if (p->channels != 1 && p->channels != 3 && p->channels != 4)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture has %u channels, not 1, 3 or 4",
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the image has %u channels, not 1, 3 or 4",
                          (unsigned)p->channels);
     if (p->width > TVLM_MAX_SIDE || p->height > TVLM_MAX_SIDE)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "the picture is %u x %u, a side may have %u pixels",
+        return tvlm_fail(err, TVLM_ERR_LIMIT, "the image is %u x %u, a side may have %u pixels",
                          (unsigned)p->width, (unsigned)p->height, TVLM_MAX_SIDE);
     size_t row = (size_t)p->width * p->channels;
     if (p->stride != 0 && p->stride < row)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the picture's stride is %zu, a row takes %zu",
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the image's stride is %zu, a row takes %zu",
                          p->stride, row);
     return TVLM_OK;
 }

@@ -8,7 +8,7 @@
 #define GGML_OLD   "a GGML file from before GGUF: convert the original checkpoint anew"
 #define ANSWER     ", perhaps an error of the server that it was downloaded from"
 #define PACKED     "a compressed file: unpack it first"
-#define PICTURE    "a picture, not a model"
+#define PICTURE    "an image, not a model"
 #define HTML       "an HTML page: the address gave a page in the place of the file; download it again"
 
 typedef struct magic {

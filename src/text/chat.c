@@ -133,10 +133,11 @@ static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, s
     if (m->role != TVLM_ROLE_SYSTEM && m->role != TVLM_ROLE_USER && m->role != TVLM_ROLE_ASSISTANT)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: unknown role %d", i, (int)m->role);
     if (m->n_images && m->role != TVLM_ROLE_USER)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: only the user shows pictures", i);
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "message %zu: only messages of the user have images", i);
     if (m->n_images && !forms[chat].pictures)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "message %zu: chat template '%s' has no place for pictures", i,
+                         "message %zu: chat template '%s' has no place for images", i,
                          forms[chat].name);
     if (m->role == TVLM_ROLE_SYSTEM && chat == TVLM_CHAT_TINYVLM)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,

@@ -322,7 +322,7 @@ def test_a_path_that_is_no_picture(model, folder):
 def test_missing_pictures_are_named(model, folder):
     done = chat(model, "/image ~/none.jpg\n/image no such.jpg\n/image\n", env={"HOME": str(folder)})
     assert f"{folder}/none.jpg: cannot open" in done.err
-    assert "no such.jpg: cannot open" in done.err and "/image needs a picture" in done.err
+    assert "no such.jpg: cannot open" in done.err and "/image needs an image" in done.err
     assert done.out == "" and done.code == 3
 
 
@@ -385,7 +385,7 @@ def test_a_picture_more_keeps_the_conversation(model):
 
 
 def test_models_that_take_one_picture():
-    two = "takes 1 picture in one question, 2 were given"
+    two = "takes 1 image in one question, 2 were given"
     refused(4, two, "ask", "-m", TINYVLM, PICTURE, OTHER, "Compare")
     refused(4, two, "chat", "-m", TINYVLM, "-i", PICTURE, "-i", OTHER)
     done = chat(TINYVLM, f"What?\n/image {PICTURE} {OTHER}\n/image {OTHER}\nWhat?\n", "-i", PICTURE)

@@ -36,7 +36,9 @@ def test_program_help():
     assert ok("help").out == done.out
     assert all(ok("help", c).out == ok(c, "--help").out for c in COMMANDS)
     assert "'frob' is not a command" in run("help", "frob").err
-    assert ok("--version").out.startswith("tinyvlm ")
+    version, kernels, precisions, architectures, templates = ok("--version").out.splitlines()
+    assert version == "tinyvlm 0.1.0" and kernels.split()[1].rstrip(",") == "scalar"
+    assert "f32" in precisions and "fastvlm" in architectures and "chatml" in templates
     nothing = run()
     assert nothing.code == 2 and nothing.out == "" and "Usage:" in nothing.err
     assert run("describe", "--help").out.count("Exit codes: 0 done") == 1
@@ -46,7 +48,7 @@ def test_program_help():
     "args,message",
     [
         (["frobnicate"], "'frobnicate' is not a command"),
-        (["describe"], "name a picture"),
+        (["describe"], "name an image"),
         (["describe", "a.jpg", "--bogus"], "option '--bogus' is not known"),
         (["describe", "-d", "a.jpg"], "option '-d' is not known"),
         (
@@ -68,12 +70,12 @@ def test_program_help():
         (["describe", "-m", "", "a.jpg"], "'' is not a valid value for option '-m'"),
         (["ask", "a.jpg", ""], "the question is empty"),
         (["ask", "a.jpg", " \u00a0\t"], "the question is empty"),
-        (["ask", "-i", "a.jpg"], "a picture and a question"),
+        (["ask", "-i", "a.jpg"], "an image and a question"),
         (["info", "--runs", "3"], "option '--runs' is not known"),
         (["convert", "-d", "a", "b"], "option '-d' is not known"),
-        (["bench", "a.jpg", "b.jpg"], "one picture"),
-        (["ask", "a.jpg"], "a picture and a question"),
-        (["chat", "a.jpg"], "pictures come by --image"),
+        (["bench", "a.jpg", "b.jpg"], "one image"),
+        (["ask", "a.jpg"], "an image and a question"),
+        (["chat", "a.jpg"], "images come by --image"),
         (["info", "a", "b"], "one model"),
         (["convert", "a"], "a folder and an output file"),
         (["quantize", "a", "b"], "--type"),
@@ -440,7 +442,7 @@ def test_quantize(tmp_path, model):
     )
     refused(
         3,
-        "no pictures",
+        "no images",
         "quantize",
         model,
         tmp_path / "x.gguf",

@@ -14,9 +14,9 @@ from conftest import BIN, IMAGES, ok, refused, run
 
 GOOD = sorted(p.stem for p in IMAGES.glob("*.rgb"))
 BAD = {
-    "bad_text": (3, "not a picture in a known format"),
+    "bad_text": (3, "not an image in a known format"),
     "bad_empty.png": (3, "damaged PNG"),
-    "bad_empty.ppm": (3, "an empty picture: 0x0"),
+    "bad_empty.ppm": (3, "an empty image: 0x0"),
     "bad_huge.png": (4, "20000x20000"),
     "bad_huge.jpg": (4, "20000x20000"),
     "bad_huge.ppm": (4, "20000x20000"),
@@ -79,7 +79,7 @@ def test_max_pixels(model):
     """rgb.ppm has 19 x 13 pixels."""
     ok("describe", "-m", model, "-n", 1, "--max-pixels", 247, IMAGES / "rgb.ppm")
     done = refused(4, "limit is 246", "describe", "-m", model, "--max-pixels", 246, IMAGES / "rgb.ppm")
-    assert f"{IMAGES / 'rgb.ppm'}: a picture of 19x13" in done.err
+    assert f"{IMAGES / 'rgb.ppm'}: an image of 19x13" in done.err
     for value in ("0", "-1", "many", "5M"):
         refused(2, "--max-pixels", "describe", "-m", model, "--max-pixels", value, IMAGES / "rgb.ppm")
 
@@ -110,7 +110,7 @@ def test_standard_input_is_read_from_where_it_stands(model, tmp_path):
 
 
 def test_a_stream_without_end_that_is_no_picture(model):
-    refused(3, "/dev/zero: not a picture", "describe", "-m", model, "/dev/zero")
+    refused(3, "/dev/zero: not an image", "describe", "-m", model, "/dev/zero")
 
 
 def pixels(tmp_path, model, name):

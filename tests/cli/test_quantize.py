@@ -210,7 +210,7 @@ def test_folders_as_people_have_them(tmp_path):
 def test_a_folder_of_broken_pictures_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     done = calibrate(tmp_path, tmp_path / "out.gguf")
-    assert done.code == 3 and "a.png is skipped" in done.err and "none of its pictures" in done.err, done.err
+    assert done.code == 3 and "a.png is skipped" in done.err and "none of its images" in done.err, done.err
     assert not (tmp_path / "out.gguf").exists()
 
 

@@ -1068,7 +1068,7 @@ static void note_pass(void *user, const char *line)
 {
     crowd *c = user;
     unsigned calls, rows;
-    if (sscanf(line, "pass: %u calls, %u rows", &calls, &rows) != 2) return;
+    if (sscanf(line, "pass: %u calls, %u tokens", &calls, &rows) != 2) return;
     unsigned at = atomic_load(&c->n_passes);
     assert_true(at < MOST_PASSES);
     c->calls[at] = calls;
@@ -1406,7 +1406,7 @@ static void arguments_are_named(void **state)
     IS(ARGUMENT, tvlm_prompt_add_image(prompt, NULL, &err));
     tvlm_input row = {NULL, 1, NULL, true};
     IS(ARGUMENT, tvlm_forward(engine, &row, 1, NULL, logits, 1024, &err));
-    SAYS("row 0: session is NULL");
+    SAYS("input 0: session is NULL");
     IS(ARGUMENT, tvlm_generate(engine, NULL, prompt, NULL, &result, &err));
     SAYS("session is NULL");
     OK(tvlm_prompt_new(model, &empty, &err));

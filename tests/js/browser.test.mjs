@@ -354,7 +354,7 @@ test('what is wrong is said', () => onLibrary('isolated', async (page) => {
     assert.equal(got.damaged.code, 'checksum');
     assert.equal(got.memory.code, 'memory');
     assert.match(got.memory.message, /out of memory/);
-    assert.deepEqual([got.picture.code, got.picture.message], ['format', 'a text file, not a picture']);
+    assert.deepEqual([got.picture.code, got.picture.message], ['format', 'a text file, not an image']);
     assert.ok(got.text.length > 10);
 }));
 
@@ -675,12 +675,12 @@ async function losesAndRegains(page) {
 test('a file that is refused leaves nothing of the last one', () => withPage('isolated', '', async (page) => {
     await demoReady(page);
     for (const [name, bytes, said] of [
-        ['a.heic', Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'latin1'), 'a.heic: a HEIC picture: this browser cannot show it; convert it to JPEG.'],
-        ['b.jpg', Buffer.from('%PDF-1.4'), 'b.jpg: a PDF document, not a picture.'],
+        ['a.heic', Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'latin1'), 'a.heic: a HEIC image: this browser cannot show it; convert it to JPEG.'],
+        ['b.jpg', Buffer.from('%PDF-1.4'), 'b.jpg: a PDF document, not an image.'],
         ['c.png', Buffer.alloc(0), 'c.png: the file is empty.'],
-        ['d.mp4', Buffer.from('\0\0\0\x18ftypisom\0\0\0\0isomavc1', 'latin1'), 'd.mp4: a video, not a picture.'],
-        ['e.txt', Buffer.from('a letter'), 'e.txt: a text file, not a picture.'],
-        ['f.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 4, 0, 0]), 'f.jpg: a JPEG picture that is damaged: this browser cannot show it.'],
+        ['d.mp4', Buffer.from('\0\0\0\x18ftypisom\0\0\0\0isomavc1', 'latin1'), 'd.mp4: a video, not an image.'],
+        ['e.txt', Buffer.from('a letter'), 'e.txt: a text file, not an image.'],
+        ['f.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 4, 0, 0]), 'f.jpg: a JPEG image that is damaged: this browser cannot show it.'],
     ]) {
         await describePhoto(page, 'dandelion');
         await page.setInputFiles('#file', { name, mimeType: 'image/jpeg', buffer: bytes });
@@ -699,7 +699,7 @@ test('a file that is refused leaves nothing of the last one', () => withPage('is
 
 test('the demo says what is wrong with a file', () => withPage('isolated', '', async (page) => {
     await demoReady(page);
-    await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('not a picture') });
+    await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('not an image') });
     await page.waitForFunction(() => document.querySelector('#alert').textContent.trim().length > 0);
     await page.screenshot({ path: path.join(SHOTS, 'wrong-file.png') });
     await page.goto(`${servers.isolated.url}?model=/models/none.gguf`);

@@ -18,9 +18,9 @@ function refuses(what, pattern, { keys, tensors }, how) {
 }
 
 // 65536 x 16392 floats: 2^32 bytes and 2 MB
-refuses('tokens of a picture', /an encoded picture overflows memory/, fastvlm({ size: 1024, width: 16392, hidden: 1 }));
+refuses('tokens of a picture', /an encoded image overflows memory/, fastvlm({ size: 1024, width: 16392, hidden: 1 }));
 // 17 x 2 x 4096 x 7720 floats: 2^32 bytes and 5.5 MB
-refuses('keys and values of a picture', /an encoded picture overflows memory/, tinyvlm({ queries: 4096, layers: 17, heads: 965 }));
+refuses('keys and values of a picture', /an encoded image overflows memory/, tinyvlm({ queries: 4096, layers: 17, heads: 965 }));
 
 // 4772192 x 15 x 15 floats: 2^32 bytes and 5504
 const wide = tinyvlm({

@@ -294,8 +294,8 @@ test('arguments that are wrong', async () => {
     const model = await load(MODEL);
     for (const [source, pattern] of [
         [{ data: new Uint8Array(10), width: 2, height: 2 }, /10 bytes are not 2 x 2/], [{ data: new Float32Array(12), width: 2, height: 2 }, /no bytes/],
-        [undefined, /a picture is/], [5, /a picture is/], ['', /empty/], [[], /no picture/], [[picture, null], /a picture is/],
-        [new Float32Array(4), /a picture is/], [{ data: [1], width: 1, height: 1 }, /a picture is/],
+        [undefined, /an image is/], [5, /an image is/], ['', /empty/], [[], /no image/], [[picture, null], /an image is/],
+        [new Float32Array(4), /an image is/], [{ data: [1], width: 1, height: 1 }, /an image is/],
     ]) {
         await fails(model.infer(source), 'argument', pattern);
         if (!Array.isArray(source)) await fails(model.encodeImage(source), 'argument', pattern);
@@ -366,12 +366,12 @@ test('several pictures in one question', async () => {
     assert.equal(two.rows, rows + (await model.info()).imageTokens);
     const other = await model.forward([black, picture], ids.toSpliced(at, 0, -200));
     assert.ok(relativeError(two.logits.slice(-1000), other.logits.slice(-1000)) > 1e-3);
-    await fails(model.forward([picture], ids.toSpliced(at, 0, -200)), 'argument', /picture that is not there/);
-    await fails(model.infer(Array(9).fill(black), 'x'), 'limit', /9 pictures/);
+    await fails(model.forward([picture], ids.toSpliced(at, 0, -200)), 'argument', /image that is not there/);
+    await fails(model.infer(Array(9).fill(black), 'x'), 'limit', /9 images/);
     await model.dispose();
     const tiny = await load(MODEL);
-    await fails(tiny.infer([picture, black], 'x'), 'limit', /one picture/);
-    await fails(tiny.forward([picture, black], [1]), 'limit', /one picture/);
+    await fails(tiny.infer([picture, black], 'x'), 'limit', /one image/);
+    await fails(tiny.forward([picture, black], [1]), 'limit', /one image/);
     await fails(tiny.infer([picture, { data: new Uint8Array(1), width: 2, height: 2 }], 'x'), 'argument', /pixels/);
     assert.ok((await tiny.infer([picture])).length > 0);
     await tiny.dispose();

@@ -71,10 +71,10 @@ test('a picture file in every form, and what is refused', () => {
     assert.ok(texts.path.length > 10);
     for (const [name, text] of Object.entries(texts)) assert.equal(text, texts.path, name);
     for (const [name, code, pattern] of [
-        ['empty', 'format', /file is empty/], ['heic', 'format', /^a HEIC picture: sharp cannot show it; convert it to JPEG$/],
-        ['named', 'format', /holiday\.heic: a HEIC picture/], ['pdf', 'format', /^a PDF document, not a picture$/],
-        ['text', 'format', /^a text file, not a picture$/], ['video', 'format', /^a video, not a picture$/],
-        ['cut', 'format', /^a JPEG picture that is damaged/], ['noise', 'format', /unknown kind, not a picture/],
+        ['empty', 'format', /file is empty/], ['heic', 'format', /^a HEIC image: sharp cannot show it; convert it to JPEG$/],
+        ['named', 'format', /holiday\.heic: a HEIC image/], ['pdf', 'format', /^a PDF document, not an image$/],
+        ['text', 'format', /^a text file, not an image$/], ['video', 'format', /^a video, not an image$/],
+        ['cut', 'format', /^a JPEG image that is damaged/], ['noise', 'format', /unknown kind, not an image/],
         ['base64', 'format', /base64/], ['none', 'io', /nowhere\.jpg/], ['comma', 'format', /comma/],
     ]) {
         assert.equal(failures[name]?.code, code, `${name}: ${failures[name]?.message}`);

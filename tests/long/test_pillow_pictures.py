@@ -64,7 +64,7 @@ def fault(name, kind, want, got):
     if isinstance(got, str):
         if kind in READ:
             return None if match(name, REFUSED) else got
-        named = "not a picture in a known format" not in got
+        named = "not an image in a known format" not in got
         return None if named or kind not in NAMED else "is not named"
     if match(name, UNLIKE):
         return None if got[0].shape == want.shape or "orientation" in name else "has another size"

@@ -184,9 +184,9 @@ static void test_refusals(void **state)
     REFUSED(chat, TVLM_ERR_ARGUMENT, "NULL", bad);
     tvlm_image *image = picture(0);
     bad.images = &image;
-    REFUSED(TVLM_CHAT_QWEN2, TVLM_ERR_UNSUPPORTED, "'qwen2' has no place for pictures", bad);
+    REFUSED(TVLM_CHAT_QWEN2, TVLM_ERR_UNSUPPORTED, "'qwen2' has no place for images", bad);
     bad.role = TVLM_ROLE_SYSTEM;
-    REFUSED(chat, TVLM_ERR_ARGUMENT, "only the user", bad, USER("x"));
+    REFUSED(chat, TVLM_ERR_ARGUMENT, "only messages of the user", bad, USER("x"));
     bad = USER("x");
     bad.role = (tvlm_role)7;
     REFUSED(chat, TVLM_ERR_ARGUMENT, "unknown role 7", bad);

@@ -135,18 +135,18 @@ static void test_refused(void **state)
     } cases[] = {
         {"no-such-file", true, TVLM_ERR_IO, "cannot open: "},
         {"", true, TVLM_ERR_IO, "cannot read: "},
-        {"bad_text", true, TVLM_ERR_FORMAT, "not a picture in a known format"},
-        {"bad_empty.ppm", true, TVLM_ERR_FORMAT, "an empty picture: 0x0"},
+        {"bad_text", true, TVLM_ERR_FORMAT, "not an image in a known format"},
+        {"bad_empty.ppm", true, TVLM_ERR_FORMAT, "an empty image: 0x0"},
         {"bad_cut.ppm", true, TVLM_ERR_FORMAT, "the PNM is truncated or damaged"},
-        {"bad_huge.ppm", true, TVLM_ERR_LIMIT, "a picture of 20000x20000, the limit is 300000000"},
+        {"bad_huge.ppm", true, TVLM_ERR_LIMIT, "an image of 20000x20000, the limit is 300000000"},
         {"bad_empty.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
         {"bad_cut.png", TVLM_HAVE_PNG, TVLM_ERR_FORMAT, "damaged PNG: "},
         {"bad_cut.webp", TVLM_HAVE_WEBP, TVLM_ERR_FORMAT, "the WebP is truncated or damaged"},
-        {"bad_huge.png", TVLM_HAVE_PNG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
-        {"bad_huge.jpg", TVLM_HAVE_JPEG, TVLM_ERR_LIMIT, "a picture of 20000x20000"},
-        {"rgb.png", !TVLM_HAVE_PNG, TVLM_ERR_UNSUPPORTED, "a PNG picture: install libspng-dev"},
-        {"rgb.jpg", !TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "a JPEG picture: install libjpeg-dev"},
-        {"lossy.webp", !TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "a WebP picture: install libwebp"},
+        {"bad_huge.png", TVLM_HAVE_PNG, TVLM_ERR_LIMIT, "an image of 20000x20000"},
+        {"bad_huge.jpg", TVLM_HAVE_JPEG, TVLM_ERR_LIMIT, "an image of 20000x20000"},
+        {"rgb.png", !TVLM_HAVE_PNG, TVLM_ERR_UNSUPPORTED, "a PNG image: install libspng-dev"},
+        {"rgb.jpg", !TVLM_HAVE_JPEG, TVLM_ERR_UNSUPPORTED, "a JPEG image: install libjpeg-dev"},
+        {"lossy.webp", !TVLM_HAVE_WEBP, TVLM_ERR_UNSUPPORTED, "a WebP image: install libwebp"},
     };
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
