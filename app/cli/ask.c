@@ -8,16 +8,16 @@
 
 static const char help[] =
     "Usage: tinyvlm ask [OPTIONS] IMAGE... QUESTION\n"
-    "Answers a question about an image, or about several where the model takes several\n"
-    "(FastVLM). The last word is the question, all before it are images; '-' reads one from\n"
-    "standard input, '--' ends the options: a question may begin with '-' after it.\n"
+    "Answers a question about an image, or about several if the model takes several (FastVLM).\n"
+    "The last argument is the question, those before it are images; '-' reads one from standard\n"
+    "input, '--' ends the options, so that a question may begin with '-'.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm ask photo.jpg \"Is there a dog in the picture?\"\n"
     "  tinyvlm ask -m fastvlm.gguf before.jpg after.jpg -- \"What has changed?\"\n"
     "  tinyvlm ask --json --max-tokens 20 --image photo.jpg \"What is this?\"\n"
     "\n"
-    "  -i, --image FILE        an image (may be repeated; before those of the line)\n";
+    "  -i, --image FILE        an image, before those named as arguments (may be repeated)\n";
 
 typedef struct pictures {
     char **paths;

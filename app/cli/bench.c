@@ -13,10 +13,9 @@
 
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
-    "Time, arithmetic and weight traffic of each stage, beside what this machine can do at most,\n"
-    "and the peak of memory. Without an image a grey one is used; a text model is measured on "
-    "its\n"
-    "decoder alone. decode is per token; first_token is from the pixels to the first token.\n"
+    "Time, arithmetic and weight traffic of each stage, as a share of this machine's measured\n"
+    "peaks, and peak memory. Without an image a grey one is used; of a text model only the\n"
+    "decoder is measured. decode is per token; first_token is from the pixels to the first token.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm bench photo.jpg --threads 1\n"
@@ -25,10 +24,10 @@ static const char help[] =
     "\n"
     "      --runs N            measured runs after one to warm up (default 5)\n"
     "      --prompt-tokens N   ids of the prompt of a text model (default 128)\n"
-    "      --requests N        so many answers at once, batched; decode is then per token of all\n"
+    "      --requests N        N answers at a time, batched; decode is then per token of all\n"
     "      --no-peaks          do not measure the machine (it takes about two seconds)\n"
-    "      --step              a run for each line of standard input, its times at once as JSON,\n"
-    "                          so that other programs can be measured between\n"
+    "      --step              one run per line of standard input, its times printed at once as\n"
+    "                          JSON, so that other programs can be measured in between\n"
     "      --cancels N         then cancel N more runs, at instants spread over a run, and report\n"
     "                          how long after the request the call returned\n";
 

@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const char commands[] =
-    "  /image FILE...  look at images: added to the next message, or in place of the one\n"
-    "                  before where the model takes one (Tiny-VLM: starts anew)\n"
+    "  /image FILE...  add images to the next message; a model that takes one image only\n"
+    "                  (Tiny-VLM) forgets the one before and the conversation\n"
     "  /reset          forget the conversation, keep the images\n"
     "  /clear          forget the images too\n"
     "  /help, /?       this list\n"
@@ -24,10 +24,10 @@ static const char commands[] =
 
 static const char help[] =
     "Usage: tinyvlm chat [OPTIONS] [--image FILE]...\n"
-    "Talks, about images or without any. A line is a turn, except for:\n"
+    "A conversation, with images or without. Each line is a turn, except for:\n"
     "%s"
-    "Ctrl-C stops an answer, takes back a line, leaves at an empty one. When the context is\n"
-    "full, the oldest turns are dropped. What is typed is kept in no file. With --json every\n"
+    "Ctrl-C stops an answer, clears the line, or leaves if the line is empty. When the context\n"
+    "is full, the oldest turns are dropped. What you type is not saved. With --json every\n"
     "turn is one line: the answer, or {\"error\": ...}.\n"
     "\n"
     "Examples:\n"

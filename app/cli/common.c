@@ -37,7 +37,7 @@ const char cli_common_help[] =
     "  -c, --ctx N             context positions (default: min(model, 4096))\n"
     "      --kv f16|f32        precision of the key/value cache (default f16)\n"
     "      --max-pixels N      largest image (default 300000000)\n"
-    "      --json              one JSON object a line\n"
+    "      --json              one JSON object per line\n"
     "  -q, --quiet             no timings, no progress\n"
     "  -h, --help              this text\n"
     "\n"

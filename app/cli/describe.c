@@ -4,9 +4,9 @@
 #include <stdio.h>
 
 static const char help[] = "Usage: tinyvlm describe [OPTIONS] IMAGE...\n"
-                           "Says what is in each image: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
+                           "Describes each image: JPEG, PNG, WebP, GIF, HEIC, AVIF, PBM, "
                            "PGM, PPM; '-' reads one from\n"
-                           "standard input. A truncated one is described with a warning.\n"
+                           "standard input. A truncated image is described with a warning.\n"
                            "\n"
                            "Examples:\n"
                            "  tinyvlm describe photo.jpg\n"

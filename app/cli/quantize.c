@@ -18,10 +18,8 @@
 
 static const char help[] =
     "Usage: tinyvlm quantize IN.gguf OUT.gguf --type TYPE [OPTIONS]\n"
-    "Makes a model file smaller. int8 quantises the EfficientNet tower of a Tiny-VLM model too, by "
-    "the\n"
-    "ranges that it shows on the images of a folder; its decoder takes --decoder (default "
-    "q8_0).\n"
+    "Makes a model file smaller. int8 also quantizes the EfficientNet tower of a Tiny-VLM model,\n"
+    "calibrated on the images of a folder; its decoder takes --decoder (default q8_0).\n"
     "\n"
     "Examples:\n"
     "  tinyvlm quantize fastvlm-f16.gguf fastvlm-q4.gguf --type q4_0\n"

@@ -2,7 +2,7 @@
 // Uses all that the package declares; checked, never run.
 import init, {
     EncodedImage, FastVLM, ImageProcessor, TinyVLMError, Tokenizer, process_image,
-    type ErrorCode, type Pictures, type Fit, type GenerateOptions, type ImageSource, type InitOptions, type LoadOptions, type Memory,
+    type ErrorCode, type Images, type Fit, type GenerateOptions, type ImageSource, type InitOptions, type LoadOptions, type Memory,
     type Message, type ModelInfo, type ModuleName, type Progress, type Result, type Stage, type Timings,
 } from 'tinyvlm';
 
@@ -33,7 +33,7 @@ const options: GenerateOptions = {
 const text: string = await model.infer(image, messages, options);
 const result: Result = await model.generate(null, 'What?', options);
 for await (const piece of model.stream(raw)) piece.trim();
-const files: Pictures = [Buffer.from('x'), new Uint8Array(1), new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), image, new Blob([])];
+const files: Images = [Buffer.from('x'), new Uint8Array(1), new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), image, new Blob([])];
 const compared: string = await model.infer(files, 'What differs?');
 const code: ErrorCode = new TinyVLMError('x', 'cancelled', { cause: 1 }).code;
 const { logits, vocabulary } = await model.forward(image, [1, -200], { fit, signal });
