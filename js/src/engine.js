@@ -282,9 +282,9 @@ class Engine {
     }
 
     imageTokens({ image }) {
-        const rows = this.wasm.info_number(6);
+        const count = this.wasm.info_number(6);
         const embedding = this.wasm.info_number(7);
-        return { tokens: this.#floats(this.wasm.image_tokens(image), rows * embedding), rows, embedding };
+        return { tokens: this.#floats(this.wasm.image_tokens(image), count * embedding), count, embedding };
     }
 
     drop({ image }) {
@@ -314,10 +314,10 @@ class Engine {
     }
 
     forward({ ids, images }) {
-        const rows = this.#withBytes(words(ids), (at) => this.#withBytes(words(images), (list) =>
+        const positions = this.#withBytes(words(ids), (at) => this.#withBytes(words(images), (list) =>
             this.count(this.wasm.forward(at, ids.length, list, images.length))));
         const vocabulary = this.wasm.info_number(3);
-        return { logits: this.#floats(this.wasm.output(), rows * vocabulary), rows, vocabulary };
+        return { logits: this.#floats(this.wasm.output(), positions * vocabulary), positions, vocabulary };
     }
 
     run({ op, args, alive }) {

@@ -175,8 +175,8 @@ export class TinyVLMError extends Error {
 export class EncodedImage {
     private constructor();
     readonly timings: Pick<Timings, 'preprocess' | 'tower' | 'bridge'>;
-    /** What the decoder sees, [rows][embedding] float32. */
-    tokens(): Promise<{ tokens: Float32Array; rows: number; embedding: number }>;
+    /** What the decoder sees, [count][embedding] float32. */
+    tokens(): Promise<{ tokens: Float32Array; count: number; embedding: number }>;
     /** No call may begin with it from now on; calls under way keep it until they end. */
     dispose(): Promise<void>;
 }
@@ -215,8 +215,8 @@ export class FastVLM {
     generate(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
     stream(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
-    /** Raw logits of every position, [rows][vocabulary]. ids: as Tokenizer.encode, -200 for each image. */
-    forward(image: Images, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; rows: number; vocabulary: number }>;
+    /** Raw logits of every position, [positions][vocabulary]. ids: as Tokenizer.encode, -200 for each image. */
+    forward(image: Images, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; positions: number; vocabulary: number }>;
     /** Stops what runs and gives back all memory. */
     dispose(): Promise<void>;
 }

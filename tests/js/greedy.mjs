@@ -7,9 +7,9 @@ export async function greedy(model, picture, ids, count) {
     const all = [...ids];
     let first;
     while (all.length < ids.length + count) {
-        const { logits, rows, vocabulary } = await model.forward(image, all);
-        first ??= { logits, rows, vocabulary };
-        const last = logits.subarray((rows - 1) * vocabulary);
+        const { logits, positions, vocabulary } = await model.forward(image, all);
+        first ??= { logits, positions, vocabulary };
+        const last = logits.subarray((positions - 1) * vocabulary);
         all.push(last.indexOf(Math.max(...last)));
     }
     await image.dispose();

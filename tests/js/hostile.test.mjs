@@ -39,7 +39,7 @@ test('a file that is mostly header', async () => {
     tensors['token_embd.weight'].type = 'F16';
     const model = await FastVLM.load(gguf(keys, tensors), OPTIONS);
     assert.equal((await model.info()).vocabulary, tokens.length);
-    assert.equal((await model.forward(null, [1, 2])).rows, 2);
+    assert.equal((await model.forward(null, [1, 2])).positions, 2);
     await model.dispose();
 });
 

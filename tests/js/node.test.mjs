@@ -47,7 +47,7 @@ for (const module of MODULES) {
             assert.equal(pixels.data[i], planes[(i % 3) * area + Math.floor(i / 3)]);
         const ids = asNumbers(want.input_ids.data);
         const got = await greedy(model, picture, ids, want.generated_ids.data.length);
-        assert.deepEqual([got.rows, got.vocabulary], want.logits.shape);
+        assert.deepEqual([got.positions, got.vocabulary], want.logits.shape);
         const error = relativeError(got.logits, want.logits.data);
         assert.ok(error < 2e-5, `logits differ by ${error}`);
         assert.deepEqual(got.ids, asNumbers(want.generated_ids.data));
@@ -362,8 +362,8 @@ test('several pictures in one question', async () => {
     const ids = asNumbers(golden().input_ids.data);
     const at = ids.indexOf(-200);
     const two = await model.forward([picture, black], ids.toSpliced(at, 0, -200));
-    const { rows } = await model.forward(picture, ids);
-    assert.equal(two.rows, rows + (await model.info()).imageTokens);
+    const { positions } = await model.forward(picture, ids);
+    assert.equal(two.positions, positions + (await model.info()).imageTokens);
     const other = await model.forward([black, picture], ids.toSpliced(at, 0, -200));
     assert.ok(relativeError(two.logits.slice(-1000), other.logits.slice(-1000)) > 1e-3);
     await fails(model.forward([picture], ids.toSpliced(at, 0, -200)), 'argument', /image that is not there/);

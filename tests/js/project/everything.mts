@@ -23,7 +23,7 @@ const memory: Memory = await model.memory();
 const fit: Fit = 'pad';
 const raw: ImageSource = { data: new Uint8Array(3), width: 1, height: 1, channels: 3 };
 const image: EncodedImage = await model.encodeImage(raw, { fit, signal });
-const { tokens, rows, embedding } = await image.tokens();
+const { tokens, count, embedding } = await image.tokens();
 const spent: Pick<Timings, 'tower'> = image.timings;
 const messages: Message[] = [{ role: 'user', content: 'What?' }];
 const options: GenerateOptions = {
@@ -45,7 +45,7 @@ await image.dispose();
 await model.dispose();
 const answer: string = await process_image('data:,', 'What?', options).catch((error: unknown) =>
     (error instanceof TinyVLMError ? error.code : String(error)));
-export default [models, info, memory, tokens, rows, embedding, spent, text, result, logits, vocabulary, back, data, size, answer, compared, code];
+export default [models, info, memory, tokens, count, embedding, spent, text, result, logits, vocabulary, back, data, size, answer, compared, code];
 
 // @ts-expect-error no such module
 export const wrong: LoadOptions = { module: 'avx2' };
