@@ -28,7 +28,7 @@ typedef struct tiny {
     uint32_t layers, d, ff, heads, kv_heads, head_dim, ctx, vocab;
     double theta;
     float eps;
-    bool interleaved, bias, tied, cross;
+    bool interleaved, bias, qk_norm, tied, cross;
     tvlm_type type; /* of the large matrices */
     uint64_t random;
     size_t n_tensors;
@@ -102,6 +102,9 @@ static inline void tiny_attention(tiny *t, uint32_t layer, const char *prefix, b
         tiny_matrix(t, name, parts[i].n, parts[i].k, parts[i].gain);
         snprintf(name, sizeof name, "blk.%u.%s_%s.bias", (unsigned)layer, prefix, parts[i].part);
         if (parts[i].bias) tiny_vector(t, name, parts[i].n, 0.0f);
+        if (!t->qk_norm || i > 1 || strcmp(prefix, "attn") != 0) continue;
+        snprintf(name, sizeof name, "blk.%u.attn_%s_norm.weight", (unsigned)layer, parts[i].part);
+        tiny_vector(t, name, t->head_dim, i ? 1.0f : 1.5f); /* peaky again */
     }
 }
 
@@ -251,18 +254,27 @@ static inline double *tiny_linear(const float *w, const float *b, const double *
     return y;
 }
 
-static inline double *tiny_rms(const tiny *t, const float *w, const double *x, size_t m)
+static inline double *tiny_rms(const tiny *t, const float *w, const double *x, size_t m, size_t n)
 {
-    double *y = tiny_doubles(m * t->d);
+    double *y = tiny_doubles(m * n);
     for (size_t i = 0; i < m; i++) {
         double sum = 0;
-        for (size_t c = 0; c < t->d; c++)
-            sum += x[i * t->d + c] * x[i * t->d + c];
-        double scale = 1 / sqrt(sum / t->d + (double)t->eps);
-        for (size_t c = 0; c < t->d; c++)
-            y[i * t->d + c] = x[i * t->d + c] * scale * (double)w[c];
+        for (size_t c = 0; c < n; c++)
+            sum += x[i * n + c] * x[i * n + c];
+        double scale = 1 / sqrt(sum / (double)n + (double)t->eps);
+        for (size_t c = 0; c < n; c++)
+            y[i * n + c] = x[i * n + c] * scale * (double)w[c];
     }
     return y;
+}
+
+/* Qwen3: each head of x[m][heads] on its own. */
+static inline void tiny_norm_heads(const tiny *t, const float *w, double *x, size_t m,
+                                   uint32_t heads)
+{
+    double *y = tiny_rms(t, w, x, m * heads, t->head_dim);
+    memcpy(x, y, m * heads * t->head_dim * sizeof *x);
+    free(y);
 }
 
 static inline void tiny_rope(const tiny *t, double *x, size_t m, uint32_t heads)
@@ -321,11 +333,15 @@ static inline void tiny_attention_block(const tiny *t, uint32_t layer, bool cros
     const float *w[8];
     for (int i = 0; i < 8; i++)
         w[i] = tiny_part(t, layer, names[cross][i]);
-    double *n = tiny_rms(t, w[0], h, m);
+    double *n = tiny_rms(t, w[0], h, m, t->d);
     if (!cross) source = n;
     double *q = tiny_linear(w[1], w[2], n, m, t->d, q_dim);
     double *k = tiny_linear(w[3], w[4], source, n_source, t->d, kv_dim);
     double *v = tiny_linear(w[5], w[6], source, n_source, t->d, kv_dim);
+    if (!cross && t->qk_norm) {
+        tiny_norm_heads(t, tiny_part(t, layer, "attn_q_norm.weight"), q, m, t->heads);
+        tiny_norm_heads(t, tiny_part(t, layer, "attn_k_norm.weight"), k, m, t->kv_heads);
+    }
     if (!cross) {
         tiny_rope(t, q, m, t->heads);
         tiny_rope(t, k, m, t->kv_heads);
@@ -340,7 +356,7 @@ static inline void tiny_attention_block(const tiny *t, uint32_t layer, bool cros
 
 static inline void tiny_ffn_block(const tiny *t, uint32_t layer, double *h, size_t m)
 {
-    double *n = tiny_rms(t, tiny_part(t, layer, "ffn_norm.weight"), h, m);
+    double *n = tiny_rms(t, tiny_part(t, layer, "ffn_norm.weight"), h, m, t->d);
     double *gate = tiny_linear(tiny_part(t, layer, "ffn_gate.weight"), NULL, n, m, t->d, t->ff);
     double *up = tiny_linear(tiny_part(t, layer, "ffn_up.weight"), NULL, n, m, t->d, t->ff);
     for (size_t i = 0; i < m * t->ff; i++)
@@ -366,7 +382,7 @@ static inline double *tiny_forward(const tiny *t, const int32_t *ids, size_t m, 
         if (image) tiny_attention_block(t, layer, true, h, m, picture, n_image);
         tiny_ffn_block(t, layer, h, m);
     }
-    double *n = tiny_rms(t, tiny_find(t, "output_norm.weight"), h, m);
+    double *n = tiny_rms(t, tiny_find(t, "output_norm.weight"), h, m, t->d);
     const float *out = t->tied ? table : tiny_find(t, "output.weight");
     double *logits = tiny_linear(out, NULL, n, m, t->d, t->vocab);
     free(n), free(h), free(picture);

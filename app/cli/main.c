@@ -10,15 +10,15 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
-    {"describe", cmd_describe, "say what is in images"                               },
-    {"ask",      cmd_ask,      "answer a question about an image"                    },
-    {"chat",     cmd_chat,     "talk, about an image or without one"                 },
-    {"info",     cmd_info,     "what a model file holds and needs"                   },
-    {"convert",  cmd_convert,  "make a GGUF from FastVLM, Qwen2 or Llama checkpoints"},
-    {"quantize", cmd_quantize, "make a model file smaller"                           },
-    {"bench",    cmd_bench,    "measure each stage"                                  },
-    {"tokenize", cmd_tokenize, "text to ids and back"                                },
-    {"dump",     cmd_dump,     "write a run's tensors, to check against a reference" },
+    {"describe", cmd_describe, "say what is in images"                              },
+    {"ask",      cmd_ask,      "answer a question about an image"                   },
+    {"chat",     cmd_chat,     "talk, about an image or without one"                },
+    {"info",     cmd_info,     "what a model file holds and needs"                  },
+    {"convert",  cmd_convert,  "make a GGUF from a Hugging Face checkpoint"         },
+    {"quantize", cmd_quantize, "make a model file smaller"                          },
+    {"bench",    cmd_bench,    "measure each stage"                                 },
+    {"tokenize", cmd_tokenize, "text to ids and back"                               },
+    {"dump",     cmd_dump,     "write a run's tensors, to check against a reference"},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

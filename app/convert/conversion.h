@@ -62,8 +62,7 @@ const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, con
 void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n);
 
 void tvlm_plan_tower(tvlm_conversion *c);   /* fold_tower.c: v.*; sets depths */
-void tvlm_plan_bridge(tvlm_conversion *c);  /* decoder_tensors.c: mm.* */
-void tvlm_plan_decoder(tvlm_conversion *c); /* decoder_tensors.c: the rest */
+void tvlm_plan_decoder(tvlm_conversion *c); /* decoder_tensors.c */
 /* metadata.c: every key. After planning. */
 tvlm_status tvlm_write_metadata(tvlm_conversion *c, const char *dir, tvlm_gguf_writer *w);
 

@@ -2,7 +2,7 @@
  * Reads a checkpoint folder, plans the tensors in the order in which they are needed (tower,
  * bridge, embeddings, layers), writes metadata and tensors, and opens the result to check it.
  */
-#include "convert/conversion.h"
+#include "convert/family.h"
 #include "convert/result.h"
 
 #include <inttypes.h>
@@ -257,10 +257,7 @@ static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *p
 
 static tvlm_status plan(tvlm_conversion *c)
 {
-    if (tvlm_hf_has_vision(&c->config)) {
-        tvlm_plan_tower(c);
-        tvlm_plan_bridge(c);
-    }
+    if (c->config.family->plan_vision) c->config.family->plan_vision(c);
     tvlm_plan_decoder(c);
     const tvlm_source *unused = c->status ? NULL : tvlm_checkpoint_unused(&c->checkpoint);
     if (unused)

@@ -1,46 +1,30 @@
 /* SPDX-License-Identifier: MIT
- * The projector and the decoder: names change, values do not, except that llama's rotary pairs move
+ * The decoder: names change, values do not, except that llama's rotary pairs move
  * from halves (i, i + d/2) to neighbours (2i, 2i + 1), as GGUF files of that architecture have it.
  */
-#include "convert/conversion.h"
+#include "convert/family.h"
 
 #include <stdio.h>
 
-void tvlm_plan_bridge(tvlm_conversion *c)
-{
-    static const char *const names[][2] = {
-        {"mm.0", "model.mm_projector.0"},
-        {"mm.2", "model.mm_projector.2"}
-    };
-    for (int i = 0; i < 2 && !c->status; i++) {
-        char name[64], source[64];
-        snprintf(name, sizeof name, "%s.weight", names[i][0]);
-        snprintf(source, sizeof source, "%s.weight", names[i][1]);
-        const tvlm_st_tensor *t = tvlm_plan_linear(c, name, source, TVLM_PART_LAYER, 0, 0, 0);
-        snprintf(name, sizeof name, "%s.bias", names[i][0]);
-        snprintf(source, sizeof source, "%s.bias", names[i][1]);
-        if (t) tvlm_plan_vector(c, name, source, t->shape[0]);
-    }
-}
-
 typedef struct part {
     const char *name, *source;
-    uint64_t n, k;  /* k 0: a vector */
-    uint32_t heads; /* of rotary rows, else 0 */
-    bool has_bias;  /* in qwen2 */
+    uint64_t n, k;             /* k 0: a vector */
+    uint32_t heads;            /* of rotary rows, else 0 */
+    bool has_bias, is_qk_norm; /* in families that have them */
 } part;
 
 static void plan_part(tvlm_conversion *c, uint32_t layer, const part *p)
 {
     char name[96], source[128];
-    uint32_t heads = c->config.kind == TVLM_HF_LLAMA ? p->heads : 0;
+    if (p->is_qk_norm && !c->config.family->qk_norm) return;
+    uint32_t heads = c->config.family->rope_pairs ? p->heads : 0;
     snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)layer, p->name);
     snprintf(source, sizeof source, "model.layers.%u.%s.weight", (unsigned)layer, p->source);
     if (p->k)
         tvlm_plan_linear(c, name, source, TVLM_PART_LAYER, p->n, p->k, heads);
     else
         tvlm_plan_vector(c, name, source, p->n);
-    if (!p->has_bias || c->config.kind == TVLM_HF_LLAMA) return;
+    if (!p->has_bias || !c->config.family->qkv_bias) return;
     snprintf(name, sizeof name, "blk.%u.%s.bias", (unsigned)layer, p->name);
     snprintf(source, sizeof source, "model.layers.%u.%s.bias", (unsigned)layer, p->source);
     tvlm_plan_vector(c, name, source, p->n);
@@ -52,15 +36,17 @@ static void plan_layer(tvlm_conversion *c, uint32_t layer)
     uint64_t d = h->n_embd, ff = h->n_ff, q = (uint64_t)h->n_heads * h->head_dim,
              kv = (uint64_t)h->n_kv_heads * h->head_dim;
     const part parts[] = {
-        {"attn_norm",   "input_layernorm",          d,  0,  0,             false},
-        {"attn_q",      "self_attn.q_proj",         q,  d,  h->n_heads,    true },
-        {"attn_k",      "self_attn.k_proj",         kv, d,  h->n_kv_heads, true },
-        {"attn_v",      "self_attn.v_proj",         kv, d,  0,             true },
-        {"attn_output", "self_attn.o_proj",         d,  q,  0,             false},
-        {"ffn_norm",    "post_attention_layernorm", d,  0,  0,             false},
-        {"ffn_gate",    "mlp.gate_proj",            ff, d,  0,             false},
-        {"ffn_up",      "mlp.up_proj",              ff, d,  0,             false},
-        {"ffn_down",    "mlp.down_proj",            d,  ff, 0,             false},
+        {"attn_norm",   "input_layernorm",          d,           0,  0,             false, false},
+        {"attn_q",      "self_attn.q_proj",         q,           d,  h->n_heads,    true,  false},
+        {"attn_k",      "self_attn.k_proj",         kv,          d,  h->n_kv_heads, true,  false},
+        {"attn_v",      "self_attn.v_proj",         kv,          d,  0,             true,  false},
+        {"attn_q_norm", "self_attn.q_norm",         h->head_dim, 0,  0,             false, true },
+        {"attn_k_norm", "self_attn.k_norm",         h->head_dim, 0,  0,             false, true },
+        {"attn_output", "self_attn.o_proj",         d,           q,  0,             false, false},
+        {"ffn_norm",    "post_attention_layernorm", d,           0,  0,             false, false},
+        {"ffn_gate",    "mlp.gate_proj",            ff,          d,  0,             false, false},
+        {"ffn_up",      "mlp.up_proj",              ff,          d,  0,             false, false},
+        {"ffn_down",    "mlp.down_proj",            d,           ff, 0,             false, false},
     };
     for (size_t i = 0; i < TVLM_COUNT(parts) && !c->status; i++)
         plan_part(c, layer, &parts[i]);

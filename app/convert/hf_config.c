@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "convert/hf_config.h"
+#include "convert/family.h"
 #include "convert/json_file.h"
 
 #include <math.h>
@@ -7,23 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_IMAGE = 8192 };
-
 static tvlm_status refuse(const char *key, const char *value, tvlm_error *err)
 {
     return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': '%.64s' is not supported", key, value);
 }
 
 /* object[key], when given, must be `expected`. */
-static tvlm_status must_be(const json_t *object, const char *key, const char *expected,
-                           tvlm_error *err)
+tvlm_status tvlm_hf_must_be(const json_t *object, const char *key, const char *expected,
+                            tvlm_error *err)
 {
     const char *value = expected;
     TVLM_TRY(tvlm_json_string(object, key, false, &value, err));
     return strcmp(value, expected) == 0 ? TVLM_OK : refuse(key, value, err);
 }
 
-static tvlm_status must_be_off(const json_t *object, const char *key, tvlm_error *err)
+tvlm_status tvlm_hf_must_be_off(const json_t *object, const char *key, tvlm_error *err)
 {
     bool on = false;
     TVLM_TRY(tvlm_json_bool(object, key, &on, err));
@@ -31,7 +29,7 @@ static tvlm_status must_be_off(const json_t *object, const char *key, tvlm_error
 }
 
 /* An id or a list of ids, of which the first counts. */
-static int64_t read_id(const json_t *object, const char *key)
+int64_t tvlm_hf_read_id(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
     if (json_is_array(value)) value = json_array_get(value, 0);
@@ -40,8 +38,8 @@ static int64_t read_id(const json_t *object, const char *key)
 }
 
 /* object[key], when given, must be this number. */
-static tvlm_status must_equal(const json_t *object, const char *key, double expected,
-                              tvlm_error *err)
+tvlm_status tvlm_hf_must_equal(const json_t *object, const char *key, double expected,
+                               tvlm_error *err)
 {
     double value = expected;
     char text[32];
@@ -68,11 +66,11 @@ static tvlm_status check_neutral(const json_t *text, tvlm_error *err)
                                          "scale_emb",
                                          "scale_depth"};
     for (size_t i = 0; i < TVLM_COUNT(off); i++)
-        TVLM_TRY(must_be_off(text, off[i], err));
+        TVLM_TRY(tvlm_hf_must_be_off(text, off[i], err));
     for (size_t i = 0; i < TVLM_COUNT(one); i++)
-        TVLM_TRY(must_equal(text, one[i], 1.0, err));
+        TVLM_TRY(tvlm_hf_must_equal(text, one[i], 1.0, err));
     for (size_t i = 0; i < TVLM_COUNT(absent); i++)
-        TVLM_TRY(must_equal(text, absent[i], 0.0, err));
+        TVLM_TRY(tvlm_hf_must_equal(text, absent[i], 0.0, err));
     size_t i;
     json_t *type;
     json_array_foreach(json_object_get(text, "layer_types"), i, type)
@@ -126,10 +124,10 @@ static tvlm_status read_rope(const json_t *text, tvlm_hf_config *out, tvlm_error
         json_t *table = json_object_get(text, tables[i]);
         TVLM_TRY(check_rope_table(tables[i], table, err));
         for (int j = 0; j < 2; j++)
-            TVLM_TRY(must_be(table, types[j], "default", err));
+            TVLM_TRY(tvlm_hf_must_be(table, types[j], "default", err));
         TVLM_TRY(tvlm_json_f64(table, "rope_theta", false, 1.0, 1e12, &out->rope_theta, err));
-        TVLM_TRY(must_equal(table, "partial_rotary_factor", 1.0, err));
-        TVLM_TRY(must_equal(table, "factor", 1.0, err));
+        TVLM_TRY(tvlm_hf_must_equal(table, "partial_rotary_factor", 1.0, err));
+        TVLM_TRY(tvlm_hf_must_equal(table, "factor", 1.0, err));
     }
     return TVLM_OK;
 }
@@ -142,76 +140,36 @@ static tvlm_status read_text(const json_t *text, tvlm_hf_config *out, tvlm_error
     TVLM_TRY(tvlm_json_u32(text, "num_attention_heads", true, 1, 1024, &out->n_heads, err));
     out->n_kv_heads = out->n_heads;
     TVLM_TRY(tvlm_json_u32(text, "num_key_value_heads", false, 1, 1024, &out->n_kv_heads, err));
-    out->head_dim = out->n_embd / out->n_heads;
+    out->head_dim = out->family->head_dim ? out->family->head_dim : out->n_embd / out->n_heads;
     TVLM_TRY(tvlm_json_u32(text, "head_dim", false, 8, 1024, &out->head_dim, err));
     TVLM_TRY(tvlm_json_u32(text, "max_position_embeddings", true, 1, 1u << 20, &out->n_ctx, err));
     out->rms_eps = 1e-6; /* transformers' default of both architectures */
     TVLM_TRY(tvlm_json_f64(text, "rms_norm_eps", false, 1e-12, 1.0, &out->rms_eps, err));
     out->rope_theta = 10000.0; /* as well */
     TVLM_TRY(read_rope(text, out, err));
-    TVLM_TRY(must_be(text, "hidden_act", "silu", err));
+    TVLM_TRY(tvlm_hf_must_be(text, "hidden_act", "silu", err));
     TVLM_TRY(check_neutral(text, err));
     if (out->n_heads % out->n_kv_heads || out->head_dim % 8)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "%u attention heads, %u key heads, heads of %u: not supported",
                          (unsigned)out->n_heads, (unsigned)out->n_kv_heads,
                          (unsigned)out->head_dim);
-    out->bos_id = read_id(text, "bos_token_id");
-    out->eos_id = read_id(text, "eos_token_id");
-    return TVLM_OK;
-}
-
-/* "mobileclip_l_1024" -> 1024 */
-static uint32_t trailing_number(const char *name)
-{
-    const char *at = name ? strrchr(name, '_') : NULL;
-    char *end = NULL;
-    unsigned long v = at ? strtoul(at + 1, &end, 10) : 0;
-    return at && end != at + 1 && *end == 0 && v >= 32 && v <= MAX_IMAGE ? (uint32_t)v : 0;
-}
-
-static tvlm_status read_apple(const json_t *config, tvlm_hf_config *out, tvlm_error *err)
-{
-    const char *aspect = "pad", *tower = NULL;
-    TVLM_TRY(must_be(config, "mm_projector_type", "mlp2x_gelu", err));
-    TVLM_TRY(must_be(config, "mm_patch_merge_type", "flat", err));
-    TVLM_TRY(must_be_off(config, "mm_use_im_start_end", err));
-    TVLM_TRY(must_be_off(config, "mm_use_im_patch_token", err));
-    TVLM_TRY(tvlm_json_string(config, "image_aspect_ratio", false, &aspect, err));
-    TVLM_TRY(tvlm_json_string(config, "mm_vision_tower", true, &tower, err));
-    out->pads = strcmp(aspect, "pad") == 0;
-    out->image_size = trailing_number(tower);
-    return TVLM_OK;
-}
-
-static tvlm_status read_hf_vision(const json_t *config, tvlm_hf_config *out, tvlm_error *err)
-{
-    const json_t *vision = json_object_get(config, "vision_config");
-    TVLM_TRY(must_be(config, "projector_hidden_act", "gelu", err));
-    TVLM_TRY(must_be(config, "vision_feature_select_strategy", "full", err));
-    TVLM_TRY(must_equal(config, "vision_feature_layer", -1, err));
-    TVLM_TRY(must_be(vision, "model_type", "timm_wrapper", err));
-    TVLM_TRY(
-        tvlm_json_u32(config, "image_seq_length", false, 1, 1u << 20, &out->image_seq_length, err));
-    TVLM_TRY(tvlm_json_u32(vision, "image_size", false, 32, MAX_IMAGE, &out->image_size, err));
-    out->image_token = read_id(config, "image_token_index");
-    if (out->image_token < 0) out->image_token = read_id(config, "image_token_id");
-    if (out->bos_id < 0) out->bos_id = read_id(config, "bos_token_id");
-    if (out->eos_id < 0) out->eos_id = read_id(config, "eos_token_id");
+    out->bos_id = tvlm_hf_read_id(text, "bos_token_id");
+    out->eos_id = tvlm_hf_read_id(text, "eos_token_id");
     return TVLM_OK;
 }
 
 /* ---- preprocessor_config.json ---- */
 
 /* size: N, {"shortest_edge": N} or {"height": N, "width": N} */
-static tvlm_status read_edge(const json_t *p, const char *key, uint32_t *out, tvlm_error *err)
+tvlm_status tvlm_hf_read_edge(const json_t *p, const char *key, uint32_t *out, tvlm_error *err)
 {
     const json_t *size = json_object_get(p, key);
-    if (!json_is_object(size)) return tvlm_json_u32(p, key, false, 32, MAX_IMAGE, out, err);
+    if (!json_is_object(size)) return tvlm_json_u32(p, key, false, 32, TVLM_HF_MAX_IMAGE, out, err);
     uint32_t width = 0;
-    TVLM_TRY(tvlm_json_u32(size, "shortest_edge", false, 32, MAX_IMAGE, out, err));
-    TVLM_TRY(tvlm_json_u32(size, "height", false, 32, MAX_IMAGE, out, err));
-    TVLM_TRY(tvlm_json_u32(size, "width", false, 32, MAX_IMAGE, &width, err));
+    TVLM_TRY(tvlm_json_u32(size, "shortest_edge", false, 32, TVLM_HF_MAX_IMAGE, out, err));
+    TVLM_TRY(tvlm_json_u32(size, "height", false, 32, TVLM_HF_MAX_IMAGE, out, err));
+    TVLM_TRY(tvlm_json_u32(size, "width", false, 32, TVLM_HF_MAX_IMAGE, &width, err));
     if (width && width != *out)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': not a square", key);
     return TVLM_OK;
@@ -230,14 +188,14 @@ static tvlm_status read_rgb(const json_t *p, const char *key, double out[3], tvl
     return TVLM_OK;
 }
 
-static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_error *err)
+tvlm_status tvlm_hf_read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_error *err)
 {
     double mean[3] = {0, 0, 0}, std[3] = {1, 1, 1}, rescale = 1.0 / 255.0;
     bool normalize = true, crop = true, rescaled = true;
     uint32_t bicubic = 3; /* PIL's number */
-    TVLM_TRY(read_edge(p, "size", &out->image_size, err));
+    TVLM_TRY(tvlm_hf_read_edge(p, "size", &out->image_size, err));
     TVLM_TRY(tvlm_json_bool(p, "do_center_crop", &crop, err));
-    if (crop) TVLM_TRY(read_edge(p, "crop_size", &out->image_size, err));
+    if (crop) TVLM_TRY(tvlm_hf_read_edge(p, "crop_size", &out->image_size, err));
     TVLM_TRY(tvlm_json_bool(p, "do_normalize", &normalize, err));
     TVLM_TRY(tvlm_json_f64(p, "rescale_factor", false, 1e-6, 1e3, &rescale, err));
     TVLM_TRY(tvlm_json_bool(p, "do_rescale", &rescaled, err));
@@ -258,47 +216,49 @@ static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_
 
 /* ---- all of it ---- */
 
-static tvlm_status read_kind(const json_t *config, tvlm_hf_kind *out, tvlm_error *err)
+static tvlm_status read_family(const json_t *config, const tvlm_family **out, tvlm_error *err)
 {
-    static const char *const types[] = {[TVLM_HF_APPLE] = "llava_qwen2",
-                                        [TVLM_HF_FAST_VLM] = "fast_vlm",
-                                        [TVLM_HF_QWEN2] = "qwen2",
-                                        [TVLM_HF_LLAMA] = "llama"};
     const char *type;
+    char known[160] = "";
+    size_t at = 0;
     TVLM_TRY(tvlm_json_string(config, "model_type", true, &type, err));
-    for (size_t i = 0; i < TVLM_COUNT(types); i++)
-        if (strcmp(type, types[i]) == 0) {
-            *out = (tvlm_hf_kind)i;
+    for (size_t i = 0; tvlm_families[i]; i++) {
+        if (strcmp(type, tvlm_families[i]->model_type) == 0) {
+            *out = tvlm_families[i];
             return TVLM_OK;
         }
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "",
+                               tvlm_families[i]->model_type);
+    }
     return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                     "key 'model_type': '%.64s' is not supported; supported: llava_qwen2, "
-                     "fast_vlm, qwen2, llama",
-                     type);
+                     "key 'model_type': '%.64s' is not supported; supported: %s", type, known);
+}
+
+/* The decoder's settings: config.json itself, or an object in it. */
+static tvlm_status find_text(const json_t *config, const tvlm_family *family, const json_t **out,
+                             tvlm_error *err)
+{
+    *out = family->text_type ? json_object_get(config, "text_config") : config;
+    if (!json_is_object(*out))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'text_config' is missing");
+    return family->text_type ? tvlm_hf_must_be(*out, "model_type", family->text_type, err)
+                             : TVLM_OK;
 }
 
 tvlm_status tvlm_hf_config_parse(const json_t *config, const json_t *preprocessor,
                                  tvlm_hf_config *out, tvlm_error *err)
 {
+    const json_t *text;
     *out = (tvlm_hf_config){.bos_id = -1, .eos_id = -1, .image_token = -1, .pads = true};
     for (int i = 0; i < 3; i++)
         out->scale[i] = 1.0 / 255.0;
-    TVLM_TRY(read_kind(config, &out->kind, err));
+    TVLM_TRY(read_family(config, &out->family, err));
     TVLM_TRY(check_not_quantised(config, err));
-    const json_t *text = config;
-    if (out->kind == TVLM_HF_FAST_VLM) {
-        text = json_object_get(config, "text_config");
-        if (!json_is_object(text))
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'text_config' is missing");
-        TVLM_TRY(must_be(text, "model_type", "qwen2", err));
-    }
+    TVLM_TRY(find_text(config, out->family, &text, err));
     TVLM_TRY(read_text(text, out, err));
-    if (out->kind == TVLM_HF_APPLE) TVLM_TRY(read_apple(config, out, err));
-    if (out->kind == TVLM_HF_FAST_VLM) TVLM_TRY(read_hf_vision(config, out, err));
-    if (out->kind == TVLM_HF_LLAMA) TVLM_TRY(must_be_off(text, "attention_bias", err));
-    if (preprocessor && out->kind == TVLM_HF_FAST_VLM) /* Apple code has its own processor */
-        TVLM_TRY(read_preprocessor(preprocessor, out, err));
-    return TVLM_OK;
+    if (!out->family->qkv_bias) TVLM_TRY(tvlm_hf_must_be_off(text, "attention_bias", err));
+    if (!out->family->read_vision) return TVLM_OK;
+    return out->family->read_vision(config, preprocessor, out, err);
 }
 
 tvlm_status tvlm_hf_config_read(const char *dir, tvlm_hf_config *out, tvlm_error *err)

@@ -8,15 +8,12 @@
 
 #include <jansson.h>
 
-typedef enum tvlm_hf_kind {
-    TVLM_HF_APPLE,    /* llava_qwen2: Apple's layout of FastVLM */
-    TVLM_HF_FAST_VLM, /* fast_vlm: the same in Hugging Face's layout */
-    TVLM_HF_QWEN2,
-    TVLM_HF_LLAMA
-} tvlm_hf_kind;
+typedef struct tvlm_family tvlm_family; /* family.h */
+
+enum { TVLM_HF_MAX_IMAGE = 8192 }; /* pixels a side */
 
 typedef struct tvlm_hf_config {
-    tvlm_hf_kind kind;
+    const tvlm_family *family;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_ctx;
     double rms_eps, rope_theta;
     int64_t bos_id, eos_id;    /* -1: none given */
@@ -27,15 +24,27 @@ typedef struct tvlm_hf_config {
     double scale[3], bias[3];  /* of pixels */
 } tvlm_hf_config;
 
-static inline bool tvlm_hf_has_vision(const tvlm_hf_config *config)
-{
-    return config->kind == TVLM_HF_APPLE || config->kind == TVLM_HF_FAST_VLM;
-}
-
 /* From DIR. Messages begin with the file's path. */
 tvlm_status tvlm_hf_config_read(const char *dir, tvlm_hf_config *out, tvlm_error *err);
-/* From parsed objects (preprocessor: fast_vlm only, may be NULL); messages name keys. */
+/* From parsed objects (preprocessor may be NULL); messages name keys. */
 tvlm_status tvlm_hf_config_parse(const json_t *config, const json_t *preprocessor,
                                  tvlm_hf_config *out, tvlm_error *err);
+
+/* ---- for the families ---- */
+
+/* object[key], when given, must be `expected`, or false, or this number. */
+tvlm_status tvlm_hf_must_be(const json_t *object, const char *key, const char *expected,
+                            tvlm_error *err);
+tvlm_status tvlm_hf_must_be_off(const json_t *object, const char *key, tvlm_error *err);
+tvlm_status tvlm_hf_must_equal(const json_t *object, const char *key, double expected,
+                               tvlm_error *err);
+/* An id or a list of ids, of which the first counts; -1: none. */
+int64_t tvlm_hf_read_id(const json_t *object, const char *key);
+/* A square's side: N, {"shortest_edge": N}, or {"height": N, "width": N}. */
+tvlm_status tvlm_hf_read_edge(const json_t *object, const char *key, uint32_t *out,
+                              tvlm_error *err);
+/* image_size, scale and bias of a preprocessor_config.json. */
+tvlm_status tvlm_hf_read_preprocessor(const json_t *preprocessor, tvlm_hf_config *out,
+                                      tvlm_error *err);
 
 #endif

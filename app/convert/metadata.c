@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Metadata of a converted model. */
-#include "convert/conversion.h"
+#include "convert/family.h"
 #include "convert/result.h"
 
 #include <math.h>
@@ -10,45 +10,58 @@
 
 #define MAX_ROWS (1u << 20) /* of embeddings, what a model file may have */
 
-typedef struct keys {
-    tvlm_conversion *c;
-    tvlm_gguf_writer *w;
-    const char *arch;
-    tvlm_status status;
-} keys;
-
-static void put_u32(keys *k, const char *key, uint32_t v)
+void tvlm_keys_u32(tvlm_keys *k, const char *key, uint32_t v)
 {
     if (!k->status) k->status = tvlm_gguf_put_u32(k->w, key, v, k->c->err);
 }
 
-static void put_string(keys *k, const char *key, const char *v)
+void tvlm_keys_string(tvlm_keys *k, const char *key, const char *v)
 {
     if (!k->status)
         k->status = tvlm_gguf_put_string(k->w, key, (tvlm_str){v, strlen(v)}, k->c->err);
 }
 
-static const char *arch_key(const keys *k, const char *name, char out[96])
+void tvlm_keys_f32(tvlm_keys *k, const char *key, double v)
+{
+    if (!k->status) k->status = tvlm_gguf_put_f32(k->w, key, (float)v, k->c->err);
+}
+
+void tvlm_keys_rgb(tvlm_keys *k, const char *key, const double v[3])
+{
+    if (!k->status) k->status = tvlm_gguf_put_f64_array(k->w, key, v, 3, k->c->err);
+}
+
+void tvlm_keys_vision(tvlm_keys *k, const char *tower, uint32_t image_size, const char *mode,
+                      const char *filter)
+{
+    tvlm_keys_string(k, "vision.tower", tower);
+    tvlm_keys_u32(k, "vision.image_size", image_size);
+    tvlm_keys_string(k, "vision.preprocess.mode", mode);
+    tvlm_keys_string(k, "vision.preprocess.filter", filter);
+    tvlm_keys_rgb(k, "vision.preprocess.scale", k->c->config.scale);
+    tvlm_keys_rgb(k, "vision.preprocess.bias", k->c->config.bias);
+}
+
+static const char *arch_key(const tvlm_keys *k, const char *name, char out[96])
 {
     snprintf(out, 96, "%s.%s", k->arch, name);
     return out;
 }
 
-static void put_arch_u32(keys *k, const char *name, uint32_t v)
+static void put_arch_u32(tvlm_keys *k, const char *name, uint32_t v)
 {
     char key[96];
-    put_u32(k, arch_key(k, name, key), v);
+    tvlm_keys_u32(k, arch_key(k, name, key), v);
 }
 
-static void put_arch_f32(keys *k, const char *name, double v)
+static void put_arch_f32(tvlm_keys *k, const char *name, double v)
 {
     char key[96];
-    if (!k->status)
-        k->status = tvlm_gguf_put_f32(k->w, arch_key(k, name, key), (float)v, k->c->err);
+    tvlm_keys_f32(k, arch_key(k, name, key), v);
 }
 
 /* The folder's own name. */
-static void put_name(keys *k, const char *dir)
+static void put_name(tvlm_keys *k, const char *dir)
 {
     char name[128];
     size_t n = strlen(dir), begin;
@@ -58,10 +71,10 @@ static void put_name(keys *k, const char *dir)
         begin--;
     snprintf(name, sizeof name, "%.*s", (int)(n - begin < 127 ? n - begin : 127), dir + begin);
     bool dots = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || !*name;
-    put_string(k, "general.name", dots ? k->arch : name);
+    tvlm_keys_string(k, "general.name", dots ? k->arch : name);
 }
 
-static void put_decoder(keys *k, uint32_t vocab_rows)
+static void put_decoder(tvlm_keys *k, uint32_t vocab_rows)
 {
     const tvlm_hf_config *h = &k->c->config;
     put_arch_u32(k, "block_count", h->n_layers);
@@ -78,60 +91,11 @@ static void put_decoder(keys *k, uint32_t vocab_rows)
     put_arch_u32(k, "vocab_size", vocab_rows);
 }
 
-/* ---- vision ---- */
-
-/* The picture's side: as given, or from the number of visual tokens, or 1024. */
-static uint32_t image_size(keys *k)
-{
-    const tvlm_hf_config *h = &k->c->config;
-    uint32_t stages = k->c->n_stages, stride = 4u << (stages ? stages - 1 : 0);
-    uint32_t side = (uint32_t)lrint(sqrt((double)h->image_seq_length));
-    if (h->image_size) return h->image_size;
-    if (side && side * side == h->image_seq_length) return side * stride;
-    tvlm_conversion_note(k->c, "the checkpoint does not give its image size: 1024 is assumed");
-    return 1024;
-}
-
-static void put_vision(keys *k)
-{
-    tvlm_conversion *c = k->c;
-    int32_t depths[TVLM_COUNT(c->depths)];
-    for (uint32_t i = 0; i < c->n_stages; i++)
-        depths[i] = (int32_t)c->depths[i];
-    tvlm_fit fit = c->params->fit;
-    if (fit == TVLM_FIT_MODEL && !c->config.pads)
-        tvlm_conversion_note(c, "config.json's image_aspect_ratio is not 'pad': images are padded "
-                                "all the same; --fit crop gives the other variant");
-    put_string(k, "vision.tower", "fastvit");
-    put_u32(k, "vision.image_size", image_size(k));
-    put_string(k, "vision.preprocess.mode",
-               fit == TVLM_FIT_CROP     ? "crop"
-               : fit == TVLM_FIT_SQUASH ? "squash"
-                                        : "pad");
-    put_string(k, "vision.preprocess.filter", "bicubic");
-    const struct {
-        const char *key;
-        const double *values;
-    } rgb[] = {
-        {"vision.preprocess.scale", c->config.scale},
-        {"vision.preprocess.bias",  c->config.bias }
-    };
-    for (int i = 0; i < 2 && !k->status; i++)
-        k->status = tvlm_gguf_put_f64_array(k->w, rgb[i].key, rgb[i].values, 3, c->err);
-    if (!k->status)
-        k->status =
-            tvlm_gguf_put_i32_array(k->w, "vision.fastvit.depths", depths, c->n_stages, c->err);
-    put_u32(k, "vision.fastvit.head_dim", 32);
-    if (!k->status)
-        k->status = tvlm_gguf_put_f32(k->w, "vision.fastvit.layer_norm_epsilon", 1e-5f, c->err);
-    put_string(k, "tinyvlm.describe_prompt", "Describe the image.");
-    put_string(k, "tinyvlm.chat_template", "fastvlm");
-}
-
 /* ---- tokenizer ---- */
 
 /* The tokenizer's own id, else config.json's if it is an id of the tokenizer. */
-static int64_t choose_id(keys *k, const char *which, int32_t own, int64_t configured, uint32_t n)
+static int64_t choose_id(tvlm_keys *k, const char *which, int32_t own, int64_t configured,
+                         uint32_t n)
 {
     if (configured >= (int64_t)n)
         tvlm_conversion_note(k->c,
@@ -143,12 +107,12 @@ static int64_t choose_id(keys *k, const char *which, int32_t own, int64_t config
     return configured < (int64_t)n ? configured : -1;
 }
 
-static void put_id(keys *k, const char *key, int64_t id)
+static void put_id(tvlm_keys *k, const char *key, int64_t id)
 {
-    if (id >= 0) put_u32(k, key, (uint32_t)id);
+    if (id >= 0) tvlm_keys_u32(k, key, (uint32_t)id);
 }
 
-static void put_ids(keys *k, uint32_t n)
+static void put_ids(tvlm_keys *k, uint32_t n)
 {
     const tvlm_tokenizer_files *t = &k->c->tokenizer;
     const tvlm_hf_config *h = &k->c->config;
@@ -190,7 +154,7 @@ static bool make_list(const tvlm_vocab *v, uint32_t n, uint32_t rows, token_list
     return true;
 }
 
-static tvlm_status put_tokens(keys *k, uint32_t n, uint32_t rows)
+static tvlm_status put_tokens(tvlm_keys *k, uint32_t n, uint32_t rows)
 {
     token_list list;
     tvlm_status status = TVLM_OK;
@@ -210,7 +174,7 @@ static tvlm_status put_tokens(keys *k, uint32_t n, uint32_t rows)
 }
 
 /* How literal tokens are matched, where it is not the plain way. */
-static void put_added(keys *k, uint32_t n)
+static void put_added(tvlm_keys *k, uint32_t n)
 {
     const tvlm_vocab *v = &k->c->tokenizer.vocab;
     size_t at = 0;
@@ -226,7 +190,7 @@ static void put_added(keys *k, uint32_t n)
     free(pairs);
 }
 
-static void put_tokenizer(keys *k, uint32_t vocab_rows)
+static void put_tokenizer(tvlm_keys *k, uint32_t vocab_rows)
 {
     const tvlm_tokenizer_files *t = &k->c->tokenizer;
     const tvlm_hf_config *h = &k->c->config;
@@ -237,33 +201,30 @@ static void put_tokenizer(keys *k, uint32_t vocab_rows)
         k->status = tvlm_fail(k->c->err, TVLM_ERR_FORMAT,
                               "the tokenizer has %u tokens, the embeddings only %u rows",
                               (unsigned)n, (unsigned)vocab_rows);
-    put_string(k, "tokenizer.ggml.model", "gpt2");
-    put_string(k, "tokenizer.ggml.pre", tvlm_pretokenizer_name(t->vocab.pre));
+    tvlm_keys_string(k, "tokenizer.ggml.model", "gpt2");
+    tvlm_keys_string(k, "tokenizer.ggml.pre", tvlm_pretokenizer_name(t->vocab.pre));
     if (!k->status) k->status = put_tokens(k, n, vocab_rows);
     if (!k->status)
         k->status = tvlm_gguf_put_string_array(k->w, "tokenizer.ggml.merges", t->vocab.merges,
                                                t->vocab.n_merges, k->c->err);
     put_added(k, n);
     put_ids(k, n);
-    if (*t->chat_template) put_string(k, "tokenizer.chat_template", t->chat_template);
+    if (*t->chat_template) tvlm_keys_string(k, "tokenizer.chat_template", t->chat_template);
 }
 
 tvlm_status tvlm_write_metadata(tvlm_conversion *c, const char *dir, tvlm_gguf_writer *w)
 {
-    static const char *const archs[] = {[TVLM_HF_APPLE] = "fastvlm",
-                                        [TVLM_HF_FAST_VLM] = "fastvlm",
-                                        [TVLM_HF_QWEN2] = "qwen2",
-                                        [TVLM_HF_LLAMA] = "llama"};
-    keys k = {c, w, archs[c->config.kind], TVLM_OK};
+    const tvlm_family *family = c->config.family;
+    tvlm_keys k = {c, w, family->arch, TVLM_OK};
     const tvlm_source *embd = tvlm_checkpoint_find(&c->checkpoint, "model.embed_tokens.weight");
     if (embd->tensor->shape[0] > MAX_ROWS)
         return tvlm_fail(c->err, TVLM_ERR_LIMIT, "tensor '%s': %llu rows, at most %u are supported",
                          embd->tensor->name, (unsigned long long)embd->tensor->shape[0], MAX_ROWS);
     uint32_t rows = (uint32_t)embd->tensor->shape[0];
-    put_string(&k, "general.architecture", k.arch);
+    tvlm_keys_string(&k, "general.architecture", k.arch);
     put_name(&k, dir);
     put_decoder(&k, rows);
-    if (tvlm_hf_has_vision(&c->config)) put_vision(&k);
+    if (family->put_vision) family->put_vision(&k);
     put_tokenizer(&k, rows);
     return k.status ? k.status : tvlm_put_file_type(w, c->params->type, c->err);
 }

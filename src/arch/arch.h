@@ -5,6 +5,7 @@
 
 #include "model/arch.h"
 
-extern const tvlm_arch tvlm_arch_llama, tvlm_arch_qwen2, tvlm_arch_fastvlm, tvlm_arch_tinyvlm;
+extern const tvlm_arch tvlm_arch_llama, tvlm_arch_qwen2, tvlm_arch_qwen3, tvlm_arch_fastvlm,
+    tvlm_arch_tinyvlm;
 
 #endif

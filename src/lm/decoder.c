@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT
- * Qwen2, Llama and Tiny-VLM decoder layers over a batch of rows (M rows, d features):
+ * Qwen2, Qwen3, Llama and Tiny-VLM decoder layers over a batch of rows (M rows, d features):
  *
  *   h = embedding
  *   per layer:
- *     h += Wo attention(rope(Wq n), rope(Wk n), Wv n)         n = rms(h; attn_norm)
+ *     h += Wo attention(rope(Wq n), rope(Wk n), Wv n)         n = rms(h; attn_norm); Qwen3: a
+ *                                                             norm of each head before rope
  *     h += tanh(g) Wo' attention(Wq' n, K_image, V_image)     n = rms(h; cross_norm), Tiny-VLM
  *     h += Wdown (silu(Wgate n) * Wup n)                      n = rms(h; ffn_norm)
  *   logits = Wout rms(h; output_norm)
  *
- * References: transformers modeling_qwen2.py, modeling_llama.py; Flamingo (arXiv:2204.14198) for
- * the gated cross-attention. Linears run over all rows at once; attention takes each row's own
- * cache. */
+ * References: transformers modeling_qwen2.py, modeling_qwen3.py, modeling_llama.py; Flamingo
+ * (arXiv:2204.14198) for the gated cross-attention. Linears run over all rows at once; attention
+ * takes each row's own cache. */
 #include "lm/decoder.h"
 
 #include "lm/rope.h"
@@ -127,6 +128,12 @@ static void attend(pass *p, bool f16)
                                                .out = p->a});
 }
 
+/* RMS norm of each head (Qwen3; Henry et al., arXiv:2010.04245, without its scale). */
+static void norm_heads(pass *p, const tvlm_norm *norm, size_t n_heads, float *x)
+{
+    tvlm_nn_rmsnorm(p->cx, norm, p->c->rms_eps, x, p->m * n_heads, p->c->head_dim, x);
+}
+
 /* Causal grouped-query attention; all rows' caches are of one element type. */
 static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
 {
@@ -136,6 +143,10 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     tvlm_nn_rmsnorm(cx, &l->attn_norm, c->rms_eps, p->h, p->m, c->n_embd, p->n);
     tvlm_nn_linears(cx, (const tvlm_linear *[]){&l->q, &l->k, &l->v}, (float *[]){p->q, p->k, p->v},
                     3, p->n, p->m);
+    if (c->qk_norm) {
+        norm_heads(p, &l->q_norm, c->n_heads, p->q);
+        norm_heads(p, &l->k_norm, c->n_kv_heads, p->k);
+    }
     tvlm_nn_rope(cx, p->cs, c->rope_interleaved, c->n_heads, c->head_dim, p->q, p->m);
     tvlm_nn_rope(cx, p->cs, c->rope_interleaved, c->n_kv_heads, c->head_dim, p->k, p->m);
     if (tvlm_nn_live(cx)) append_kv(p, layer);

@@ -292,6 +292,10 @@ static void bind_layer(tvlm_binder *b, tvlm_decoder_layer *l, uint32_t i)
     tvlm_bind_linear(b, &l->q, block_name(name, i, "attn_q"), q, d, c->qkv_bias);
     tvlm_bind_linear(b, &l->k, block_name(name, i, "attn_k"), kv, d, c->qkv_bias);
     tvlm_bind_linear(b, &l->v, block_name(name, i, "attn_v"), kv, d, c->qkv_bias);
+    if (c->qk_norm) {
+        tvlm_bind_norm(b, &l->q_norm, block_name(name, i, "attn_q_norm"), c->head_dim, false);
+        tvlm_bind_norm(b, &l->k_norm, block_name(name, i, "attn_k_norm"), c->head_dim, false);
+    }
     tvlm_bind_linear(b, &l->o, block_name(name, i, "attn_output"), d, q, false);
     tvlm_bind_norm(b, &l->ffn_norm, block_name(name, i, "ffn_norm"), d, false);
     tvlm_bind_linear(b, &l->gate, block_name(name, i, "ffn_gate"), c->n_ff, d, false);

@@ -133,7 +133,8 @@ typedef struct tvlm_pooling { /* Tiny-VLM attention pooling */
 typedef struct tvlm_decoder_layer {
     tvlm_norm attn_norm;
     tvlm_linear q, k, v, o;
-    tvlm_norm cross_norm; /* Tiny-VLM only, as the next two lines */
+    tvlm_norm q_norm, k_norm; /* of a head, Qwen3 only */
+    tvlm_norm cross_norm;     /* Tiny-VLM only, as the next two lines */
     tvlm_linear cross_q, cross_k, cross_v, cross_o;
     float cross_gate; /* tanh(gate), applied to the cross-attention's output */
     tvlm_norm ffn_norm;

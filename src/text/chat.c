@@ -17,19 +17,23 @@ typedef struct chat_form {
     const char *name;
     const char *system; /* default system message, nullable */
     bool pictures;
+    bool thinks;        /* answers may begin with <think> ... </think> */
+    const char *answer; /* put behind the assistant's last mark, nullable */
 } chat_form;
 
 // clang-format off
 static const chat_form forms[] = {
-    [TVLM_CHAT_NONE]    = {"", NULL, false},
-    [TVLM_CHAT_CHATML]  = {"chatml", NULL, false},
-    [TVLM_CHAT_QWEN2]   = {"qwen2", "You are a helpful assistant.", false},
+    [TVLM_CHAT_NONE]    = {"", NULL, false, false, NULL},
+    [TVLM_CHAT_CHATML]  = {"chatml", NULL, false, false, NULL},
+    [TVLM_CHAT_QWEN2]   = {"qwen2", "You are a helpful assistant.", false, false, NULL},
     [TVLM_CHAT_QWEN2_5] = {"qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful "
-                                      "assistant.", false},
+                                      "assistant.", false, false, NULL},
     [TVLM_CHAT_SMOLLM2] = {"smollm2", "You are a helpful AI assistant named SmolLM, trained by "
-                                      "Hugging Face", false},
-    [TVLM_CHAT_FASTVLM] = {"fastvlm", "You are a helpful assistant.", true},
-    [TVLM_CHAT_TINYVLM] = {"tinyvlm", NULL, true},
+                                      "Hugging Face", false, false, NULL},
+    [TVLM_CHAT_FASTVLM] = {"fastvlm", "You are a helpful assistant.", true, false, NULL},
+    [TVLM_CHAT_TINYVLM] = {"tinyvlm", NULL, true, false, NULL},
+    [TVLM_CHAT_QWEN3]   = {"qwen3", NULL, false, true, NULL},
+    [TVLM_CHAT_QWEN3_NO_THINK] = {"qwen3-no-think", NULL, false, true, "<think>\n\n</think>\n\n"},
 };
 // clang-format on
 
@@ -77,6 +81,26 @@ static tvlm_status put_text(const renderer *r, const tvlm_message *m)
     return put(r, TVLM_PIECE_TEXT, m->text, m->len);
 }
 
+/* An answer in the history: what it thought is gone, with the new lines behind it. */
+static tvlm_str without_thoughts(const tvlm_message *m)
+{
+    static const char mark[] = "</think>";
+    const size_t n = sizeof mark - 1;
+    size_t begin = 0;
+    for (size_t i = 0; i + n <= m->len; i++)
+        if (memcmp(m->text + i, mark, n) == 0) begin = i + n;
+    while (begin && begin < m->len && m->text[begin] == '\n')
+        begin++;
+    return (tvlm_str){begin ? m->text + begin : m->text, m->len - begin};
+}
+
+static tvlm_status put_turn(const renderer *r, const chat_form *form, const tvlm_message *m)
+{
+    if (!form->thinks || m->role != TVLM_ROLE_ASSISTANT) return put_text(r, m);
+    tvlm_str answer = without_thoughts(m);
+    return put(r, TVLM_PIECE_TEXT, answer.data, answer.len);
+}
+
 /* Each picture, followed by `after`. */
 static tvlm_status put_pictures(const renderer *r, const tvlm_message *m, const char *after)
 {
@@ -102,10 +126,11 @@ static tvlm_status render_chatml(const renderer *r, const chat_form *form,
     for (size_t i = 0; i < n; i++) {
         TVLM_TRY(put_mark(r, begin[messages[i].role]));
         TVLM_TRY(put_pictures(r, &messages[i], "\n"));
-        TVLM_TRY(put_text(r, &messages[i]));
+        TVLM_TRY(put_turn(r, form, &messages[i]));
         TVLM_TRY(put_mark(r, "<|im_end|>\n"));
     }
-    return put_mark(r, begin[TVLM_ROLE_ASSISTANT]);
+    TVLM_TRY(put_mark(r, begin[TVLM_ROLE_ASSISTANT]));
+    return form->answer ? put_mark(r, form->answer) : TVLM_OK;
 }
 
 static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *messages, size_t n)
@@ -122,6 +147,14 @@ static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *message
         TVLM_TRY(put_mark(r, "<|im_end|>"));
     }
     return TVLM_OK;
+}
+
+/* Qwen3's template tells them from questions. */
+static bool is_tool_response(const tvlm_message *m)
+{
+    static const char begin[] = "<tool_response>", end[] = "</tool_response>";
+    return m->len >= sizeof end - 1 && !memcmp(m->text, begin, sizeof begin - 1) &&
+           !memcmp(m->text + m->len - (sizeof end - 1), end, sizeof end - 1);
 }
 
 static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, size_t i,
@@ -145,6 +178,9 @@ static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, s
     if (m->role == TVLM_ROLE_SYSTEM && i > 0)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "message %zu: the system message must be the first", i);
+    if (forms[chat].thinks && m->role == TVLM_ROLE_USER && is_tool_response(m))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "message %zu: tool responses are not supported",
+                         i);
     bool user_before = i > 0 && messages[i - 1].role == TVLM_ROLE_USER;
     if (m->role == TVLM_ROLE_ASSISTANT && !user_before)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,

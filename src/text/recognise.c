@@ -55,6 +55,8 @@ static const struct {
 } hashed[] = {
     {2506, 0xE642CE246D7F2E3Du, TVLM_CHAT_QWEN2_5}, /* Qwen2.5-Instruct */
     {2426, 0x16BC91FC7006A16Du, TVLM_CHAT_QWEN2},   /* Qwen2.5, base: another default system message */
+    {4116, 0x2BFDB7AA9754484Eu, TVLM_CHAT_QWEN3},   /* Qwen3, as first released */
+    {4168, 0x959A4551391A6549u, TVLM_CHAT_QWEN3},   /* Qwen3, for contents that are no strings too */
 };
 // clang-format on
 

@@ -58,6 +58,19 @@ def test_other_sizes(tmp_path):
         assert have[name].tolist() == want[name].tolist()
 
 
+def test_qwen3(tmp_path):
+    """Norms of queries and keys, heads wider than the rows: tools/oracle/make_family.py qwen3."""
+    want, model = load_file(GOLDEN / "golden_qwen3.safetensors"), tmp_path / "qwen3.gguf"
+    out = tmp_path / "out.safetensors"
+    convert("qwen3", model, "--type", "f32")
+    for cpu in ([], ["--cpu", "scalar"]):
+        ok("dump", "--model", model, "--template", "qwen3", "--prompt", PROMPT, "-o", out, *cpu)
+        have = load_file(out)
+        assert error(have["logits"], want["logits"]) < 2e-5
+        for name in ("input_ids", "generated_ids"):
+            assert have[name].tolist() == want[name].tolist()
+
+
 def test_training_form_tower(tmp_path, models):
     want = load_file(GOLDEN / "golden_tiny_unfused.safetensors")
     assert (

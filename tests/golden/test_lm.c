@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The decoder against its equations in double precision, on random Llama and Qwen2 models of every
- * weight type; its position tables; and the same bits however rows are grouped. */
+ * The decoder against its equations in double precision, on random Llama, Qwen2 and Qwen3 models of
+ * every weight type; its position tables; and the same bits however rows are grouped. */
 #include "lm/decoder.h"
 #include "lm/rope.h"
 
@@ -57,6 +57,18 @@ static tiny qwen2(tvlm_type type)
                   .bias = true,
                   .type = type,
                   .random = 2};
+}
+
+/* Heads whose queries and keys are normalised, together wider than the rows. */
+static tiny qwen3(tvlm_type type)
+{
+    tiny t = qwen2(type);
+    t.arch = "qwen3";
+    t.bias = false;
+    t.qk_norm = t.tied = true;
+    t.kv_heads = 3;
+    t.random = 3;
+    return t;
 }
 
 /* Rows of a super-block, where the type has them. */
@@ -159,8 +171,10 @@ static void equals_its_equations(void **state)
                                       TVLM_TYPE_Q5_0, TVLM_TYPE_Q5_1, TVLM_TYPE_Q4_K,
                                       TVLM_TYPE_Q5_K, TVLM_TYPE_Q6_K};
     for (size_t i = 0; i < TVLM_COUNT(types); i++)
-        for (int arch = 0; arch < 2; arch++) {
-            tiny t = whole_blocks(arch ? qwen2(types[i]) : llama(types[i]));
+        for (int arch = 0; arch < 3; arch++) {
+            tiny t = whole_blocks(arch == 0   ? llama(types[i])
+                                  : arch == 1 ? qwen2(types[i])
+                                              : qwen3(types[i]));
             tiny_decoder(&t);
             tiny_write(&t, PATH, NULL);
             double best = decoder_error(&t, NULL, "f32", TVLM_KV_F32);

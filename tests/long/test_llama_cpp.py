@@ -64,6 +64,8 @@ def checkpoint(folder, arch, tied, pre, d, ff):
             t[f"{p}self_attn.{name}_proj.weight"] = matrix(n, d)
             if arch == "qwen2":
                 t[f"{p}self_attn.{name}_proj.bias"] = near(n, 0)
+            if arch == "qwen3" and name != "v":
+                t[f"{p}self_attn.{name}_norm.weight"] = near(head, 1)
         t[p + "self_attn.o_proj.weight"] = matrix(d, HEADS * head)
         t[p + "mlp.gate_proj.weight"], t[p + "mlp.up_proj.weight"] = matrix(ff, d), matrix(ff, d)
         t[p + "mlp.down_proj.weight"] = matrix(d, ff)
@@ -71,8 +73,8 @@ def checkpoint(folder, arch, tied, pre, d, ff):
     save_file(t, folder / "model.safetensors")
     config = {"model_type": arch, "hidden_size": d, "intermediate_size": ff, "num_hidden_layers": LAYERS,
               "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "vocab_size": ROWS, "hidden_act": "silu",
-              "rms_norm_eps": 1e-6, "rope_theta": 1e6 if arch == "qwen2" else 1e4, "max_position_embeddings": 512,
-              "tie_word_embeddings": tied}
+              "rms_norm_eps": 1e-6, "rope_theta": 1e4 if arch == "llama" else 1e6, "max_position_embeddings": 512,
+              "tie_word_embeddings": tied, "head_dim": head}
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer = json.loads((GOLDEN / "tiny" / "tokenizer.json").read_text())
     if PRE[pre]:
@@ -105,7 +107,7 @@ def compare(model, most, tmp_path):
     theirs.close()
 
 
-@pytest.mark.parametrize("arch,tied,pre", [("qwen2", False, "qwen2"), ("qwen2", True, "qwen2"),
+@pytest.mark.parametrize("arch,tied,pre", [("qwen2", False, "qwen2"), ("qwen2", True, "qwen2"), ("qwen3", True, "qwen2"),
                                            ("llama", False, "smollm"), ("llama", True, "gpt-2"),
                                            ("llama", False, "llama-bpe")])
 @pytest.mark.parametrize("kind", MOST)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Jinja sources on standard input, each behind its length in 4 bytes -> for each the recognised
- * template's name and its rendering of three conversations, all followed by a zero byte. */
+ * template's name and its rendering of four conversations, all followed by a zero byte. */
 #include "text/chat.h"
 
 #include <stdio.h>
@@ -34,6 +34,8 @@ int main(void)
     static const tvlm_message three[] = {SAY(USER, "1"),      SAY(USER, "2"),
                                          SAY(ASSISTANT, "3"), SAY(USER, " 4\n\n"),
                                          SAY(ASSISTANT, ""),  SAY(USER, "")};
+    static const tvlm_message four[] = {
+        SAY(USER, "1"), SAY(ASSISTANT, "<think>\nhm\n</think>\n\n2 </think"), SAY(USER, "3")};
     uint32_t n;
     while (fread(&n, sizeof n, 1, stdin) == 1) {
         char *text = malloc(n + 1);
@@ -44,6 +46,7 @@ int main(void)
         render(chat, one, TVLM_COUNT(one));
         render(chat, two, TVLM_COUNT(two));
         render(chat, three, TVLM_COUNT(three));
+        render(chat, four, TVLM_COUNT(four));
         free(text);
     }
     return 0;

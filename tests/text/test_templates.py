@@ -30,6 +30,7 @@ CONVERSATIONS = [  # those of render_chat.c
     [user("Hello")],
     [{"role": "system", "content": "Be brief. "}, user("Hi\n there"), assistant(" Yes? "), user("é")],
     [user("1"), user("2"), assistant("3"), user(" 4\n\n"), assistant(""), user("")],
+    [user("1"), assistant("<think>\nhm\n</think>\n\n2 </think"), user("3")],
 ]
 
 
@@ -41,8 +42,8 @@ def recognise(tmp_path_factory):
         data = b"".join(struct.pack("=I", len(t.encode())) + t.encode() for t in templates)
         out = subprocess.run([str(path)], input=data, capture_output=True, check=True).stdout
         fields = out.decode().split("\0")[:-1]
-        assert len(fields) == 4 * len(templates)
-        return [(fields[i], fields[i + 1:i + 4]) for i in range(0, len(fields), 4)]
+        assert len(fields) == 5 * len(templates)
+        return [(fields[i], fields[i + 1:i + 5]) for i in range(0, len(fields), 5)]
 
     return run
 

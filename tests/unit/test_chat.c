@@ -78,9 +78,9 @@ static void expect_refused(tvlm_chat chat, const tvlm_message *messages, size_t 
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"",        "chatml",  "qwen2",  "qwen2.5",
-                                        "smollm2", "fastvlm", "tinyvlm"};
-    for (int i = TVLM_CHAT_CHATML; i <= TVLM_CHAT_TINYVLM; i++) {
+    static const char *const names[] = {"",        "chatml",  "qwen2", "qwen2.5",       "smollm2",
+                                        "fastvlm", "tinyvlm", "qwen3", "qwen3-no-think"};
+    for (int i = TVLM_CHAT_CHATML; i <= TVLM_CHAT_QWEN3_NO_THINK; i++) {
         assert_string_equal(tvlm_chat_name((tvlm_chat)i), names[i]);
         assert_int_equal(tvlm_chat_from_name(names[i]), i);
     }
@@ -138,6 +138,30 @@ static void test_text_templates(void **state)
            "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{Hi}<|im_end|>\n"
            "<|im_start|>user\n{there}<|im_end|>\n<|im_start|>assistant\n",
            SYSTEM(""), USER("Hi"), USER("there"));
+}
+
+/* As transformers renders Qwen3's template (tests/long/test_released_templates.py runs it). */
+static void test_qwen3(void **state)
+{
+    (void)state;
+    EXPECT(TVLM_CHAT_QWEN3, "<|im_start|>user\n{Hi}<|im_end|>\n<|im_start|>assistant\n",
+           USER("Hi"));
+    EXPECT(TVLM_CHAT_QWEN3_NO_THINK,
+           "<|im_start|>user\n{Hi}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+           USER("Hi"));
+    EXPECT(TVLM_CHAT_QWEN3,
+           "<|im_start|>system\n{S}<|im_end|>\n<|im_start|>user\n{1 </think> 2}<|im_end|>\n"
+           "<|im_start|>assistant\n{Yes.}<|im_end|>\n<|im_start|>user\n{3}<|im_end|>\n"
+           "<|im_start|>assistant\n{\n4}<|im_end|>\n<|im_start|>user\n{5}<|im_end|>\n"
+           "<|im_start|>assistant\n",
+           SYSTEM("S"), USER("1 </think> 2"), ASSISTANT("<think>\na</think>b\n</think>\n\nYes."),
+           USER("3"), ASSISTANT("\n4"), USER("5"));
+    EXPECT(TVLM_CHAT_QWEN3,
+           "<|im_start|>user\n{1}<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n"
+           "<|im_start|>user\n{2}<|im_end|>\n<|im_start|>assistant\n",
+           USER("1"), ASSISTANT("<think>cut</think>\n\n"), USER("2"));
+    REFUSED(TVLM_CHAT_QWEN3, TVLM_ERR_UNSUPPORTED, "tool responses",
+            USER("<tool_response>1</tool_response>"));
 }
 
 static void test_tinyvlm(void **state)
@@ -259,9 +283,13 @@ static void test_recognise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_fastvlm),
-        cmocka_unit_test(test_text_templates), cmocka_unit_test(test_tinyvlm),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_sink_failure_stops),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_fastvlm),
+        cmocka_unit_test(test_text_templates),
+        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_tinyvlm),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_sink_failure_stops),
         cmocka_unit_test(test_recognise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

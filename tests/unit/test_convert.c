@@ -143,6 +143,7 @@ static void test_refused_configs(void **state)
         {"{\"model_type\":\"fast_vlm\",\"text_config\":{" TEXT "},\"vision_feature_layer\":-2}", "'vision_feature_layer': '-2'"},
         {"{\"model_type\":\"fast_vlm\",\"text_config\":{" TEXT "},\"vision_feature_select_strategy\":\"default\"}", "'vision_feature_select_strategy': 'default'"},
         {"{\"model_type\":\"llama\"," TEXT ",\"attention_bias\":true}", "'attention_bias'"},
+        {"{\"model_type\":\"qwen3\"," TEXT ",\"attention_bias\":true}", "'attention_bias'"},
         {"{\"model_type\":\"qwen2\"," TEXT ",\"use_sliding_window\":true}", "'use_sliding_window'"},
         {"{\"model_type\":\"qwen2\"," TEXT ",\"hidden_act\":\"gelu\"}", "'hidden_act': 'gelu'"},
         {"{\"model_type\":\"qwen2\"," TEXT ",\"num_key_value_heads\":3}", "3 key heads"},

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ * A family of checkpoints as data and functions: how its config.json is read, which tensors its
+ * tower and bridge become, which keys tell of them. The decoder is the same for all but for the
+ * variants here. A new family is a file, or a row of families.c, and a line of the table there. */
+#ifndef TVLM_APP_FAMILY_H
+#define TVLM_APP_FAMILY_H
+
+#include "convert/conversion.h"
+
+/* Keys being written: after the first failure nothing more is. */
+typedef struct tvlm_keys {
+    tvlm_conversion *c;
+    tvlm_gguf_writer *w;
+    const char *arch; /* prefix of the architecture's keys */
+    tvlm_status status;
+} tvlm_keys;
+void tvlm_keys_u32(tvlm_keys *k, const char *key, uint32_t v);
+void tvlm_keys_f32(tvlm_keys *k, const char *key, double v);
+void tvlm_keys_string(tvlm_keys *k, const char *key, const char *v);
+void tvlm_keys_rgb(tvlm_keys *k, const char *key, const double v[3]);
+/* Tower, image size, preprocessing. */
+void tvlm_keys_vision(tvlm_keys *k, const char *tower, uint32_t image_size, const char *mode,
+                      const char *filter);
+
+struct tvlm_family {
+    const char *model_type; /* of config.json */
+    const char *arch;       /* general.architecture of the file */
+    bool qkv_bias, qk_norm;
+    bool rope_pairs;       /* the file has rotary pairs side by side */
+    uint32_t head_dim;     /* where config.json gives none; 0: its width over its heads */
+    const char *text_type; /* model_type of config.json's text_config; NULL: there is none */
+    /* Of families that see, else NULL; preprocessor is nullable. */
+    tvlm_status (*read_vision)(const json_t *config, const json_t *preprocessor,
+                               tvlm_hf_config *out, tvlm_error *err);
+    void (*plan_vision)(tvlm_conversion *c);
+    void (*put_vision)(tvlm_keys *k);
+};
+
+extern const tvlm_family tvlm_family_fastvlm_apple, tvlm_family_fastvlm;
+/* All of them, ended by NULL. */
+extern const tvlm_family *const tvlm_families[];
+
+#endif
