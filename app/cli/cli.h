@@ -103,7 +103,7 @@ const char *cli_reset(void);
 void cli_signals_init(void);
 tvlm_cancel *cli_cancel(void);
 int cli_signal(void);          /* the one that raised the flag, or 0 */
-void cli_signals_disarm(void); /* from here on the first ends the process, if there was none */
+void cli_signals_disarm(void); /* from here on a signal ends the process; see cli_signal */
 void cli_signals_forget(void);
 
 /* ---- stdout.c: text goes to standard output by stdio; these notice what was not written ---- */

@@ -434,7 +434,10 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     TVLM_TRY(tvlm_output_not_input("-", o->model, err));
     tvlm_status status = tvlm_model_open(o->model, &params, out, err);
     cli_signals_disarm(); /* what follows may wait for input, which a flag does not end */
-    return status;
+    if (status || !cli_signal()) return status;
+    tvlm_model_free(*out); /* it came after the last look at the flag */
+    *out = NULL;
+    return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
 }
 
 /* ---- pictures ---- */

@@ -76,7 +76,7 @@ tvlm_cancel *cli_cancel(void)
 
 void cli_signals_disarm(void)
 {
-    if (!cli_signal()) atomic_store(&armed, false);
+    atomic_store(&armed, false);
 }
 
 int cli_signal(void)

@@ -561,3 +561,19 @@ def test_interrupt(model):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+
+
+def test_no_signal_is_lost_while_opening(model):
+    """Wherever it meets the opening of the model, and the wait for input after it."""
+    for ms in range(0, 60, 4):
+        process = subprocess.Popen(
+            [BIN, "tokenize", "-m", model, "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(ms / 1000)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)  # though its input stays open
+        assert process.returncode in (143, -signal.SIGTERM), ms  # the latter before it could catch it
+        process.communicate()
