@@ -26,7 +26,7 @@ static tvlm_pixels read_ppm(const char *path)
     FILE *f = fopen(path, "rb");
     if (!f || fscanf(f, "P6 %u %u %u", &p.width, &p.height, &most) != 3 || most != 255 ||
         fgetc(f) == EOF || !p.width || !p.height || p.width > 20000 || p.height > 20000) {
-        fprintf(stderr, "basic: %s: not a binary PPM picture\n", path);
+        fprintf(stderr, "basic: %s: not a binary PPM image\n", path);
         exit(1);
     }
     size_t size = (size_t)p.width * p.height * 3;
@@ -87,12 +87,12 @@ int main(int argc, char **argv)
         printf(" %d", (int)ids[i]);
     printf("\n");
 
-    /* Forward: one row per id, logits of the last. */
-    tvlm_input rows[256];
+    /* Forward: one input per id, logits of the last. */
+    tvlm_input inputs[256];
     for (size_t i = 0; i < n_ids; i++)
-        rows[i] = (tvlm_input){session, ids[i], NULL, i + 1 == n_ids};
+        inputs[i] = (tvlm_input){session, ids[i], NULL, i + 1 == n_ids};
     float *logits = malloc(info.n_vocab * sizeof *logits);
-    check(tvlm_forward(engine, rows, n_ids, NULL, logits, info.n_vocab, &error));
+    check(tvlm_forward(engine, inputs, n_ids, NULL, logits, info.n_vocab, &error));
 
     /* Choose the next id and decode it. */
     int32_t next;
@@ -101,10 +101,10 @@ int main(int argc, char **argv)
     size_t word_len;
     check(tvlm_sample(session, logits, NULL, ids, n_ids, &random_state, &next, &error));
     check(tvlm_detokenize(model, &next, 1, false, word, sizeof word, &word_len, &error));
-    printf("without the picture and the chat template, the text goes on with \"%.*s\"\n",
+    printf("without the image and the chat template, the text goes on with \"%.*s\"\n",
            (int)(word_len < sizeof word ? word_len : sizeof word), word);
 
-    /* All at once: encode the picture, ask, stream the answer. */
+    /* All at once: encode the image, ask, stream the answer. */
     tvlm_image *image;
     tvlm_prompt *prompt;
     tvlm_generate_params params;
