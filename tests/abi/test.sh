@@ -3,8 +3,8 @@
 # Usage: tests/abi/test.sh LIBTINYVLM.a WORK-DIR   (CC, CXX: compilers beside clang and clang++)
 # Programs compiled against version 0.1's header run with today's shared library; the layout is the
 # same; the header is clean for every compiler, and a module for clang.
-# Until 0.1 is released, the header may still change: cp include/tinyvlm.h tests/abi/0.1, and
-# `layout` of the work folder printed to tests/abi/0.1/layout-lp64.txt.
+# Until 0.1 is released, the header may still change: cp include/tinyvlm.h tests/abi/0.1, run this,
+# and cp WORK-DIR/layout.txt tests/abi/0.1/layout-lp64.txt.
 set -euo pipefail
 library=$(realpath "${1:?usage: tests/abi/test.sh LIBTINYVLM.a WORK-DIR}")
 work=${2:?usage: tests/abi/test.sh LIBTINYVLM.a WORK-DIR}
