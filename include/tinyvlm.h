@@ -562,7 +562,8 @@ TVLM_API tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *se
 /* The next token. TVLM_ERR_STATE after the last event, or after an error. */
 TVLM_API tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event,
                                           tvlm_error *TVLM_NULLABLE err);
-/* What was generated so far, as tvlm_generate would return it. */
+/* What was generated so far, as tvlm_generate would return it; finish is valid after the last
+ * event. */
 TVLM_API tvlm_status tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out,
                                                 tvlm_error *TVLM_NULLABLE err);
 /* At any time; the session keeps the tokens that it has read. */
@@ -585,18 +586,36 @@ typedef struct tvlm_batcher_params {
 } tvlm_batcher_params;
 TVLM_API void tvlm_batcher_params_init(tvlm_batcher_params *TVLM_NULLABLE params, size_t size);
 
-/* tvlm_generate calls that share a batcher, each on its own thread, share decoder passes. A call
- * joins at its next step, and its prompt is read in chunks beside the steps of others; when more
- * calls wait than fit a pass, those that have waited longest go first. A cancel ends its own call
- * only, at once: the interrupted pass runs again for the others. Answers are the same as alone. The
- * engine logs a line like "pass: 8 calls, 8 tokens" for each pass. The batcher allocates logits for
- * max(8, max_batch_size) tokens. */
+/* Calls of tvlm_generate and tvlm_generation_next that share a batcher, each on its own thread,
+ * share decoder passes, and so do generations submitted to it, which one thread runs with
+ * tvlm_batcher_step. Prompts are read in chunks beside the steps of others; when more wait than fit
+ * a pass, those that have waited longest go first. A cancel ends its own generation only, at once,
+ * whatever timeout_ms is: the interrupted pass runs again for the others. Answers are the same as
+ * alone. The engine logs a line like "pass: 8 calls, 8 tokens" for each pass. The batcher allocates
+ * logits for max(8, max_batch_size) tokens. */
 TVLM_API tvlm_status tvlm_batcher_new(tvlm_engine *engine,
                                       const tvlm_batcher_params *TVLM_NULLABLE params,
                                       tvlm_batcher *TVLM_NULLABLE *TVLM_NONNULL out,
                                       tvlm_error *TVLM_NULLABLE err);
 /* Drops the caller's reference. Generations keep their batcher. */
 TVLM_API void tvlm_batcher_free(tvlm_batcher *TVLM_NULLABLE batcher);
+
+/* Hands a generation to the batcher, which runs it to its last event: until then
+ * tvlm_generation_next is TVLM_ERR_STATE. Freeing the generation withdraws it. It must have been
+ * started on the batcher's engine, with this batcher in its params or none. tvlm_batcher_submit,
+ * _step, _pending and the freeing of submitted generations belong to one thread at a time. */
+TVLM_API tvlm_status tvlm_batcher_submit(tvlm_batcher *batcher, tvlm_generation *generation,
+                                         tvlm_error *TVLM_NULLABLE err);
+/* The next event of a submitted generation, each in turn. Runs at most one decoder pass, for all of
+ * them, once the events of the last one are used up, and never waits for company. *generation is
+ * the event's, or NULL when the pass only read prompts or nothing is pending. When a generation
+ * fails or is cancelled, *generation is that one, status and err are its own, and the others go on.
+ * What the event points to is valid until the next step. */
+TVLM_API tvlm_status tvlm_batcher_step(tvlm_batcher *batcher,
+                                       tvlm_generation *TVLM_NULLABLE *TVLM_NONNULL generation,
+                                       tvlm_event *event, tvlm_error *TVLM_NULLABLE err);
+/* Generations submitted that have not ended. */
+TVLM_API size_t tvlm_batcher_pending(const tvlm_batcher *TVLM_NULLABLE batcher);
 
 /* ---- memory -------------------------------------------------------------------------------- */
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * Continuous batching: calls on many threads share decoder passes.
+ * Continuous batching: calls on many threads, and the answers that tvlm_batcher_step runs, share
+ * decoder passes.
  *
  * There is no thread of its own. A call queues the rows of its next step. The first to find no
  * leader is it: it waits up to timeout_ms for others (until max_batch_size calls are queued, or
  * every call there is), runs one pass for all that fits, wakes them, and hands the lead to whoever
  * has waited longest. So a call joins at any step, leaves at any step, and waits a pass longer than
- * another at most. A row's result does not depend on its company: answers are those of running
- * alone. */
+ * another at most. Submitted answers queue in the same line, but nobody waits for each of them:
+ * step leads a pass itself, at once, where no call does. A row's result does not depend on its
+ * company: answers are those of running alone. */
 #include "engine/internal.h"
 
 #include <assert.h>
@@ -21,14 +23,14 @@ enum {
     STEP_ROWS = 1 + TVLM_MAX_DRAFT, /* of an answer's step, at most */
 };
 
-typedef enum ticket_state { QUEUED, TAKEN, DONE } ticket_state;
+/* IDLE: of a request that has nothing in the queue. */
+typedef enum ticket_state { IDLE, QUEUED, TAKEN, DONE } ticket_state;
 
 typedef struct ticket {
-    const tvlm_input *rows;
-    size_t n_rows, n_wanted;
-    const tvlm_cancel *cancel;
+    tvlm_pass pass;
+    size_t n_wanted;  /* rows with logits */
     tvlm_cancel link; /* in the pass's chain */
-    float *logits;
+    bool submitted;   /* step looks after it */
     tvlm_status status;
     tvlm_error error;
     ticket_state state; /* under the batcher's lock */
@@ -36,6 +38,15 @@ typedef struct ticket {
     pthread_cond_t woken; /* it is done, it leads, or it need not wait for more */
     struct ticket *next;
 } ticket;
+
+/* A generation that step runs. */
+struct tvlm_request {
+    tvlm_generation *generation;
+    ticket ticket;
+    bool ready; /* a token can be chosen, or it has failed */
+    tvlm_request *next;
+};
+typedef tvlm_request request;
 
 struct tvlm_batcher {
     tvlm_refs refs;      /* its maker and calls */
@@ -47,6 +58,7 @@ struct tvlm_batcher {
     size_t max_wanted;          /* rows of a pass with logits */
     tvlm_input *rows;           /* [max_batch_tokens] of the pass */
     float *logits;              /* [max_wanted][n_vocab] */
+    request *requests;          /* whoever waited longest first */
 };
 
 static const tvlm_batcher_params defaults = {
@@ -102,15 +114,19 @@ void tvlm_batcher_free(tvlm_batcher *batcher)
     free(batcher);
 }
 
-tvlm_status tvlm_batcher_join(tvlm_batcher *b, const tvlm_engine *engine, tvlm_error *err)
+tvlm_status tvlm_batcher_check(const tvlm_batcher *b, const tvlm_engine *engine, tvlm_error *err)
 {
     if (b->engine != engine)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the batcher belongs to another engine");
+    return TVLM_OK;
+}
+
+void tvlm_batcher_join(tvlm_batcher *b)
+{
     tvlm_refs_take(&b->refs);
     pthread_mutex_lock(&b->lock);
     b->n_calls++;
     pthread_mutex_unlock(&b->lock);
-    return TVLM_OK;
 }
 
 /* The leader waits no longer than there is something to wait for. */
@@ -156,10 +172,16 @@ size_t tvlm_batcher_step_rows(tvlm_batcher *b)
 
 static void enqueue(tvlm_batcher *b, ticket *t)
 {
+    t->state = QUEUED;
+    t->next = NULL;
+    t->n_wanted = 0;
+    for (size_t i = 0; i < t->pass.n_rows; i++)
+        t->n_wanted += t->pass.rows[i].want_logits;
+    assert(t->pass.n_rows <= b->engine->params.max_batch_tokens && t->n_wanted <= b->max_wanted);
     *(b->first ? &b->last->next : &b->first) = t;
     b->last = t;
     b->n_queued++;
-    if (!b->leader) b->leader = t;
+    if (!b->leader && !t->submitted) b->leader = t;
     tell_leader(b);
 }
 
@@ -180,10 +202,10 @@ typedef struct load {
 
 static bool fits(const tvlm_batcher *b, const load *l, const ticket *t)
 {
-    bool shares = t->n_rows <= STEP_ROWS || !l->prompt_rows ||
-                  l->prompt_rows + t->n_rows <= SHARED_PROMPT_ROWS;
+    bool shares = t->pass.n_rows <= STEP_ROWS || !l->prompt_rows ||
+                  l->prompt_rows + t->pass.n_rows <= SHARED_PROMPT_ROWS;
     return shares && l->calls < b->params.max_batch_size &&
-           l->rows + t->n_rows <= b->engine->params.max_batch_tokens &&
+           l->rows + t->pass.n_rows <= b->engine->params.max_batch_tokens &&
            l->wanted + t->n_wanted <= b->max_wanted;
 }
 
@@ -197,11 +219,11 @@ static ticket *take_batch(tvlm_batcher *b, load *l)
         next = t->next;
         if (!fits(b, l, t)) continue;
         withdraw(b, t);
-        memcpy(b->rows + l->rows, t->rows, t->n_rows * sizeof *t->rows);
+        memcpy(b->rows + l->rows, t->pass.rows, t->pass.n_rows * sizeof *t->pass.rows);
         l->calls++;
-        l->rows += t->n_rows;
+        l->rows += t->pass.n_rows;
         l->wanted += t->n_wanted;
-        l->prompt_rows += t->n_rows > STEP_ROWS ? t->n_rows : 0;
+        l->prompt_rows += t->pass.n_rows > STEP_ROWS ? t->pass.n_rows : 0;
         t->state = TAKEN;
         t->next = NULL;
         *tail = t;
@@ -214,8 +236,9 @@ static ticket *take_batch(tvlm_batcher *b, load *l)
 
 static void run_alone(const tvlm_batcher *b, ticket *t)
 {
-    t->status = tvlm_forward(b->engine, t->rows, t->n_rows, t->cancel, t->logits,
-                             t->n_wanted * b->engine->model->config.lm.n_vocab, &t->error);
+    t->status =
+        tvlm_forward(b->engine, t->pass.rows, t->pass.n_rows, t->pass.cancel, t->pass.logits,
+                     t->n_wanted * b->engine->model->config.lm.n_vocab, &t->error);
 }
 
 /* One pass for all, stopped as soon as one of the calls is cancelled. */
@@ -223,14 +246,14 @@ static tvlm_status run_together(tvlm_batcher *b, ticket *batch, const load *l)
 {
     size_t n_vocab = b->engine->model->config.lm.n_vocab;
     for (ticket *t = batch; t; t = t->next) {
-        t->link.link = t->cancel;
+        t->link.link = t->pass.cancel;
         t->link.next = t->next ? &t->next->link : NULL;
     }
     TVLM_TRY(tvlm_forward(b->engine, b->rows, l->rows, &batch->link, b->logits,
                           b->max_wanted * n_vocab, NULL));
     const float *from = b->logits;
     for (ticket *t = batch; t; t = t->next) {
-        if (t->n_wanted) memcpy(t->logits, from, t->n_wanted * n_vocab * sizeof *from);
+        if (t->n_wanted) memcpy(t->pass.logits, from, t->n_wanted * n_vocab * sizeof *from);
         from += t->n_wanted * n_vocab;
     }
     return TVLM_OK;
@@ -247,7 +270,7 @@ static void run_batch(tvlm_batcher *b, ticket *batch, const load *l)
     for (ticket *t = batch; t && status; t = t->next) {
         if (status != TVLM_ERR_CANCELLED)
             run_alone(b, t); /* so that one call's error is not another's */
-        else if (tvlm_cancelled(t->cancel))
+        else if (tvlm_cancelled(t->pass.cancel))
             t->status = tvlm_fail(&t->error, TVLM_ERR_CANCELLED, "cancelled");
         else
             t->again = true; /* its company was cancelled */
@@ -278,18 +301,18 @@ static bool gather(tvlm_batcher *b, ticket *leader)
 {
     double until = tvlm_now_ms() + b->params.timeout_ms, left;
     while (!complete(b) && (left = until - tvlm_now_ms()) > 0) {
-        if (tvlm_cancelled(leader->cancel)) return false;
+        if (tvlm_cancelled(leader->pass.cancel)) return false;
         unsigned ms = left < UINT_MAX ? (unsigned)left + 1 : UINT_MAX;
-        bool glances = leader->cancel && ms > TVLM_GLANCE_MS;
+        bool glances = leader->pass.cancel && ms > TVLM_GLANCE_MS;
         tvlm_wait_ms(&leader->woken, &b->lock, glances ? TVLM_GLANCE_MS : ms);
     }
     return true;
 }
 
-static void lead(tvlm_batcher *b, ticket *leader)
+/* One pass for whoever fits. */
+static void run_next(tvlm_batcher *b)
 {
     load l;
-    if (!gather(b, leader)) return;
     ticket *batch = take_batch(b, &l);
     pthread_mutex_unlock(&b->lock);
     run_batch(b, batch, &l);
@@ -297,45 +320,53 @@ static void lead(tvlm_batcher *b, ticket *leader)
     settle(b, batch);
 }
 
+static void lead(tvlm_batcher *b, ticket *leader)
+{
+    if (gather(b, leader)) run_next(b);
+}
+
 static void wait_for_pass(tvlm_batcher *b, ticket *t)
 {
-    if (t->cancel)
+    if (t->pass.cancel)
         tvlm_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
     else
         pthread_cond_wait(&t->woken, &b->lock);
 }
 
-/* The lead goes to the first in the queue, if any. */
+/* The lead goes to the first call in the queue, if any. */
 static void hand_over(tvlm_batcher *b)
 {
     b->leader = b->first;
+    while (b->leader && b->leader->submitted)
+        b->leader = b->leader->next;
     if (b->leader) pthread_cond_signal(&b->leader->woken);
+}
+
+static bool drop_if_cancelled(tvlm_batcher *b, ticket *t)
+{
+    if (t->state != QUEUED || !tvlm_cancelled(t->pass.cancel)) return false;
+    withdraw(b, t);
+    t->status = tvlm_fail(&t->error, TVLM_ERR_CANCELLED, "cancelled");
+    t->state = DONE;
+    return true;
 }
 
 /* Until the ticket's rows are computed, or its call is cancelled. */
 static void serve(tvlm_batcher *b, ticket *t)
 {
     while (t->state != DONE) {
-        if (t->state == QUEUED && tvlm_cancelled(t->cancel)) {
-            withdraw(b, t);
-            t->status = tvlm_fail(&t->error, TVLM_ERR_CANCELLED, "cancelled");
-            t->state = DONE;
-        } else if (b->leader == t) {
+        if (drop_if_cancelled(b, t)) continue;
+        if (b->leader == t)
             lead(b, t);
-        } else {
+        else
             wait_for_pass(b, t);
-        }
     }
     if (b->leader == t) hand_over(b);
 }
 
-tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_input *rows, size_t n_rows,
-                                 const tvlm_cancel *cancel, float *logits, tvlm_error *err)
+tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_pass *pass, tvlm_error *err)
 {
-    ticket t = {.rows = rows, .n_rows = n_rows, .cancel = cancel, .logits = logits};
-    for (size_t i = 0; i < n_rows; i++)
-        t.n_wanted += rows[i].want_logits;
-    assert(n_rows <= b->engine->params.max_batch_tokens && t.n_wanted <= b->max_wanted);
+    ticket t = {.pass = *pass};
     pthread_cond_init(&t.woken, NULL);
     pthread_mutex_lock(&b->lock);
     enqueue(b, &t);
@@ -344,4 +375,170 @@ tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_input *rows, size_t
     pthread_cond_destroy(&t.woken);
     if (t.status && err) *err = t.error;
     return t.status;
+}
+
+/* ---- submitted answers ---- */
+
+tvlm_status tvlm_batcher_submit(tvlm_batcher *batcher, tvlm_generation *generation, tvlm_error *err)
+{
+    TVLM_NEED(batcher);
+    TVLM_NEED(generation);
+    request *r = calloc(1, sizeof *r), **end = &batcher->requests;
+    if (!r) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    tvlm_status status = tvlm_generation_attach(generation, batcher, r, err);
+    if (status) {
+        free(r);
+        return status;
+    }
+    r->generation = generation;
+    r->ticket.submitted = true;
+    pthread_cond_init(&r->ticket.woken, NULL);
+    while (*end)
+        end = &(*end)->next;
+    *end = r;
+    return TVLM_OK;
+}
+
+size_t tvlm_batcher_pending(const tvlm_batcher *batcher)
+{
+    size_t n = 0;
+    for (const request *r = batcher ? batcher->requests : NULL; r; r = r->next)
+        n++;
+    return n;
+}
+
+static void unlink_request(tvlm_batcher *b, const request *r)
+{
+    request **at = &b->requests;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+}
+
+static void move_to_end(tvlm_batcher *b, request *r)
+{
+    request **end = &b->requests;
+    unlink_request(b, r);
+    while (*end)
+        end = &(*end)->next;
+    *end = r;
+    r->next = NULL;
+}
+
+void tvlm_batcher_withdraw(tvlm_batcher *b, request *r)
+{
+    ticket *t = &r->ticket;
+    pthread_mutex_lock(&b->lock);
+    while (t->state == TAKEN) /* by a call on another thread */
+        pthread_cond_wait(&t->woken, &b->lock);
+    if (t->state == QUEUED) withdraw(b, t);
+    pthread_mutex_unlock(&b->lock);
+    unlink_request(b, r);
+    tvlm_generation_detach(r->generation);
+    pthread_cond_destroy(&t->woken);
+    free(r);
+}
+
+/* Queues the next rows of all that have none; one whose draft came true needs none. */
+static void plan_all(tvlm_batcher *b)
+{
+    for (request *r = b->requests; r; r = r->next) {
+        ticket *t = &r->ticket;
+        if (t->state != IDLE || r->ready) continue;
+        t->status = tvlm_generation_plan(r->generation, &t->pass, &t->error);
+        r->ready = t->status || (!t->pass.n_rows && tvlm_generation_take(r->generation));
+        if (r->ready) continue;
+        pthread_mutex_lock(&b->lock);
+        enqueue(b, t);
+        pthread_mutex_unlock(&b->lock);
+    }
+}
+
+static bool any_done(tvlm_batcher *b)
+{
+    bool any = false;
+    for (request *r = b->requests; r; r = r->next) {
+        drop_if_cancelled(b, &r->ticket);
+        any |= r->ticket.state == DONE;
+    }
+    return any;
+}
+
+static ticket *any_waiting(const tvlm_batcher *b)
+{
+    request *r = b->requests;
+    while (r && r->ticket.state != QUEUED && r->ticket.state != TAKEN)
+        r = r->next;
+    return r ? &r->ticket : NULL;
+}
+
+/* Until a pass has read rows of one of the requests, if any has some; leads it unless a call does.
+ */
+static void wait_for_any(tvlm_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    ticket *t = any_waiting(b);
+    while (t && !any_done(b)) {
+        if (b->leader) {
+            tvlm_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
+        } else {
+            b->leader = t;
+            run_next(b);
+            hand_over(b);
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* The rows that passes have read; a prompt may have more. */
+static void take_all(tvlm_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    for (request *r = b->requests; r; r = r->next) {
+        if (r->ticket.state != DONE) continue;
+        r->ticket.state = IDLE;
+        r->ready = r->ticket.status || tvlm_generation_take(r->generation);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+static request *first_ready(const tvlm_batcher *b)
+{
+    request *r = b->requests;
+    while (r && !r->ready)
+        r = r->next;
+    return r;
+}
+
+/* The request's event, or why there is none. */
+static tvlm_status finish_step(tvlm_batcher *b, request *r, tvlm_event *event, tvlm_error *err)
+{
+    tvlm_status status = r->ticket.status;
+    r->ready = false;
+    if (status && err) *err = r->ticket.error;
+    if (!status) status = tvlm_generation_choose(r->generation, event, err);
+    if (status || tvlm_generation_over(r->generation))
+        tvlm_batcher_withdraw(b, r);
+    else
+        move_to_end(b, r);
+    return status;
+}
+
+tvlm_status tvlm_batcher_step(tvlm_batcher *batcher, tvlm_generation **generation,
+                              tvlm_event *event, tvlm_error *err)
+{
+    TVLM_NEED(generation);
+    *generation = NULL;
+    TVLM_NEED(batcher);
+    TVLM_TRY(tvlm_event_check(event, err));
+    take_all(batcher);
+    plan_all(batcher);
+    if (!first_ready(batcher)) {
+        wait_for_any(batcher);
+        take_all(batcher);
+    }
+    request *r = first_ready(batcher);
+    if (!r) return TVLM_OK;
+    *generation = r->generation;
+    return finish_step(batcher, r, event, err);
 }

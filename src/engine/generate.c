@@ -103,7 +103,12 @@ struct tvlm_generation {
     tvlm_session *session;
     const tvlm_prompt *prompt;   /* until its rows are read */
     tvlm_generate_params params; /* defaults filled in */
-    char *stops;                 /* copies of the stop strings, NULL: they are the caller's */
+    bool joined;                 /* its batcher */
+    tvlm_request *request;       /* its place in the batcher that runs it */
+    tvlm_feed feed;
+    tvlm_input rows[TVLM_CHUNK]; /* of the pass at hand */
+    size_t n_rows;
+    char *stops; /* copies of the stop strings, NULL: they are the caller's */
     stream out;
     tvlm_lookup draft;
     uint64_t state; /* of the random draws */
@@ -125,52 +130,87 @@ static size_t draft_room(const tvlm_generation *g)
     return least(rows, g->params.max_tokens - g->result.n_ids) - 1;
 }
 
-/* Rows of the token chosen and of the draft. The session stays at the first: the others are beyond
- * its position until they come true. */
-static tvlm_status run_pass(tvlm_generation *g, int32_t id, tvlm_error *err)
+/* ---- passes ---- */
+
+/* The prompt's next piece: all that a pass takes, less in company. */
+static tvlm_status plan_prompt(tvlm_generation *g, tvlm_error *err)
 {
-    tvlm_session *s = g->session;
-    const tvlm_generate_params *p = &g->params;
-    tvlm_input rows[1 + TVLM_MAX_DRAFT] = {
-        {s, id, NULL, true}
-    };
-    size_t n = 1 + g->draft.n, cap = n * s->model->config.lm.n_vocab;
-    uint32_t position = s->position;
-    for (size_t i = 1; i < n; i++)
-        rows[i] = (tvlm_input){s, g->draft.ids[i - 1], NULL, true};
-    TVLM_TRY(p->batcher ? tvlm_batcher_forward(p->batcher, rows, n, p->cancel, s->logits, err)
-                        : tvlm_forward(g->engine, rows, n, p->cancel, s->logits, cap, err));
-    tvlm_session_truncate(s, position + 1);
-    s->logits_row = 0;
+    size_t most = g->engine->params.max_batch_tokens;
+    if (g->params.batcher) most = least(most, tvlm_batcher_prompt_rows(g->params.batcher));
+    if (!g->feed.prompt) {
+        TVLM_TRY(tvlm_feed_begin(&g->feed, g->session, g->prompt, false, err));
+        g->result.n_reused_tokens = g->feed.at;
+    }
+    g->n_rows = tvlm_feed_plan(&g->feed, most, g->rows);
     return TVLM_OK;
 }
 
-/* Reads the token chosen last: the last pass has done so if it drafted it, else another does. */
-static tvlm_status read_token(tvlm_generation *g, tvlm_error *err)
+/* The token chosen last: the last pass has read it if it was drafted, else it and a new draft are
+ * read by the next. */
+static void plan_token(tvlm_generation *g)
 {
     tvlm_session *s = g->session;
     int32_t id = s->ids[g->result.n_ids - 1];
-    if (tvlm_cancelled(g->params.cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    g->n_rows = 0;
     if (tvlm_lookup_right(&g->draft, id)) {
         g->result.n_accepted++;
         s->position++;
         s->logits_row++;
-        return TVLM_OK;
+        return;
     }
     tvlm_lookup_draft(&g->draft, s, id, draft_room(g));
     g->result.n_drafted += g->draft.n;
-    return run_pass(g, id, err);
+    g->rows[g->n_rows++] = (tvlm_input){s, id, NULL, true};
+    for (size_t i = 0; i < g->draft.n; i++)
+        g->rows[g->n_rows++] = (tvlm_input){s, g->draft.ids[i], NULL, true};
 }
 
-static tvlm_status read_prompt(tvlm_generation *g, tvlm_error *err)
+tvlm_status tvlm_generation_plan(tvlm_generation *g, tvlm_pass *out, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_session_prefill(g->engine, g->session, g->prompt, g->params.cancel,
-                                  g->params.batcher, NULL, 0, &g->result.n_reused_tokens, err));
-    g->result.n_prompt_tokens = tvlm_prompt_n_tokens(g->prompt);
-    g->result.prefill_ms = tvlm_now_ms() - g->begin;
-    g->prompt = NULL;
+    if (tvlm_cancelled(g->params.cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    if (g->prompt)
+        TVLM_TRY(plan_prompt(g, err));
+    else
+        plan_token(g);
+    *out = (tvlm_pass){g->rows, g->n_rows, g->params.cancel, g->session->logits};
     return TVLM_OK;
 }
+
+/* The session stays at the token: the draft is beyond its position until it comes true. */
+bool tvlm_generation_take(tvlm_generation *g)
+{
+    tvlm_session *s = g->session;
+    if (!g->n_rows) return true;
+    if (g->prompt) {
+        if (!tvlm_feed_take(&g->feed)) return false;
+        g->result.n_prompt_tokens = g->feed.n_rows;
+        g->result.prefill_ms = tvlm_now_ms() - g->begin;
+        g->prompt = NULL;
+    } else {
+        tvlm_session_truncate(s, s->position - (uint32_t)(g->n_rows - 1));
+    }
+    s->logits_row = 0;
+    return true;
+}
+
+static tvlm_status run_pass(tvlm_generation *g, const tvlm_pass *pass, tvlm_error *err)
+{
+    size_t cap = (1 + TVLM_MAX_DRAFT) * (size_t)g->session->model->config.lm.n_vocab;
+    if (g->params.batcher) return tvlm_batcher_forward(g->params.batcher, pass, err);
+    return tvlm_forward(g->engine, pass->rows, pass->n_rows, pass->cancel, pass->logits, cap, err);
+}
+
+static tvlm_status read_on(tvlm_generation *g, tvlm_error *err)
+{
+    tvlm_pass pass;
+    do {
+        TVLM_TRY(tvlm_generation_plan(g, &pass, err));
+        if (pass.n_rows) TVLM_TRY(run_pass(g, &pass, err));
+    } while (!tvlm_generation_take(g));
+    return TVLM_OK;
+}
+
+/* ---- tokens ---- */
 
 static int32_t choose(tvlm_generation *g)
 {
@@ -214,9 +254,8 @@ static void weigh(tvlm_generation *g, tvlm_event *e)
                                        e->n_alternatives);
 }
 
-static tvlm_status next_event(tvlm_generation *g, tvlm_event *e, tvlm_error *err)
+static tvlm_status choose_next(tvlm_generation *g, tvlm_event *e, tvlm_error *err)
 {
-    TVLM_TRY(g->prompt ? read_prompt(g, err) : read_token(g, err));
     TVLM_TRY(check_numbers(g->session, err));
     e->id = choose(g);
     if (!g->result.n_ids) g->result.first_token_ms = tvlm_now_ms() - g->begin;
@@ -256,7 +295,13 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     return tvlm_sampling_check(&out->sampling, err);
 }
 
-/* Joins the batcher, if any; end() leaves it. */
+/* leave() ends it. */
+static void join(tvlm_generation *g)
+{
+    if (g->params.batcher && !g->joined) tvlm_batcher_join(g->params.batcher);
+    g->joined = g->params.batcher != NULL;
+}
+
 static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *session,
                          const tvlm_prompt *prompt, const tvlm_generate_params *params,
                          tvlm_error *err)
@@ -264,27 +309,36 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     *g = (tvlm_generation){.engine = engine, .session = session, .prompt = prompt};
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
-    if (g->params.batcher) TVLM_TRY(tvlm_batcher_join(g->params.batcher, engine, err));
+    if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));
     g->out = (stream){.params = &g->params,
                       .session = session,
                       .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
     g->state = g->params.sampling.seed;
     g->begin = tvlm_now_ms();
     tvlm_lookup_init(&g->draft);
+    join(g);
     return TVLM_OK;
 }
 
-static void end(tvlm_generation *g)
+static void leave(tvlm_generation *g)
 {
-    if (g->params.batcher) tvlm_batcher_leave(g->params.batcher);
+    if (g->joined) tvlm_batcher_leave(g->params.batcher);
+    g->joined = false;
+}
+
+/* What came of it; an error is an end. */
+static tvlm_status note(tvlm_generation *g, tvlm_status status)
+{
+    if (status) g->over = true;
+    update_result(g);
+    return status;
 }
 
 static tvlm_status next(tvlm_generation *g, tvlm_event *e, tvlm_error *err)
 {
-    tvlm_status status = next_event(g, e, err);
-    if (status) g->over = true;
-    update_result(g);
-    return status;
+    tvlm_status status = read_on(g, err);
+    if (!status) status = choose_next(g, e, err);
+    return note(g, status);
 }
 
 tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
@@ -306,7 +360,7 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
             g.over = true;
         }
     }
-    end(&g);
+    leave(&g);
     if (result) tvlm_sized_write(result, &g.result, RESULT);
     return status;
 }
@@ -354,15 +408,59 @@ tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *session,
     return status;
 }
 
+tvlm_status tvlm_event_check(const tvlm_event *event, tvlm_error *err)
+{
+    TVLM_NEED(event);
+    return tvlm_sized_check(event, EVENT, err);
+}
+
 tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event, tvlm_error *err)
 {
     tvlm_event e = {0};
     TVLM_NEED(generation);
-    TVLM_NEED(event);
-    TVLM_TRY(tvlm_sized_check(event, EVENT, err));
+    TVLM_TRY(tvlm_event_check(event, err));
     if (generation->over)
         return tvlm_fail(err, TVLM_ERR_STATE, "the answer has ended: nothing follows");
+    if (generation->request)
+        return tvlm_fail(err, TVLM_ERR_STATE, "the answer was submitted: its batcher runs it");
     TVLM_TRY(next(generation, &e, err));
+    tvlm_sized_write(event, &e, EVENT);
+    return TVLM_OK;
+}
+
+/* ---- run by a batcher ---- */
+
+tvlm_status tvlm_generation_attach(tvlm_generation *g, tvlm_batcher *batcher, tvlm_request *request,
+                                   tvlm_error *err)
+{
+    if (g->over) return tvlm_fail(err, TVLM_ERR_STATE, "the answer has ended: nothing follows");
+    if (g->request) return tvlm_fail(err, TVLM_ERR_STATE, "the answer was submitted before");
+    if (g->params.batcher && g->params.batcher != batcher)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the answer was started in another batcher");
+    TVLM_TRY(tvlm_batcher_check(batcher, g->engine, err));
+    g->params.batcher = batcher;
+    g->request = request;
+    join(g);
+    return TVLM_OK;
+}
+
+void tvlm_generation_detach(tvlm_generation *g)
+{
+    g->over = true;
+    g->request = NULL;
+    update_result(g);
+    leave(g);
+}
+
+bool tvlm_generation_over(const tvlm_generation *g)
+{
+    return g->over;
+}
+
+tvlm_status tvlm_generation_choose(tvlm_generation *g, tvlm_event *event, tvlm_error *err)
+{
+    tvlm_event e = {0};
+    TVLM_TRY(note(g, choose_next(g, &e, err)));
     tvlm_sized_write(event, &e, EVENT);
     return TVLM_OK;
 }
@@ -380,7 +478,8 @@ tvlm_status tvlm_generation_get_result(const tvlm_generation *generation, tvlm_r
 void tvlm_generation_free(tvlm_generation *generation)
 {
     if (!generation) return;
-    end(generation);
+    if (generation->request) tvlm_batcher_withdraw(generation->params.batcher, generation->request);
+    leave(generation);
     free(generation->stops);
     free(generation);
 }

@@ -113,11 +113,24 @@ void tvlm_session_truncate(tvlm_session *session, uint32_t n);
 /* None is NULL, engine and session are of one model. */
 tvlm_status tvlm_feed_check(const tvlm_engine *engine, const tvlm_session *session,
                             const tvlm_prompt *prompt, tvlm_error *err);
-/* tvlm_session_feed, alone or through a batcher; *reused: rows kept from before. */
-tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *session,
-                                 const tvlm_prompt *prompt, const tvlm_cancel *cancel,
-                                 tvlm_batcher *batcher, float *logits, size_t cap, size_t *reused,
-                                 tvlm_error *err);
+/* A prompt on its way into a session: plan a piece, read it in a pass, take it, until all is read.
+ * The first rows that the session holds already are not read again, unless all logits are wanted.
+ */
+enum { TVLM_CHUNK = 256 }; /* rows of a piece, at most */
+typedef struct tvlm_feed {
+    tvlm_session *session;
+    const tvlm_prompt *prompt;
+    size_t id, image, row;           /* next id; next image; row inside it */
+    size_t at, n_rows;               /* rows that the session holds, of the prompt */
+    bool want_all;                   /* logits */
+    tvlm_history source[TVLM_CHUNK]; /* of the piece */
+    size_t n;
+} tvlm_feed;
+tvlm_status tvlm_feed_begin(tvlm_feed *feed, tvlm_session *session, const tvlm_prompt *prompt,
+                            bool want_all, tvlm_error *err);
+/* The next piece, of at most `most` rows. */
+size_t tvlm_feed_plan(tvlm_feed *feed, size_t most, tvlm_input *rows);
+bool tvlm_feed_take(tvlm_feed *feed); /* true: all is read */
 
 /* Drafts from a session's text; see lookup.c. */
 enum { TVLM_MATCH = 8 };
@@ -134,9 +147,35 @@ void tvlm_lookup_draft(tvlm_lookup *lookup, const tvlm_session *session, int32_t
 /* Whether the draft's next token is `id`, from which it learns; one that was wrong ends it. */
 bool tvlm_lookup_right(tvlm_lookup *lookup, int32_t id);
 
-/* A call that will share passes says so first, and when it ends: a pass then need not wait for
+/* A submitted generation's place in its batcher. */
+typedef struct tvlm_request tvlm_request;
+
+/* Rows of one session for a pass; at most max_batch_tokens, of which 1 + TVLM_MAX_DRAFT have
+ * logits. */
+typedef struct tvlm_pass {
+    const tvlm_input *rows;
+    size_t n_rows;
+    const tvlm_cancel *cancel;
+    float *logits;
+} tvlm_pass;
+
+/* A generation in steps, for whoever runs its passes: plan a pass (without rows: none is needed),
+ * run it, take it. Once take returns true, the next token can be chosen. */
+tvlm_status tvlm_generation_plan(tvlm_generation *generation, tvlm_pass *out, tvlm_error *err);
+bool tvlm_generation_take(tvlm_generation *generation);
+tvlm_status tvlm_generation_choose(tvlm_generation *generation, tvlm_event *event, tvlm_error *err);
+tvlm_status tvlm_event_check(const tvlm_event *event, tvlm_error *err);
+bool tvlm_generation_over(const tvlm_generation *generation);
+/* Submitted: the batcher runs it until it is over. */
+tvlm_status tvlm_generation_attach(tvlm_generation *generation, tvlm_batcher *batcher,
+                                   tvlm_request *request, tvlm_error *err);
+void tvlm_generation_detach(tvlm_generation *generation);
+
+/* A call that shares passes joins first, and leaves when it ends: a pass then need not wait for
  * calls that do not exist. Between them it holds the batcher. */
-tvlm_status tvlm_batcher_join(tvlm_batcher *batcher, const tvlm_engine *engine, tvlm_error *err);
+tvlm_status tvlm_batcher_check(const tvlm_batcher *batcher, const tvlm_engine *engine,
+                               tvlm_error *err);
+void tvlm_batcher_join(tvlm_batcher *batcher);
 void tvlm_batcher_leave(tvlm_batcher *batcher);
 
 /* Rows that a call between join and leave may have in one pass: of its prompt; of a step of its
@@ -144,9 +183,9 @@ void tvlm_batcher_leave(tvlm_batcher *batcher);
 size_t tvlm_batcher_prompt_rows(tvlm_batcher *batcher);
 size_t tvlm_batcher_step_rows(tvlm_batcher *batcher);
 
-/* A decoder pass shared with other sessions, between join and leave; see batch.c. At most
- * max_batch_tokens rows, of which 1 + TVLM_MAX_DRAFT have logits. */
-tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_input *rows, size_t n_rows,
-                                 const tvlm_cancel *cancel, float *logits, tvlm_error *err);
+/* A decoder pass shared with other sessions, between join and leave; see batch.c. */
+tvlm_status tvlm_batcher_forward(tvlm_batcher *batcher, const tvlm_pass *pass, tvlm_error *err);
+/* Forgets a request whose generation is freed before it is over. */
+void tvlm_batcher_withdraw(tvlm_batcher *batcher, tvlm_request *request);
 
 #endif

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256 }; /* rows of a prompt handed to a pass, at most: they lie on the stack */
-
 static const tvlm_session_params defaults = {.size = sizeof defaults,
                                              .max_images = 8,
                                              .max_prompt_bytes = (size_t)1 << 20,
@@ -150,46 +148,40 @@ const float *tvlm_session_logits(const tvlm_session *session)
 
 /* ---- feeding a prompt ---- */
 
-/* Walks a prompt row by row. */
-typedef struct walker {
-    const tvlm_prompt *prompt;
-    size_t id, image, row; /* next id; next picture; row inside it */
-} walker;
-
 /* The next row's source: false at the end. */
-static bool next_row(walker *w, tvlm_history *source, const float **embedding)
+static bool next_row(tvlm_feed *f, tvlm_history *source, const float **embedding)
 {
-    const tvlm_prompt *p = w->prompt;
+    const tvlm_prompt *p = f->prompt;
     const tvlm_model *m = p->model;
     *embedding = NULL;
-    if (w->id == p->n_ids) return false;
-    if (p->ids[w->id] != TVLM_IMAGE_ID) {
-        *source = (tvlm_history){0, p->ids[w->id++]};
+    if (f->id == p->n_ids) return false;
+    if (p->ids[f->id] != TVLM_IMAGE_ID) {
+        *source = (tvlm_history){0, p->ids[f->id++]};
         return true;
     }
-    const tvlm_image *image = p->images[w->image];
-    *source = (tvlm_history){image->hash, (int32_t)w->row};
-    *embedding = image->tokens + w->row * m->config.lm.n_embd;
-    if (++w->row == m->n_image_tokens) {
-        w->row = 0;
-        w->image++;
-        w->id++;
+    const tvlm_image *image = p->images[f->image];
+    *source = (tvlm_history){image->hash, (int32_t)f->row};
+    *embedding = image->tokens + f->row * m->config.lm.n_embd;
+    if (++f->row == m->n_image_tokens) {
+        f->row = 0;
+        f->image++;
+        f->id++;
     }
     return true;
 }
 
-/* Rows at the front that the session holds already; the last row is always computed, for its
- * logits. */
-static uint32_t common_prefix(const tvlm_session *s, const tvlm_prompt *prompt, size_t rows)
+/* Passes the rows at the front that the session holds already; the last row is always computed, for
+ * its logits. */
+static void skip_common_prefix(tvlm_feed *f)
 {
-    walker w = {prompt, 0, 0, 0};
+    const tvlm_session *s = f->session;
     tvlm_history source;
     const float *embedding;
-    uint32_t n = 0;
-    while (n < s->position && n + 1 < rows && next_row(&w, &source, &embedding) &&
-           source.hash == s->history[n].hash && source.id == s->history[n].id)
-        n++;
-    return n;
+    for (tvlm_feed next = *f; next.at < s->position && next.at + 1 < next.n_rows; *f = next) {
+        next_row(&next, &source, &embedding);
+        if (source.hash != s->history[next.at].hash || source.id != s->history[next.at].id) return;
+        next.at++;
+    }
 }
 
 tvlm_status tvlm_feed_check(const tvlm_engine *engine, const tvlm_session *session,
@@ -236,53 +228,64 @@ static void attach_image(tvlm_session *s, const tvlm_prompt *p)
     s->image_hash = hash;
 }
 
-tvlm_status tvlm_session_prefill(tvlm_engine *engine, tvlm_session *s, const tvlm_prompt *prompt,
-                                 const tvlm_cancel *cancel, tvlm_batcher *batcher, float *logits,
-                                 size_t cap, size_t *reused, tvlm_error *err)
+tvlm_status tvlm_feed_begin(tvlm_feed *f, tvlm_session *session, const tvlm_prompt *prompt,
+                            bool want_all, tvlm_error *err)
 {
-    size_t rows = 0, n_vocab = s->model->config.lm.n_vocab;
-    TVLM_TRY(check_prompt(s, prompt, &rows, err));
-    if (logits && cap / n_vocab < rows)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
-                         "logits has room for %zu floats, %zu times %zu are "
-                         "wanted",
-                         cap, rows, n_vocab);
-    attach_image(s, prompt);
-    uint32_t keep = logits ? 0 : common_prefix(s, prompt, rows);
-    tvlm_session_truncate(s, keep);
-    *reused = keep;
-    walker w = {prompt, 0, 0, 0};
-    tvlm_history source[CHUNK];
-    tvlm_input row[CHUNK];
+    *f = (tvlm_feed){.session = session, .prompt = prompt, .want_all = want_all};
+    TVLM_TRY(check_prompt(session, prompt, &f->n_rows, err));
+    attach_image(session, prompt);
+    if (!want_all) skip_common_prefix(f);
+    tvlm_session_truncate(session, (uint32_t)f->at);
+    return TVLM_OK;
+}
+
+size_t tvlm_feed_plan(tvlm_feed *f, size_t most, tvlm_input *rows)
+{
     const float *embedding;
-    for (uint32_t i = 0; i < keep; i++)
-        next_row(&w, &source[0], &embedding);
-    size_t most = engine->params.max_batch_tokens < CHUNK ? engine->params.max_batch_tokens : CHUNK;
-    for (size_t at = keep; at < rows;) {
-        size_t n = 0, chunk = batcher ? tvlm_batcher_prompt_rows(batcher) : most;
-        chunk = chunk < most ? chunk : most;
-        while (n < chunk && next_row(&w, &source[n], &embedding)) {
-            bool last = at + n + 1 == rows;
-            row[n] = (tvlm_input){s, source[n].id, embedding, logits || last};
-            n++;
-        }
-        float *out = logits ? logits + at * n_vocab : s->logits;
-        size_t room = logits ? cap - at * n_vocab : n_vocab;
-        uint32_t position = s->position;
-        TVLM_TRY(batcher ? tvlm_batcher_forward(batcher, row, n, cancel, out, err)
-                         : tvlm_forward(engine, row, n, cancel, out, room, err));
-        memcpy(s->history + position, source, n * sizeof *source);
-        at += n;
+    most = most < TVLM_CHUNK ? most : TVLM_CHUNK;
+    for (f->n = 0; f->n < most && next_row(f, &f->source[f->n], &embedding); f->n++) {
+        bool last = f->at + f->n + 1 == f->n_rows;
+        rows[f->n] = (tvlm_input){f->session, f->source[f->n].id, embedding, f->want_all || last};
     }
-    s->logits_row = 0;
-    if (logits) memcpy(s->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
+    return f->n;
+}
+
+bool tvlm_feed_take(tvlm_feed *f)
+{
+    memcpy(f->session->history + f->at, f->source, f->n * sizeof *f->source);
+    f->at += f->n;
+    return f->at == f->n_rows;
+}
+
+/* All of it, alone: logits of every row, or of the last to the session. */
+static tvlm_status feed_all(tvlm_feed *f, tvlm_engine *engine, const tvlm_cancel *cancel,
+                            float *logits, size_t cap, tvlm_error *err)
+{
+    tvlm_input rows[TVLM_CHUNK];
+    size_t n_vocab = engine->model->config.lm.n_vocab;
+    do {
+        float *out = logits ? logits + f->at * n_vocab : f->session->logits;
+        size_t room = logits ? cap - f->at * n_vocab : n_vocab;
+        size_t n = tvlm_feed_plan(f, engine->params.max_batch_tokens, rows);
+        TVLM_TRY(tvlm_forward(engine, rows, n, cancel, out, room, err));
+    } while (!tvlm_feed_take(f));
     return TVLM_OK;
 }
 
 tvlm_status tvlm_session_feed(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt *prompt,
                               const tvlm_cancel *cancel, float *logits, size_t cap, tvlm_error *err)
 {
-    size_t reused;
+    tvlm_feed f;
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
-    return tvlm_session_prefill(engine, session, prompt, cancel, NULL, logits, cap, &reused, err);
+    size_t n_vocab = session->model->config.lm.n_vocab, rows = tvlm_prompt_n_tokens(prompt);
+    if (logits && cap / n_vocab < rows)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "logits has room for %zu floats, %zu times %zu are "
+                         "wanted",
+                         cap, rows, n_vocab);
+    TVLM_TRY(tvlm_feed_begin(&f, session, prompt, logits != NULL, err));
+    TVLM_TRY(feed_all(&f, engine, cancel, logits, cap, err));
+    session->logits_row = 0;
+    if (logits) memcpy(session->logits, logits + (rows - 1) * n_vocab, n_vocab * sizeof *logits);
+    return TVLM_OK;
 }

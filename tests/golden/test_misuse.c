@@ -251,7 +251,7 @@ static void generation(void **state)
     REFUSES(tvlm_generate, engine, session, prompt, &p, &result);
     TAKES(tvlm_generate, engine, session, prompt, NULL, NULL);
     const float *logits = tvlm_session_logits(session);
-    tvlm_generation *generation;
+    tvlm_generation *generation, *stepped;
     tvlm_event event = {.size = sizeof event};
     REFUSES(tvlm_generation_start, NULL, session, prompt, NULL, &generation);
     REFUSES(tvlm_generation_start, engine, NULL, prompt, NULL, &generation);
@@ -278,6 +278,18 @@ static void generation(void **state)
     assert_null(batcher);
     REFUSES(tvlm_batcher_new, engine, NULL, NULL);
     IGNORES(tvlm_batcher_free, NULL);
+    TAKES(tvlm_batcher_new, engine, NULL, &batcher);
+    TAKES(tvlm_generation_start, engine, session, prompt, NULL, &generation);
+    REFUSES(tvlm_batcher_submit, NULL, generation);
+    REFUSES(tvlm_batcher_submit, batcher, NULL);
+    TAKES(tvlm_batcher_submit, batcher, generation);
+    REFUSES(tvlm_batcher_step, NULL, &stepped, &event);
+    REFUSES(tvlm_batcher_step, batcher, NULL, &event);
+    REFUSES(tvlm_batcher_step, batcher, &stepped, NULL);
+    TAKES(tvlm_batcher_step, batcher, &stepped, &event);
+    IGNORES(tvlm_batcher_pending, NULL);
+    tvlm_generation_free(stepped);
+    tvlm_batcher_free(batcher);
 }
 
 static void cancels(void **state)

@@ -1226,6 +1226,267 @@ static void a_cancel_ends_one_call(void **state)
     }
 }
 
+/* ---- one thread runs all answers ---- */
+
+enum { MANY = 6 };
+
+typedef struct asked {
+    tvlm_session *session;
+    tvlm_prompt *prompt;
+    tvlm_generate_params params;
+    tvlm_generation *generation;
+    outcome alone, stepped;
+} asked;
+
+static tvlm_prompt *prompt_of(size_t n)
+{
+    static int32_t ids[LONG];
+    tvlm_prompt *prompt;
+    OK(tvlm_prompt_new(model, &prompt, &err));
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((i * 7 + n * 31) % 500);
+    OK(tvlm_prompt_add_ids(prompt, ids, n, &err));
+    return prompt;
+}
+
+static void ask_alone(asked *all)
+{
+    for (size_t i = 0; i < MANY; i++) {
+        asked *a = &all[i];
+        a->session = new_session();
+        a->prompt = i % 3 ? prompt_of(i == 4 ? LONG : 5 * i) : ask("One two one two one two?");
+        a->params = params_of(i % TVLM_COUNT(ways), i);
+        a->params.max_tokens = 4 + 5 * (uint32_t)i;
+        a->alone.cancel = NULL;
+        answer(engine, a->session, a->prompt, a->params, i % 2, &a->alone);
+        tvlm_session_reset(a->session);
+        a->params.lookup = i % 2;
+        a->stepped = (outcome){0};
+    }
+}
+
+static void submit(tvlm_batcher *batcher, asked *a, tvlm_engine *e)
+{
+    OK(tvlm_generation_start(e, a->session, a->prompt, &a->params, &a->generation, &err));
+    OK(tvlm_batcher_submit(batcher, a->generation, &err));
+}
+
+static void note_event(asked *all, const tvlm_generation *g, const tvlm_event *e)
+{
+    asked *a = all;
+    while (a->generation != g)
+        a++;
+    outcome *o = &a->stepped;
+    o->ids[o->n_ids++] = e->id;
+    memcpy(o->text + o->len, e->text, e->text_len);
+    o->len += e->text_len;
+    o->finish = e->finish;
+    if (!e->is_last) return;
+    o->position = tvlm_session_position(a->session);
+    memcpy(o->logits, tvlm_session_logits(a->session), sizeof o->logits);
+}
+
+/* False when it brought no event. */
+static bool step_once(tvlm_batcher *batcher, asked *all)
+{
+    tvlm_generation *g;
+    tvlm_event e = {.size = sizeof e};
+    OK(tvlm_batcher_step(batcher, &g, &e, &err));
+    if (g) note_event(all, g, &e);
+    return g != NULL;
+}
+
+static void part(asked *all)
+{
+    for (size_t i = 0; i < MANY; i++) {
+        tvlm_generation_free(all[i].generation);
+        tvlm_session_free(all[i].session);
+        tvlm_prompt_free(all[i].prompt);
+    }
+}
+
+/* Each comes in a step of its own; passes have room for all, for two, for one. */
+static void one_thread_runs_all(void **state)
+{
+    (void)state;
+    static asked all[MANY];
+    for (unsigned room = 1; room < 9; room += room) {
+        tvlm_batcher *batcher;
+        tvlm_batcher_params b;
+        tvlm_batcher_params_init(&b, sizeof b);
+        b.max_batch_size = room;
+        b.timeout_ms = 600000; /* nobody is waited for */
+        OK(tvlm_batcher_new(engine, &b, &batcher, &err));
+        ask_alone(all);
+        for (size_t i = 0; i < MANY; i++) {
+            submit(batcher, &all[i], engine);
+            step_once(batcher, all);
+            step_once(batcher, all);
+        }
+        while (tvlm_batcher_pending(batcher))
+            step_once(batcher, all);
+        assert_false(step_once(batcher, all));
+        for (size_t i = 0; i < MANY; i++)
+            assert_same_end(&all[i].alone, &all[i].stepped);
+        part(all);
+        tvlm_batcher_free(batcher);
+    }
+}
+
+/* Answers of N tokens to short prompts: N passes, each for all. */
+static void a_step_is_a_pass_for_all(void **state)
+{
+    (void)state;
+    static asked all[MANY];
+    crowd c = {.n = 1};
+    tvlm_engine_params e;
+    tvlm_batcher *batcher;
+    tvlm_engine_params_init(&e, sizeof e);
+    e.n_threads = 2;
+    e.on_log = note_pass;
+    e.user = &c;
+    OK(tvlm_engine_new(model, &e, &c.engine, &err));
+    OK(tvlm_batcher_new(c.engine, NULL, &batcher, &err));
+    for (size_t i = 0; i < MANY; i++) {
+        all[i] = (asked){.session = new_session(), .prompt = prompt_of(SHORT)};
+        all[i].params = params_of(GREEDY, 1);
+        all[i].params.max_tokens = ANSWER;
+        submit(batcher, &all[i], c.engine);
+    }
+    for (size_t events = 0; events < (size_t)MANY * ANSWER; events++) {
+        assert_int_equal(c.n_passes, events ? (events - 1) / MANY + 1 : 0);
+        assert_true(step_once(batcher, all));
+        for (size_t i = 0; i < MANY; i++) /* in turn */
+            assert_int_equal(all[i].stepped.n_ids, events / MANY + (i <= events % MANY));
+    }
+    assert_int_equal(tvlm_batcher_pending(batcher), 0);
+    assert_int_equal(c.n_passes, ANSWER);
+    assert_pass(&c, 0, MANY, MANY * SHORT);
+    for (unsigned i = 1; i < ANSWER; i++)
+        assert_pass(&c, i, MANY, MANY);
+    part(all);
+    tvlm_batcher_free(batcher);
+    tvlm_engine_free(c.engine);
+}
+
+/* One is cancelled, one freed, while they wait for room; the others do not notice. */
+static void submitted_answers_end_early(void **state)
+{
+    (void)state;
+    static asked all[MANY];
+    for (size_t after = 0; after < 24; after += 1 + after / 3) {
+        tvlm_batcher *batcher;
+        tvlm_batcher_params b;
+        tvlm_cancel *cancel = tvlm_cancel_new();
+        size_t cancelled = 0;
+        tvlm_batcher_params_init(&b, sizeof b);
+        b.max_batch_size = 2;
+        OK(tvlm_batcher_new(engine, &b, &batcher, &err));
+        ask_alone(all);
+        all[5].params.cancel = cancel;
+        for (size_t i = 0; i < MANY; i++)
+            submit(batcher, &all[i], engine);
+        for (size_t i = 0; i < after; i++)
+            step_once(batcher, all);
+        tvlm_generation_free(all[4].generation);
+        all[4].generation = NULL;
+        tvlm_cancel_request(cancel);
+        while (tvlm_batcher_pending(batcher)) {
+            tvlm_generation *g;
+            tvlm_event e = {.size = sizeof e};
+            tvlm_status status = tvlm_batcher_step(batcher, &g, &e, &err);
+            if (!status && g) note_event(all, g, &e);
+            if (!status) continue;
+            assert_int_equal(status, TVLM_ERR_CANCELLED);
+            assert_ptr_equal(g, all[5].generation);
+            IS(STATE, tvlm_generation_next(g, &e, &err));
+            cancelled++;
+        }
+        assert_int_equal(cancelled, 1);
+        for (size_t i = 0; i < 4; i++)
+            assert_same_end(&all[i].alone, &all[i].stepped);
+        assert_memory_equal(all[5].alone.ids, all[5].stepped.ids,
+                            all[5].stepped.n_ids * sizeof(int32_t));
+        part(all);
+        tvlm_batcher_free(batcher);
+        tvlm_cancel_free(cancel);
+    }
+}
+
+/* Answers of calls on two other threads, of the same batcher. */
+static void steps_beside_calls(void **state)
+{
+    (void)state;
+    static asked all[MANY];
+    static guesser calls[2];
+    pthread_t threads[2];
+    tvlm_batcher *batcher;
+    tvlm_batcher_params b;
+    tvlm_batcher_params_init(&b, sizeof b);
+    b.timeout_ms = 600000; /* the loop comes, or ends */
+    OK(tvlm_batcher_new(engine, &b, &batcher, &err));
+    ask_alone(all);
+    for (size_t i = 0; i < 2; i++) {
+        calls[i] = (guesser){.session = new_session(), .prompt = ask(i ? "Hm?" : "One two one?")};
+        calls[i].params = params_of(REPEATING, 1);
+        calls[i].params.max_tokens = 40;
+        answer(engine, calls[i].session, calls[i].prompt, calls[i].params, false, &calls[i].alone);
+        tvlm_session_reset(calls[i].session);
+        calls[i].params.batcher = batcher;
+    }
+    for (size_t i = 0; i < MANY; i++)
+        submit(batcher, &all[i], engine);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, guess, &calls[i]), 0);
+    while (tvlm_batcher_pending(batcher))
+        step_once(batcher, all);
+    for (size_t i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_same(&calls[i].alone, &calls[i].shared);
+        tvlm_session_free(calls[i].session);
+        tvlm_prompt_free(calls[i].prompt);
+    }
+    for (size_t i = 0; i < MANY; i++)
+        assert_same_end(&all[i].alone, &all[i].stepped);
+    part(all);
+    tvlm_batcher_free(batcher);
+}
+
+static void what_submit_refuses(void **state)
+{
+    (void)state;
+    tvlm_batcher *batcher, *other;
+    tvlm_event e = {.size = sizeof e};
+    tvlm_generation *g, *none;
+    asked a = {
+        .session = new_session(), .prompt = prompt_of(SHORT), .params = params_of(GREEDY, 1)};
+    OK(tvlm_batcher_new(engine, NULL, &batcher, &err));
+    OK(tvlm_batcher_new(engine, NULL, &other, &err));
+    a.params.batcher = other;
+    a.params.max_tokens = 2;
+    OK(tvlm_generation_start(engine, a.session, a.prompt, &a.params, &g, &err));
+    IS(ARGUMENT, tvlm_batcher_submit(batcher, g, &err));
+    SAYS("another batcher");
+    OK(tvlm_batcher_submit(other, g, &err));
+    IS(STATE, tvlm_batcher_submit(other, g, &err));
+    IS(STATE, tvlm_generation_next(g, &e, &err));
+    SAYS("submitted");
+    e.size = 0;
+    IS(ARGUMENT, tvlm_batcher_step(other, &none, &e, &err));
+    SAYS("tvlm_event.size");
+    e.size = sizeof e;
+    OK(tvlm_batcher_step(batcher, &none, &e, &err));
+    assert_null(none);
+    assert_int_equal(tvlm_batcher_pending(other), 1);
+    tvlm_batcher_free(other); /* the answer ends */
+    IS(STATE, tvlm_generation_next(g, &e, &err));
+    IS(STATE, tvlm_batcher_submit(batcher, g, &err));
+    tvlm_generation_free(g);
+    tvlm_batcher_free(batcher);
+    tvlm_session_free(a.session);
+    tvlm_prompt_free(a.prompt);
+}
+
 /* ---- turns on the engine ---- */
 
 typedef struct line {
@@ -1503,6 +1764,11 @@ int main(void)
         cmocka_unit_test(one_pass_a_step),
         cmocka_unit_test(a_long_prompt_beside_an_answer),
         cmocka_unit_test(a_cancel_ends_one_call),
+        cmocka_unit_test(one_thread_runs_all),
+        cmocka_unit_test(a_step_is_a_pass_for_all),
+        cmocka_unit_test(submitted_answers_end_early),
+        cmocka_unit_test(steps_beside_calls),
+        cmocka_unit_test(what_submit_refuses),
         cmocka_unit_test(pictures_do_not_stop_answers),
         cmocka_unit_test(each_stage_when_it_is_there),
         cmocka_unit_test(header_alone_does_not_run),
