@@ -113,14 +113,14 @@ TVLM_API const char *TVLM_NULLABLE tvlm_list(tvlm_list_kind kind, size_t index);
 typedef enum TVLM_OPEN_ENUM tvlm_status {
     TVLM_OK = 0,
     TVLM_ERR_ARGUMENT = 1,    /* the caller's arguments are wrong */
-    TVLM_ERR_IO = 2,          /* a file cannot be opened or read */
+    TVLM_ERR_IO = 2,          /* a file cannot be opened, read or written */
     TVLM_ERR_FORMAT = 3,      /* a file is damaged or inconsistent */
     TVLM_ERR_UNSUPPORTED = 4, /* well-formed, but not something this version or machine runs */
     TVLM_ERR_MEMORY = 5,      /* allocation failed */
     TVLM_ERR_LIMIT = 6,       /* a limit of the parameters would be exceeded */
     TVLM_ERR_CONTEXT = 7,     /* the prompt does not fit the context */
     TVLM_ERR_CANCELLED = 8,   /* tvlm_cancel_request was called */
-    TVLM_ERR_CHECKSUM = 9,    /* bytes of a tensor do not match their CRC32C */
+    TVLM_ERR_CHECKSUM = 9,    /* bytes of a file do not match their CRC32C */
     TVLM_ERR_STATE = 10       /* not possible at this time (weights still loading, answer over) */
 } tvlm_status;
 
@@ -354,6 +354,24 @@ typedef struct tvlm_image_timings {
 TVLM_API tvlm_status tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out,
                                             tvlm_error *TVLM_NULLABLE err);
 
+/* An encoded image as bytes: little-endian, with checksums, the same on every machine, and readable
+ * only by the same model in the same precision, where it is as good as the encoded one. Sizes,
+ * checksums and the image's identity are checked: what does not fit is TVLM_ERR_FORMAT or
+ * _CHECKSUM, another model's _ARGUMENT, and the message names the field. Saving to a path writes a
+ * file beside it, reads it again and renames it: on failure, what was there is untouched. Saving to
+ * memory sets *size; out may be NULL to ask for it, else has room for cap bytes. */
+TVLM_API tvlm_status tvlm_image_save(const tvlm_image *image, const char *path,
+                                     tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_save_memory(const tvlm_image *image, void *TVLM_NULLABLE out,
+                                            size_t cap, size_t *size,
+                                            tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_load(const tvlm_model *model, const char *path,
+                                     tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
+                                     tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_load_memory(const tvlm_model *model, const void *data, size_t size,
+                                            tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
+                                            tvlm_error *TVLM_NULLABLE err);
+
 /* ---- prompts ------------------------------------------------------------------------------- */
 
 typedef struct tvlm_prompt tvlm_prompt;
@@ -380,7 +398,8 @@ TVLM_API tvlm_status tvlm_prompt_new(const tvlm_model *model,
                                      tvlm_prompt *TVLM_NULLABLE *TVLM_NONNULL out,
                                      tvlm_error *TVLM_NULLABLE err);
 TVLM_API void tvlm_prompt_free(tvlm_prompt *TVLM_NULLABLE prompt);
-/* Renders a conversation with the model's chat template, ending where the assistant speaks next. */
+/* Renders a conversation with the model's chat template, ending where the assistant speaks next.
+ * If the last message is the assistant's, it is the beginning of the answer, which continues it. */
 TVLM_API tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt,
                                       const tvlm_message *TVLM_NULLABLE messages, size_t n,
                                       tvlm_error *TVLM_NULLABLE err);
@@ -427,6 +446,26 @@ TVLM_API void tvlm_session_free(tvlm_session *TVLM_NULLABLE session);
 TVLM_API void tvlm_session_reset(tvlm_session *TVLM_NULLABLE session);
 /* Positions in the KV cache. */
 TVLM_API size_t tvlm_session_position(const tvlm_session *TVLM_NULLABLE session);
+/* Forgets what follows the first `position` positions, at most those there are. Takes no time. The
+ * logits stay those of the last pass. */
+TVLM_API tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position,
+                                         tvlm_error *TVLM_NULLABLE err);
+
+/* A session as bytes: KV cache, history, last logits and, where the decoder cross-attends, the
+ * image. It goes on with the same bits, in another process too, and a prompt that shows the same
+ * images (tvlm_image_load) reuses it. Rules and errors are those of tvlm_image_save. Not part of
+ * it: a generation that is under way (its random state starts at sampling.seed). The session that
+ * loads must have the same kv_type and an n_ctx that holds the positions; whatever it held is gone,
+ * and after a failure it is empty. Time and size grow with the positions. */
+TVLM_API tvlm_status tvlm_session_save(const tvlm_session *session, const char *path,
+                                       tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_save_memory(const tvlm_session *session, void *TVLM_NULLABLE out,
+                                              size_t cap, size_t *size,
+                                              tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_load(tvlm_session *session, const char *path,
+                                       tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_load_memory(tvlm_session *session, const void *data, size_t size,
+                                              tvlm_error *TVLM_NULLABLE err);
 
 /* An input of a decoder pass: the session reads `token` (or the embedding of n_embd floats, if not
  * NULL) at its next position. Several inputs of a session take consecutive positions. */

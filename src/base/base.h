@@ -183,6 +183,31 @@ tvlm_status tvlm_file_read(const tvlm_file *file, uint64_t offset, void *out, si
                            tvlm_error *err);
 void tvlm_file_close(tvlm_file *file); /* after a failed open too */
 
+/* ---- a file that is whole or not there: written beside its name, read again, then renamed ---- */
+typedef struct tvlm_writer {
+    tvlm_os_file os;
+    const char *path; /* the caller's */
+    char *temporary;  /* beside it */
+    uint64_t size;    /* so far */
+    uint32_t crc;
+} tvlm_writer;
+tvlm_status tvlm_writer_open(const char *path, tvlm_writer *out, tvlm_error *err);
+tvlm_status tvlm_writer_put(tvlm_writer *writer, const void *data, size_t n, tvlm_error *err);
+/* On failure nothing is left of the file, and what had its name is untouched. */
+tvlm_status tvlm_writer_commit(tvlm_writer *writer, tvlm_error *err);
+void tvlm_writer_close(tvlm_writer *writer); /* after a failed open, and after commit, too */
+
+/* ---- identity of contents: 128 bits, the same on every machine ---- */
+typedef struct tvlm_hash {
+    uint64_t a, b;
+} tvlm_hash;
+/* Of n bytes that follow those of h (at first zeros). It is no defence against forgery. */
+tvlm_hash tvlm_hash_bytes(tvlm_hash h, const void *data, size_t n);
+static inline bool tvlm_hash_same(tvlm_hash x, tvlm_hash y)
+{
+    return x.a == y.a && x.b == y.b;
+}
+
 /* CRC-32C (Castagnoli, reflected, RFC 3720 B.4); crc is 0 at the start, chainable. */
 uint32_t tvlm_crc32c(uint32_t crc, const void *data, size_t size);
 typedef uint32_t (*tvlm_crc32c_fn)(uint32_t crc, const void *data, size_t size);

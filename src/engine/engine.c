@@ -301,7 +301,7 @@ static tvlm_status plan_rows(tvlm_engine *engine, const tvlm_input *rows, size_t
                                              .token = rows[i].token,
                                              .embedding = rows[i].embedding,
                                              .cross_kv = sees ? s->image->cross_kv : NULL,
-                                             .n_cross = sees ? engine->model->n_image_tokens : 0,
+                                             .n_cross = sees ? s->image->n_tokens : 0,
                                              .want_logits = rows[i].want_logits};
         *wanted += rows[i].want_logits;
     }
@@ -313,8 +313,9 @@ static void advance(const tvlm_input *rows, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         tvlm_session *s = rows[i].session;
-        s->history[s->position++] = (tvlm_history){rows[i].embedding ? UINT64_MAX : 0,
-                                                   rows[i].embedding ? -1 : rows[i].token};
+        s->history[s->position++] = rows[i].embedding
+                                        ? (tvlm_history){tvlm_hash_of_embedding(), -1}
+                                        : (tvlm_history){{0, 0}, rows[i].token};
     }
 }
 

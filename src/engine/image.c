@@ -65,17 +65,17 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
     return status;
 }
 
-static size_t token_floats(const tvlm_model *m)
+size_t tvlm_image_token_floats(const tvlm_model *m)
 {
     return tvlm_nn_elements(1, m->n_image_tokens, m->config.lm.n_embd);
 }
 
-static size_t vision_floats(const tvlm_model *m)
+size_t tvlm_image_vision_floats(const tvlm_model *m)
 {
     return (size_t)m->n_vision_tokens * m->weights.vision_dim;
 }
 
-static size_t cross_floats(const tvlm_model *m)
+size_t tvlm_image_cross_floats(const tvlm_model *m)
 {
     return m->config.lm.cross_attention ? tvlm_cross_kv_floats(&m->config.lm, m->n_image_tokens)
                                         : 0;
@@ -85,20 +85,17 @@ size_t tvlm_image_bytes(const tvlm_model *m)
 {
     size_t bytes = 0;
     if (!tvlm_model_has_vision(m)) return 0;
-    bool fits = tvlm_add_size(token_floats(m), cross_floats(m), &bytes) &&
+    bool fits = tvlm_add_size(tvlm_image_token_floats(m), tvlm_image_cross_floats(m), &bytes) &&
                 tvlm_mul_size(bytes, sizeof(float), &bytes) &&
                 tvlm_add_size(bytes, sizeof(tvlm_image), &bytes);
     return fits ? bytes : SIZE_MAX;
 }
 
-/* FNV-1a over the tokens: equal pictures are equal to a session's history. Never 0. */
-static uint64_t hash_tokens(const float *tokens, size_t n)
+tvlm_hash tvlm_image_hash(const tvlm_image *image)
 {
-    const unsigned char *p = (const unsigned char *)tokens;
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n * sizeof *tokens; i++)
-        h = (h ^ p[i]) * 0x100000001b3u;
-    return h ? h : 1;
+    tvlm_hash h = {0, 0};
+    h = tvlm_hash_bytes(h, image->tokens, tvlm_image_token_floats(image->model) * sizeof(float));
+    return h.a | h.b ? h : (tvlm_hash){1, 1};
 }
 
 /* Runs everything over the engine's arena; the picture's arrays are the outputs. */
@@ -122,7 +119,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         begin = tvlm_now_ms();
         if (image->cross_kv)
             tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
-                                  model->n_image_tokens, image->cross_kv);
+                                  image->n_tokens, image->cross_kv);
         image->timings.bridge_ms += tvlm_now_ms() - begin;
         if (!tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     }
@@ -130,10 +127,28 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     return status;
 }
 
+tvlm_status tvlm_image_new(const tvlm_model *model, bool vision, tvlm_image **out, tvlm_error *err)
+{
+    size_t cross = tvlm_image_cross_floats(model);
+    tvlm_image *image = *out = calloc(1, sizeof *image);
+    if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    atomic_init(&image->refs, 1);
+    image->model = tvlm_model_retain(model);
+    image->n_tokens = model->n_image_tokens;
+    image->tokens = malloc(tvlm_image_token_floats(model) * sizeof(float));
+    if (cross) image->cross_kv = malloc(cross * sizeof(float));
+    if (vision) image->vision = malloc(tvlm_image_vision_floats(model) * sizeof(float));
+    if (image->tokens && (!cross || image->cross_kv) && (!vision || image->vision)) return TVLM_OK;
+    tvlm_image_free(image);
+    *out = NULL;
+    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+}
+
 tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
                               const tvlm_encode_params *params, tvlm_image **out, tvlm_error *err)
 {
     tvlm_encode_params p;
+    tvlm_image *image;
     TVLM_NEED(out);
     *out = NULL;
     TVLM_NEED(engine);
@@ -146,23 +161,13 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
     if (tvlm_model_stage(model) < needed)
         return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode images have not arrived");
-    tvlm_image *image = calloc(1, sizeof *image);
-    if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    atomic_init(&image->refs, 1);
-    image->model = tvlm_model_retain(model);
-    image->tokens = malloc(token_floats(model) * sizeof(float));
-    if (cross_floats(model)) image->cross_kv = malloc(cross_floats(model) * sizeof(float));
-    if (p.keep_vision_tokens) image->vision = malloc(vision_floats(model) * sizeof(float));
-    tvlm_status status = TVLM_OK;
-    if (!image->tokens || (cross_floats(model) && !image->cross_kv) ||
-        (p.keep_vision_tokens && !image->vision))
-        status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    if (!status) status = encode(engine, pixels, &p, image, err);
+    TVLM_TRY(tvlm_image_new(model, p.keep_vision_tokens, &image, err));
+    tvlm_status status = encode(engine, pixels, &p, image, err);
     if (status) {
         tvlm_image_free(image);
         return status;
     }
-    image->hash = hash_tokens(image->tokens, token_floats(model));
+    image->id = tvlm_image_hash(image);
     tvlm_engine_log(engine, "image: %ux%u, preprocess %.1f ms, tower %.1f ms, bridge %.1f ms",
                     (unsigned)pixels->width, (unsigned)pixels->height, image->timings.preprocess_ms,
                     image->timings.tower_ms, image->timings.bridge_ms);
@@ -189,7 +194,7 @@ void tvlm_image_free(tvlm_image *image)
 
 const float *tvlm_image_tokens(const tvlm_image *image, size_t *n, size_t *dim)
 {
-    if (n) *n = image ? image->model->n_image_tokens : 0;
+    if (n) *n = image ? image->n_tokens : 0;
     if (dim) *dim = image ? image->model->config.lm.n_embd : 0;
     return image ? image->tokens : NULL;
 }

@@ -31,10 +31,11 @@ struct tvlm_engine {
 struct tvlm_image {
     tvlm_refs refs;    /* its maker, prompts and sessions */
     tvlm_model *model; /* held */
-    float *tokens;     /* [n_image_tokens][n_embd] */
-    float *vision;     /* [n_vision_tokens][vision_dim], NULL unless kept */
-    float *cross_kv;   /* Tiny-VLM; see tvlm_cross_kv_floats */
-    uint64_t hash;     /* of tokens: names the picture in a session's history */
+    uint32_t n_tokens;
+    float *tokens;   /* [n_tokens][n_embd] */
+    float *vision;   /* [n_vision_tokens][vision_dim], NULL unless kept */
+    float *cross_kv; /* Tiny-VLM; see tvlm_cross_kv_floats */
+    tvlm_hash id;    /* of the tokens' bytes: names the image in a session's history */
     tvlm_image_timings timings;
 };
 
@@ -45,13 +46,27 @@ struct tvlm_prompt {
     tvlm_image **images; /* held, in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
     size_t n_images, cap_images;
     size_t text_bytes;
+    bool prefilled; /* it ends in the beginning of the answer */
 };
 
-/* What a position of the cache was made of: the token `id`, or row `id` of the picture `hash`. */
+/* What a position of the cache was made of: the token `id`, or row `id` of the picture `image`. */
 typedef struct tvlm_history {
-    uint64_t hash; /* 0: a token */
+    tvlm_hash image; /* zeros: a token */
     int32_t id;
 } tvlm_history;
+static inline bool tvlm_history_is_token(const tvlm_history *h)
+{
+    return !(h->image.a | h->image.b);
+}
+static inline bool tvlm_history_same(const tvlm_history *x, const tvlm_history *y)
+{
+    return tvlm_hash_same(x->image, y->image) && x->id == y->id;
+}
+/* The `image` of a row that the caller's embedding made: no prompt has it, and its id is -1. */
+static inline tvlm_hash tvlm_hash_of_embedding(void)
+{
+    return (tvlm_hash){UINT64_MAX, UINT64_MAX};
+}
 
 /* Most tokens that are drafted for a pass: with them and the one before, 8 rows. */
 enum { TVLM_MAX_DRAFT = 7 };
@@ -63,7 +78,7 @@ struct tvlm_session {
     tvlm_history *history; /* [n_ctx] */
     uint32_t position;
     tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to, held */
-    uint64_t image_hash;
+    tvlm_hash image_id;
     float *logits;              /* [1 + TVLM_MAX_DRAFT][n_vocab] of the last pass */
     size_t logits_row;          /* of them, the last position's */
     tvlm_candidate *candidates; /* [n_vocab] */
@@ -89,6 +104,13 @@ tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_param
                                size_t *out, tvlm_error *err);
 size_t tvlm_image_bytes(const tvlm_model *model); /* SIZE_MAX: more than that */
 
+/* With room for what encoding makes; `vision`: for the tower's output too. */
+tvlm_status tvlm_image_new(const tvlm_model *model, bool vision, tvlm_image **out, tvlm_error *err);
+/* Of the tokens: never zeros. */
+tvlm_hash tvlm_image_hash(const tvlm_image *image);
+size_t tvlm_image_token_floats(const tvlm_model *model);
+size_t tvlm_image_vision_floats(const tvlm_model *model);
+size_t tvlm_image_cross_floats(const tvlm_model *model);
 /* Another reference, for the _free function to drop. */
 tvlm_image *tvlm_image_retain(const tvlm_image *image);
 tvlm_engine *tvlm_engine_retain(tvlm_engine *engine);

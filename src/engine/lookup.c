@@ -23,17 +23,12 @@ static float *chance(tvlm_lookup *l, size_t matched)
     return &l->chance[(matched < most ? matched : most) - 1];
 }
 
-static bool same(const tvlm_history *x, const tvlm_history *y)
-{
-    return x->hash == y->hash && x->id == y->id;
-}
-
 /* Tokens up to `at` and up to the end, before `next`, that are the same, at most TVLM_MATCH. */
 static size_t match(const tvlm_session *s, size_t at)
 {
     const tvlm_history *h = s->history, *end = h + s->position;
     size_t n = 1;
-    while (n <= at && n < TVLM_MATCH && same(&h[at - n], end - n))
+    while (n <= at && n < TVLM_MATCH && tvlm_history_same(&h[at - n], end - n))
         n++;
     return n;
 }
@@ -44,7 +39,7 @@ static size_t find(const tvlm_session *s, int32_t next, size_t *longest)
     size_t found = SIZE_MAX;
     *longest = 0;
     for (size_t at = s->position; at-- > 0 && *longest < TVLM_MATCH;) {
-        if (s->history[at].hash || s->history[at].id != next) continue;
+        if (!tvlm_history_is_token(&s->history[at]) || s->history[at].id != next) continue;
         size_t n = match(s, at);
         if (n <= *longest) continue;
         *longest = n;
@@ -63,7 +58,7 @@ void tvlm_lookup_draft(tvlm_lookup *l, const tvlm_session *s, int32_t next, size
     if (*first < ROW_COST) *first += (PRIOR - *first) / 256;
     while (l->n < most && (all *= *chance(l, l->matched + l->n)) >= ROW_COST) {
         size_t from = at + 1 + l->n; /* earlier text, then `next`, then the draft itself */
-        if (from < s->position && s->history[from].hash) return;
+        if (from < s->position && !tvlm_history_is_token(&s->history[from])) return;
         l->ids[l->n++] = from < s->position    ? s->history[from].id
                          : from == s->position ? next
                                                : l->ids[from - s->position - 1];

@@ -132,7 +132,17 @@ void tvlm_session_reset(tvlm_session *session)
     tvlm_session_truncate(session, 0);
     tvlm_image_free(session->image);
     session->image = NULL;
-    session->image_hash = 0;
+    session->image_id = (tvlm_hash){0, 0};
+}
+
+tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position, tvlm_error *err)
+{
+    TVLM_NEED(session);
+    if (position > session->position)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "position %zu, the session is at %u", position,
+                         (unsigned)session->position);
+    tvlm_session_truncate(session, (uint32_t)position);
+    return TVLM_OK;
 }
 
 size_t tvlm_session_position(const tvlm_session *session)
@@ -156,13 +166,16 @@ static bool next_row(tvlm_feed *f, tvlm_history *source, const float **embedding
     *embedding = NULL;
     if (f->id == p->n_ids) return false;
     if (p->ids[f->id] != TVLM_IMAGE_ID) {
-        *source = (tvlm_history){0, p->ids[f->id++]};
+        *source = (tvlm_history){
+            {0, 0},
+            p->ids[f->id++]
+        };
         return true;
     }
     const tvlm_image *image = p->images[f->image];
-    *source = (tvlm_history){image->hash, (int32_t)f->row};
+    *source = (tvlm_history){image->id, (int32_t)f->row};
     *embedding = image->tokens + f->row * m->config.lm.n_embd;
-    if (++f->row == m->n_image_tokens) {
+    if (++f->row == image->n_tokens) {
         f->row = 0;
         f->image++;
         f->id++;
@@ -179,7 +192,7 @@ static void skip_common_prefix(tvlm_feed *f)
     const float *embedding;
     for (tvlm_feed next = *f; next.at < s->position && next.at + 1 < next.n_rows; *f = next) {
         next_row(&next, &source, &embedding);
-        if (source.hash != s->history[next.at].hash || source.id != s->history[next.at].id) return;
+        if (!tvlm_history_same(&source, &s->history[next.at])) return;
         next.at++;
     }
 }
@@ -221,11 +234,11 @@ static void attach_image(tvlm_session *s, const tvlm_prompt *p)
 {
     if (!s->model->config.lm.cross_attention) return;
     const tvlm_image *image = p->n_images ? p->images[0] : NULL;
-    uint64_t hash = image ? image->hash : 0;
-    if (hash == s->image_hash) return;
+    tvlm_hash id = image ? image->id : (tvlm_hash){0, 0};
+    if (tvlm_hash_same(id, s->image_id)) return;
     tvlm_session_reset(s);
     s->image = image ? tvlm_image_retain(image) : NULL;
-    s->image_hash = hash;
+    s->image_id = id;
 }
 
 tvlm_status tvlm_feed_begin(tvlm_feed *f, tvlm_session *session, const tvlm_prompt *prompt,

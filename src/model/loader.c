@@ -130,10 +130,13 @@ static tvlm_status grow_head(tvlm_loader *l, const unsigned char *data, size_t s
 
 /* ---- tensor data ---- */
 
+/* A file without checksums gets them here: they say which model this is (engine/saved.c). */
 static tvlm_status check_crc(const tvlm_loader *l, const tvlm_gguf_tensor *t, uint32_t crc,
                              tvlm_error *err)
 {
-    if (!l->model->gguf.has_crc || l->params.skip_checksums || crc == t->crc32c) return TVLM_OK;
+    tvlm_gguf *g = &l->model->gguf;
+    if (!g->has_crc) g->tensors[t - g->tensors].crc32c = crc;
+    if (!g->has_crc || l->params.skip_checksums || crc == t->crc32c) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_CHECKSUM,
                      "tensor '%s': checksum %08x, the file says %08x: the file is damaged",
                      tvlm_show(t->name).text, (unsigned)crc, (unsigned)t->crc32c);
@@ -208,7 +211,7 @@ tvlm_status tvlm_loader_step(tvlm_loader *l, tvlm_load_cursor *c, const unsigned
         TVLM_TRY(check_padding(l, c->at, *p, take, err));
     } else {
         take = tvlm_at_most(take, t->offset + t->size - c->at);
-        if (g->has_crc && !l->params.skip_checksums)
+        if (!g->has_crc || !l->params.skip_checksums)
             c->crc = l->model->kernels.crc32c(c->crc, *p, take);
         place(l, c, tvlm_loader_slot(l, c->tensor), *p, take);
     }

@@ -86,4 +86,16 @@ int64_t tvlm_os_read(const tvlm_os_file *file, uint64_t offset, void *out, size_
                      tvlm_os_reason *reason);
 void tvlm_os_close(tvlm_os_file *file);
 
+/* ---- files written from their beginning to their end ---- */
+
+/* A new file: a path that is taken is refused. */
+bool tvlm_os_create(const char *path, tvlm_os_file *out, tvlm_os_reason *reason);
+/* All n bytes, or false. */
+bool tvlm_os_append(const tvlm_os_file *file, const void *data, size_t n, tvlm_os_reason *reason);
+/* Waits until the bytes are on the disk, so that no crash leaves a name without them. */
+bool tvlm_os_sync(const tvlm_os_file *file, tvlm_os_reason *reason);
+/* In one step; what was called `to` is gone. */
+bool tvlm_os_rename(const char *from, const char *to, tvlm_os_reason *reason);
+void tvlm_os_remove(const char *path);
+
 #endif

@@ -258,4 +258,48 @@ void tvlm_os_close(tvlm_os_file *file)
     *file = (tvlm_os_file){-1, 0};
 }
 
+/* ---- files written ---- */
+
+bool tvlm_os_create(const char *path, tvlm_os_file *out, tvlm_os_reason *reason)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    *out = (tvlm_os_file){fd, 0};
+    if (fd < 0) explain(errno, reason);
+    return fd >= 0;
+}
+
+bool tvlm_os_append(const tvlm_os_file *file, const void *data, size_t n, tvlm_os_reason *reason)
+{
+    for (const char *p = data; n;) {
+        ssize_t put = write((int)file->handle, p, n < INT_MAX ? n : INT_MAX);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) {
+            explain(errno, reason);
+            return false;
+        }
+        p += put;
+        n -= (size_t)put;
+    }
+    return true;
+}
+
+bool tvlm_os_sync(const tvlm_os_file *file, tvlm_os_reason *reason)
+{
+    if (fsync((int)file->handle) == 0) return true;
+    explain(errno, reason);
+    return false;
+}
+
+bool tvlm_os_rename(const char *from, const char *to, tvlm_os_reason *reason)
+{
+    if (rename(from, to) == 0) return true;
+    explain(errno, reason);
+    return false;
+}
+
+void tvlm_os_remove(const char *path)
+{
+    unlink(path);
+}
+
 #endif

@@ -81,18 +81,28 @@ static void explain(DWORD code, tvlm_os_reason *reason)
         snprintf(reason->text, sizeof reason->text, "error %lu", code);
 }
 
-static HANDLE open_utf8(const char *path)
+/* To be freed; NULL, with the reason as the last error, where the path is no UTF-8. */
+static WCHAR *wide_path(const char *path)
 {
     int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     WCHAR *wide = n > 0 ? malloc((size_t)n * sizeof *wide) : NULL;
     if (!wide) {
         SetLastError(ERROR_INVALID_NAME);
-        return INVALID_HANDLE_VALUE;
+        return NULL;
     }
     MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
-    HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL,
-                              OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    return wide;
+}
+
+static HANDLE open_utf8(const char *path, DWORD access, DWORD how)
+{
+    WCHAR *wide = wide_path(path);
+    if (!wide) return INVALID_HANDLE_VALUE;
+    HANDLE file = CreateFileW(wide, access, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, how,
+                              FILE_ATTRIBUTE_NORMAL, NULL);
+    DWORD reason = GetLastError();
     free(wide);
+    SetLastError(reason);
     return file;
 }
 
@@ -100,7 +110,7 @@ bool tvlm_os_open(const char *path, tvlm_os_file *out, tvlm_os_reason *reason)
 {
     LARGE_INTEGER size;
     *out = (tvlm_os_file){-1, 0}; /* INVALID_HANDLE_VALUE */
-    HANDLE file = open_utf8(path);
+    HANDLE file = open_utf8(path, GENERIC_READ, OPEN_EXISTING);
     if (file == INVALID_HANDLE_VALUE) {
         explain(GetLastError(), reason);
         return false;
@@ -130,6 +140,54 @@ void tvlm_os_close(tvlm_os_file *file)
 {
     if (file->handle != -1) CloseHandle((HANDLE)file->handle);
     *file = (tvlm_os_file){-1, 0};
+}
+
+/* ---- files written ---- */
+
+static bool done(BOOL fine, tvlm_os_reason *reason)
+{
+    if (!fine) explain(GetLastError(), reason);
+    return fine;
+}
+
+bool tvlm_os_create(const char *path, tvlm_os_file *out, tvlm_os_reason *reason)
+{
+    HANDLE file = open_utf8(path, GENERIC_WRITE, CREATE_NEW);
+    *out = (tvlm_os_file){(intptr_t)file, 0};
+    return done(file != INVALID_HANDLE_VALUE, reason);
+}
+
+bool tvlm_os_append(const tvlm_os_file *file, const void *data, size_t n, tvlm_os_reason *reason)
+{
+    for (const char *p = data; n;) {
+        DWORD put = 0, want = n < 0x40000000 ? (DWORD)n : 0x40000000;
+        if (!done(WriteFile((HANDLE)file->handle, p, want, &put, NULL), reason)) return false;
+        p += put;
+        n -= put;
+    }
+    return true;
+}
+
+bool tvlm_os_sync(const tvlm_os_file *file, tvlm_os_reason *reason)
+{
+    return done(FlushFileBuffers((HANDLE)file->handle), reason);
+}
+
+bool tvlm_os_rename(const char *from, const char *to, tvlm_os_reason *reason)
+{
+    WCHAR *old = wide_path(from), *new = old ? wide_path(to) : NULL;
+    BOOL fine = new &&MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING);
+    if (!fine) explain(GetLastError(), reason);
+    free(old);
+    free(new);
+    return fine;
+}
+
+void tvlm_os_remove(const char *path)
+{
+    WCHAR *wide = wide_path(path);
+    if (wide) DeleteFileW(wide);
+    free(wide);
 }
 
 #endif

@@ -170,6 +170,16 @@ static void engines_and_pictures(void **state)
     IGNORES(tvlm_image_vision_tokens, image, NULL, NULL);
     REFUSES(tvlm_image_get_timings, NULL, &timings);
     REFUSES(tvlm_image_get_timings, image, NULL);
+    REFUSES(tvlm_image_save, NULL, "x");
+    REFUSES(tvlm_image_save, image, NULL);
+    REFUSES(tvlm_image_save_memory, NULL, NULL, 0, &n);
+    REFUSES(tvlm_image_save_memory, image, NULL, 0, NULL);
+    REFUSES(tvlm_image_load, NULL, "x", &i);
+    REFUSES(tvlm_image_load, model, NULL, &i);
+    REFUSES(tvlm_image_load, model, "x", NULL);
+    REFUSES(tvlm_image_load_memory, NULL, "x", 1, &i);
+    REFUSES(tvlm_image_load_memory, model, NULL, 1, &i);
+    REFUSES(tvlm_image_load_memory, model, "x", 1, NULL);
     REFUSES(tvlm_memory_estimate, NULL, NULL, NULL, &memory);
     REFUSES(tvlm_memory_estimate, model, NULL, NULL, NULL);
     tvlm_work_plan work = {.size = sizeof work};
@@ -212,6 +222,7 @@ static void sessions(void **state)
 {
     (void)state;
     tvlm_session *s;
+    size_t size;
     tvlm_input row = {NULL, 1, NULL, false}, wants = {session, 1, NULL, true};
     IGNORES(tvlm_session_params_init, NULL, 0);
     REFUSES(tvlm_session_new, NULL, NULL, &s);
@@ -225,6 +236,15 @@ static void sessions(void **state)
     REFUSES(tvlm_forward, engine, NULL, 1, NULL, NULL, 0);
     REFUSES(tvlm_forward, engine, &row, 1, NULL, NULL, 0);
     REFUSES(tvlm_forward, engine, &wants, 1, NULL, NULL, 4096);
+    REFUSES(tvlm_session_rewind, NULL, 0);
+    REFUSES(tvlm_session_save, NULL, "x");
+    REFUSES(tvlm_session_save, session, NULL);
+    REFUSES(tvlm_session_save_memory, NULL, NULL, 0, &size);
+    REFUSES(tvlm_session_save_memory, session, NULL, 0, NULL);
+    REFUSES(tvlm_session_load, NULL, "x");
+    REFUSES(tvlm_session_load, session, NULL);
+    REFUSES(tvlm_session_load_memory, NULL, "x", 1);
+    REFUSES(tvlm_session_load_memory, session, NULL, 1);
     REFUSES(tvlm_session_feed, NULL, session, prompt, NULL, NULL, 0);
     REFUSES(tvlm_session_feed, engine, NULL, prompt, NULL, NULL, 0);
     REFUSES(tvlm_session_feed, engine, session, NULL, NULL, NULL, 0);
