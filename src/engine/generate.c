@@ -310,9 +310,10 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
     if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));
-    g->out = (stream){.params = &g->params,
-                      .session = session,
-                      .trim = session->model->config.chat == TVLM_CHAT_TINYVLM};
+    g->out =
+        (stream){.params = &g->params,
+                 .session = session,
+                 .trim = session->model->config.chat == TVLM_CHAT_TINYVLM && !prompt->prefilled};
     g->state = g->params.sampling.seed;
     g->begin = tvlm_now_ms();
     tvlm_lookup_init(&g->draft);

@@ -47,11 +47,11 @@ const int32_t *tvlm_prompt_ids(const tvlm_prompt *prompt, size_t *n)
 size_t tvlm_prompt_n_tokens(const tvlm_prompt *prompt)
 {
     if (!prompt) return 0;
-    bool rows = !prompt->model->config.lm.cross_attention;
-    size_t extra = rows && prompt->model->n_image_tokens ? prompt->model->n_image_tokens - 1 : 0;
-    size_t n;
-    bool fits = tvlm_mul_size(prompt->n_images, extra, &n) && tvlm_add_size(n, prompt->n_ids, &n);
-    return fits ? n : SIZE_MAX; /* no context has as many */
+    size_t n = prompt->n_ids;
+    if (prompt->model->config.lm.cross_attention) return n;
+    for (size_t i = 0; i < prompt->n_images; i++)
+        n += prompt->images[i]->n_tokens - 1;
+    return n;
 }
 
 static tvlm_status reserve_ids(tvlm_prompt *p, size_t more, tvlm_error *err)
@@ -197,6 +197,7 @@ tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, 
         tvlm_chat_render(prompt->model->config.chat, messages, n, take_piece, &r, err);
     if (!status) status = flush(&r, err);
     if (status) truncate_to(prompt, n_ids, n_images, bytes); /* all of it or nothing */
+    if (!status) prompt->prefilled = tvlm_chat_continues(messages, n) && messages[n - 1].len;
     free(r.spans);
     return status;
 }

@@ -4,7 +4,7 @@
  *
  *   <|im_start|>system\n S <|im_end|>\n
  *   <|im_start|>user\n [picture \n]... Q <|im_end|>\n
- *   <|im_start|>assistant\n A <|im_end|>\n ... <|im_start|>assistant\n
+ *   <|im_start|>assistant\n A <|im_end|>\n ... <|im_start|>assistant\n [beginning of an answer]
  *
  * Tiny-VLM was trained on a shorter form, whose pictures lie outside the text:
  *
@@ -52,6 +52,11 @@ const char *tvlm_chat_name(tvlm_chat chat)
 const char *tvlm_chat_system(tvlm_chat chat)
 {
     return (size_t)chat < TVLM_COUNT(forms) ? forms[chat].system : NULL;
+}
+
+bool tvlm_chat_continues(const tvlm_message *messages, size_t n)
+{
+    return n && messages[n - 1].role == TVLM_ROLE_ASSISTANT;
 }
 
 /* ---- rendering ---- */
@@ -123,14 +128,16 @@ static tvlm_status render_chatml(const renderer *r, const chat_form *form,
         TVLM_TRY(put_mark(r, form->system));
         TVLM_TRY(put_mark(r, "<|im_end|>\n"));
     }
-    for (size_t i = 0; i < n; i++) {
+    bool continues = tvlm_chat_continues(messages, n);
+    for (size_t i = 0; i < n - continues; i++) {
         TVLM_TRY(put_mark(r, begin[messages[i].role]));
         TVLM_TRY(put_pictures(r, &messages[i], "\n"));
         TVLM_TRY(put_turn(r, form, &messages[i]));
         TVLM_TRY(put_mark(r, "<|im_end|>\n"));
     }
     TVLM_TRY(put_mark(r, begin[TVLM_ROLE_ASSISTANT]));
-    return form->answer ? put_mark(r, form->answer) : TVLM_OK;
+    if (form->answer) TVLM_TRY(put_mark(r, form->answer));
+    return continues ? put_text(r, &messages[n - 1]) : TVLM_OK;
 }
 
 static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *messages, size_t n)
@@ -144,6 +151,7 @@ static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *message
             TVLM_TRY(put(r, TVLM_PIECE_TEXT, " ", 1)); /* answers were trained with one in front */
         }
         TVLM_TRY(put_text(r, m));
+        if (i + 1 == n && tvlm_chat_continues(messages, n)) return TVLM_OK;
         TVLM_TRY(put_mark(r, "<|im_end|>"));
     }
     return TVLM_OK;
@@ -200,8 +208,10 @@ tvlm_status tvlm_chat_render(tvlm_chat chat, const tvlm_message *messages, size_
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "a conversation needs a message");
     for (size_t i = 0; i < n; i++)
         TVLM_TRY(check_message(chat, messages, i, err));
-    if (messages[n - 1].role != TVLM_ROLE_USER)
-        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the last message must be the user's");
+    if (messages[n - 1].role == TVLM_ROLE_SYSTEM)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "the last message must be the user's, or what the "
+                         "assistant is to continue");
     renderer r = {sink, ctx, err};
     return chat == TVLM_CHAT_TINYVLM ? render_tinyvlm(&r, messages, n)
                                      : render_chatml(&r, &forms[chat], messages, n);

@@ -42,9 +42,13 @@ typedef struct tvlm_piece {
 } tvlm_piece;
 typedef tvlm_status (*tvlm_piece_sink)(void *ctx, const tvlm_piece *piece, tvlm_error *err);
 
-/* Renders messages, ending where the assistant speaks. The sink is called in order; template text
- * and user text that the reference tokenises as one string arrive as ONE run of TEXT/SPECIAL pieces
- * which the sink must tokenise as one string (see tvlm_prompt_chat), so that no merge is lost. */
+/* Whether the last message is the beginning of the answer, which ends the rendering. */
+bool tvlm_chat_continues(const tvlm_message *messages, size_t n);
+
+/* Renders messages, ending where the assistant speaks, or goes on. The sink is called in order;
+ * template text and user text that the reference tokenises as one string arrive as ONE run of
+ * TEXT/SPECIAL pieces which the sink must tokenise as one string (see tvlm_prompt_chat), so that no
+ * merge is lost. */
 tvlm_status tvlm_chat_render(tvlm_chat chat, const tvlm_message *messages, size_t n,
                              tvlm_piece_sink sink, void *ctx, tvlm_error *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Jinja sources on standard input, each behind its length in 4 bytes -> for each the recognised
- * template's name and its rendering of four conversations, all followed by a zero byte. */
+ * template's name and its rendering of six conversations, all followed by a zero byte. */
 #include "text/chat.h"
 
 #include <stdio.h>
@@ -36,6 +36,9 @@ int main(void)
                                          SAY(ASSISTANT, ""),  SAY(USER, "")};
     static const tvlm_message four[] = {
         SAY(USER, "1"), SAY(ASSISTANT, "<think>\nhm\n</think>\n\n2 </think"), SAY(USER, "3")};
+    static const tvlm_message five[] = {SAY(USER, "Hi"), SAY(ASSISTANT, "The \n")};
+    static const tvlm_message six[] = {SAY(SYSTEM, "S"), SAY(USER, "1"), SAY(ASSISTANT, "2"),
+                                       SAY(USER, "3"), SAY(ASSISTANT, "")};
     uint32_t n;
     while (fread(&n, sizeof n, 1, stdin) == 1) {
         char *text = malloc(n + 1);
@@ -47,6 +50,8 @@ int main(void)
         render(chat, two, TVLM_COUNT(two));
         render(chat, three, TVLM_COUNT(three));
         render(chat, four, TVLM_COUNT(four));
+        render(chat, five, TVLM_COUNT(five));
+        render(chat, six, TVLM_COUNT(six));
         free(text);
     }
     return 0;

@@ -31,6 +31,8 @@ CONVERSATIONS = [  # those of render_chat.c
     [{"role": "system", "content": "Be brief. "}, user("Hi\n there"), assistant(" Yes? "), user("é")],
     [user("1"), user("2"), assistant("3"), user(" 4\n\n"), assistant(""), user("")],
     [user("1"), assistant("<think>\nhm\n</think>\n\n2 </think"), user("3")],
+    [user("Hi"), assistant("The \n")],  # to be continued
+    [{"role": "system", "content": "S"}, user("1"), assistant("2"), user("3"), assistant("")],
 ]
 
 
@@ -42,8 +44,9 @@ def recognise(tmp_path_factory):
         data = b"".join(struct.pack("=I", len(t.encode())) + t.encode() for t in templates)
         out = subprocess.run([str(path)], input=data, capture_output=True, check=True).stdout
         fields = out.decode().split("\0")[:-1]
-        assert len(fields) == 5 * len(templates)
-        return [(fields[i], fields[i + 1:i + 5]) for i in range(0, len(fields), 5)]
+        n = 1 + len(CONVERSATIONS)
+        assert len(fields) == n * len(templates)
+        return [(fields[i], fields[i + 1:i + n]) for i in range(0, len(fields), n)]
 
     return run
 
@@ -55,8 +58,15 @@ def jinja(template):
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = raise_exception
     compiled = environment.from_string(template)
-    return [compiled.render(messages=m, add_generation_prompt=True, bos_token="<s>", eos_token="<|im_end|>")
-            for m in CONVERSATIONS]
+
+    def render(messages):
+        last = messages[-1]
+        text = compiled.render(messages=messages, add_generation_prompt=last["role"] == "user",
+                               bos_token="<s>", eos_token="<|im_end|>")
+        # continue_final_message of transformers: up to where the last message's text ends
+        return text if last["role"] == "user" else text[:text.rindex("<|im_end|>")]
+
+    return [render(m) for m in CONVERSATIONS]
 
 
 def one_line():

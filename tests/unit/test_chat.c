@@ -184,6 +184,21 @@ static void test_tinyvlm(void **state)
     REFUSED(TVLM_CHAT_TINYVLM, TVLM_ERR_UNSUPPORTED, "message 1", USER("a"), USER("b"));
 }
 
+/* The beginning of an answer: nothing closes it, and an empty one is none. */
+static void test_prefill(void **state)
+{
+    (void)state;
+    EXPECT(TVLM_CHAT_CHATML, "<|im_start|>user\n{Hi}<|im_end|>\n<|im_start|>assistant\n{The }",
+           USER("Hi"), ASSISTANT("The "));
+    EXPECT(TVLM_CHAT_CHATML, "<|im_start|>user\n{Hi}<|im_end|>\n<|im_start|>assistant\n",
+           USER("Hi"), ASSISTANT(""));
+    EXPECT(TVLM_CHAT_TINYVLM, "<|im_start|>{Hi}<|im_end|>{ }{A}", USER("Hi"), ASSISTANT("A"));
+    EXPECT(TVLM_CHAT_TINYVLM, "<|im_start|>{Hi}<|im_end|>", USER("Hi"), ASSISTANT(""));
+    EXPECT(TVLM_CHAT_TINYVLM,
+           "<|im_start|>{Hi}<|im_end|>{ }{A}<|im_end|><|im_start|>{x}<|im_end|>{ b}", USER("Hi"),
+           ASSISTANT("A"), USER("x"), ASSISTANT(" b"));
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -196,7 +211,6 @@ static void test_refusals(void **state)
     REFUSED(chat, TVLM_ERR_ARGUMENT, "message 1: an assistant", SYSTEM("x"), ASSISTANT("y"));
     REFUSED(chat, TVLM_ERR_ARGUMENT, "message 2: an assistant", USER("x"), ASSISTANT("y"),
             ASSISTANT("z"), USER("x"));
-    REFUSED(chat, TVLM_ERR_ARGUMENT, "last message", USER("Hi"), ASSISTANT("Hello"));
     REFUSED(chat, TVLM_ERR_ARGUMENT, "last message", SYSTEM("Hi"));
     REFUSED(chat, TVLM_ERR_ARGUMENT, "message 1: the system message", USER("a"), SYSTEM("b"),
             USER("c"));
@@ -283,13 +297,10 @@ static void test_recognise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_fastvlm),
-        cmocka_unit_test(test_text_templates),
-        cmocka_unit_test(test_qwen3),
-        cmocka_unit_test(test_tinyvlm),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_sink_failure_stops),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_fastvlm),
+        cmocka_unit_test(test_text_templates), cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_tinyvlm),        cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_sink_failure_stops),
         cmocka_unit_test(test_recognise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
