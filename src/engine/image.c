@@ -98,6 +98,13 @@ tvlm_hash tvlm_image_hash(const tvlm_image *image)
     return h.a | h.b ? h : (tvlm_hash){1, 1};
 }
 
+static void log_image(const tvlm_engine *engine, const tvlm_pixels *pixels, const tvlm_image *image)
+{
+    tvlm_engine_log(engine, "image: %ux%u, preprocess %.1f ms, tower %.1f ms, bridge %.1f ms",
+                    (unsigned)pixels->width, (unsigned)pixels->height, image->timings.preprocess_ms,
+                    image->timings.tower_ms, image->timings.bridge_ms);
+}
+
 /* Runs everything over the engine's arena; the picture's arrays are the outputs. */
 static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
                           const tvlm_encode_params *params, tvlm_image *image, tvlm_error *err)
@@ -123,6 +130,7 @@ static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         image->timings.bridge_ms += tvlm_now_ms() - begin;
         if (!tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     }
+    if (!status) log_image(engine, pixels, image); /* in turn: two images' lines do not meet */
     tvlm_engine_end(engine);
     return status;
 }
@@ -168,9 +176,6 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
         return status;
     }
     image->id = tvlm_image_hash(image);
-    tvlm_engine_log(engine, "image: %ux%u, preprocess %.1f ms, tower %.1f ms, bridge %.1f ms",
-                    (unsigned)pixels->width, (unsigned)pixels->height, image->timings.preprocess_ms,
-                    image->timings.tower_ms, image->timings.bridge_ms);
     *out = image;
     return TVLM_OK;
 }
