@@ -15,7 +15,8 @@ typedef enum tvlm_act {
     TVLM_ACT_GELU = 1, /* exact: x/2 (1 + erf(x/sqrt 2)) */
     TVLM_ACT_RELU = 2,
     TVLM_ACT_RELU6 = 3,
-    TVLM_ACT_SIGMOID = 4
+    TVLM_ACT_SIGMOID = 4,
+    TVLM_ACT_GELU_TANH = 5 /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 } tvlm_act;
 
 /* ---- attention: a few query rows of one head (or of heads that share keys) over a tile of keys

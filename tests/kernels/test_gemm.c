@@ -177,6 +177,8 @@ static double act_double(tvlm_act act, double x)
         return x > 6 ? 6 : x > 0 ? x : 0;
     case TVLM_ACT_SIGMOID:
         return 1 / (1 + exp(-x));
+    case TVLM_ACT_GELU_TANH:
+        return x / (1 + exp(-2 * sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
     default:
         return x;
     }

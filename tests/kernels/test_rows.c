@@ -21,6 +21,11 @@ static double gelu_double(double x)
     return x / 2 * erfc(-x / sqrt(2.0));
 }
 
+static double gelu_tanh_double(double x)
+{
+    return x / (1 + exp(-2 * sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
+}
+
 static double act_double(unsigned act, double x)
 {
     switch (act) {
@@ -32,6 +37,8 @@ static double act_double(unsigned act, double x)
         return x > 6 ? 6 : x < 0 ? 0 : x;
     case TVLM_ACT_SIGMOID:
         return 1 / (1 + exp(-x));
+    case TVLM_ACT_GELU_TANH:
+        return gelu_tanh_double(x);
     default:
         return x;
     }
@@ -227,6 +234,10 @@ static void check_accuracy(tk *t, const void *unused)
         norm2 += want * want;
         if (x < 0 && x > -4) /* the negative side keeps its relative accuracy */
             worst_tail = fmaxf(worst_tail, (float)(fabs(error / want)));
+        t->tier.act(TVLM_ACT_GELU_TANH, &y, &x, 1);
+        want = gelu_tanh_double((double)x);
+        tk_near(t, i, (double)y, want, 4 * EPS * larger((double)x, 1));
+        if (want < -1e-8) tk_near(t, i, (double)y, want, 4e-6 * -want);
         t->tier.act(TVLM_ACT_SIGMOID, &y, &x, 1);
         want = 1 / (1 + exp(-(double)x));
         tk_near(t, i, (double)y, want, 5 * EPS * want);
@@ -264,7 +275,7 @@ void test_rows(tk *t)
         for (unsigned v = 0; v < 8; v++) {
             row_shape s = {n, v};
             snprintf(text, sizeof text, "n%zu variant %u", n, v);
-            if (v <= TVLM_ACT_SIGMOID) {
+            if (v <= TVLM_ACT_GELU_TANH) {
                 tk_run(t, "act", text, check_act, &s, false);
                 tk_run(t, "scale_act", text, check_scale_act, &s, false);
             }

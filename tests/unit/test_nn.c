@@ -84,6 +84,8 @@ static double act_of(tvlm_act act, double x)
         return x < 0 ? 0 : x > 6 ? 6 : x;
     case TVLM_ACT_SIGMOID:
         return 1 / (1 + exp(-x));
+    case TVLM_ACT_GELU_TANH:
+        return x / (1 + exp(-2 * sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
     case TVLM_ACT_NONE:
         break;
     }
@@ -147,11 +149,12 @@ static void linear_matches(void **state)
         tvlm_act act;
         bool bias, residual;
     } cases[] = {
-        {1,   100, 24, TVLM_ACT_NONE,    true,  false},
-        {17,  33,  9,  TVLM_ACT_GELU,    true,  true },
-        {130, 65,  40, TVLM_ACT_RELU6,   false, true },
-        {9,   1,   1,  TVLM_ACT_SIGMOID, true,  false},
-        {65,  200, 7,  TVLM_ACT_RELU,    false, false}
+        {1,   100, 24, TVLM_ACT_NONE,      true,  false},
+        {17,  33,  9,  TVLM_ACT_GELU,      true,  true },
+        {130, 65,  40, TVLM_ACT_RELU6,     false, true },
+        {9,   1,   1,  TVLM_ACT_SIGMOID,   true,  false},
+        {17,  40,  9,  TVLM_ACT_GELU_TANH, true,  true },
+        {65,  200, 7,  TVLM_ACT_RELU,      false, false}
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         size_t m = cases[i].m, n = cases[i].n, k = cases[i].k;

@@ -17,6 +17,8 @@ float tvlm_scalar_act(tvlm_act act, float x)
         return tvlm_min1(6.0f, tvlm_max1(0.0f, x));
     case TVLM_ACT_SIGMOID:
         return tvlm_sigmoid1(x);
+    case TVLM_ACT_GELU_TANH:
+        return tvlm_gelu_tanh1(x);
     default:
         return x;
     }

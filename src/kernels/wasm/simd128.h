@@ -161,6 +161,8 @@ TVLM_INLINE v128_t tvlm_act4(tvlm_act act, v128_t x)
         return wasm_f32x4_pmin(wasm_f32x4_pmax(x, wasm_f32x4_splat(0.0f)), wasm_f32x4_splat(6.0f));
     case TVLM_ACT_SIGMOID:
         return (v128_t)tvlm_sigmoid_f4((tvlm_f4)x);
+    case TVLM_ACT_GELU_TANH:
+        return (v128_t)tvlm_gelu_tanh_f4((tvlm_f4)x);
     default:
         return x;
     }

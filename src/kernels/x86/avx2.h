@@ -170,6 +170,8 @@ TVLM_INLINE __m256 tvlm_act8(tvlm_act act, __m256 x)
         return _mm256_min_ps(_mm256_set1_ps(6.0f), _mm256_max_ps(_mm256_setzero_ps(), x));
     case TVLM_ACT_SIGMOID:
         return tvlm_sigmoid8(x);
+    case TVLM_ACT_GELU_TANH:
+        return tvlm_gelu_tanh8(x);
     default:
         return x;
     }
@@ -195,7 +197,7 @@ static __attribute__((noinline, unused)) __m256 tvlm_long_act8(tvlm_act act, __m
 TVLM_INLINE __m256 tvlm_epilogue_act8(tvlm_act act, __m256 x)
 {
     if (act == TVLM_ACT_NONE) return x;
-    if (act == TVLM_ACT_GELU || act == TVLM_ACT_SIGMOID) return tvlm_long_act8(act, x);
+    if (act != TVLM_ACT_RELU && act != TVLM_ACT_RELU6) return tvlm_long_act8(act, x);
     x = _mm256_max_ps(_mm256_setzero_ps(), x);
     return act == TVLM_ACT_RELU6 ? _mm256_min_ps(_mm256_set1_ps(6.0f), x) : x;
 }

@@ -118,6 +118,8 @@ TVLM_INLINE __m512 tvlm_act16(tvlm_act act, __m512 x)
         return _mm512_min_ps(_mm512_set1_ps(6.0f), _mm512_max_ps(_mm512_setzero_ps(), x));
     case TVLM_ACT_SIGMOID:
         return tvlm_sigmoid16(x);
+    case TVLM_ACT_GELU_TANH:
+        return tvlm_gelu_tanh16(x);
     default:
         return x;
     }
