@@ -243,11 +243,13 @@ typedef struct tvlm_model_info {
     uint32_t n_embd;
     uint32_t n_layers;
     uint32_t image_size;      /* pixels per side; 0 for text models */
-    uint32_t n_image_tokens;  /* visual tokens per image; 0 for text models */
+    uint32_t n_image_tokens;  /* visual tokens per image, at most; 0 for text models */
     uint32_t vision_dim;      /* features per tower token */
     uint32_t n_vision_tokens; /* tower tokens before the bridge */
     int32_t bos_id, eos_id;   /* -1 if there is none */
     uint32_t max_images;      /* per prompt: 0 for text models, 1 for Tiny-VLM */
+    /* Visual tokens of a frame: n_image_tokens, but of models that split large images (SmolVLM). */
+    uint32_t n_frame_tokens;
 } tvlm_model_info;
 TVLM_API tvlm_status tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out,
                                          tvlm_error *TVLM_NULLABLE err);
@@ -320,7 +322,11 @@ typedef struct tvlm_encode_params {
 TVLM_API void tvlm_encode_params_init(tvlm_encode_params *TVLM_NULLABLE params, size_t size);
 
 /* Writes the model's input tensor [image_size][image_size][3] (NHWC, float32): resized as Pillow
- * does (bit-exact), then scaled and biased per channel. cap: floats in out. Thread-safe. */
+ * does (bit-exact), then scaled and biased per channel. cap: floats in out. Models that split large
+ * images (SmolVLM; TVLM_FIT_MODEL only) have one such tensor per frame: tvlm_preprocess_floats is
+ * the size of all, 0 for arguments that tvlm_preprocess refuses. Thread-safe. */
+TVLM_API size_t tvlm_preprocess_floats(const tvlm_model *model, const tvlm_pixels *pixels,
+                                       const tvlm_encode_params *TVLM_NULLABLE params);
 TVLM_API tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
                                      const tvlm_encode_params *TVLM_NULLABLE params, float *out,
                                      size_t cap, tvlm_error *TVLM_NULLABLE err);
@@ -391,7 +397,8 @@ typedef struct tvlm_message {
     size_t n_images;
 } tvlm_message;
 
-/* The id that stands for an image among a prompt's ids (as in LLaVA). */
+/* The id that stands for an image, or for a frame of one that is split, among a prompt's ids (as in
+ * LLaVA). */
 #define TVLM_IMAGE_ID (-200)
 
 TVLM_API tvlm_status tvlm_prompt_new(const tvlm_model *model,

@@ -33,7 +33,7 @@ const char cli_common_help[] =
     "      --stop TEXT         end the answer at this text (up to 8 times)\n"
     "      --system TEXT       system message\n"
     "      --template NAME     chat template: chatml, qwen2, qwen2.5, smollm2, fastvlm,\n"
-    "                          tinyvlm, qwen3, qwen3-no-think\n"
+    "                          tinyvlm, qwen3, qwen3-no-think, smolvlm\n"
     "  -c, --ctx N             context positions (default: min(model, 4096))\n"
     "      --kv f16|f32        precision of the key/value cache (default f16)\n"
     "      --max-pixels N      largest image (default 300000000)\n"

@@ -44,6 +44,7 @@ typedef struct dump {
     tvlm_image *image;
     tvlm_prompt *ids;
     float *pixels, *logits;
+    size_t n_pixels; /* floats */
 } dump;
 
 static bool take(void *user, int value, const char *text)
@@ -81,15 +82,13 @@ static tvlm_status see(dump *d, tvlm_error *err)
 {
     tvlm_decoded picture;
     tvlm_encode_params encode;
-    tvlm_model_info info = {.size = sizeof info};
-    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
-    size_t n = (size_t)info.image_size * info.image_size * 3;
     TVLM_TRY(cli_decode(d->options, d->image_path, true, &picture, err));
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.keep_vision_tokens = true;
     encode.fit = d->fit;
     encode.cancel = cli_cancel();
+    size_t n = d->n_pixels = tvlm_preprocess_floats(d->model, &pixels, &encode);
     d->pixels = malloc((n ? n : 1) * sizeof *d->pixels);
     tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, &encode, d->pixels, n, err)
                                    : out_of_memory(err);
@@ -136,24 +135,30 @@ static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype
     list[(*n)++] = t;
 }
 
+/* Frames of [3][S][S]; to be freed. */
+static float *channels_first(const dump *d, size_t s)
+{
+    float *out = malloc(d->n_pixels * sizeof *out);
+    for (size_t i = 0; out && i < d->n_pixels / 3; i++)
+        for (size_t c = 0; c < 3; c++)
+            out[(i / (s * s) * 3 + c) * s * s + i % (s * s)] = d->pixels[3 * i + c];
+    return out;
+}
+
 static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error *err)
 {
     tvlm_st_tensor list[8];
     tvlm_model_info info = {.size = sizeof info};
     size_t n = 0, rows = tvlm_prompt_n_tokens(d->ids), n_ids, count, dim;
+    float *chw = NULL;
     const int32_t *ids = tvlm_prompt_ids(d->ids, &n_ids);
     TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
     if (d->image) {
-        /* [3][S][S], as the reference has it */
-        size_t s = info.image_size;
-        float *chw = malloc(3 * s * s * sizeof *chw);
-        if (!chw) return out_of_memory(err);
-        for (size_t i = 0; i < s * s; i++)
-            for (size_t c = 0; c < 3; c++)
-                chw[c * s * s + i] = d->pixels[3 * i + c];
-        memcpy(d->pixels, chw, 3 * s * s * sizeof *chw);
-        free(chw);
-        add(list, &n, "pixel_values", TVLM_ST_F32, d->pixels, (uint64_t[]){3, s, s}, 3);
+        size_t s = info.image_size, frames = d->n_pixels / (3 * s * s);
+        if (!(chw = channels_first(d, s))) return out_of_memory(err);
+        /* without the first where there is one, as the reference has it */
+        uint64_t shape[4] = {frames, 3, s, s}, one = frames == 1;
+        add(list, &n, "pixel_values", TVLM_ST_F32, chw, shape + one, (uint32_t)(4 - one));
         const float *v = tvlm_image_vision_tokens(d->image, &count, &dim);
         add(list, &n, "vision_tokens", TVLM_ST_F32, v, (uint64_t[]){count, dim}, 2);
         v = tvlm_image_tokens(d->image, &count, &dim);
@@ -162,7 +167,9 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
     add(list, &n, "input_ids", TVLM_ST_I32, ids, (uint64_t[]){n_ids}, 1);
     add(list, &n, "logits", TVLM_ST_F32, d->logits, (uint64_t[]){rows, info.n_vocab}, 2);
     add(list, &n, "generated_ids", TVLM_ST_I32, r->ids, (uint64_t[]){r->n_ids}, 1);
-    return tvlm_st_write(d->output, cli_cancel(), list, n, err);
+    tvlm_status status = tvlm_st_write(d->output, cli_cancel(), list, n, err);
+    free(chw);
+    return status;
 }
 
 static tvlm_status run(dump *d, tvlm_error *err)

@@ -310,7 +310,7 @@ static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size
     TVLM_TRY(make_prompt(r, e, NULL, 0, &prompt, err));
     size_t rows = tvlm_prompt_n_tokens(prompt);
     tvlm_prompt_free(prompt);
-    if (r->info.max_images > 1) rows += n_images * r->info.n_image_tokens;
+    if (r->info.max_images > 1) rows += n_images * r->info.n_frame_tokens;
     if (rows <= cli_context(r)) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_CONTEXT,
                      "the prompt needs at least %zu positions, the context has %u", rows,

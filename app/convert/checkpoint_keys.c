@@ -17,6 +17,7 @@ static const char *const prefixes[][2] = {
     {"model.multi_modal_projector.linear_2.", "model.mm_projector.2."},
     {"multi_modal_projector.linear_1.",       "model.mm_projector.0."},
     {"multi_modal_projector.linear_2.",       "model.mm_projector.2."},
+    {"model.text_model.",                     "model."               },
     {"model.language_model.",                 "model."               },
     {"language_model.model.",                 "model."               },
     {"language_model.lm_head.",               "lm_head."             },

@@ -7,5 +7,12 @@ static const tvlm_family qwen3 = {
 static const tvlm_family llama = {.model_type = "llama", .arch = "llama", .rope_pairs = true};
 
 const tvlm_family *const tvlm_families[] = {
-    &tvlm_family_fastvlm_apple, &tvlm_family_fastvlm, &qwen2, &qwen3, &llama, NULL,
+    &tvlm_family_fastvlm_apple,
+    &tvlm_family_fastvlm,
+    &tvlm_family_smolvlm,
+    &tvlm_family_smolvlm2,
+    &qwen2,
+    &qwen3,
+    &llama,
+    NULL,
 };

@@ -36,7 +36,8 @@ struct tvlm_family {
     void (*put_vision)(tvlm_keys *k);
 };
 
-extern const tvlm_family tvlm_family_fastvlm_apple, tvlm_family_fastvlm;
+extern const tvlm_family tvlm_family_fastvlm_apple, tvlm_family_fastvlm, tvlm_family_smolvlm,
+    tvlm_family_smolvlm2;
 /* All of them, ended by NULL. */
 extern const tvlm_family *const tvlm_families[];
 

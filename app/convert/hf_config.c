@@ -175,7 +175,7 @@ tvlm_status tvlm_hf_read_edge(const json_t *p, const char *key, uint32_t *out, t
     return TVLM_OK;
 }
 
-static tvlm_status read_rgb(const json_t *p, const char *key, double out[3], tvlm_error *err)
+tvlm_status tvlm_hf_read_rgb(const json_t *p, const char *key, double out[3], tvlm_error *err)
 {
     const json_t *list = json_object_get(p, key);
     if (!list || json_is_null(list)) return TVLM_OK;
@@ -202,8 +202,8 @@ tvlm_status tvlm_hf_read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm
     if (!rescaled) rescale = 1;
     TVLM_TRY(tvlm_json_u32(p, "resample", false, 3, 3, &bicubic, err));
     if (normalize) {
-        TVLM_TRY(read_rgb(p, "image_mean", mean, err));
-        TVLM_TRY(read_rgb(p, "image_std", std, err));
+        TVLM_TRY(tvlm_hf_read_rgb(p, "image_mean", mean, err));
+        TVLM_TRY(tvlm_hf_read_rgb(p, "image_std", std, err));
     }
     for (int i = 0; i < 3; i++) {
         if (!(std[i] > 1e-6))

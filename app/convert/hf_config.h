@@ -12,6 +12,13 @@ typedef struct tvlm_family tvlm_family; /* family.h */
 
 enum { TVLM_HF_MAX_IMAGE = 8192 }; /* pixels a side */
 
+typedef struct tvlm_hf_siglip {
+    uint32_t n_layers, d, ff, n_heads, patch_size;
+    uint32_t table_size; /* pixels a side of the image that the positions are of */
+    uint32_t shuffle, split_edge;
+    double ln_eps, mean[3], std[3];
+} tvlm_hf_siglip;
+
 typedef struct tvlm_hf_config {
     const tvlm_family *family;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_ctx;
@@ -22,6 +29,7 @@ typedef struct tvlm_hf_config {
     uint32_t image_seq_length; /* 0: not given */
     bool pads;                 /* image_aspect_ratio is "pad" or not given */
     double scale[3], bias[3];  /* of pixels */
+    tvlm_hf_siglip siglip;     /* of SmolVLM */
 } tvlm_hf_config;
 
 /* From DIR. Messages begin with the file's path. */
@@ -43,6 +51,8 @@ int64_t tvlm_hf_read_id(const json_t *object, const char *key);
 /* A square's side: N, {"shortest_edge": N}, or {"height": N, "width": N}. */
 tvlm_status tvlm_hf_read_edge(const json_t *object, const char *key, uint32_t *out,
                               tvlm_error *err);
+/* Three numbers, where there are any. */
+tvlm_status tvlm_hf_read_rgb(const json_t *object, const char *key, double out[3], tvlm_error *err);
 /* image_size, scale and bias of a preprocessor_config.json. */
 tvlm_status tvlm_hf_read_preprocessor(const json_t *preprocessor, tvlm_hf_config *out,
                                       tvlm_error *err);

@@ -117,11 +117,13 @@ static uint32_t dims_without_ones(const tvlm_gguf_tensor *t)
     return n;
 }
 
-/* A matrix of floats; a vector or a kernel of one tap may look like one with a side of 1. */
+/* A matrix of floats; a vector or a kernel of one tap may look like one with a side of 1, and
+ * positions are added. */
 static bool is_linear(const tvlm_gguf_tensor *t)
 {
     return dims_without_ones(t) == 2 && t->shape[0] > 1 && t->shape[1] > 1 &&
            t->type != TVLM_TYPE_I8 && t->type != TVLM_TYPE_I32 && ends(t->name, ".weight") &&
+           !starts(t->name, "v.position_embd.") &&
            (starts(t->name, "blk.") || starts(t->name, "mm.") || starts(t->name, "v.") ||
             starts(t->name, "token_embd.") || starts(t->name, "output."));
 }

@@ -282,7 +282,7 @@ class Engine {
     }
 
     imageTokens({ image }) {
-        const count = this.wasm.info_number(6);
+        const count = this.wasm.image_count(image);
         const embedding = this.wasm.info_number(7);
         return { tokens: this.#floats(this.wasm.image_tokens(image), count * embedding), count, embedding };
     }

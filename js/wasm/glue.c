@@ -304,7 +304,15 @@ double image_timing(const tvlm_image *image, int which)
     return which == 0 ? t.preprocess_ms : which == 1 ? t.tower_ms : t.bridge_ms;
 }
 
-/* The bridge's output, [n_image_tokens][n_embd]. */
+EXPORT(image_count) unsigned image_count(const tvlm_image *image);
+unsigned image_count(const tvlm_image *image)
+{
+    size_t n, dim;
+    tvlm_image_tokens(image, &n, &dim);
+    return (unsigned)n;
+}
+
+/* The bridge's output, [image_count][n_embd]. */
 EXPORT(image_tokens) const float *image_tokens(const tvlm_image *image);
 const float *image_tokens(const tvlm_image *image)
 {

@@ -6,6 +6,6 @@
 #include "model/arch.h"
 
 extern const tvlm_arch tvlm_arch_llama, tvlm_arch_qwen2, tvlm_arch_qwen3, tvlm_arch_fastvlm,
-    tvlm_arch_tinyvlm;
+    tvlm_arch_tinyvlm, tvlm_arch_smolvlm;
 
 #endif

@@ -151,8 +151,8 @@ static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, fl
                          (tvlm_features){.last = vision});
     double between = tvlm_now_ms();
     tvlm_projector_forward(cx, &w->projector, vision, model->n_vision_tokens, tokens);
-    timings->tower_ms = between - begin;
-    timings->bridge_ms = tvlm_now_ms() - between;
+    timings->tower_ms += between - begin;
+    timings->bridge_ms += tvlm_now_ms() - between;
 }
 
 /* Pixels of a map after a stride, same padding. */

@@ -136,8 +136,8 @@ static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, fl
     double between = tvlm_now_ms();
     tvlm_pooling_forward(cx, &w->pooling, model->config.pool_ln_eps, hi, lo, vision, tokens);
     tvlm_arena_release(cx->arena, mark);
-    timings->tower_ms = between - begin;
-    timings->bridge_ms = tvlm_now_ms() - between;
+    timings->tower_ms += between - begin;
+    timings->bridge_ms += tvlm_now_ms() - between;
 }
 
 /* Pixels of a map after a stride, same padding. */

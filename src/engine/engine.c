@@ -3,7 +3,6 @@
 #include "engine/internal.h"
 
 #include "cpu/cpu.h"
-#include "image/preprocess.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -49,10 +48,11 @@ static void vision_plan(tvlm_cx *cx, const tvlm_model *model)
     tvlm_nn_floats(cx, size, 3 * size);
     tvlm_nn_floats(cx, model->n_vision_tokens, model->weights.vision_dim);
     size_t mark = tvlm_arena_mark(cx->arena);
-    tvlm_arena_alloc(cx->arena,
-                     tvlm_preprocess_bytes(&model->config.preprocess, TVLM_MAX_SIDE, cx->n_threads),
+    tvlm_arena_alloc(cx->arena, tvlm_model_preprocess_bytes(model, TVLM_MAX_SIDE, cx->n_threads),
                      1);
     tvlm_arena_release(cx->arena, mark);
+    if (model->config.preprocess.split_edge) /* stays while its frames are encoded */
+        tvlm_arena_alloc(cx->arena, tvlm_split_kept_bytes(&model->config.preprocess), 1);
     tvlm_image_timings none = {0};
     model->config.arch->encode(cx, model, NULL, NULL, NULL, &none);
 }

@@ -2,8 +2,6 @@
  * Pixels -> preprocess -> tower -> bridge -> an immutable handle. */
 #include "engine/internal.h"
 
-#include "image/preprocess.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +33,66 @@ static tvlm_status check_pixels(const tvlm_pixels *p, uint64_t max_pixels, tvlm_
     return TVLM_OK;
 }
 
+bool tvlm_model_splits(const tvlm_model *model, tvlm_fit fit)
+{
+    return fit == TVLM_FIT_MODEL && model->config.preprocess.split_edge;
+}
+
+size_t tvlm_model_preprocess_bytes(const tvlm_model *model, uint32_t side, unsigned n_threads)
+{
+    const tvlm_preprocess_config *c = &model->config.preprocess;
+    size_t one = tvlm_preprocess_bytes(c, side, n_threads);
+    size_t all = c->split_edge ? tvlm_split_bytes(c, side, n_threads) : 0;
+    return all > one ? all : one;
+}
+
+/* Where the frames come from: the image itself where there is one. */
+typedef struct frames {
+    const tvlm_pixels *pixels;
+    tvlm_split split;
+    tvlm_fit fit;
+    bool is_split;
+} frames;
+
+static tvlm_status open_frames(tvlm_cx *cx, const tvlm_model *model, frames *f, tvlm_error *err)
+{
+    if (!f->is_split) return TVLM_OK;
+    return tvlm_split_run(&model->kernels, &model->config.preprocess, f->pixels, cx->arena,
+                          cx->pool, cx->cancel, &f->split, err);
+}
+
+static tvlm_status take_frame(tvlm_cx *cx, const tvlm_model *model, const frames *f, size_t i,
+                              float *out, tvlm_error *err)
+{
+    const tvlm_preprocess_config *c = &model->config.preprocess;
+    if (!f->is_split)
+        return tvlm_preprocess_run(&model->kernels, c, f->pixels, f->fit, cx->arena, cx->pool,
+                                   cx->cancel, out, err);
+    tvlm_split_frame(c, &f->split, i, out);
+    return TVLM_OK;
+}
+
+static size_t frame_floats(const tvlm_model *model)
+{
+    return (size_t)model->config.preprocess.image_size * model->config.preprocess.image_size * 3;
+}
+
+static tvlm_grid grid_of(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_fit fit)
+{
+    if (!tvlm_model_splits(model, fit)) return (tvlm_grid){0, 0};
+    return tvlm_split_grid(&model->config.preprocess, pixels->width, pixels->height);
+}
+
+size_t tvlm_preprocess_floats(const tvlm_model *model, const tvlm_pixels *pixels,
+                              const tvlm_encode_params *params)
+{
+    tvlm_encode_params p;
+    if (!model || !tvlm_model_has_vision(model) || check_pixels(pixels, UINT64_MAX, NULL) ||
+        read_params(params, &p, NULL))
+        return 0;
+    return frame_floats(model) * tvlm_grid_frames(grid_of(model, pixels, p.fit));
+}
+
 tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
                             const tvlm_encode_params *params, float *out, size_t cap,
                             tvlm_error *err)
@@ -46,33 +104,36 @@ tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     TVLM_TRY(check_pixels(pixels, UINT64_MAX, err));
     TVLM_TRY(read_params(params, &p, err));
-    size_t size = model->config.preprocess.image_size;
-    if (cap < size * size * 3)
+    frames f = {.pixels = pixels, .fit = p.fit, .is_split = tvlm_model_splits(model, p.fit)};
+    size_t n = frame_floats(model), count = tvlm_grid_frames(grid_of(model, pixels, p.fit));
+    if (cap / n < count)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "out has room for %zu floats, %zu are needed", cap,
-                         size * size * 3);
+                         n * count);
     tvlm_arena arena;
     uint32_t side = pixels->width > pixels->height ? pixels->width : pixels->height;
-    size_t bytes = tvlm_preprocess_bytes(&model->config.preprocess,
-                                         side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE, 1);
+    size_t bytes =
+        tvlm_model_preprocess_bytes(model, side < TVLM_MAX_SIDE ? side : TVLM_MAX_SIDE, 1);
     void *scratch = tvlm_aligned_alloc(bytes);
     if (!scratch)
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory to resize an image of %ux%u",
                          (unsigned)pixels->width, (unsigned)pixels->height);
     tvlm_arena_init(&arena, scratch, bytes);
-    tvlm_status status = tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels,
-                                             p.fit, &arena, NULL, p.cancel, out, err);
+    tvlm_cx cx = {.kernels = &model->kernels, .arena = &arena, .cancel = p.cancel};
+    tvlm_status status = open_frames(&cx, model, &f, err);
+    for (size_t i = 0; i < count && !status; i++)
+        status = take_frame(&cx, model, &f, i, out + i * n, err);
     tvlm_aligned_free(scratch);
     return status;
 }
 
-size_t tvlm_image_token_floats(const tvlm_model *m)
+size_t tvlm_image_token_floats(const tvlm_image *image)
 {
-    return tvlm_nn_elements(1, m->n_image_tokens, m->config.lm.n_embd);
+    return tvlm_nn_elements(1, image->n_tokens, image->model->config.lm.n_embd);
 }
 
-size_t tvlm_image_vision_floats(const tvlm_model *m)
+size_t tvlm_image_vision_floats(const tvlm_image *image)
 {
-    return (size_t)m->n_vision_tokens * m->weights.vision_dim;
+    return image->n_vision * image->model->weights.vision_dim;
 }
 
 size_t tvlm_image_cross_floats(const tvlm_model *m)
@@ -85,7 +146,8 @@ size_t tvlm_image_bytes(const tvlm_model *m)
 {
     size_t bytes = 0;
     if (!tvlm_model_has_vision(m)) return 0;
-    bool fits = tvlm_add_size(tvlm_image_token_floats(m), tvlm_image_cross_floats(m), &bytes) &&
+    size_t most = tvlm_nn_elements(m->max_frames, m->n_image_tokens, m->config.lm.n_embd);
+    bool fits = tvlm_add_size(most, tvlm_image_cross_floats(m), &bytes) &&
                 tvlm_mul_size(bytes, sizeof(float), &bytes) &&
                 tvlm_add_size(bytes, sizeof(tvlm_image), &bytes);
     return fits ? bytes : SIZE_MAX;
@@ -94,7 +156,7 @@ size_t tvlm_image_bytes(const tvlm_model *m)
 tvlm_hash tvlm_image_hash(const tvlm_image *image)
 {
     tvlm_hash h = {0, 0};
-    h = tvlm_hash_bytes(h, image->tokens, tvlm_image_token_floats(image->model) * sizeof(float));
+    h = tvlm_hash_bytes(h, image->tokens, tvlm_image_token_floats(image) * sizeof(float));
     return h.a | h.b ? h : (tvlm_hash){1, 1};
 }
 
@@ -105,47 +167,60 @@ static void log_image(const tvlm_engine *engine, const tvlm_pixels *pixels, cons
                     image->timings.tower_ms, image->timings.bridge_ms);
 }
 
-/* Runs everything over the engine's arena; the picture's arrays are the outputs. */
-static tvlm_status encode(tvlm_engine *engine, const tvlm_pixels *pixels,
-                          const tvlm_encode_params *params, tvlm_image *image, tvlm_error *err)
+static tvlm_status encode_frames(tvlm_cx *cx, const tvlm_model *model, frames *f, tvlm_image *image,
+                                 tvlm_error *err)
+{
+    size_t size = model->config.preprocess.image_size, d = model->weights.vision_dim;
+    double begin = tvlm_now_ms();
+    float *input = tvlm_nn_floats(cx, size, 3 * size);
+    float *scratch = tvlm_nn_floats(cx, model->n_vision_tokens, d);
+    TVLM_TRY(open_frames(cx, model, f, err));
+    for (size_t i = 0; i < image->n_frames && tvlm_nn_ok(cx); i++) {
+        float *vision = image->vision ? image->vision + i * model->n_vision_tokens * d : scratch;
+        TVLM_TRY(take_frame(cx, model, f, i, input, err));
+        image->timings.preprocess_ms += tvlm_now_ms() - begin;
+        model->config.arch->encode(
+            cx, model, input, vision,
+            image->tokens + i * model->n_image_tokens * model->config.lm.n_embd, &image->timings);
+        begin = tvlm_now_ms();
+    }
+    return TVLM_OK;
+}
+
+/* Runs everything over the engine's arena; the image's arrays are the outputs. */
+static tvlm_status encode(tvlm_engine *engine, frames *f, const tvlm_cancel *cancel,
+                          tvlm_image *image, tvlm_error *err)
 {
     const tvlm_model *model = engine->model;
-    size_t size = model->config.preprocess.image_size;
     tvlm_cx cx;
-    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PICTURE, params->cancel, &cx, err));
+    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PICTURE, cancel, &cx, err));
+    tvlm_status status = encode_frames(&cx, model, f, image, err);
     double begin = tvlm_now_ms();
-    float *input = tvlm_nn_floats(&cx, size, 3 * size);
-    float *vision = tvlm_nn_floats(&cx, model->n_vision_tokens, model->weights.vision_dim);
-    if (image->vision) vision = image->vision;
-    tvlm_status status =
-        tvlm_preprocess_run(&model->kernels, &model->config.preprocess, pixels, params->fit,
-                            &engine->arena, cx.pool, params->cancel, input, err);
-    image->timings.preprocess_ms = tvlm_now_ms() - begin;
-    if (!status) {
-        model->config.arch->encode(&cx, model, input, vision, image->tokens, &image->timings);
-        begin = tvlm_now_ms();
-        if (image->cross_kv)
-            tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
-                                  image->n_tokens, image->cross_kv);
-        image->timings.bridge_ms += tvlm_now_ms() - begin;
-        if (!tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
-    }
-    if (!status) log_image(engine, pixels, image); /* in turn: two images' lines do not meet */
+    if (!status && image->cross_kv)
+        tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
+                              image->n_tokens, image->cross_kv);
+    image->timings.bridge_ms += tvlm_now_ms() - begin;
+    if (!status && !tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    if (!status) log_image(engine, f->pixels, image); /* in turn: two images' lines do not meet */
     tvlm_engine_end(engine);
     return status;
 }
 
-tvlm_status tvlm_image_new(const tvlm_model *model, bool vision, tvlm_image **out, tvlm_error *err)
+tvlm_status tvlm_image_new(const tvlm_model *model, tvlm_grid grid, bool vision, tvlm_image **out,
+                           tvlm_error *err)
 {
     size_t cross = tvlm_image_cross_floats(model);
     tvlm_image *image = *out = calloc(1, sizeof *image);
     if (!image) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     atomic_init(&image->refs, 1);
     image->model = tvlm_model_retain(model);
-    image->n_tokens = model->n_image_tokens;
-    image->tokens = malloc(tvlm_image_token_floats(model) * sizeof(float));
+    image->grid = grid;
+    image->n_frames = tvlm_grid_frames(grid);
+    image->n_tokens = image->n_frames * model->n_image_tokens;
+    image->n_vision = image->n_frames * model->n_vision_tokens;
+    image->tokens = malloc(tvlm_image_token_floats(image) * sizeof(float));
     if (cross) image->cross_kv = malloc(cross * sizeof(float));
-    if (vision) image->vision = malloc(tvlm_image_vision_floats(model) * sizeof(float));
+    if (vision) image->vision = malloc(tvlm_image_vision_floats(image) * sizeof(float));
     if (image->tokens && (!cross || image->cross_kv) && (!vision || image->vision)) return TVLM_OK;
     tvlm_image_free(image);
     *out = NULL;
@@ -169,8 +244,10 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
     if (tvlm_model_stage(model) < needed)
         return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode images have not arrived");
-    TVLM_TRY(tvlm_image_new(model, p.keep_vision_tokens, &image, err));
-    tvlm_status status = encode(engine, pixels, &p, image, err);
+    frames f = {.pixels = pixels, .fit = p.fit, .is_split = tvlm_model_splits(model, p.fit)};
+    tvlm_grid grid = grid_of(model, pixels, p.fit);
+    TVLM_TRY(tvlm_image_new(model, grid, p.keep_vision_tokens, &image, err));
+    tvlm_status status = encode(engine, &f, p.cancel, image, err);
     if (status) {
         tvlm_image_free(image);
         return status;
@@ -206,7 +283,7 @@ const float *tvlm_image_tokens(const tvlm_image *image, size_t *n, size_t *dim)
 
 const float *tvlm_image_vision_tokens(const tvlm_image *image, size_t *n, size_t *dim)
 {
-    if (n) *n = image ? image->model->n_vision_tokens : 0;
+    if (n) *n = image ? image->n_vision : 0;
     if (dim) *dim = image ? image->model->weights.vision_dim : 0;
     return image ? image->vision : NULL;
 }

@@ -3,6 +3,7 @@
 #ifndef TVLM_INTERNAL_H
 #define TVLM_INTERNAL_H
 
+#include "image/split.h"
 #include "lm/decoder.h"
 #include "lm/sampler.h"
 #include "model/arch.h"
@@ -29,13 +30,14 @@ struct tvlm_engine {
 };
 
 struct tvlm_image {
-    tvlm_refs refs;    /* its maker, prompts and sessions */
-    tvlm_model *model; /* held */
-    uint32_t n_tokens;
-    float *tokens;   /* [n_tokens][n_embd] */
-    float *vision;   /* [n_vision_tokens][vision_dim], NULL unless kept */
-    float *cross_kv; /* Tiny-VLM; see tvlm_cross_kv_floats */
-    tvlm_hash id;    /* of the tokens' bytes: names the image in a session's history */
+    tvlm_refs refs;                      /* its maker, prompts and sessions */
+    tvlm_model *model;                   /* held */
+    tvlm_grid grid;                      /* frames that it was split into */
+    size_t n_frames, n_tokens, n_vision; /* n_frames times the model's, of a frame */
+    float *tokens;                       /* [n_tokens][n_embd] */
+    float *vision;                       /* [n_vision][vision_dim], NULL unless kept */
+    float *cross_kv;                     /* Tiny-VLM; see tvlm_cross_kv_floats */
+    tvlm_hash id; /* of the tokens' bytes: names the image in a session's history */
     tvlm_image_timings timings;
 };
 
@@ -43,7 +45,8 @@ struct tvlm_prompt {
     tvlm_model *model; /* held */
     int32_t *ids;
     size_t n_ids, cap_ids;
-    tvlm_image **images; /* held, in the order of their TVLM_IMAGE_ID; Tiny-VLM: the one picture */
+    tvlm_image **images; /* held, in the order of their TVLM_IMAGE_IDs, one a frame; Tiny-VLM: the
+                            one picture */
     size_t n_images, cap_images;
     size_t text_bytes;
     bool prefilled; /* it ends in the beginning of the answer */
@@ -102,14 +105,20 @@ tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_param
 size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
 tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
                                size_t *out, tvlm_error *err);
-size_t tvlm_image_bytes(const tvlm_model *model); /* SIZE_MAX: more than that */
+size_t tvlm_image_bytes(const tvlm_model *model); /* at most; SIZE_MAX: more than that */
+
+/* Whether an image is split when it is fitted so. */
+bool tvlm_model_splits(const tvlm_model *model, tvlm_fit fit);
+/* What preprocessing takes from an arena for any image up to side x side. */
+size_t tvlm_model_preprocess_bytes(const tvlm_model *model, uint32_t side, unsigned n_threads);
 
 /* With room for what encoding makes; `vision`: for the tower's output too. */
-tvlm_status tvlm_image_new(const tvlm_model *model, bool vision, tvlm_image **out, tvlm_error *err);
+tvlm_status tvlm_image_new(const tvlm_model *model, tvlm_grid grid, bool vision, tvlm_image **out,
+                           tvlm_error *err);
 /* Of the tokens: never zeros. */
 tvlm_hash tvlm_image_hash(const tvlm_image *image);
-size_t tvlm_image_token_floats(const tvlm_model *model);
-size_t tvlm_image_vision_floats(const tvlm_model *model);
+size_t tvlm_image_token_floats(const tvlm_image *image);
+size_t tvlm_image_vision_floats(const tvlm_image *image);
 size_t tvlm_image_cross_floats(const tvlm_model *model);
 /* Another reference, for the _free function to drop. */
 tvlm_image *tvlm_image_retain(const tvlm_image *image);

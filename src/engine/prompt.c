@@ -50,7 +50,7 @@ size_t tvlm_prompt_n_tokens(const tvlm_prompt *prompt)
     size_t n = prompt->n_ids;
     if (prompt->model->config.lm.cross_attention) return n;
     for (size_t i = 0; i < prompt->n_images; i++)
-        n += prompt->images[i]->n_tokens - 1;
+        n += prompt->images[i]->n_tokens - prompt->images[i]->n_frames; /* an id for each frame */
     return n;
 }
 
@@ -122,6 +122,31 @@ tvlm_status tvlm_prompt_add_text(tvlm_prompt *prompt, const char *text, size_t l
     return add_spans(p, &span, 1, err);
 }
 
+static tvlm_status add_frame_text(tvlm_prompt *p, const tvlm_image *image, size_t i,
+                                  tvlm_error *err)
+{
+    const tvlm_arch *arch = p->model->config.arch;
+    char room[96];
+    if (!arch->frame_text) return TVLM_OK;
+    const char *text = arch->frame_text(image->grid.rows, image->grid.cols, i, room);
+    tvlm_span span = {
+        {text, strlen(text)},
+        true
+    };
+    return add_spans(p, &span, 1, err);
+}
+
+/* The image's frames, each where its text has it. */
+static tvlm_status place_frames(tvlm_prompt *p, const tvlm_image *image, tvlm_error *err)
+{
+    for (size_t i = 0; i < image->n_frames; i++) {
+        TVLM_TRY(add_frame_text(p, image, i, err));
+        TVLM_TRY(reserve_ids(p, 1, err));
+        p->ids[p->n_ids++] = TVLM_IMAGE_ID;
+    }
+    return add_frame_text(p, image, image->n_frames, err);
+}
+
 tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, tvlm_error *err)
 {
     tvlm_prompt *p = prompt;
@@ -144,8 +169,11 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, 
         p->cap_images = cap;
     }
     p->images[p->n_images++] = tvlm_image_retain(image);
-    if (!cross) p->ids[p->n_ids++] = TVLM_IMAGE_ID;
-    return TVLM_OK;
+    if (cross) return TVLM_OK;
+    size_t n_ids = p->n_ids, bytes = p->text_bytes;
+    tvlm_status status = place_frames(p, image, err);
+    if (status) truncate_to(p, n_ids, p->n_images - 1, bytes);
+    return status;
 }
 
 /* ---- chat: pieces between pictures are tokenised as one string ---- */

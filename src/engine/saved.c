@@ -28,7 +28,7 @@ typedef struct header {
 } header;
 
 enum { KV_TYPE, N_LAYERS, KV_ROW, N_VOCAB, POSITION, N_IMAGES };
-enum { N_TOKENS, N_EMBD, N_VISION, VISION_DIM, N_CROSS };
+enum { N_TOKENS, N_EMBD, N_VISION, VISION_DIM, N_CROSS, ROWS, COLS };
 
 /* Without all weights it is not known which model this is. */
 static tvlm_status check_model(const tvlm_model *model, tvlm_error *err)
@@ -48,14 +48,16 @@ static header session_header(const tvlm_session *s)
     };
 }
 
-static header image_header(const tvlm_model *m, bool vision)
+/* rows and cols: of frames that the image was split into, or zeros. */
+static header image_header(const tvlm_model *m, tvlm_grid grid, bool vision)
 {
+    uint32_t frames = (uint32_t)tvlm_grid_frames(grid);
     uint32_t cross = (uint32_t)tvlm_image_cross_floats(m);
     return (header){
         "TVLMIMAG",
-        {"n_tokens", "n_embd", "n_vision_tokens", "vision_dim", "n_cross", "reserved", "reserved"},
-        {m->n_image_tokens, m->config.lm.n_embd, vision ? m->n_vision_tokens : 0,
-          (uint32_t)m->weights.vision_dim, cross},
+        {"n_tokens",                 "n_embd",            "n_vision_tokens",                        "vision_dim", "n_cross", "rows",    "cols"   },
+        {frames * m->n_image_tokens, m->config.lm.n_embd, vision ? frames * m->n_vision_tokens : 0,
+          (uint32_t)m->weights.vision_dim,                                                                         cross,     grid.rows, grid.cols},
     };
 }
 
@@ -138,8 +140,8 @@ static void put_image(sink *s, const tvlm_image *image, bool vision)
 {
     const tvlm_model *m = image->model;
     put_hash(s, image->id);
-    put(s, image->tokens, tvlm_image_token_floats(m) * sizeof(float));
-    if (vision) put(s, image->vision, tvlm_image_vision_floats(m) * sizeof(float));
+    put(s, image->tokens, tvlm_image_token_floats(image) * sizeof(float));
+    if (vision) put(s, image->vision, tvlm_image_vision_floats(image) * sizeof(float));
     put(s, image->cross_kv, tvlm_image_cross_floats(m) * sizeof(float));
 }
 
@@ -168,7 +170,7 @@ static void put_session(sink *s, const void *object)
 static void put_whole_image(sink *s, const void *object)
 {
     const tvlm_image *image = object;
-    header h = image_header(image->model, image->vision != NULL);
+    header h = image_header(image->model, image->grid, image->vision != NULL);
     put_header(s, image->model, &h);
     put_image(s, image, image->vision != NULL);
     put_number(s, s->crc, 4);
@@ -286,9 +288,9 @@ static tvlm_status take_image(source *s, tvlm_image *image, tvlm_error *err)
     const tvlm_model *m = s->model;
     unsigned char id[16];
     TVLM_TRY(take(s, id, sizeof id, "image id", err));
-    TVLM_TRY(take_floats(s, image->tokens, tvlm_image_token_floats(m), "tokens", err));
+    TVLM_TRY(take_floats(s, image->tokens, tvlm_image_token_floats(image), "tokens", err));
     if (image->vision)
-        TVLM_TRY(take_floats(s, image->vision, tvlm_image_vision_floats(m), "vision", err));
+        TVLM_TRY(take_floats(s, image->vision, tvlm_image_vision_floats(image), "vision", err));
     TVLM_TRY(take_floats(s, image->cross_kv, tvlm_image_cross_floats(m), "cross-attention", err));
     image->id = tvlm_image_hash(image);
     if (tvlm_hash_same(image->id, load_hash(id))) return TVLM_OK;
@@ -308,7 +310,8 @@ static bool history_makes_sense(const tvlm_model *m, const tvlm_history *h)
 {
     if (tvlm_hash_same(h->image, tvlm_hash_of_embedding())) return h->id == -1;
     return h->id >= 0 &&
-           (uint32_t)h->id < (tvlm_history_is_token(h) ? m->config.lm.n_vocab : m->n_image_tokens);
+           (uint32_t)h->id < (tvlm_history_is_token(h) ? m->config.lm.n_vocab
+                                                       : m->max_frames * m->n_image_tokens);
 }
 
 static tvlm_status take_history(source *s, tvlm_session *session, uint32_t n, tvlm_error *err)
@@ -356,21 +359,30 @@ static tvlm_status take_session(source *s, void *object, tvlm_error *err)
             TVLM_TRY(take(s, tvlm_kv_at(&session->kv, layer, which, 0), kv_layer_bytes(session),
                           which ? "values" : "keys", err));
     if (h.values[N_IMAGES]) {
-        TVLM_TRY(tvlm_image_new(s->model, false, &session->image, err));
+        TVLM_TRY(tvlm_image_new(s->model, (tvlm_grid){0, 0}, false, &session->image, err));
         TVLM_TRY(take_image(s, session->image, err));
         session->image_id = session->image->id;
     }
     return take_end(s, err);
 }
 
+/* Zeros, which the header then does not agree with, for one that no image has. */
+static tvlm_grid possible_grid(const tvlm_model *m, uint32_t rows, uint32_t cols)
+{
+    bool fits =
+        rows && cols && rows < m->max_frames && cols < m->max_frames && rows * cols < m->max_frames;
+    return fits ? (tvlm_grid){rows, cols} : (tvlm_grid){0, 0};
+}
+
 static tvlm_status take_whole_image(source *s, void *object, tvlm_error *err)
 {
     tvlm_image **image = object;
-    header h = image_header(s->model, false);
+    header h = image_header(s->model, (tvlm_grid){0, 0}, false);
     TVLM_TRY(take_header(s, &h, err));
-    header want = image_header(s->model, h.values[N_VISION] != 0);
+    tvlm_grid grid = possible_grid(s->model, h.values[ROWS], h.values[COLS]);
+    header want = image_header(s->model, grid, h.values[N_VISION] != 0);
     TVLM_TRY(check_values(s, &h, &want, err));
-    TVLM_TRY(tvlm_image_new(s->model, h.values[N_VISION] != 0, image, err));
+    TVLM_TRY(tvlm_image_new(s->model, grid, h.values[N_VISION] != 0, image, err));
     TVLM_TRY(take_image(s, *image, err));
     return take_end(s, err);
 }

@@ -175,10 +175,10 @@ static bool next_row(tvlm_feed *f, tvlm_history *source, const float **embedding
     const tvlm_image *image = p->images[f->image];
     *source = (tvlm_history){image->id, (int32_t)f->row};
     *embedding = image->tokens + f->row * m->config.lm.n_embd;
-    if (++f->row == image->n_tokens) {
+    if (++f->row % m->n_image_tokens == 0) f->id++; /* the next frame has its own */
+    if (f->row == image->n_tokens) {
         f->row = 0;
         f->image++;
-        f->id++;
     }
     return true;
 }

@@ -33,7 +33,7 @@ typedef struct resizer {
     const tvlm_kernels *kernels;
     tvlm_pool *pool;
     const tvlm_pixels *pixels;
-    size_t stride, out_size; /* source row in bytes; S */
+    size_t stride, out_size; /* source row in bytes; output row in pixels */
     axis x, y;
     filter_fn filter;
     tvlm_resize_taps *columns; /* [S] */
@@ -67,6 +67,37 @@ static double bilinear(double x)
     x = fabs(x);
     return x < 1.0 ? 1.0 - x : 0.0;
 }
+
+/* sin(pi x), |x| <= 3, by Taylor from the nearest integer: ours, so that coefficients do not move
+ * with the C library. */
+static double sine_pi(double x)
+{
+    double n = rint(x), r = (x - n) * 3.14159265358979323846, z = r * r, sum = 1;
+    for (int k = 20; k > 1; k -= 2)
+        sum = 1 - sum * z / (double)(k * (k + 1));
+    sum *= r;
+    return fmod(n, 2.0) == 0 ? sum : -sum;
+}
+
+static double sinc(double x)
+{
+    return x == 0.0 ? 1.0 : sine_pi(x) / (x * 3.14159265358979323846);
+}
+
+/* Truncated sinc; support 3. */
+static double lanczos(double x)
+{
+    return -3.0 <= x && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0;
+}
+
+static const struct {
+    filter_fn filter;
+    double support;
+} filters[] = {
+    [TVLM_FILTER_BICUBIC] = {bicubic,  2},
+    [TVLM_FILTER_BILINEAR] = {bilinear, 1},
+    [TVLM_FILTER_LANCZOS] = {lanczos,  3},
+};
 
 static void set_scale(axis *a, double filter_support)
 {
@@ -195,11 +226,22 @@ static void vertical(const resizer *r)
 
 /* ---- geometry ---- */
 
-static void set_geometry(resizer *r, size_t w, size_t h, tvlm_fit fit)
+typedef struct geometry {
+    axis x, y;
+} geometry;
+
+static geometry squash(size_t w, size_t h, size_t out_w, size_t out_h)
 {
-    size_t s = r->out_size;
-    r->x = (axis){.size = w, .in = w, .out = s};
-    r->y = (axis){.size = h, .in = h, .out = s};
+    return (geometry){
+        {.size = w, .in = w, .out = out_w},
+        {.size = h, .in = h, .out = out_h}
+    };
+}
+
+/* To a square of side s. */
+static geometry fit_square(size_t w, size_t h, size_t s, tvlm_fit fit)
+{
+    geometry g = squash(w, h, s, s), *r = &g;
     if (fit == TVLM_FIT_PAD) {
         size_t n = w > h ? w : h;
         r->x.in = r->y.in = n;
@@ -212,17 +254,16 @@ static void set_geometry(resizer *r, size_t w, size_t h, tvlm_fit fit)
         longer->out = (size_t)((uint64_t)s * longer->in / shorter);
         longer->first = (longer->out - s) / 2;
     }
+    return g;
 }
 
-/* A resizer for pictures of w x h, its buffers from the arena. */
-static resizer plan(const tvlm_preprocess_config *config, size_t w, size_t h, tvlm_fit fit,
-                    unsigned n_threads, tvlm_arena *arena)
+/* A resizer to rows of `width` pixels, its buffers from the arena. */
+static resizer plan(tvlm_filter filter, geometry g, size_t width, unsigned n_threads,
+                    tvlm_arena *arena)
 {
-    bool linear = config->filter == TVLM_FILTER_BILINEAR;
-    resizer r = {.out_size = config->image_size, .filter = linear ? bilinear : bicubic};
-    set_geometry(&r, w, h, fit == TVLM_FIT_MODEL ? config->fit : fit);
-    set_scale(&r.x, linear ? 1.0 : 2.0);
-    set_scale(&r.y, linear ? 1.0 : 2.0);
+    resizer r = {.out_size = width, .filter = filters[filter].filter, .x = g.x, .y = g.y};
+    set_scale(&r.x, filters[filter].support);
+    set_scale(&r.y, filters[filter].support);
     size_t s = r.out_size, tx = r.x.max_taps, ty = r.y.max_taps, rgb = s * CHANNELS;
     r.columns = tvlm_arena_alloc(arena, s, sizeof *r.columns);
     r.table = tvlm_arena_alloc(arena, s * tx + ty, 2 * sizeof *r.table);
@@ -243,7 +284,8 @@ size_t tvlm_preprocess_bytes(const tvlm_preprocess_config *config, uint32_t side
 {
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
-    plan(config, side, side, TVLM_FIT_SQUASH, n_threads, &arena);
+    size_t s = config->image_size;
+    plan(config->filter, squash(side, side, s, s), s, n_threads, &arena);
     return arena.peak;
 }
 
@@ -265,7 +307,8 @@ static tvlm_status check_pixels(const tvlm_pixels *p, tvlm_error *err)
     return TVLM_OK;
 }
 
-static void prepare(resizer *r, const uint8_t pad[CHANNELS])
+/* `height` rows are wanted. */
+static void prepare(resizer *r, const uint8_t pad[CHANNELS], size_t height)
 {
     for (size_t i = 0; i < r->out_size; i++)
         r->columns[i] = coefficients(&r->x, r->filter, r->x.first + i, r->weights,
@@ -273,7 +316,7 @@ static void prepare(resizer *r, const uint8_t pad[CHANNELS])
     for (size_t i = 0; i < r->line_size * tvlm_pool_threads(r->pool); i++)
         r->lines[i] = pad[i % r->line_size % CHANNELS];
     horizontal(r, r->lines, r->pad_row);
-    r->end = window_of(&r->y, r->y.first + r->out_size - 1).hi;
+    r->end = window_of(&r->y, r->y.first + height - 1).hi;
 }
 
 /* Output rows in order: leaves row i in r->row. False when cancelled. */
@@ -287,31 +330,90 @@ static bool next_row(resizer *r, size_t i, const tvlm_cancel *cancel)
     return true;
 }
 
+/* What each byte becomes. */
+typedef struct values {
+    float of[256][CHANNELS];
+} values;
+
+static values make_values(const tvlm_preprocess_config *config)
+{
+    values v;
+    for (unsigned u = 0; u < 256; u++)
+        for (unsigned c = 0; c < CHANNELS; c++) {
+            float y = (float)(u * config->scale[c] + config->bias[c]);
+            v.of[u][c] = (y - config->mean[c]) / config->std[c];
+        }
+    return v;
+}
+
+static void put_values(const values *v, const uint8_t *row, size_t n, float *out)
+{
+    for (size_t j = 0; j < n * CHANNELS; j += CHANNELS)
+        for (size_t c = 0; c < CHANNELS; c++)
+            out[j + c] = v->of[row[j + c]][c];
+}
+
+void tvlm_preprocess_values(const tvlm_preprocess_config *config, const tvlm_pixels *rgb,
+                            float *out)
+{
+    values v = make_values(config);
+    for (size_t y = 0; y < rgb->height; y++)
+        put_values(&v, rgb->data + y * rgb->stride, rgb->width, out + y * rgb->width * CHANNELS);
+}
+
+static resizer open_resizer(const tvlm_kernels *kernels, tvlm_filter filter, geometry g,
+                            size_t width, const tvlm_pixels *pixels, tvlm_arena *arena,
+                            tvlm_pool *pool)
+{
+    resizer r = plan(filter, g, width, tvlm_pool_threads(pool), arena);
+    r.kernels = kernels;
+    r.pool = pool;
+    r.pixels = pixels;
+    r.stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
+    return r;
+}
+
 tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preprocess_config *config,
                                 const tvlm_pixels *pixels, tvlm_fit fit, tvlm_arena *arena,
                                 tvlm_pool *pool, const tvlm_cancel *cancel, float *out,
                                 tvlm_error *err)
 {
     TVLM_TRY(check_pixels(pixels, err));
-    size_t mark = tvlm_arena_mark(arena);
-    resizer r = plan(config, pixels->width, pixels->height, fit, tvlm_pool_threads(pool), arena);
-    r.kernels = kernels;
-    r.pool = pool;
-    r.pixels = pixels;
-    r.stride = pixels->stride ? pixels->stride : (size_t)pixels->width * pixels->channels;
-    prepare(&r, config->pad_color);
-    float value[256][CHANNELS];
-    for (unsigned u = 0; u < 256; u++)
-        for (unsigned c = 0; c < CHANNELS; c++)
-            value[u][c] = (float)(u * config->scale[c] + config->bias[c]);
-    size_t n = r.out_size * CHANNELS;
+    size_t mark = tvlm_arena_mark(arena), s = config->image_size;
+    geometry g = fit_square(pixels->width, pixels->height, s, fit ? fit : config->fit);
+    resizer r = open_resizer(kernels, config->filter, g, s, pixels, arena, pool);
+    values v = make_values(config);
+    prepare(&r, config->pad_color, s);
     bool live = true;
-    for (size_t i = 0; live && i < r.out_size; i++) {
-        live = next_row(&r, i, cancel);
-        for (size_t j = 0; j < n; j += CHANNELS)
-            for (size_t c = 0; c < CHANNELS; c++)
-                *out++ = value[r.row[j + c]][c];
-    }
+    for (size_t i = 0; i < s && (live = next_row(&r, i, cancel)); i++)
+        put_values(&v, r.row, s, out + i * s * CHANNELS);
     tvlm_arena_release(arena, mark);
     return live ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+}
+
+tvlm_status tvlm_preprocess_resize(const tvlm_kernels *kernels, tvlm_filter filter,
+                                   const tvlm_pixels *pixels, size_t width, size_t height,
+                                   tvlm_arena *arena, tvlm_pool *pool, const tvlm_cancel *cancel,
+                                   uint8_t *out, tvlm_error *err)
+{
+    static const uint8_t none[CHANNELS];
+    TVLM_TRY(check_pixels(pixels, err));
+    size_t mark = tvlm_arena_mark(arena);
+    geometry g = squash(pixels->width, pixels->height, width, height);
+    resizer r = open_resizer(kernels, filter, g, width, pixels, arena, pool);
+    prepare(&r, none, height);
+    bool live = true;
+    for (size_t i = 0; i < height && (live = next_row(&r, i, cancel)); i++)
+        memcpy(out + i * width * CHANNELS, r.row, width * CHANNELS);
+    tvlm_arena_release(arena, mark);
+    return live ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+}
+
+size_t tvlm_preprocess_resize_bytes(tvlm_filter filter, uint32_t side, size_t out_side,
+                                    unsigned n_threads)
+{
+    tvlm_arena arena;
+    tvlm_arena_init_measure(&arena);
+    plan(filter, squash(side, side, out_side, out_side), out_side, n_threads, &arena);
+    return arena.peak;
 }

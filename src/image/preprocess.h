@@ -26,4 +26,16 @@ tvlm_status tvlm_preprocess_run(const tvlm_kernels *kernels, const tvlm_preproce
                                 tvlm_pool *pool, const tvlm_cancel *cancel, float *out,
                                 tvlm_error *err);
 
+/* The same resize to any size, squashing, without scale and bias: out [height][width][3]. Takes at
+ * most tvlm_preprocess_resize_bytes from the arena for an image and an output of such sides. */
+tvlm_status tvlm_preprocess_resize(const tvlm_kernels *kernels, tvlm_filter filter,
+                                   const tvlm_pixels *pixels, size_t width, size_t height,
+                                   tvlm_arena *arena, tvlm_pool *pool, const tvlm_cancel *cancel,
+                                   uint8_t *out, tvlm_error *err);
+size_t tvlm_preprocess_resize_bytes(tvlm_filter filter, uint32_t side, size_t out_side,
+                                    unsigned n_threads);
+/* Pixels of three channels and a given stride -> out [height][width][3], scaled and biased. */
+void tvlm_preprocess_values(const tvlm_preprocess_config *config, const tvlm_pixels *rgb,
+                            float *out);
+
 #endif

@@ -18,17 +18,24 @@ struct tvlm_arch {
     /* Of families that see; `tower` is NULL and the rest unused where it is text only. */
     const char *tower;       /* vision.tower */
     bool int8_tower;         /* the tower has an int8 form, which calibration makes */
+    bool splits;             /* images may be split into frames (image/split.h) */
     const char *const *keys; /* that read_config reads, ended by NULL */
+    /* Whether the vocabulary has what images need; NULL: they need nothing. */
+    tvlm_status (*check_tokens)(const tvlm_model *model, tvlm_error *err);
     /* After the keys of all families: those of the tower and the bridge. */
     void (*read_config)(tvlm_reader *r, tvlm_config *out);
     size_t (*tower_bytes)(const tvlm_config *config); /* of model->tower; NULL: there is none */
     void (*bind_tower)(tvlm_binder *b);
-    /* With weights.vision_dim, n_vision_tokens and n_image_tokens of the model. */
+    /* With weights.vision_dim, n_vision_tokens and n_image_tokens of the model, for one frame. */
     void (*bind_bridge)(tvlm_binder *b);
     /* What follows from the tower's values; NULL: nothing does. */
     tvlm_status (*finish_tower)(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err);
-    /* Tower and bridge: pixels [S][S][3] -> vision [n_vision_tokens][vision_dim] (scratch, or what
-     * is kept), tokens [n_image_tokens][n_embd]. All may be NULL in measure mode; timings always.
+    /* The text before frame i of an image split into rows x cols, or behind the last; NULL: none.
+     */
+    const char *(*frame_text)(uint32_t rows, uint32_t cols, size_t i, char out[96]);
+    /* Tower and bridge, of a frame: pixels [S][S][3] -> vision [n_vision_tokens][vision_dim]
+     * (scratch, or what is kept), tokens [n_image_tokens][n_embd]. All may be NULL in measure mode;
+     * timings always.
      */
     void (*encode)(struct tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
                    float *tokens, tvlm_image_timings *timings);

@@ -375,6 +375,7 @@ static tvlm_status refuse_unused(const tvlm_model *model, const tvlm_plan *plan,
 tvlm_status tvlm_bind_plan(tvlm_model *model, tvlm_plan *plan, tvlm_error *err)
 {
     *plan = (tvlm_plan){0};
+    model->max_frames = 1;
     plan->slot_of = malloc((model->gguf.n_tensors + 1) * sizeof *plan->slot_of);
     size_t tower = tvlm_tower_bytes(&model->config);
     model->tower = tower ? calloc(1, tower) : NULL;

@@ -138,16 +138,35 @@ static void get_rgb(tvlm_reader *r, const char *key, double out[3])
                 r, tvlm_fail(r->err, TVLM_ERR_FORMAT, "key '%s': %g is out of range", key, out[i]));
 }
 
-static void read_preprocess(tvlm_reader *r, tvlm_preprocess_config *p)
+/* Left out where nothing is done. */
+static void read_normalisation(tvlm_reader *r, tvlm_preprocess_config *p)
 {
-    static const char *const modes[] = {"pad", "crop", "squash"};
-    static const tvlm_fit fits[] = {TVLM_FIT_PAD, TVLM_FIT_CROP, TVLM_FIT_SQUASH};
-    static const char *const filters[] = {"bicubic", "bilinear"};
+    double mean[3] = {0, 0, 0}, std[3] = {1, 1, 1};
+    if (tvlm_gguf_find(r->gguf, "vision.preprocess.mean"))
+        get_rgb(r, "vision.preprocess.mean", mean);
+    if (tvlm_gguf_find(r->gguf, "vision.preprocess.std")) get_rgb(r, "vision.preprocess.std", std);
+    for (int i = 0; i < 3 && !r->status; i++) {
+        p->mean[i] = (float)mean[i];
+        p->std[i] = (float)std[i];
+        if (!(std[i] >= 1e-6))
+            tvlm_reader_fail(r,
+                             tvlm_fail(r->err, TVLM_ERR_FORMAT,
+                                       "key 'vision.preprocess.std': %g is out of range", std[i]));
+    }
+}
+
+static void read_preprocess(tvlm_reader *r, bool splits, tvlm_preprocess_config *p)
+{
+    static const char *const modes[] = {"pad", "crop", "squash", "split"};
+    static const tvlm_fit fits[] = {TVLM_FIT_PAD, TVLM_FIT_CROP, TVLM_FIT_SQUASH, TVLM_FIT_SQUASH};
+    static const char *const filters[] = {"bicubic", "bilinear", "lanczos"};
     p->image_size = tvlm_read_u32(r, "vision.image_size", 0, 32, 8192);
-    p->fit = fits[tvlm_read_name(r, "vision.preprocess.mode", modes, 3, NULL)];
-    p->filter = tvlm_read_name(r, "vision.preprocess.filter", filters, 2, "bicubic") == 0
-                    ? TVLM_FILTER_BICUBIC
-                    : TVLM_FILTER_BILINEAR;
+    unsigned mode = tvlm_read_name(r, "vision.preprocess.mode", modes, splits ? 4 : 3, NULL);
+    p->fit = fits[mode];
+    if (mode == 3) /* the reference's own limit */
+        p->split_edge =
+            tvlm_read_u32(r, "vision.preprocess.split_edge", 0, p->image_size, TVLM_MAX_SPLIT_EDGE);
+    p->filter = (tvlm_filter)tvlm_read_name(r, "vision.preprocess.filter", filters, 3, "bicubic");
     uint32_t color[3] = {0, 0, 0};
     size_t n = 0;
     if (!r->status)
@@ -161,6 +180,7 @@ static void read_preprocess(tvlm_reader *r, tvlm_preprocess_config *p)
         p->pad_color[i] = (uint8_t)color[i];
     get_rgb(r, "vision.preprocess.scale", p->scale);
     get_rgb(r, "vision.preprocess.bias", p->bias);
+    read_normalisation(r, p);
 }
 
 static void check_tower(tvlm_reader *r, const tvlm_arch *arch)
@@ -174,7 +194,7 @@ static void check_tower(tvlm_reader *r, const tvlm_arch *arch)
 
 static void read_vision(tvlm_reader *r, tvlm_config *c)
 {
-    read_preprocess(r, &c->preprocess);
+    read_preprocess(r, c->arch->splits, &c->preprocess);
     c->arch->read_config(r, c);
 }
 

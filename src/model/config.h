@@ -8,17 +8,24 @@
 #include "text/tokenizer.h"
 
 typedef struct tvlm_arch tvlm_arch; /* model/arch.h */
-typedef enum tvlm_filter { TVLM_FILTER_BICUBIC, TVLM_FILTER_BILINEAR } tvlm_filter;
+typedef enum tvlm_filter {
+    TVLM_FILTER_BICUBIC,
+    TVLM_FILTER_BILINEAR,
+    TVLM_FILTER_LANCZOS
+} tvlm_filter;
 
-#define TVLM_MAX_STAGES 8
-#define TVLM_MAX_BLOCKS 64 /* of an EfficientNet tower */
+#define TVLM_MAX_SPLIT_EDGE 4096
+#define TVLM_MAX_STAGES     8
+#define TVLM_MAX_BLOCKS     64 /* of an EfficientNet tower */
 
 typedef struct tvlm_preprocess_config {
     uint32_t image_size; /* S: output is [S][S][3] */
     tvlm_fit fit;        /* PAD, CROP or SQUASH */
     tvlm_filter filter;
     uint8_t pad_color[3];
-    double scale[3], bias[3]; /* y = (float)(u8 * scale + bias), in double */
+    uint32_t split_edge;      /* > 0: images are split, see image/split.h; fit is SQUASH */
+    double scale[3], bias[3]; /* y = (float)(u8 * scale + bias), in double; then, in float32, */
+    float mean[3], std[3];    /* (y - mean) / std */
 } tvlm_preprocess_config;
 
 typedef struct tvlm_decoder_config {
@@ -44,6 +51,8 @@ typedef struct tvlm_config {
     /* efficientnet_lite: strides per block, index of the block whose output is the low map */
     uint32_t n_blocks, strides[TVLM_MAX_BLOCKS], stem_stride, tap_block;
     bool vision_int8; /* layers of the tower are int8: those with int8 weights */
+    /* siglip */
+    uint32_t n_vision_layers, vision_heads, vision_dim, vision_ff, patch_size, shuffle;
     /* tinyvlm pooling */
     uint32_t pool_heads;
     float pool_ln_eps;

@@ -113,6 +113,9 @@ static const rule vision_rules[] = {
     FREE_KEY("vision.preprocess.filter"),
     FREE_KEY("vision.preprocess.pad_color"),
     FREE_KEY("vision.preprocess.scale"),
+    FREE_KEY("vision.preprocess.mean"),
+    FREE_KEY("vision.preprocess.std"),
+    FREE_KEY("vision.preprocess.split_edge"),
     FREE_KEY("vision.preprocess.bias"),
 };
 

@@ -191,6 +191,8 @@ tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *param
                              params->chat_template);
     }
     TVLM_TRY(make_tokenizer(m, err));
+    const tvlm_arch *arch = m->config.arch;
+    if (arch->check_tokens) TVLM_TRY(arch->check_tokens(m, err));
     find_end_of_turn(m);
     return copy_strings(m, err);
 }
@@ -262,8 +264,9 @@ static tvlm_model_info info_of(const tvlm_model *m)
                              .n_ctx_train = c->lm.n_ctx_train,
                              .n_embd = c->lm.n_embd,
                              .n_layers = c->lm.n_layers,
-                             .n_image_tokens = m->n_image_tokens,
-                             .n_vision_tokens = m->n_vision_tokens,
+                             .n_image_tokens = m->max_frames * m->n_image_tokens,
+                             .n_frame_tokens = m->n_image_tokens,
+                             .n_vision_tokens = m->max_frames * m->n_vision_tokens,
                              .vision_dim = (uint32_t)m->weights.vision_dim,
                              .image_size = image_size,
                              .bos_id = c->bos_id,

@@ -28,7 +28,8 @@ struct tvlm_model {
     char *strings; /* name, license, description, describe_prompt, each with its terminator */
     size_t strings_size;
     uint64_t n_parameters;
-    uint32_t n_image_tokens, n_vision_tokens;
+    uint32_t max_frames;                      /* of an image: 1 where it is not split */
+    uint32_t n_image_tokens, n_vision_tokens; /* of a frame */
 };
 
 /* Another reference, for tvlm_model_free to drop. */

@@ -110,6 +110,24 @@ typedef struct tvlm_efficientnet {
     unsigned stem_stride;
 } tvlm_efficientnet;
 
+/* ---- SigLIP, with Idefics3's connector (SmolVLM) -----------------------------------------------
+ */
+typedef struct tvlm_siglip_layer {
+    tvlm_norm norm1, norm2;
+    tvlm_linear q, k, v, out;
+    tvlm_linear up, down;
+} tvlm_siglip_layer;
+typedef struct tvlm_siglip {
+    tvlm_linear patch; /* rows [c][y][x] of a patch -> d */
+    const float *pos;  /* [grid * grid][d] */
+    tvlm_siglip_layer *layers;
+    tvlm_norm post;
+    tvlm_linear proj; /* shuffle x shuffle tokens as one row -> n_embd */
+    size_t d, grid, patch_size, shuffle;
+    uint32_t n_layers, n_heads;
+    float ln_eps;
+} tvlm_siglip;
+
 /* ---- bridges ------------------------------------------------------------------------------------
  */
 typedef struct tvlm_projector { /* FastVLM mlp2x_gelu */
@@ -150,6 +168,7 @@ typedef struct tvlm_decoder {
 typedef struct tvlm_weights {
     tvlm_fastvit fastvit;
     tvlm_efficientnet efficientnet;
+    tvlm_siglip siglip;
     tvlm_projector projector;
     tvlm_pooling pooling;
     tvlm_decoder decoder;

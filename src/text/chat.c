@@ -33,6 +33,7 @@ static const chat_form forms[] = {
     [TVLM_CHAT_FASTVLM] = {"fastvlm", "You are a helpful assistant.", true, false, NULL},
     [TVLM_CHAT_TINYVLM] = {"tinyvlm", NULL, true, false, NULL},
     [TVLM_CHAT_QWEN3]   = {"qwen3", NULL, false, true, NULL},
+    [TVLM_CHAT_SMOLVLM] = {"smolvlm", NULL, true, false, NULL},
     [TVLM_CHAT_QWEN3_NO_THINK] = {"qwen3-no-think", NULL, false, true, "<think>\n\n</think>\n\n"},
 };
 // clang-format on
@@ -140,6 +141,25 @@ static tvlm_status render_chatml(const renderer *r, const chat_form *form,
     return continues ? put_text(r, &messages[n - 1]) : TVLM_OK;
 }
 
+/* SmolVLM's: a colon before an image, colon and space before text. */
+static tvlm_status render_smolvlm(const renderer *r, const tvlm_message *messages, size_t n)
+{
+    static const char *const names[] = {[TVLM_ROLE_SYSTEM] = "System",
+                                        [TVLM_ROLE_USER] = "User",
+                                        [TVLM_ROLE_ASSISTANT] = "Assistant"};
+    TVLM_TRY(put_mark(r, "<|im_start|>"));
+    for (size_t i = 0; i < n; i++) {
+        const tvlm_message *m = &messages[i];
+        TVLM_TRY(put_mark(r, names[m->role]));
+        TVLM_TRY(put_mark(r, m->n_images ? ":" : ": "));
+        TVLM_TRY(put_pictures(r, m, ""));
+        TVLM_TRY(put_text(r, m));
+        if (i + 1 == n && tvlm_chat_continues(messages, n)) return TVLM_OK;
+        TVLM_TRY(put_mark(r, "<end_of_utterance>\n"));
+    }
+    return put_mark(r, "Assistant:");
+}
+
 static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *messages, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -213,6 +233,7 @@ tvlm_status tvlm_chat_render(tvlm_chat chat, const tvlm_message *messages, size_
                          "the last message must be the user's, or what the "
                          "assistant is to continue");
     renderer r = {sink, ctx, err};
-    return chat == TVLM_CHAT_TINYVLM ? render_tinyvlm(&r, messages, n)
-                                     : render_chatml(&r, &forms[chat], messages, n);
+    if (chat == TVLM_CHAT_TINYVLM) return render_tinyvlm(&r, messages, n);
+    if (chat == TVLM_CHAT_SMOLVLM) return render_smolvlm(&r, messages, n);
+    return render_chatml(&r, &forms[chat], messages, n);
 }

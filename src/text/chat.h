@@ -15,10 +15,12 @@ typedef enum tvlm_chat {
     TVLM_CHAT_FASTVLM,  /* QWEN2, picture as "<image>\n" before the user's text (llava qwen_2) */
     TVLM_CHAT_TINYVLM,  /* <|im_start|> question <|im_end|> answer <|im_end|> ; no system message */
     TVLM_CHAT_QWEN3,    /* CHATML; answers lose their <think> part once they are history */
-    TVLM_CHAT_QWEN3_NO_THINK /* the same, the next answer beginning behind an empty one */
+    TVLM_CHAT_QWEN3_NO_THINK, /* the same, the next answer beginning behind an empty one */
+    TVLM_CHAT_SMOLVLM         /* <|im_start|>User: question <end_of_utterance>\n Assistant: ... */
 } tvlm_chat;
 
-#define TVLM_CHAT_NAMES "chatml, qwen2, qwen2.5, smollm2, fastvlm, tinyvlm, qwen3, qwen3-no-think"
+#define TVLM_CHAT_NAMES                                                                            \
+    "chatml, qwen2, qwen2.5, smollm2, fastvlm, tinyvlm, qwen3, qwen3-no-think, smolvlm"
 
 /* By name, one of TVLM_CHAT_NAMES (nullable). */
 tvlm_chat tvlm_chat_from_name(const char *name);

@@ -22,6 +22,11 @@ uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w); /* 4 * 2^(stages with down)
 void tvlm_efficientnet_forward(tvlm_cx *cx, const tvlm_efficientnet *w, tvlm_map pixels,
                                tvlm_features out);
 
+/* SigLIP. pixels [s][s][3], s = grid * patch; last [grid * grid][d]. Then the connector: last ->
+ * out [(grid / shuffle)^2][n_embd]. */
+void tvlm_siglip_forward(tvlm_cx *cx, const tvlm_siglip *w, tvlm_map pixels, float *last);
+void tvlm_siglip_connect(tvlm_cx *cx, const tvlm_siglip *w, const float *tokens, float *out);
+
 /* FastVLM projector: tokens [n][vision_dim] -> out [n][n_embd]. */
 void tvlm_projector_forward(tvlm_cx *cx, const tvlm_projector *w, const float *tokens, size_t n,
                             float *out);

@@ -7,6 +7,7 @@ import struct
 import gguf
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from conftest import GOLDEN, LAYOUTS, PICTURE, convert, ok, refused
@@ -69,6 +70,49 @@ def test_qwen3(tmp_path):
         assert error(have["logits"], want["logits"]) < 2e-5
         for name in ("input_ids", "generated_ids"):
             assert have[name].tolist() == want[name].tolist()
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "smolvlm2"])
+def test_smolvlm(tmp_path, family):
+    """Split images, frames of the prompt, SigLIP and pixel shuffle: tools/oracle/make_family.py."""
+    want, model = load_file(GOLDEN / f"golden_{family}.safetensors"), tmp_path / "m.gguf"
+    ok("convert", GOLDEN / family, model, "--type", "f32", "--tokenizer", GOLDEN / "smolvlm")
+    for cpu in ([], ["--cpu", "scalar", "--threads", "3"]):
+        have = dump(tmp_path, model, *cpu)
+        assert np.array_equal(have["pixel_values"], want["pixel_values"])
+        for name, most in (("vision_tokens", 1e-5), ("bridge_out", 1e-5), ("logits", 2e-5)):
+            assert error(have[name], want[name]) < most, name
+        for name in ("input_ids", "generated_ids"):
+            assert have[name].tolist() == want[name].tolist()
+
+
+# those of make_family.py: wide, tall, square, one pixel, 3 x 1 frames and 3 x 2
+CROPS = [(0, 0, 100, 20), (40, 0, 49, 150), (0, 25, 100, 125), (3, 4, 4, 5), (0, 0, 99, 37), (0, 0, 97, 150)]
+
+
+@pytest.mark.parametrize("crop", range(len(CROPS)))
+def test_smolvlm_sizes(tmp_path, crop):
+    want, model = load_file(GOLDEN / "golden_smolvlm.safetensors"), tmp_path / "m.gguf"
+    image, out = tmp_path / "crop.png", tmp_path / "out.safetensors"
+    Image.open(PICTURE).convert("RGB").crop(CROPS[crop]).save(image)
+    ok("convert", GOLDEN / "smolvlm", model, "--type", "f32")
+    ok("dump", "--model", model, "--image", image, "--prompt", PROMPT, "-o", out, "--new-tokens", 0)
+    have = load_file(out)
+    assert have["input_ids"].tolist() == want[f"input_ids.{crop}"].tolist()
+    assert error(have["bridge_out"], want[f"bridge_out.{crop}"]) < 1e-5
+
+
+def test_smolvlm_unsplit(tmp_path):
+    """Squashed to one frame, an image takes one frame of the prompt."""
+    model, out = tmp_path / "m.gguf", tmp_path / "out.safetensors"
+    ok("convert", GOLDEN / "smolvlm", model, "--type", "f32")
+    ok("dump", "--model", model, "--image", PICTURE, "--fit", "squash", "--prompt", PROMPT, "-o", out)
+    ok("quantize", model, tmp_path / "q8.gguf", "--type", "q8_0", "-q")
+    ok("info", "--model", tmp_path / "q8.gguf")
+    have = load_file(out)
+    assert have["pixel_values"].shape == (3, 48, 48)
+    assert have["input_ids"].tolist().count(-200) == 1 and have["bridge_out"].shape == (9, 48)
+    refused(3, "'<fake_token_around_image>'", "convert", GOLDEN / "smolvlm", model, "--tokenizer", GOLDEN / "tiny", "-q")
 
 
 def test_training_form_tower(tmp_path, models):

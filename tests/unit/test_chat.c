@@ -78,9 +78,9 @@ static void expect_refused(tvlm_chat chat, const tvlm_message *messages, size_t 
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"",        "chatml",  "qwen2", "qwen2.5",       "smollm2",
-                                        "fastvlm", "tinyvlm", "qwen3", "qwen3-no-think"};
-    for (int i = TVLM_CHAT_CHATML; i <= TVLM_CHAT_QWEN3_NO_THINK; i++) {
+    static const char *const names[] = {"",        "chatml",  "qwen2", "qwen2.5",        "smollm2",
+                                        "fastvlm", "tinyvlm", "qwen3", "qwen3-no-think", "smolvlm"};
+    for (int i = TVLM_CHAT_CHATML; i <= TVLM_CHAT_SMOLVLM; i++) {
         assert_string_equal(tvlm_chat_name((tvlm_chat)i), names[i]);
         assert_int_equal(tvlm_chat_from_name(names[i]), i);
     }
@@ -162,6 +162,21 @@ static void test_qwen3(void **state)
            USER("1"), ASSISTANT("<think>cut</think>\n\n"), USER("2"));
     REFUSED(TVLM_CHAT_QWEN3, TVLM_ERR_UNSUPPORTED, "tool responses",
             USER("<tool_response>1</tool_response>"));
+}
+
+/* As transformers renders the released template. */
+static void test_smolvlm(void **state)
+{
+    (void)state;
+    tvlm_message look = USER("What is this?");
+    tvlm_image *images[] = {picture(0), picture(1)};
+    look.images = images;
+    look.n_images = 2;
+    EXPECT(TVLM_CHAT_SMOLVLM,
+           "<|im_start|>System: {S}<end_of_utterance>\nUser:[0][1]{What is this?}"
+           "<end_of_utterance>\nAssistant: {A dog.}<end_of_utterance>\nUser: {Sure?}"
+           "<end_of_utterance>\nAssistant:",
+           SYSTEM("S"), look, ASSISTANT("A dog."), USER("Sure?"));
 }
 
 static void test_tinyvlm(void **state)
@@ -297,10 +312,15 @@ static void test_recognise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_fastvlm),
-        cmocka_unit_test(test_text_templates), cmocka_unit_test(test_qwen3),
-        cmocka_unit_test(test_tinyvlm),        cmocka_unit_test(test_prefill),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_sink_failure_stops),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_fastvlm),
+        cmocka_unit_test(test_text_templates),
+        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_smolvlm),
+        cmocka_unit_test(test_tinyvlm),
+        cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_sink_failure_stops),
         cmocka_unit_test(test_recognise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

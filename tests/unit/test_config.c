@@ -80,6 +80,33 @@ static const entry fastvlm[] = {
     VOCABULARY,
 };
 
+static const entry smolvlm[] = {
+    {.key = "general.architecture", .kind = TEXT, .text = "smolvlm"},
+    {.key = "smolvlm.block_count", .kind = U32, .v = {3}},
+    {.key = "smolvlm.context_length", .kind = U32, .v = {2048}},
+    {.key = "smolvlm.embedding_length", .kind = U32, .v = {64}},
+    {.key = "smolvlm.feed_forward_length", .kind = U32, .v = {96}},
+    {.key = "smolvlm.attention.head_count", .kind = U32, .v = {4}},
+    {.key = "smolvlm.attention.layer_norm_rms_epsilon", .kind = F32, .v = {0.5}},
+    {.key = "smolvlm.rope.freq_base", .kind = F32, .v = {100000}},
+    {.key = "vision.tower", .kind = TEXT, .text = "siglip"},
+    {.key = "vision.image_size", .kind = U32, .v = {512}},
+    {.key = "vision.preprocess.mode", .kind = TEXT, .text = "split"},
+    {.key = "vision.preprocess.filter", .kind = TEXT, .text = "lanczos"},
+    {.key = "vision.preprocess.split_edge", .kind = U32, .v = {2048}},
+    {.key = "vision.preprocess.scale", .kind = DOUBLES, .v = {1, 1, 1}, .n = 3},
+    {.key = "vision.preprocess.bias", .kind = DOUBLES, .v = {0, 0, 0}, .n = 3},
+    {.key = "vision.preprocess.mean", .kind = DOUBLES, .v = {0.5, 0.25, 0}, .n = 3},
+    {.key = "vision.preprocess.std", .kind = DOUBLES, .v = {0.5, 2, 1}, .n = 3},
+    {.key = "vision.siglip.block_count", .kind = U32, .v = {12}},
+    {.key = "vision.siglip.embedding_length", .kind = U32, .v = {768}},
+    {.key = "vision.siglip.feed_forward_length", .kind = U32, .v = {3072}},
+    {.key = "vision.siglip.head_count", .kind = U32, .v = {12}},
+    {.key = "vision.siglip.patch_size", .kind = U32, .v = {16}},
+    {.key = "vision.siglip.shuffle", .kind = U32, .v = {4}},
+    VOCABULARY,
+};
+
 static void put(gguf_bytes *b, const entry *e)
 {
     switch (e->kind) {
@@ -445,6 +472,40 @@ static void numbers_are_finite(void **state)
     }
 }
 
+static void smolvlm_keys(void **state)
+{
+    (void)state;
+    tvlm_config c;
+    ACCEPTED(smolvlm, &c, UNCHANGED);
+    assert_string_equal(c.arch->tower, "siglip");
+    assert_true(c.lm.rope_interleaved && !c.lm.qk_norm && !c.lm.cross_attention);
+    assert_int_equal(c.preprocess.split_edge, 2048);
+    assert_int_equal(c.preprocess.filter, TVLM_FILTER_LANCZOS);
+    assert_true(c.preprocess.mean[1] == 0.25f && c.preprocess.std[1] == 2.0f);
+    assert_true(c.n_vision_layers == 12 && c.vision_dim == 768 && c.patch_size == 16);
+    assert_true(c.vision_ln_eps == 1e-6f);
+    static const char *const needed[] = {
+        "vision.siglip.block_count",         "vision.siglip.embedding_length",
+        "vision.siglip.feed_forward_length", "vision.siglip.head_count",
+        "vision.siglip.patch_size",          "vision.siglip.shuffle",
+        "vision.preprocess.split_edge"};
+    for (size_t i = 0; i < TVLM_COUNT(needed); i++) {
+        REFUSED(smolvlm, TVLM_ERR_FORMAT, needed[i], REMOVE(needed[i]));
+        REFUSED(smolvlm, TVLM_ERR_FORMAT, needed[i], SET_U32(needed[i], 1u << 30));
+    }
+    REFUSED(smolvlm, TVLM_ERR_UNSUPPORTED, "head_count", SET_U32("vision.siglip.head_count", 7));
+    REFUSED(smolvlm, TVLM_ERR_FORMAT, "image_size", SET_U32("vision.image_size", 544));
+    REFUSED(smolvlm, TVLM_ERR_FORMAT, "split_edge", SET_U32("vision.preprocess.split_edge", 500));
+    REFUSED(smolvlm, TVLM_ERR_UNSUPPORTED, "split_edge",
+            SET_U32("vision.preprocess.split_edge", 2047));
+    REFUSED(smolvlm, TVLM_ERR_FORMAT, "preprocess.std",
+            {
+                .key = "vision.preprocess.std", .kind = DOUBLES, .v = {1, 0, 1},
+                        .n = 3
+    });
+    REFUSED(fastvlm, TVLM_ERR_UNSUPPORTED, "'split'", SET_TEXT("vision.preprocess.mode", "split"));
+}
+
 static void vision_ranges(void **state)
 {
     (void)state;
@@ -452,8 +513,8 @@ static void vision_ranges(void **state)
     REFUSED(fastvlm, TVLM_ERR_FORMAT, "vision.image_size", SET_U32("vision.image_size", 16384));
     REFUSED(fastvlm, TVLM_ERR_UNSUPPORTED, "'stretch'",
             SET_TEXT("vision.preprocess.mode", "stretch"));
-    REFUSED(fastvlm, TVLM_ERR_UNSUPPORTED, "'lanczos'",
-            SET_TEXT("vision.preprocess.filter", "lanczos"));
+    REFUSED(fastvlm, TVLM_ERR_UNSUPPORTED, "'nearest'",
+            SET_TEXT("vision.preprocess.filter", "nearest"));
     REFUSED(fastvlm, TVLM_ERR_FORMAT, "pad_color",
             {
                 .key = "vision.preprocess.pad_color", .kind = LIST, .v = {0, 0, 256},
@@ -509,6 +570,7 @@ int main(void)
         cmocka_unit_test(what_changes_nothing_is_accepted),
         cmocka_unit_test(who_begins_with_bos),
         cmocka_unit_test(numbers_are_finite),
+        cmocka_unit_test(smolvlm_keys),
         cmocka_unit_test(vision_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,8 @@ static const tvlm_preprocess_config base = {
     .image_size = 128,
     .fit = TVLM_FIT_PAD,
     .filter = TVLM_FILTER_BICUBIC,
-    .scale = {1 / 255.0, 1 / 255.0, 1 / 255.0}
+    .scale = {1 / 255.0, 1 / 255.0, 1 / 255.0},
+    .std = {1,         1,         1        }
 };
 
 static tvlm_pixels pixels_of(tensor t)

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT
+ * SmolVLM (idefics3) and SmolVLM2 (smolvlm): SigLIP, pixel shuffle, Llama. */
+#include "convert/family.h"
+#include "convert/json_file.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- config.json, preprocessor_config.json ---- */
+
+/* What is left out has transformers' defaults. */
+static tvlm_status read_tower(const json_t *config, tvlm_hf_config *out, tvlm_error *err)
+{
+    const json_t *v = json_object_get(config, "vision_config");
+    tvlm_hf_siglip *s = &out->siglip;
+    *s = (tvlm_hf_siglip){.n_layers = 12,
+                          .d = 1152,
+                          .ff = 3072,
+                          .n_heads = 16,
+                          .table_size = 224,
+                          .patch_size = 32,
+                          .shuffle = 2,
+                          .ln_eps = 1e-6};
+    if (!json_is_object(v))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'vision_config' is missing");
+    TVLM_TRY(tvlm_hf_must_be(v, "hidden_act", "gelu_pytorch_tanh", err));
+    TVLM_TRY(tvlm_hf_must_equal(v, "num_channels", 3, err));
+    TVLM_TRY(tvlm_json_u32(v, "num_hidden_layers", false, 1, 256, &s->n_layers, err));
+    TVLM_TRY(tvlm_json_u32(v, "hidden_size", false, 8, 16384, &s->d, err));
+    TVLM_TRY(tvlm_json_u32(v, "intermediate_size", false, 1, 65536, &s->ff, err));
+    TVLM_TRY(tvlm_json_u32(v, "num_attention_heads", false, 1, 1024, &s->n_heads, err));
+    TVLM_TRY(tvlm_json_u32(v, "image_size", false, 1, TVLM_HF_MAX_IMAGE, &s->table_size, err));
+    TVLM_TRY(tvlm_json_u32(v, "patch_size", false, 1, 64, &s->patch_size, err));
+    TVLM_TRY(tvlm_json_f64(v, "layer_norm_eps", false, 1e-12, 1, &s->ln_eps, err));
+    TVLM_TRY(tvlm_json_u32(config, "scale_factor", false, 1, 16, &s->shuffle, err));
+    if (s->patch_size > s->table_size)
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'patch_size': %u of an image of %u",
+                         (unsigned)s->patch_size, (unsigned)s->table_size);
+    return TVLM_OK;
+}
+
+static tvlm_status must_be_on(const json_t *p, const char *key, tvlm_error *err)
+{
+    bool on = true;
+    TVLM_TRY(tvlm_json_bool(p, key, &on, err));
+    return on ? TVLM_OK
+              : tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': 'false' is not supported", key);
+}
+
+static tvlm_status read_longest_edge(const json_t *p, const char *key, uint32_t most, uint32_t *out,
+                                     tvlm_error *err)
+{
+    const json_t *size = json_object_get(p, key);
+    if (!json_is_object(size))
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected {\"longest_edge\": N}", key);
+    return tvlm_json_u32(size, "longest_edge", true, 32, most, out, err);
+}
+
+static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_error *err)
+{
+    static const char *const on[] = {"do_resize", "do_rescale", "do_normalize",
+                                     "do_image_splitting"};
+    tvlm_hf_siglip *s = &out->siglip;
+    double rescale = 1.0 / 255.0;
+    for (size_t i = 0; i < TVLM_COUNT(on); i++)
+        TVLM_TRY(must_be_on(p, on[i], err));
+    TVLM_TRY(tvlm_hf_must_equal(p, "resample", 1, err)); /* PIL's number of Lanczos */
+    TVLM_TRY(read_longest_edge(p, "size", 4096, &s->split_edge, err));
+    TVLM_TRY(read_longest_edge(p, "max_image_size", 4096, &out->image_size, err));
+    TVLM_TRY(tvlm_json_f64(p, "rescale_factor", false, 1e-6, 1e3, &rescale, err));
+    for (int i = 0; i < 3; i++) {
+        out->scale[i] = rescale;
+        s->mean[i] = s->std[i] = 0.5;
+    }
+    TVLM_TRY(tvlm_hf_read_rgb(p, "image_mean", s->mean, err));
+    TVLM_TRY(tvlm_hf_read_rgb(p, "image_std", s->std, err));
+    if (s->split_edge < out->image_size || s->split_edge % 2 || out->image_size % s->patch_size)
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                         "key 'size': longest_edge %u beside 'max_image_size' %u and patches of %u",
+                         (unsigned)s->split_edge, (unsigned)out->image_size,
+                         (unsigned)s->patch_size);
+    return TVLM_OK;
+}
+
+static tvlm_status read_vision(const json_t *config, const json_t *preprocessor,
+                               tvlm_hf_config *out, tvlm_error *err)
+{
+    TVLM_TRY(read_tower(config, out, err));
+    if (!preprocessor) return tvlm_fail(err, TVLM_ERR_IO, "there is no preprocessor_config.json");
+    return read_preprocessor(preprocessor, out, err);
+}
+
+/* ---- tensors ---- */
+
+#define TOWER "model.vision_model."
+
+/* NAME.weight and, where it has one, NAME.bias: [n][k], [n]. */
+static void plan_affine(tvlm_conversion *c, const char *to, const char *from, uint64_t n,
+                        uint64_t k)
+{
+    char name[96], source[128];
+    snprintf(name, sizeof name, "%s.weight", to);
+    snprintf(source, sizeof source, "%s.weight", from);
+    if (k)
+        tvlm_plan_linear(c, name, source, TVLM_PART_TOWER, n, k, 0);
+    else
+        tvlm_plan_vector(c, name, source, n);
+    snprintf(name, sizeof name, "%s.bias", to);
+    snprintf(source, sizeof source, "%s.bias", from);
+    tvlm_plan_vector(c, name, source, n);
+}
+
+/* All values of a tensor of n_dims whose shape multiplies to n; NULL after a failure. */
+static float *take_values(tvlm_conversion *c, const char *source, uint64_t n, uint64_t rows)
+{
+    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    if (!t) return NULL;
+    if (t->n != n || t->n_dims < 2 || t->shape[0] != rows) {
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                          "tensor '%s': %zu values in %" PRIu64
+                                          " rows, expected %" PRIu64 " in %" PRIu64,
+                                          t->name, t->n, t->shape[0], n, rows));
+        return NULL;
+    }
+    float *values = malloc(t->n * sizeof *values);
+    if (!values) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+    if (values) tvlm_conversion_fail(c, tvlm_conversion_read(c, t, 0, t->n, values));
+    if (!c->status) return values;
+    free(values);
+    return NULL;
+}
+
+/* The convolution of the patches as a matrix: its weights lie so already. */
+static void plan_patches(tvlm_conversion *c)
+{
+    const tvlm_hf_siglip *s = &c->config.siglip;
+    uint64_t k = 3 * (uint64_t)s->patch_size * s->patch_size;
+    float *values = take_values(c, TOWER "embeddings.patch_embedding.weight", s->d * k, s->d);
+    tvlm_type type = tvlm_linear_type(c, "v.patch_embd.weight", TVLM_PART_TOWER, k);
+    tvlm_plan_values(c, "v.patch_embd.weight", type, (uint64_t[]){s->d, k}, 2, values);
+    tvlm_plan_vector(c, "v.patch_embd.bias", TOWER "embeddings.patch_embedding.bias", s->d);
+}
+
+/* The row of the table, of t a side, that patch i of `grid` a side takes: as transformers' buckets,
+ * in float32. */
+static uint32_t bucket(uint32_t i, uint32_t grid, uint32_t t)
+{
+    float at = (float)i * (1.0f / (float)grid), most = (float)(1.0 - 1e-6);
+    uint32_t n = 0;
+    at = at < most ? at : most;
+    while (n + 1 < t && (float)(1.0 / t + n * (1.0 / t)) <= at)
+        n++;
+    return n;
+}
+
+static void plan_positions(tvlm_conversion *c)
+{
+    const tvlm_hf_siglip *s = &c->config.siglip;
+    uint32_t t = s->table_size / s->patch_size, grid = c->config.image_size / s->patch_size;
+    uint64_t n = (uint64_t)grid * grid, rows = (uint64_t)t * t;
+    float *table = take_values(c, TOWER "embeddings.position_embedding.weight", rows * s->d, rows);
+    float *values = table ? malloc((size_t)n * s->d * sizeof *values) : NULL;
+    if (table && !values)
+        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+    for (uint32_t i = 0; values && i < n; i++) {
+        size_t row = (size_t)bucket(i / grid, grid, t) * t + bucket(i % grid, grid, t);
+        for (uint32_t j = 0; j < s->d; j++)
+            values[(size_t)i * s->d + j] = table[row * s->d + j];
+    }
+    free(table);
+    tvlm_plan_values(c, "v.position_embd.weight", TVLM_TYPE_F32, (uint64_t[]){n, s->d}, 2, values);
+}
+
+static void plan_layer(tvlm_conversion *c, uint32_t layer)
+{
+    const tvlm_hf_siglip *s = &c->config.siglip;
+    const struct {
+        const char *to, *from;
+        uint64_t n, k;
+    } parts[] = {
+        {"ln1",      "layer_norm1",        s->d,  0    },
+        {"attn_q",   "self_attn.q_proj",   s->d,  s->d },
+        {"attn_k",   "self_attn.k_proj",   s->d,  s->d },
+        {"attn_v",   "self_attn.v_proj",   s->d,  s->d },
+        {"attn_out", "self_attn.out_proj", s->d,  s->d },
+        {"ln2",      "layer_norm2",        s->d,  0    },
+        {"ffn_up",   "mlp.fc1",            s->ff, s->d },
+        {"ffn_down", "mlp.fc2",            s->d,  s->ff},
+    };
+    for (size_t i = 0; i < TVLM_COUNT(parts) && !c->status; i++) {
+        char to[64], from[96];
+        snprintf(to, sizeof to, "v.blk.%u.%s", (unsigned)layer, parts[i].to);
+        snprintf(from, sizeof from, TOWER "encoder.layers.%u.%s", (unsigned)layer, parts[i].from);
+        plan_affine(c, to, from, parts[i].n, parts[i].k);
+    }
+}
+
+static void plan_vision(tvlm_conversion *c)
+{
+    const tvlm_hf_siglip *s = &c->config.siglip;
+    plan_patches(c);
+    plan_positions(c);
+    for (uint32_t i = 0; i < s->n_layers && !c->status; i++)
+        plan_layer(c, i);
+    plan_affine(c, "v.post_ln", TOWER "post_layernorm", s->d, 0);
+    tvlm_plan_linear(c, "mm.model.fc.weight", "model.connector.modality_projection.proj.weight",
+                     TVLM_PART_LAYER, c->config.n_embd, (uint64_t)s->d * s->shuffle * s->shuffle,
+                     0);
+}
+
+/* ---- keys ---- */
+
+static void put_vision(tvlm_keys *k)
+{
+    const tvlm_hf_config *h = &k->c->config;
+    const tvlm_hf_siglip *s = &h->siglip;
+    tvlm_keys_vision(k, "siglip", h->image_size, "split", "lanczos");
+    tvlm_keys_rgb(k, "vision.preprocess.mean", s->mean);
+    tvlm_keys_rgb(k, "vision.preprocess.std", s->std);
+    tvlm_keys_u32(k, "vision.preprocess.split_edge", s->split_edge);
+    tvlm_keys_u32(k, "vision.siglip.block_count", s->n_layers);
+    tvlm_keys_u32(k, "vision.siglip.embedding_length", s->d);
+    tvlm_keys_u32(k, "vision.siglip.feed_forward_length", s->ff);
+    tvlm_keys_u32(k, "vision.siglip.head_count", s->n_heads);
+    tvlm_keys_u32(k, "vision.siglip.patch_size", s->patch_size);
+    tvlm_keys_f32(k, "vision.siglip.layer_norm_epsilon", s->ln_eps);
+    tvlm_keys_u32(k, "vision.siglip.shuffle", s->shuffle);
+    tvlm_keys_string(k, "tinyvlm.describe_prompt", "Can you describe this image?");
+    tvlm_keys_string(k, "tinyvlm.chat_template", "smolvlm");
+}
+
+const tvlm_family tvlm_family_smolvlm = {.model_type = "idefics3",
+                                         .arch = "smolvlm",
+                                         .rope_pairs = true,
+                                         .text_type = "llama",
+                                         .read_vision = read_vision,
+                                         .plan_vision = plan_vision,
+                                         .put_vision = put_vision};
+const tvlm_family tvlm_family_smolvlm2 = {.model_type = "smolvlm",
+                                          .arch = "smolvlm",
+                                          .rope_pairs = true,
+                                          .text_type = "llama",
+                                          .read_vision = read_vision,
+                                          .plan_vision = plan_vision,
+                                          .put_vision = put_vision};
