@@ -22,6 +22,8 @@ static const char *const keys[] = {"vision.siglip.block_count",
                                    "vision.siglip.shuffle",
                                    NULL};
 
+enum { MAX_GRID = 256, MAX_FRAMES = 8 }; /* a side: so the counts of tokens fit 32 bits */
+
 static void check_shape(tvlm_reader *r, const tvlm_config *c)
 {
     uint32_t head = c->vision_dim / c->vision_heads, s = c->preprocess.image_size;
@@ -34,11 +36,16 @@ static void check_shape(tvlm_reader *r, const tvlm_config *c)
                                       "key 'vision.image_size': %u is no multiple of %u patches of "
                                       "%u",
                                       (unsigned)s, (unsigned)c->shuffle, (unsigned)c->patch_size));
-    else if (c->preprocess.split_edge % 2 || c->preprocess.split_edge / s > 8)
+    else if (s / c->patch_size > MAX_GRID)
+        tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_LIMIT,
+                                      "key 'vision.siglip.patch_size': %u patches a side, at most "
+                                      "%d are supported",
+                                      (unsigned)(s / c->patch_size), MAX_GRID));
+    else if (c->preprocess.split_edge % 2 || c->preprocess.split_edge / s > MAX_FRAMES)
         tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
                                       "key 'vision.preprocess.split_edge': %u, expected an even "
-                                      "number and at most 8 frames of %u",
-                                      (unsigned)c->preprocess.split_edge, (unsigned)s));
+                                      "number and at most %d frames of %u",
+                                      (unsigned)c->preprocess.split_edge, MAX_FRAMES, (unsigned)s));
 }
 
 static void read_config(tvlm_reader *r, tvlm_config *c)

@@ -45,8 +45,9 @@ typedef struct base {
 
 static const base *bases(size_t *n)
 {
-    static const char *const names[] = {"llama.gguf", "tinyvlm.gguf", "tinyvlm-int8.gguf",
-                                        "fastvlm.gguf", "tinyvlm-mixed.gguf"};
+    static const char *const names[] = {"llama.gguf",   "tinyvlm.gguf",       "tinyvlm-int8.gguf",
+                                        "fastvlm.gguf", "tinyvlm-mixed.gguf", "qwen3.gguf",
+                                        "smolvlm.gguf"};
     static base all[TVLM_COUNT(names)];
     *n = TVLM_COUNT(names);
     for (size_t i = 0; i < *n && !all[i].bytes; i++) {

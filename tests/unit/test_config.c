@@ -498,6 +498,7 @@ static void smolvlm_keys(void **state)
     REFUSED(smolvlm, TVLM_ERR_FORMAT, "split_edge", SET_U32("vision.preprocess.split_edge", 500));
     REFUSED(smolvlm, TVLM_ERR_UNSUPPORTED, "split_edge",
             SET_U32("vision.preprocess.split_edge", 2047));
+    REFUSED(smolvlm, TVLM_ERR_LIMIT, "patch_size", SET_U32("vision.siglip.patch_size", 1));
     REFUSED(smolvlm, TVLM_ERR_FORMAT, "preprocess.std",
             {
                 .key = "vision.preprocess.std", .kind = DOUBLES, .v = {1, 0, 1},

@@ -54,12 +54,15 @@ def byte_tokens():
     return [chr(b) if b in kept else chr(256 + moved.index(b)) for b in range(256)]
 
 
-def vocabulary(w):
-    tokens = byte_tokens() + ["th", "the", "<|im_start|>", "<|im_end|>"]
+FRAMES = ["<fake_token_around_image>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))]
+
+
+def vocabulary(w, more=()):
+    tokens = byte_tokens() + ["th", "the", "<|im_start|>", "<|im_end|>", *more]
     w.add_string("tokenizer.ggml.model", "gpt2")
     w.add_string("tokenizer.ggml.pre", "smollm")
     w.add_token_list(tokens)
-    w.add_token_types([1] * 258 + [3, 3])
+    w.add_token_types([1] * 258 + [3] * (len(tokens) - 258))
     w.add_token_merges(["t h", "th e"])
     w.add_uint32("tokenizer.ggml.eos_token_id", 259)
     return len(tokens)
@@ -78,6 +81,8 @@ def decoder(w, arch, n_vocab, d, ff, cross):
     w.add_float32(f"{arch}.rope.freq_base", 10000.0)
     q8 = gguf.quants.quantize(weights(n_vocab, d), gguf.GGMLQuantizationType.Q8_0)
     tensors = [("token_embd.weight", q8, gguf.GGMLQuantizationType.Q8_0)]
+    if arch == "qwen3":
+        tensors += [(f"blk.0.attn_{name}_norm.weight", weights(d // 2), None) for name in "qk"]
     if arch == "fastvlm":
         tensors += [(f"blk.0.attn_{name}.bias", weights(n), None) for name, n in (("q", d), ("k", d // 2), ("v", d // 2))]
     sets = [("attn", True), ("cross", cross)]
@@ -145,6 +150,27 @@ def fastvit(w, d):
     return t + pair("mm.0", d, 32) + pair("mm.2", d, d)
 
 
+def siglip(w, d):
+    """One layer over frames of 32 pixels in 4 x 4 patches, 2 x 2 shuffled; a longer edge of 64."""
+    w.add_string("vision.tower", "siglip")
+    w.add_string("vision.preprocess.mode", "split")
+    w.add_string("vision.preprocess.filter", "lanczos")
+    w.add_uint32("vision.image_size", 32)
+    w.add_uint32("vision.preprocess.split_edge", 64)
+    for key in ("scale", "bias", "mean", "std"):
+        w.add_key_value(f"vision.preprocess.{key}", [0.01] * 3, gguf.GGUFValueType.ARRAY,
+                        sub_type=gguf.GGUFValueType.FLOAT64)
+    for key, value in {"block_count": 1, "embedding_length": 16, "feed_forward_length": 24, "head_count": 2,
+                       "patch_size": 8, "shuffle": 2}.items():
+        w.add_uint32(f"vision.siglip.{key}", value)
+    w.add_string("tinyvlm.chat_template", "smolvlm")
+    t = pair("v.patch_embd", 16, 192) + [("v.position_embd.weight", weights(16, 16), None)] + pair("v.post_ln", 16)
+    for name, n, k in (("attn_q", 16, 16), ("attn_k", 16, 16), ("attn_v", 16, 16), ("attn_out", 16, 16),
+                       ("ffn_up", 24, 16), ("ffn_down", 16, 24)):
+        t += pair(f"v.blk.0.{name}", n, k)
+    return t + pair("v.blk.0.ln1", 16) + pair("v.blk.0.ln2", 16) + [("mm.model.fc.weight", weights(d, 64), None)]
+
+
 def as_pytorch(name, data):
     """Halves, in the shapes of PyTorch's convolutions: [n][k][1][1], [c][1][k][k]."""
     shape = data.shape
@@ -156,10 +182,11 @@ def as_pytorch(name, data):
 
 
 def models(*files):
-    towers = {"llama": lambda w, d: [], "tinyvlm": tower_and_pooling, "fastvlm": fastvit}
+    towers = {"llama": lambda w, d: [], "tinyvlm": tower_and_pooling, "fastvlm": fastvit, "smolvlm": siglip,
+              "qwen3": lambda w, d: []}
     for path, arch in files:
         w = gguf.GGUFWriter(str(CORPUS / f"{path}.gguf"), arch)
-        n_vocab = vocabulary(w)
+        n_vocab = vocabulary(w, FRAMES if arch == "smolvlm" else ())
         tensors = towers[arch](w, 32)
         tensors += decoder(w, arch, n_vocab, 32, 32, arch == "tinyvlm")
         for name, data, kind in tensors:
@@ -224,9 +251,9 @@ def checkpoints():
         "model.safetensors.index.json": json.dumps(index).encode()}))
 
 
-def edits():
+def edits(indices):
     """For fuzz_gguf_run.c: each of its models as it is, and with a random edit of every kind."""
-    for model in range(5):
+    for model in indices:
         (CORPUS / "gguf_run" / f"{model}").write_bytes(bytes([model]))
         edit = [struct.pack("<BHHQ", kind, *RANDOM.integers(0, 65536, 2), RANDOM.integers(0, 256)) for kind in range(7)]
         (CORPUS / "gguf_run" / f"{model}-edited").write_bytes(bytes([model]) + b"".join(edit))
@@ -239,7 +266,9 @@ def main():
     models(("gguf/llama", "llama"), ("gguf/tinyvlm", "tinyvlm"), ("quantize/pytorch", "tinyvlm"))
     checkpoints()
     models(("gguf/fastvlm", "fastvlm"))
-    edits()
+    edits(range(5))
+    models(("gguf/qwen3", "qwen3"), ("gguf/smolvlm", "smolvlm"))
+    edits((5, 6))
     seed = CORPUS / "gguf" / "tinyvlm.gguf"
     for kind, bound in (("int8", 1000), ("mixed", 0.3)):
         subprocess.run([sys.argv[1], "quantize", seed, seed.with_name(f"tinyvlm-{kind}.gguf"), "--type", "int8", "--calibrate",
