@@ -34,7 +34,7 @@ static unsigned encoded; /* images */
         if (!strstr(err.message, text)) fail_msg("'%s' does not say '%s'", err.message, text);     \
     } while (0)
 
-static const char *const models[] = {"fastvlm", "tinyvlm", "llama"};
+static const char *const models[] = {"fastvlm", "tinyvlm", "llama", "smolvlm"};
 
 /* ---- a conversation ---- */
 
