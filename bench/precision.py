@@ -10,12 +10,12 @@ Errors are relative L2. Needs bench/peers/requirements.txt and build/tinyvlm; to
 
 import argparse
 import collections
+import json
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
-import types
 
 import numpy as np
 
@@ -149,25 +149,33 @@ def blocks(args, engine):
                      "same top token"], rows)
 
 
-def answers(args, engine):
-    from train import corpus, evaluate, metrics
+def normalise(text):
+    return text.strip().lower().rstrip(".").strip()
 
-    questions = list(corpus.json_lines(f"{args.data}/eval-v1.jsonl"))[::args.every]
-    paths = evaluate.unpack(args.data, {q["image"] for q in questions}, engine.folder)
-    asked = [(paths[q["image"]], q["question"]) for q in questions]
+
+def answer(args, engine, questions, model, precision):
+    out = engine.folder / "answers.jsonl"
+    images = [o for tar in sorted(pathlib.Path(args.data).glob("*/*.tar")) for o in ("--images", tar)]
+    command = [args.bin, "eval", questions, *images, "-m", model, "--precision", precision, "--answers", out, "--threads", args.threads]
+    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+    return [normalise(json.loads(line)["answer"]) for line in out.read_text().splitlines()]
+
+
+def answers(args, engine):
+    lines = (pathlib.Path(args.data) / "eval-v1.jsonl").read_text().splitlines()[::args.every]
+    questions = [json.loads(line) for line in lines]
+    asked = engine.folder / "questions.jsonl"
+    asked.write_text("\n".join(lines))
     models = [("f32", BUNDLED, "f32"), ("auto", BUNDLED, "auto")]
     models += [(f"{path.stem} in f32", path, "f32") for path in args.beside]
-    given = {}
-    for name, path, precision in models:
-        how = types.SimpleNamespace(bin=args.bin, model=path, threads=args.threads, precision=precision)
-        given[name] = [metrics.normalise(a) for a in evaluate.ask(how, asked, max_tokens=12)]
+    given = {name: answer(args, engine, asked, path, precision) for name, path, precision in models}
     pairs = [(a, b) for i, a in enumerate(given) for b in list(given)[i + 1:]]
     sources = [("all", len(questions)), *sorted(collections.Counter(q["source"] for q in questions).items())]
     rows = []
     for source, n in sources:
         of = [i for i, q in enumerate(questions) if source in ("all", q["source"])]
         same = [[given[a][i] == given[b][i] for i in of] for a, b in pairs]
-        right = [[given[name][i] in map(metrics.normalise, questions[i]["answers"]) for i in of] for name in given]
+        right = [[given[name][i] in map(normalise, questions[i]["answers"]) for i in of] for name in given]
         rows.append([source, str(n), *(SHARE % (100 * np.mean(share)) for share in (*same, *right))])
     head = [f"{a} and {b} the same" for a, b in pairs] + [f"{name} right" for name in given]
     write("answers", ["source", "questions", *head], rows)

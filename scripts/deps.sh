@@ -34,6 +34,7 @@ demo|header gif_lib.h|libgif-dev|giflib-devel|giflib|giflib
 demo|lib libheif|libheif-dev libheif-plugin-libde265 libheif-plugin-dav1d|libheif-devel|libheif|libheif
 demo|lib libexif|libexif-dev|libexif-devel|libexif|libexif
 demo|lib libedit|libedit-dev|libedit-devel|libedit|libedit
+demo|lib libarchive|libarchive-dev|libarchive-devel|libarchive|libarchive
 demo|lib jansson|libjansson-dev|jansson-devel|jansson|jansson
 wasm|have clang-19|clang-19|clang|clang|llvm
 wasm|have wasm-ld-19|lld-19|lld|lld|lld

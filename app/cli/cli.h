@@ -30,6 +30,7 @@ int cmd_quantize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
 
 /* Common options; every field has its default after cli_options_init. */
 typedef struct cli_options {
@@ -195,6 +196,10 @@ typedef struct cli_exchange {
     tvlm_result result;
     bool interrupted; /* the answer, by the user */
 } cli_exchange;
+/* A conversation of one question. */
+tvlm_status cli_prompt(const cli_runner *r, const char *question, size_t len,
+                       tvlm_image *const *images, size_t n_images, tvlm_prompt **out,
+                       tvlm_error *err);
 /* Streams the answer on standard output unless JSON was asked for. A cancelled one leaves what
  * there is in result. */
 tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *result,

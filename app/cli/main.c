@@ -17,6 +17,7 @@ static const struct {
     {"convert",  cmd_convert,  "make a GGUF from a Hugging Face checkpoint"         },
     {"quantize", cmd_quantize, "make a model file smaller"                          },
     {"bench",    cmd_bench,    "measure each stage"                                 },
+    {"eval",     cmd_eval,     "measure answers and captions"                       },
     {"tokenize", cmd_tokenize, "text to ids and back"                               },
     {"dump",     cmd_dump,     "write a run's tensors, to check against a reference"},
 };

@@ -284,14 +284,14 @@ void cli_print_exchange(const cli_runner *r, const cli_exchange *e)
     (r->options->json ? print_json : print_timings)(r, e);
 }
 
-/* A conversation of one question. */
-static tvlm_status make_prompt(const cli_runner *r, const cli_exchange *e, tvlm_image **images,
-                               size_t n_images, tvlm_prompt **out, tvlm_error *err)
+tvlm_status cli_prompt(const cli_runner *r, const char *question, size_t len,
+                       tvlm_image *const *images, size_t n_images, tvlm_prompt **out,
+                       tvlm_error *err)
 {
     const char *system = r->options->system;
     tvlm_message m[2] = {
-        {TVLM_ROLE_SYSTEM, system,      system ? strlen(system) : 0, NULL,   0       },
-        {TVLM_ROLE_USER,   e->question, e->len,                      images, n_images}
+        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0       },
+        {TVLM_ROLE_USER,   question, len,                         images, n_images}
     };
     TVLM_TRY(tvlm_prompt_new(r->model, out, err));
     tvlm_status status = tvlm_prompt_chat(*out, system ? m : m + 1, system ? 2 : 1, err);
@@ -307,7 +307,7 @@ static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size
                                 tvlm_error *err)
 {
     tvlm_prompt *prompt;
-    TVLM_TRY(make_prompt(r, e, NULL, 0, &prompt, err));
+    TVLM_TRY(cli_prompt(r, e->question, e->len, NULL, 0, &prompt, err));
     size_t rows = tvlm_prompt_n_tokens(prompt);
     tvlm_prompt_free(prompt);
     if (r->info.max_images > 1) rows += n_images * r->info.n_frame_tokens;
@@ -330,7 +330,7 @@ static tvlm_status answer(cli_runner *r, cli_exchange *e, tvlm_image **images, t
     tvlm_prompt *prompt;
     for (size_t i = 0; i < e->n_pictures; i++)
         images[i] = e->pictures[i].image;
-    TVLM_TRY(make_prompt(r, e, images, e->n_pictures, &prompt, err));
+    TVLM_TRY(cli_prompt(r, e->question, e->len, images, e->n_pictures, &prompt, err));
     tvlm_status status = cli_generate(r, prompt, &e->result, err);
     tvlm_prompt_free(prompt);
     return status;

@@ -17,7 +17,7 @@ from gguf import GGUFReader
 from conftest import BIN, GOLDEN, IMAGES, PICTURE, ok, refused, run
 
 CPUINFO = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "tokenize", "dump"]
+COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "eval", "tokenize", "dump"]
 TIMINGS = {"load", "decode", "preprocess", "tower", "bridge", "prefill", "first_token", "generate"}
 
 

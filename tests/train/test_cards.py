@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from train import cards, classes, facts, metrics, wording
+from train import cards, classes, facts, wording
 
 
 @pytest.fixture(scope="module")
@@ -86,22 +86,3 @@ def test_weighted_choice():
                                            ("broccoli", "some broccoli")])
 def test_articles(name, article):
     assert classes.with_article(name) == article
-
-
-def test_caption_metrics():
-    references = [["a dog runs on grass".split(), "the dog is running".split()],
-                  ["a man rides a bike".split(), "someone on a bicycle".split()]]
-    exact = [r[0] for r in references]
-    assert metrics.bleu4(exact, references) == pytest.approx(1.0)
-    swapped = metrics.cider_d(exact[::-1], references)
-    assert metrics.cider_d(exact, references) == pytest.approx(5.0, abs=0.3) and swapped < 0.1
-    assert metrics.bleu4([[], []], references) == 0.0
-
-
-def test_accuracy_by_kind():
-    rows = [{"source": "coco", "question": "Is there a dog?", "answers": ["yes"]},
-            {"source": "coco", "question": "How many dogs are there?", "answers": ["two", "2"]},
-            {"source": "flickr8k", "question": "Where was this?", "answers": ["street"]}]
-    table = metrics.accuracy(rows, ["Yes.", "one", " street"])
-    assert table["coco"] == (0.5, {"how many": (0.0, 1), "presence": (1.0, 1)})
-    assert metrics.headline(table) == 0.75

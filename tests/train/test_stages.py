@@ -145,7 +145,8 @@ def test_engine_gives_the_same_logits(run, tmp_path):
 def test_evaluation_and_curves(root, run, tmp_path):
     binary = os.environ.get("TVLM_BIN", "build/tinyvlm")
     text = command("evaluate", "--bin", binary, "--model", BUNDLED, "--root", root, "--captions", 2, "--shuffled")
-    assert "right pictures, 36 questions:" in text and "shuffled pictures" in text and "CIDEr-D" in text
+    assert "--- questions\nheadline" in text and "--- questions about other pictures\nheadline" in text
+    assert "captions: 2, CIDEr-D" in text
     command("curves", run, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_text().count("<polyline") >= 3
     assert features.Features(str(run / "maps")).hi.shape == (60, 49, 1280)
