@@ -77,6 +77,18 @@ header_alone() {
     "$cxx" -std=c++17 "${strict[@]}" "$tmp/alone.cpp" 2>&1
 }
 
+# A machine on which results would be wrong is refused by a message, not found out by users.
+refused_machines() {
+    local flags said
+    "$cc" -std=c11 -fsyntax-only src/os/machine.c 2>&1
+    for flags in '-U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__' '-U__BYTE_ORDER__' -ffast-math \
+        '-U__FLT_EVAL_METHOD__ -D__FLT_EVAL_METHOD__=2' '-U__FLT_MANT_DIG__ -D__FLT_MANT_DIG__=53'; do
+        # shellcheck disable=SC2086 # words
+        said=$("$cc" -std=c11 -w $flags -fsyntax-only src/os/machine.c 2>&1) # it fails: not in a pipe
+        [[ $said = *error*'tinyvlm needs'* ]] || echo "compiles with $flags"
+    done
+}
+
 # In the source, as the compiler rewrites some of these calls, and in the objects, as macros hide.
 banned_calls() {
     local names='abort|_?exit|_Exit|quick_exit|v?f?printf|puts|fputs|putchar|putc|fputc|perror'
@@ -124,6 +136,7 @@ verdict symbol-prefix 'external symbols of libtinyvlm.a start with tvlm_' < <(sy
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
 verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
+verdict refused-machines 'what would give wrong results does not compile' < <(refused_machines)
 verdict banned-calls 'the library neither prints, exits nor uses unbounded calls' < <(banned_calls)
 verdict mutable-globals 'the library keeps no global state' < <(mutable_globals)
 verdict commit-subjects 'a subject is "area: imperative", at most 72 characters, no full stop' < <(commit_subjects)

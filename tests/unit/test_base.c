@@ -177,7 +177,7 @@ static void test_aligned_alloc(void **state)
 {
     (void)state;
     assert_null(tvlm_aligned_alloc(0));
-    assert_null(tvlm_aligned_alloc(SIZE_MAX / 2));
+    assert_null(tvlm_aligned_alloc(SIZE_MAX - 2 * TVLM_ALIGN));
     for (size_t size = 1; size < 300; size += 37) {
         unsigned char *block = tvlm_aligned_alloc(size);
         assert_non_null(block);

@@ -83,7 +83,7 @@ static void test_bad_tokens(void **state)
     v.tokens[257] = (tvlm_str){longest, sizeof longest};
     expect_refused(&v.vocab, TVLM_ERR_FORMAT, "special token 257 has 300 bytes");
     v.vocab.n_tokens = 256;
-    v.tokens[0].len = (size_t)1 << 40; /* refused before anything is read */
+    v.tokens[0].len = SIZE_MAX; /* refused before anything is read */
     expect_refused(&v.vocab, TVLM_ERR_LIMIT, "bytes");
     v.vocab.n_tokens = UINT32_MAX;
     expect_refused(&v.vocab, TVLM_ERR_LIMIT, "tokens");
