@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test test-long wasm web bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate wasm web bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -15,6 +15,12 @@ demo:
 	@$(MAKE) all
 	build/tinyvlm describe examples/photos/dandelion.jpg examples/photos/meadow.jpg
 
+check: # the fast tests alone, for daily work
+	@scripts/deps.sh test
+	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
+	@cmake --build build --parallel $(JOBS)
+	ctest --test-dir build --output-on-failure --parallel $(JOBS) -L fast
+
 test:
 	@scripts/deps.sh test
 	@scripts/test.sh
@@ -22,6 +28,10 @@ test:
 test-long:
 	@scripts/deps.sh long
 	@scripts/test.sh long
+
+mutate: # before a release: faults that no test sees; ONLY=REGEX plants some
+	@scripts/deps.sh test
+	@scripts/mutate.py $(if $(ONLY),--only '$(ONLY)')
 
 wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 	@scripts/deps.sh wasm

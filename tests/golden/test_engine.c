@@ -445,6 +445,14 @@ static void limits_are_refused_with_numbers(void **state)
     row.token = 1;
     assert_int_equal(tvlm_forward(r.engine, &row, 1, NULL, logit, 10, &err), TVLM_ERR_ARGUMENT);
     assert_int_equal(tvlm_session_position(r.session), 0);
+    tvlm_input full[17]; /* one more than the cache holds, at once and then alone */
+    for (size_t i = 0; i < TVLM_COUNT(full); i++)
+        full[i] = (tvlm_input){small, 1, NULL, false};
+    assert_int_equal(tvlm_forward(r.engine, full, 17, NULL, NULL, 0, &err), TVLM_ERR_CONTEXT);
+    assert_int_equal(tvlm_session_position(small), 0);
+    OK(tvlm_forward(r.engine, full, 16, NULL, NULL, 0, &err));
+    assert_int_equal(tvlm_forward(r.engine, full, 1, NULL, NULL, 0, &err), TVLM_ERR_CONTEXT);
+    assert_int_equal(tvlm_session_position(small), 16);
     tvlm_engine_free(engine);
     tvlm_session_free(brief);
     tvlm_session_free(small);

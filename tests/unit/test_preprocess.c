@@ -229,6 +229,7 @@ static void bad_pictures_are_refused(void **state)
         {{.data = byte, .width = 4, .height = 4, .channels = 2},                 TVLM_ERR_ARGUMENT},
         {{.data = byte, .width = 4, .height = 4, .channels = 3, .stride = 11},   TVLM_ERR_ARGUMENT},
         {{.data = byte, .width = TVLM_MAX_SIDE + 1, .height = 1, .channels = 1}, TVLM_ERR_LIMIT   },
+        {{.data = byte, .width = 1, .height = TVLM_MAX_SIDE + 1, .channels = 1}, TVLM_ERR_LIMIT   },
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         tvlm_error err = {0};
