@@ -111,7 +111,7 @@ int main(int argc, char **argv)
     tvlm_result result = {.size = sizeof result};
     check(tvlm_image_encode(engine, &pixels, NULL, &image, &error));
     check(tvlm_prompt_new(model, &prompt, &error));
-    tvlm_message message = {TVLM_ROLE_USER, question, strlen(question), &image, 1};
+    tvlm_message message = {TVLM_ROLE_USER, question, strlen(question), &image, 1, NULL};
     check(tvlm_prompt_chat(prompt, &message, 1, &error));
     tvlm_generate_params_init(&params, sizeof params);
     params.max_tokens = 64;

@@ -16,7 +16,7 @@
  *   tvlm_session_new(model, NULL, &session, &err);
  *   tvlm_image_encode(engine, &pixels, NULL, &image, &err);
  *   tvlm_prompt_new(model, &prompt, &err);
- *   tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
+ *   tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1, NULL};
  *   tvlm_prompt_chat(prompt, &message, 1, &err);
  *   tvlm_generate_params_init(&params, sizeof params);
  *   params.on_text = print;                                   // streams the answer
@@ -392,9 +392,12 @@ typedef struct tvlm_message {
     tvlm_role role;
     const char *TVLM_NULLABLE text; /* never parsed for special tokens */
     size_t len;
-    tvlm_image *TVLM_NULLABLE const *TVLM_NULLABLE images; /* placed before the text, as the model's
-                                                            * template does */
+    tvlm_image *TVLM_NULLABLE const *TVLM_NULLABLE images;
     size_t n_images;
+    /* NULL: the images stand before the text, as the model's template has them. Else [n_images]:
+     * each stands before this byte of the text, ascending, at the beginning of a character or at
+     * the end. Models that cross-attend (Tiny-VLM) have images before the text only. */
+    const size_t *TVLM_NULLABLE image_at;
 } tvlm_message;
 
 /* The id that stands for an image, or for a frame of one that is split, among a prompt's ids (as in

@@ -180,8 +180,12 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     if (!status && pixels) status = tvlm_image_encode(r->engine, pixels, &encode, &image, err);
     if (!status && image) {
         status = tvlm_image_get_timings(image, &t, err);
-        tvlm_message m = {TVLM_ROLE_USER, r->info.describe_prompt, strlen(r->info.describe_prompt),
-                          &image, 1};
+        tvlm_message m = {TVLM_ROLE_USER,
+                          r->info.describe_prompt,
+                          strlen(r->info.describe_prompt),
+                          &image,
+                          1,
+                          NULL};
         status = tvlm_prompt_chat(prompt, &m, 1, err);
     }
     for (unsigned long i = 0; !status && !image && i < b->prompt_tokens; i++) {

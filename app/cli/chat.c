@@ -202,18 +202,18 @@ static tvlm_status render(const conversation *c, size_t first, tvlm_prompt *prom
     tvlm_image **images = malloc((count_pictures(c) + 1) * sizeof *images);
     if (messages && images) {
         if (system)
-            messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0};
+            messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0, NULL};
         for (size_t i = 0; i < c->n_turns; i++) {
             const turn *t = &c->turns[i];
             for (size_t k = 0; k < t->pictures.n; k++)
                 images[n_images++] = t->pictures.at[k].image;
             if (i < first) continue;
-            messages[n++] = (tvlm_message){TVLM_ROLE_USER, t->question, t->question_len,
-                                           images + at, n_images - at};
+            messages[n++] = (tvlm_message){TVLM_ROLE_USER, t->question,   t->question_len,
+                                           images + at,    n_images - at, NULL};
             at = n_images;
             if (t->answer)
                 messages[n++] =
-                    (tvlm_message){TVLM_ROLE_ASSISTANT, t->answer, t->answer_len, NULL, 0};
+                    (tvlm_message){TVLM_ROLE_ASSISTANT, t->answer, t->answer_len, NULL, 0, NULL};
         }
     }
     tvlm_status status =

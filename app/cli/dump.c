@@ -115,8 +115,8 @@ static tvlm_status build_prompt(dump *d, tvlm_error *err)
 {
     const char *system = d->options->system;
     tvlm_message m[2] = {
-        {TVLM_ROLE_SYSTEM, system,    system ? strlen(system) : 0, NULL,      0               },
-        {TVLM_ROLE_USER,   d->prompt, strlen(d->prompt),           &d->image, d->image != NULL}
+        {TVLM_ROLE_SYSTEM, system,    system ? strlen(system) : 0, NULL,      0,                NULL},
+        {TVLM_ROLE_USER,   d->prompt, strlen(d->prompt),           &d->image, d->image != NULL, NULL}
     };
     TVLM_TRY(tvlm_prompt_new(d->model, &d->ids, err));
     return d->raw ? raw_prompt(d, err)

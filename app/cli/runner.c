@@ -290,8 +290,8 @@ tvlm_status cli_prompt(const cli_runner *r, const char *question, size_t len,
 {
     const char *system = r->options->system;
     tvlm_message m[2] = {
-        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0       },
-        {TVLM_ROLE_USER,   question, len,                         images, n_images}
+        {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0,        NULL},
+        {TVLM_ROLE_USER,   question, len,                         images, n_images, NULL}
     };
     TVLM_TRY(tvlm_prompt_new(r->model, out, err));
     tvlm_status status = tvlm_prompt_chat(*out, system ? m : m + 1, system ? 2 : 1, err);

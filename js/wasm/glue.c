@@ -357,7 +357,7 @@ int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_ima
         return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
     }
     h.messages = grown;
-    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, n_images};
+    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, n_images, NULL};
     return TVLM_OK;
 }
 

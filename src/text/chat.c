@@ -3,7 +3,7 @@
  * when the conversation brings none, and in whether pictures have a place:
  *
  *   <|im_start|>system\n S <|im_end|>\n
- *   <|im_start|>user\n [picture \n]... Q <|im_end|>\n
+ *   <|im_start|>user\n [image \n]... Q <|im_end|>\n, or images inside of Q
  *   <|im_start|>assistant\n A <|im_end|>\n ... <|im_start|>assistant\n [beginning of an answer]
  *
  * Tiny-VLM was trained on a shorter form, whose pictures lie outside the text:
@@ -87,6 +87,39 @@ static tvlm_status put_text(const renderer *r, const tvlm_message *m)
     return put(r, TVLM_PIECE_TEXT, m->text, m->len);
 }
 
+static tvlm_status put_part(const renderer *r, const tvlm_message *m, size_t begin, size_t end)
+{
+    return begin < end ? put(r, TVLM_PIECE_TEXT, m->text + begin, end - begin) : TVLM_OK;
+}
+
+static tvlm_status put_image(const renderer *r, const tvlm_image *image)
+{
+    tvlm_piece piece = {.kind = TVLM_PIECE_IMAGE, .image = image};
+    return r->sink(r->ctx, &piece, r->err);
+}
+
+/* Before the text, each followed by `after`. */
+static tvlm_status put_images(const renderer *r, const tvlm_message *m, const char *after)
+{
+    for (size_t i = 0; i < m->n_images; i++) {
+        TVLM_TRY(put_image(r, m->images[i]));
+        TVLM_TRY(put_mark(r, after));
+    }
+    return TVLM_OK;
+}
+
+/* Images and text: where the message says no place, `after` follows each image. */
+static tvlm_status put_content(const renderer *r, const tvlm_message *m, const char *after)
+{
+    size_t at = 0;
+    if (!m->image_at) TVLM_TRY(put_images(r, m, after));
+    for (size_t i = 0; m->image_at && i < m->n_images; at = m->image_at[i++]) {
+        TVLM_TRY(put_part(r, m, at, m->image_at[i]));
+        TVLM_TRY(put_image(r, m->images[i]));
+    }
+    return put_part(r, m, at, m->len);
+}
+
 /* An answer in the history: what it thought is gone, with the new lines behind it. */
 static tvlm_str without_thoughts(const tvlm_message *m)
 {
@@ -102,20 +135,9 @@ static tvlm_str without_thoughts(const tvlm_message *m)
 
 static tvlm_status put_turn(const renderer *r, const chat_form *form, const tvlm_message *m)
 {
-    if (!form->thinks || m->role != TVLM_ROLE_ASSISTANT) return put_text(r, m);
+    if (!form->thinks || m->role != TVLM_ROLE_ASSISTANT) return put_content(r, m, "\n");
     tvlm_str answer = without_thoughts(m);
     return put(r, TVLM_PIECE_TEXT, answer.data, answer.len);
-}
-
-/* Each picture, followed by `after`. */
-static tvlm_status put_pictures(const renderer *r, const tvlm_message *m, const char *after)
-{
-    for (size_t i = 0; i < m->n_images; i++) {
-        tvlm_piece piece = {.kind = TVLM_PIECE_IMAGE, .image = m->images[i]};
-        TVLM_TRY(r->sink(r->ctx, &piece, r->err));
-        TVLM_TRY(put_mark(r, after));
-    }
-    return TVLM_OK;
 }
 
 static tvlm_status render_chatml(const renderer *r, const chat_form *form,
@@ -132,13 +154,17 @@ static tvlm_status render_chatml(const renderer *r, const chat_form *form,
     bool continues = tvlm_chat_continues(messages, n);
     for (size_t i = 0; i < n - continues; i++) {
         TVLM_TRY(put_mark(r, begin[messages[i].role]));
-        TVLM_TRY(put_pictures(r, &messages[i], "\n"));
         TVLM_TRY(put_turn(r, form, &messages[i]));
         TVLM_TRY(put_mark(r, "<|im_end|>\n"));
     }
     TVLM_TRY(put_mark(r, begin[TVLM_ROLE_ASSISTANT]));
     if (form->answer) TVLM_TRY(put_mark(r, form->answer));
     return continues ? put_text(r, &messages[n - 1]) : TVLM_OK;
+}
+
+static bool begins_with_image(const tvlm_message *m)
+{
+    return m->n_images && (!m->image_at || !m->image_at[0]);
 }
 
 /* SmolVLM's: a colon before an image, colon and space before text. */
@@ -151,9 +177,8 @@ static tvlm_status render_smolvlm(const renderer *r, const tvlm_message *message
     for (size_t i = 0; i < n; i++) {
         const tvlm_message *m = &messages[i];
         TVLM_TRY(put_mark(r, names[m->role]));
-        TVLM_TRY(put_mark(r, m->n_images ? ":" : ": "));
-        TVLM_TRY(put_pictures(r, m, ""));
-        TVLM_TRY(put_text(r, m));
+        TVLM_TRY(put_mark(r, begins_with_image(m) ? ":" : ": "));
+        TVLM_TRY(put_content(r, m, ""));
         if (i + 1 == n && tvlm_chat_continues(messages, n)) return TVLM_OK;
         TVLM_TRY(put_mark(r, "<end_of_utterance>\n"));
     }
@@ -165,7 +190,7 @@ static tvlm_status render_tinyvlm(const renderer *r, const tvlm_message *message
     for (size_t i = 0; i < n; i++) {
         const tvlm_message *m = &messages[i];
         if (m->role == TVLM_ROLE_USER) {
-            TVLM_TRY(put_pictures(r, m, ""));
+            TVLM_TRY(put_images(r, m, ""));
             TVLM_TRY(put_mark(r, "<|im_start|>"));
         } else if (m->len > 0 && m->text[0] != ' ') {
             TVLM_TRY(put(r, TVLM_PIECE_TEXT, " ", 1)); /* answers were trained with one in front */
@@ -185,6 +210,24 @@ static bool is_tool_response(const tvlm_message *m)
            !memcmp(m->text + m->len - (sizeof end - 1), end, sizeof end - 1);
 }
 
+static tvlm_status check_places(tvlm_chat chat, const tvlm_message *m, size_t i, tvlm_error *err)
+{
+    for (size_t k = 0, before = 0; m->image_at && k < m->n_images; before = m->image_at[k++]) {
+        size_t at = m->image_at[k];
+        if (at < before || at > m->len ||
+            (at < m->len && ((unsigned char)m->text[at] & 0xC0) == 0x80))
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                             "message %zu: image_at[%zu] is %zu: before the last one, inside a "
+                             "character or past the text",
+                             i, k, at);
+        if (at && chat == TVLM_CHAT_TINYVLM)
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "message %zu: chat template 'tinyvlm' has images before the text only",
+                             i);
+    }
+    return TVLM_OK;
+}
+
 static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, size_t i,
                                  tvlm_error *err)
 {
@@ -193,6 +236,7 @@ static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, s
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: text or images is NULL", i);
     if (m->role != TVLM_ROLE_SYSTEM && m->role != TVLM_ROLE_USER && m->role != TVLM_ROLE_ASSISTANT)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "message %zu: unknown role %d", i, (int)m->role);
+    TVLM_TRY(check_places(chat, m, i, err));
     if (m->n_images && m->role != TVLM_ROLE_USER)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "message %zu: only messages of the user have images", i);

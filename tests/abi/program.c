@@ -98,7 +98,7 @@ int main(int argc, char **argv)
     expect(timings.s.tower_ms > 0, "timings");
     check(tvlm_session_new(model, &s.s, &session, &error), "session");
     check(tvlm_prompt_new(model, &prompt, &error), "prompt");
-    tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
+    tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1, NULL};
     check(tvlm_prompt_chat(prompt, &message, 1, &error), "chat");
     check(tvlm_batcher_new(engine, &b.s, &batcher, &error), "batcher");
     check(tvlm_generate(engine, session, prompt, &g.s, &result.s, &error), "generate");

@@ -177,7 +177,7 @@ static void answer(const tvlm_model *model, tvlm_engine *engine, tvlm_session *s
                    tvlm_image *image)
 {
     tvlm_prompt *prompt = NULL;
-    tvlm_message message = {TVLM_ROLE_USER, "th e", 4, &image, image ? 1 : 0};
+    tvlm_message message = {TVLM_ROLE_USER, "th e", 4, &image, image ? 1 : 0, NULL};
     tvlm_generate_params p;
     tvlm_result result = {.size = sizeof result};
     if (tvlm_prompt_new(model, &prompt, NULL)) return;

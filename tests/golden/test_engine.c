@@ -110,7 +110,7 @@ static tvlm_image *see(rig *r)
 static tvlm_prompt *ask(rig *r, tvlm_image *image, const char *question)
 {
     tvlm_prompt *prompt;
-    tvlm_message m = {TVLM_ROLE_USER, question, strlen(question), &image, image != NULL};
+    tvlm_message m = {TVLM_ROLE_USER, question, strlen(question), &image, image != NULL, NULL};
     OK(tvlm_prompt_new(r->model, &prompt, &err));
     OK(tvlm_prompt_chat(prompt, &m, 1, &err));
     return prompt;

@@ -204,7 +204,7 @@ static void answering_allocates_nothing(void **state)
     OK(tvlm_session_new(model, NULL, &session, &err));
     OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
     OK(tvlm_prompt_new(model, &prompt, &err));
-    tvlm_message m = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
+    tvlm_message m = {TVLM_ROLE_USER, "What is this?", 13, &image, 1, NULL};
     OK(tvlm_prompt_chat(prompt, &m, 1, &err));
     tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 40;

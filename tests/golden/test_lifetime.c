@@ -48,7 +48,7 @@ static objects make(void)
     OK(tvlm_engine_new(o.model, &e, &o.engine, &err));
     OK(tvlm_image_encode(o.engine, &pixels, NULL, &o.image, &err));
     OK(tvlm_prompt_new(o.model, &o.prompt, &err));
-    tvlm_message message = {TVLM_ROLE_USER, "hi", 2, &o.image, 1};
+    tvlm_message message = {TVLM_ROLE_USER, "hi", 2, &o.image, 1, NULL};
     OK(tvlm_prompt_chat(o.prompt, &message, 1, &err));
     OK(tvlm_session_new(o.model, NULL, &o.session, &err));
     OK(tvlm_batcher_new(o.engine, NULL, &o.batcher, &err));

@@ -154,6 +154,9 @@ static void engines_and_pictures(void **state)
     assert_null(e);
     REFUSES(tvlm_engine_new, model, NULL, NULL);
     IGNORES(tvlm_engine_free, NULL);
+    assert_int_equal(IGNORES(tvlm_preprocess_floats, NULL, &pixels, NULL), 0);
+    assert_int_equal(IGNORES(tvlm_preprocess_floats, model, NULL, NULL), 0);
+    assert_true(IGNORES(tvlm_preprocess_floats, model, &pixels, NULL) > 0);
     REFUSES(tvlm_preprocess, NULL, &pixels, NULL, input, 8);
     REFUSES(tvlm_preprocess, model, NULL, NULL, input, 8);
     REFUSES(tvlm_preprocess, model, &pixels, NULL, NULL, 8);
@@ -192,8 +195,8 @@ static void prompts(void **state)
     (void)state;
     tvlm_prompt *p;
     tvlm_image *none = NULL;
-    tvlm_message message = {TVLM_ROLE_USER, "hi", 2, NULL, 0};
-    tvlm_message blind = {TVLM_ROLE_USER, "hi", 2, &none, 1};
+    tvlm_message message = {TVLM_ROLE_USER, "hi", 2, NULL, 0, NULL};
+    tvlm_message blind = {TVLM_ROLE_USER, "hi", 2, &none, 1, NULL};
     int32_t id = 1;
     size_t n = 7, rows = tvlm_prompt_n_tokens(prompt);
     REFUSES(tvlm_prompt_new, NULL, &p);
@@ -438,7 +441,7 @@ static int setup(void **state)
     OK(tvlm_session_new(model, NULL, &session, &err));
     OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
     OK(tvlm_prompt_new(model, &prompt, &err));
-    tvlm_message m = {TVLM_ROLE_USER, "hi", 2, &image, 1};
+    tvlm_message m = {TVLM_ROLE_USER, "hi", 2, &image, 1, NULL};
     OK(tvlm_prompt_chat(prompt, &m, 1, &err));
     return 0;
 }

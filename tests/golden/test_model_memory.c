@@ -42,7 +42,7 @@ static tvlm_status open_pieces(const char *path, tvlm_model **out, tvlm_error *e
 
 static tvlm_status answer(objects *o, tvlm_error *err)
 {
-    tvlm_message message = {TVLM_ROLE_USER, "the answer", 10, &o->image, o->image ? 1 : 0};
+    tvlm_message message = {TVLM_ROLE_USER, "the answer", 10, &o->image, o->image ? 1 : 0, NULL};
     tvlm_generate_params p;
     tvlm_result result = {.size = sizeof result};
     tvlm_status status = tvlm_prompt_new(o->model, &o->prompt, err);

@@ -52,7 +52,7 @@ static tvlm_status encode(const tvlm_cancel *cancel, tvlm_image **out)
 static tvlm_prompt *ask(const char *question)
 {
     tvlm_prompt *prompt;
-    tvlm_message m = {TVLM_ROLE_USER, question, strlen(question), &image, 1};
+    tvlm_message m = {TVLM_ROLE_USER, question, strlen(question), &image, 1, NULL};
     OK(tvlm_prompt_new(model, &prompt, &err));
     OK(tvlm_prompt_chat(prompt, &m, 1, &err));
     return prompt;
@@ -179,7 +179,7 @@ static void *look(void *user)
         tvlm_prompt *prompt;
         t->status = tvlm_prompt_new(model, &prompt, &error);
         if (t->status) break;
-        tvlm_message m = {TVLM_ROLE_USER, "A?", 2, &own, 1};
+        tvlm_message m = {TVLM_ROLE_USER, "A?", 2, &own, 1, NULL};
         t->status = tvlm_prompt_chat(prompt, &m, 1, &error);
         tvlm_image_free(own); /* the prompt holds it */
         if (!t->status)

@@ -318,7 +318,7 @@ static void one_picture_a_prompt(void **state)
     tvlm_image *image = see(0);
     tvlm_prompt *prompt;
     tvlm_image *both[2] = {image, image};
-    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, both, 2};
+    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, both, 2, NULL};
     size_t n;
     OK(tvlm_prompt_new(model, &prompt, &err));
     assert_int_equal(tvlm_prompt_chat(prompt, &m, 1, &err), TVLM_ERR_LIMIT);

@@ -24,7 +24,7 @@ static void render(tvlm_chat chat, const tvlm_message *messages, size_t n)
     putchar(0);
 }
 
-#define SAY(role, text) {TVLM_ROLE_##role, text, sizeof(text) - 1, NULL, 0}
+#define SAY(role, text) {TVLM_ROLE_##role, text, sizeof(text) - 1, NULL, 0, NULL}
 
 int main(void)
 {

@@ -44,7 +44,7 @@ static tvlm_status record(void *ctx, const tvlm_piece *piece, tvlm_error *err)
 
 static tvlm_message say(tvlm_role role, const char *text)
 {
-    return (tvlm_message){role, text, strlen(text), NULL, 0};
+    return (tvlm_message){role, text, strlen(text), NULL, 0, NULL};
 }
 #define USER(text)      say(TVLM_ROLE_USER, text)
 #define ASSISTANT(text) say(TVLM_ROLE_ASSISTANT, text)
@@ -162,6 +162,43 @@ static void test_qwen3(void **state)
            USER("1"), ASSISTANT("<think>cut</think>\n\n"), USER("2"));
     REFUSED(TVLM_CHAT_QWEN3, TVLM_ERR_UNSUPPORTED, "tool responses",
             USER("<tool_response>1</tool_response>"));
+}
+
+/* Images that say where they stand: there, and nothing is put around them. */
+static void test_images_between_texts(void **state)
+{
+    (void)state;
+    tvlm_message look = USER("Is \xC3\xA9 in, or in?");
+    tvlm_image *images[] = {picture(0), picture(1), picture(2)};
+    size_t at[] = {8, 15, 16};
+    look.images = images;
+    look.image_at = at;
+    look.n_images = 3;
+    EXPECT(
+        TVLM_CHAT_FASTVLM,
+        "<|im_start|>system\n{S}<|im_end|>\n<|im_start|>user\n{Is \xC3\xA9 in}[0]{, or in}[1]{?}[2]"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        SYSTEM("S"), look);
+    EXPECT(TVLM_CHAT_SMOLVLM,
+           "<|im_start|>User: {Is \xC3\xA9 in}[0]{, or in}[1]{?}[2]<end_of_utterance>\nAssistant:",
+           look);
+    at[0] = at[1] = 0;
+    EXPECT(
+        TVLM_CHAT_SMOLVLM,
+        "<|im_start|>User:[0][1]{Is \xC3\xA9 in, or in?}[2]<end_of_utterance>\nAssistant:", look);
+    REFUSED(TVLM_CHAT_TINYVLM, TVLM_ERR_UNSUPPORTED, "images before the text only", look);
+    at[2] = 17;
+    REFUSED(TVLM_CHAT_FASTVLM, TVLM_ERR_ARGUMENT, "image_at[2] is 17: ", USER("a"), look);
+    at[2] = 4; /* inside of the accented letter */
+    REFUSED(TVLM_CHAT_FASTVLM, TVLM_ERR_ARGUMENT, "message 0: image_at[2] is 4: ", look);
+    at[1] = 6;
+    at[2] = 5;
+    REFUSED(TVLM_CHAT_FASTVLM, TVLM_ERR_ARGUMENT, "image_at[2] is 5: ", look);
+    at[0] = at[1] = at[2] = 0;
+    EXPECT(TVLM_CHAT_TINYVLM, "[0][1][2]<|im_start|>{Is \xC3\xA9 in, or in?}<|im_end|>", look);
+    look.text = NULL;
+    look.len = 0;
+    EXPECT(TVLM_CHAT_SMOLVLM, "<|im_start|>User:[0][1][2]<end_of_utterance>\nAssistant:", look);
 }
 
 /* As transformers renders the released template. */
@@ -312,15 +349,11 @@ static void test_recognise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_fastvlm),
-        cmocka_unit_test(test_text_templates),
-        cmocka_unit_test(test_qwen3),
-        cmocka_unit_test(test_smolvlm),
-        cmocka_unit_test(test_tinyvlm),
-        cmocka_unit_test(test_prefill),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_sink_failure_stops),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_fastvlm),
+        cmocka_unit_test(test_text_templates), cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_smolvlm),        cmocka_unit_test(test_images_between_texts),
+        cmocka_unit_test(test_tinyvlm),        cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_sink_failure_stops),
         cmocka_unit_test(test_recognise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

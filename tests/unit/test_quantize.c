@@ -673,7 +673,7 @@ static void answer(const char *path)
     assert_int_equal(tvlm_session_new(model, NULL, &session, &err), TVLM_OK);
     assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &picture, &err), TVLM_OK);
     assert_int_equal(tvlm_prompt_new(model, &prompt, &err), TVLM_OK);
-    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, &picture, 1};
+    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, &picture, 1, NULL};
     assert_int_equal(tvlm_prompt_chat(prompt, &m, 1, &err), TVLM_OK);
     assert_int_equal(tvlm_generate(engine, session, prompt, &p, &result, &err), TVLM_OK);
     assert_int_equal(result.n_ids, 4);

@@ -218,7 +218,7 @@ static void expect_prompt(const tvlm_tokenizer *t, const char *question, const i
 {
     int dummy;
     tvlm_image *image = (tvlm_image *)(void *)&dummy;
-    tvlm_message message = {TVLM_ROLE_USER, question, strlen(question), &image, 1};
+    tvlm_message message = {TVLM_ROLE_USER, question, strlen(question), &image, 1, NULL};
     collector c = {.t = t};
     assert_int_equal(tvlm_chat_render(TVLM_CHAT_FASTVLM, &message, 1, collect, &c, NULL), TVLM_OK);
     collect_flush(&c);

@@ -16,7 +16,7 @@
  *   tvlm_session_new(model, NULL, &session, &err);
  *   tvlm_image_encode(engine, &pixels, NULL, &image, &err);
  *   tvlm_prompt_new(model, &prompt, &err);
- *   tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1};
+ *   tvlm_message message = {TVLM_ROLE_USER, "What is this?", 13, &image, 1, NULL};
  *   tvlm_prompt_chat(prompt, &message, 1, &err);
  *   tvlm_generate_params_init(&params, sizeof params);
  *   params.on_text = print;                                   // streams the answer
@@ -113,14 +113,14 @@ TVLM_API const char *TVLM_NULLABLE tvlm_list(tvlm_list_kind kind, size_t index);
 typedef enum TVLM_OPEN_ENUM tvlm_status {
     TVLM_OK = 0,
     TVLM_ERR_ARGUMENT = 1,    /* the caller's arguments are wrong */
-    TVLM_ERR_IO = 2,          /* a file cannot be opened or read */
+    TVLM_ERR_IO = 2,          /* a file cannot be opened, read or written */
     TVLM_ERR_FORMAT = 3,      /* a file is damaged or inconsistent */
     TVLM_ERR_UNSUPPORTED = 4, /* well-formed, but not something this version or machine runs */
     TVLM_ERR_MEMORY = 5,      /* allocation failed */
     TVLM_ERR_LIMIT = 6,       /* a limit of the parameters would be exceeded */
     TVLM_ERR_CONTEXT = 7,     /* the prompt does not fit the context */
     TVLM_ERR_CANCELLED = 8,   /* tvlm_cancel_request was called */
-    TVLM_ERR_CHECKSUM = 9,    /* bytes of a tensor do not match their CRC32C */
+    TVLM_ERR_CHECKSUM = 9,    /* bytes of a file do not match their CRC32C */
     TVLM_ERR_STATE = 10       /* not possible at this time (weights still loading, answer over) */
 } tvlm_status;
 
@@ -243,11 +243,13 @@ typedef struct tvlm_model_info {
     uint32_t n_embd;
     uint32_t n_layers;
     uint32_t image_size;      /* pixels per side; 0 for text models */
-    uint32_t n_image_tokens;  /* visual tokens per image; 0 for text models */
+    uint32_t n_image_tokens;  /* visual tokens per image, at most; 0 for text models */
     uint32_t vision_dim;      /* features per tower token */
     uint32_t n_vision_tokens; /* tower tokens before the bridge */
     int32_t bos_id, eos_id;   /* -1 if there is none */
     uint32_t max_images;      /* per prompt: 0 for text models, 1 for Tiny-VLM */
+    /* Visual tokens of a frame: n_image_tokens, but of models that split large images (SmolVLM). */
+    uint32_t n_frame_tokens;
 } tvlm_model_info;
 TVLM_API tvlm_status tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out,
                                          tvlm_error *TVLM_NULLABLE err);
@@ -320,7 +322,11 @@ typedef struct tvlm_encode_params {
 TVLM_API void tvlm_encode_params_init(tvlm_encode_params *TVLM_NULLABLE params, size_t size);
 
 /* Writes the model's input tensor [image_size][image_size][3] (NHWC, float32): resized as Pillow
- * does (bit-exact), then scaled and biased per channel. cap: floats in out. Thread-safe. */
+ * does (bit-exact), then scaled and biased per channel. cap: floats in out. Models that split large
+ * images (SmolVLM; TVLM_FIT_MODEL only) have one such tensor per frame: tvlm_preprocess_floats is
+ * the size of all, 0 for arguments that tvlm_preprocess refuses. Thread-safe. */
+TVLM_API size_t tvlm_preprocess_floats(const tvlm_model *model, const tvlm_pixels *pixels,
+                                       const tvlm_encode_params *TVLM_NULLABLE params);
 TVLM_API tvlm_status tvlm_preprocess(const tvlm_model *model, const tvlm_pixels *pixels,
                                      const tvlm_encode_params *TVLM_NULLABLE params, float *out,
                                      size_t cap, tvlm_error *TVLM_NULLABLE err);
@@ -354,6 +360,24 @@ typedef struct tvlm_image_timings {
 TVLM_API tvlm_status tvlm_image_get_timings(const tvlm_image *image, tvlm_image_timings *out,
                                             tvlm_error *TVLM_NULLABLE err);
 
+/* An encoded image as bytes: little-endian, with checksums, the same on every machine, and readable
+ * only by the same model in the same precision, where it is as good as the encoded one. Sizes,
+ * checksums and the image's identity are checked: what does not fit is TVLM_ERR_FORMAT or
+ * _CHECKSUM, another model's _ARGUMENT, and the message names the field. Saving to a path writes a
+ * file beside it, reads it again and renames it: on failure, what was there is untouched. Saving to
+ * memory sets *size; out may be NULL to ask for it, else has room for cap bytes. */
+TVLM_API tvlm_status tvlm_image_save(const tvlm_image *image, const char *path,
+                                     tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_save_memory(const tvlm_image *image, void *TVLM_NULLABLE out,
+                                            size_t cap, size_t *size,
+                                            tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_load(const tvlm_model *model, const char *path,
+                                     tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
+                                     tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_image_load_memory(const tvlm_model *model, const void *data, size_t size,
+                                            tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
+                                            tvlm_error *TVLM_NULLABLE err);
+
 /* ---- prompts ------------------------------------------------------------------------------- */
 
 typedef struct tvlm_prompt tvlm_prompt;
@@ -368,19 +392,24 @@ typedef struct tvlm_message {
     tvlm_role role;
     const char *TVLM_NULLABLE text; /* never parsed for special tokens */
     size_t len;
-    tvlm_image *TVLM_NULLABLE const *TVLM_NULLABLE images; /* placed before the text, as the model's
-                                                            * template does */
+    tvlm_image *TVLM_NULLABLE const *TVLM_NULLABLE images;
     size_t n_images;
+    /* NULL: the images stand before the text, as the model's template has them. Else [n_images]:
+     * each stands before this byte of the text, ascending, at the beginning of a character or at
+     * the end. Models that cross-attend (Tiny-VLM) have images before the text only. */
+    const size_t *TVLM_NULLABLE image_at;
 } tvlm_message;
 
-/* The id that stands for an image among a prompt's ids (as in LLaVA). */
+/* The id that stands for an image, or for a frame of one that is split, among a prompt's ids (as in
+ * LLaVA). */
 #define TVLM_IMAGE_ID (-200)
 
 TVLM_API tvlm_status tvlm_prompt_new(const tvlm_model *model,
                                      tvlm_prompt *TVLM_NULLABLE *TVLM_NONNULL out,
                                      tvlm_error *TVLM_NULLABLE err);
 TVLM_API void tvlm_prompt_free(tvlm_prompt *TVLM_NULLABLE prompt);
-/* Renders a conversation with the model's chat template, ending where the assistant speaks next. */
+/* Renders a conversation with the model's chat template, ending where the assistant speaks next.
+ * If the last message is the assistant's, it is the beginning of the answer, which continues it. */
 TVLM_API tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt,
                                       const tvlm_message *TVLM_NULLABLE messages, size_t n,
                                       tvlm_error *TVLM_NULLABLE err);
@@ -427,6 +456,26 @@ TVLM_API void tvlm_session_free(tvlm_session *TVLM_NULLABLE session);
 TVLM_API void tvlm_session_reset(tvlm_session *TVLM_NULLABLE session);
 /* Positions in the KV cache. */
 TVLM_API size_t tvlm_session_position(const tvlm_session *TVLM_NULLABLE session);
+/* Forgets what follows the first `position` positions, at most those there are. Takes no time. The
+ * logits stay those of the last pass. */
+TVLM_API tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position,
+                                         tvlm_error *TVLM_NULLABLE err);
+
+/* A session as bytes: KV cache, history, last logits and, where the decoder cross-attends, the
+ * image. It goes on with the same bits, in another process too, and a prompt that shows the same
+ * images (tvlm_image_load) reuses it. Rules and errors are those of tvlm_image_save. Not part of
+ * it: a generation that is under way (its random state starts at sampling.seed). The session that
+ * loads must have the same kv_type and an n_ctx that holds the positions; whatever it held is gone,
+ * and after a failure it is empty. Time and size grow with the positions. */
+TVLM_API tvlm_status tvlm_session_save(const tvlm_session *session, const char *path,
+                                       tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_save_memory(const tvlm_session *session, void *TVLM_NULLABLE out,
+                                              size_t cap, size_t *size,
+                                              tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_load(tvlm_session *session, const char *path,
+                                       tvlm_error *TVLM_NULLABLE err);
+TVLM_API tvlm_status tvlm_session_load_memory(tvlm_session *session, const void *data, size_t size,
+                                              tvlm_error *TVLM_NULLABLE err);
 
 /* An input of a decoder pass: the session reads `token` (or the embedding of n_embd floats, if not
  * NULL) at its next position. Several inputs of a session take consecutive positions. */
@@ -562,7 +611,8 @@ TVLM_API tvlm_status tvlm_generation_start(tvlm_engine *engine, tvlm_session *se
 /* The next token. TVLM_ERR_STATE after the last event, or after an error. */
 TVLM_API tvlm_status tvlm_generation_next(tvlm_generation *generation, tvlm_event *event,
                                           tvlm_error *TVLM_NULLABLE err);
-/* What was generated so far, as tvlm_generate would return it. */
+/* What was generated so far, as tvlm_generate would return it; finish is valid after the last
+ * event. */
 TVLM_API tvlm_status tvlm_generation_get_result(const tvlm_generation *generation, tvlm_result *out,
                                                 tvlm_error *TVLM_NULLABLE err);
 /* At any time; the session keeps the tokens that it has read. */
@@ -585,18 +635,36 @@ typedef struct tvlm_batcher_params {
 } tvlm_batcher_params;
 TVLM_API void tvlm_batcher_params_init(tvlm_batcher_params *TVLM_NULLABLE params, size_t size);
 
-/* tvlm_generate calls that share a batcher, each on its own thread, share decoder passes. A call
- * joins at its next step, and its prompt is read in chunks beside the steps of others; when more
- * calls wait than fit a pass, those that have waited longest go first. A cancel ends its own call
- * only, at once: the interrupted pass runs again for the others. Answers are the same as alone. The
- * engine logs a line like "pass: 8 calls, 8 tokens" for each pass. The batcher allocates logits for
- * max(8, max_batch_size) tokens. */
+/* Calls of tvlm_generate and tvlm_generation_next that share a batcher, each on its own thread,
+ * share decoder passes, and so do generations submitted to it, which one thread runs with
+ * tvlm_batcher_step. Prompts are read in chunks beside the steps of others; when more wait than fit
+ * a pass, those that have waited longest go first. A cancel ends its own generation only, at once,
+ * whatever timeout_ms is: the interrupted pass runs again for the others. Answers are the same as
+ * alone. The engine logs a line like "pass: 8 calls, 8 tokens" for each pass. The batcher allocates
+ * logits for max(8, max_batch_size) tokens. */
 TVLM_API tvlm_status tvlm_batcher_new(tvlm_engine *engine,
                                       const tvlm_batcher_params *TVLM_NULLABLE params,
                                       tvlm_batcher *TVLM_NULLABLE *TVLM_NONNULL out,
                                       tvlm_error *TVLM_NULLABLE err);
 /* Drops the caller's reference. Generations keep their batcher. */
 TVLM_API void tvlm_batcher_free(tvlm_batcher *TVLM_NULLABLE batcher);
+
+/* Hands a generation to the batcher, which runs it to its last event: until then
+ * tvlm_generation_next is TVLM_ERR_STATE. Freeing the generation withdraws it. It must have been
+ * started on the batcher's engine, with this batcher in its params or none. tvlm_batcher_submit,
+ * _step, _pending and the freeing of submitted generations belong to one thread at a time. */
+TVLM_API tvlm_status tvlm_batcher_submit(tvlm_batcher *batcher, tvlm_generation *generation,
+                                         tvlm_error *TVLM_NULLABLE err);
+/* The next event of a submitted generation, each in turn. Runs at most one decoder pass, for all of
+ * them, once the events of the last one are used up, and never waits for company. *generation is
+ * the event's, or NULL when the pass only read prompts or nothing is pending. When a generation
+ * fails or is cancelled, *generation is that one, status and err are its own, and the others go on.
+ * What the event points to is valid until the next step. */
+TVLM_API tvlm_status tvlm_batcher_step(tvlm_batcher *batcher,
+                                       tvlm_generation *TVLM_NULLABLE *TVLM_NONNULL generation,
+                                       tvlm_event *event, tvlm_error *TVLM_NULLABLE err);
+/* Generations submitted that have not ended. */
+TVLM_API size_t tvlm_batcher_pending(const tvlm_batcher *TVLM_NULLABLE batcher);
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
