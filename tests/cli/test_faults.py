@@ -496,7 +496,7 @@ def test_signals_while_a_fifo_is_full(number, command, model, tmp_path, temporar
 def test_signals_while_computing(number, command, model, tmp_path):
     args = {
         "describe": ["describe", "-n", 100000, "-c", 4096, *[PICTURE] * 500],
-        "dump": ["dump", "-p", "x", "--new-tokens", 4000, "-c", 4096, "-o", tmp_path / "out"],
+        "dump": ["dump", "-p", "x", "--new-tokens", 16000, "-c", 16384, "-o", tmp_path / "out"],
         "bench": ["bench", "--runs", 1000, "-n", 2000, "-c", 4096],
     }[command]
     process = start(args[0], "-m", model, "-q", *args[1:], stdout=subprocess.DEVNULL)

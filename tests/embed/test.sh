@@ -10,8 +10,9 @@ mkdir -p "$1"
 cd "$1"
 quietly() { "$@" >log 2>&1 || { cat log; echo "FAILED: $*"; exit 1; }; }
 
+# -O0: the question is whether it builds and is found, and optimising takes most of the time
 quietly cmake -S "$root" -B library -DTVLM_CLI=OFF -DCMAKE_INSTALL_PREFIX="$PWD/prefix" \
-    -DCMAKE_INSTALL_LIBDIR=lib
+    -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O0
 quietly cmake --build library --parallel 2
 quietly cmake --install library
 export PKG_CONFIG_PATH=$PWD/prefix/lib/pkgconfig
