@@ -230,17 +230,15 @@ static void put_vision(tvlm_keys *k)
     tvlm_keys_string(k, "tinyvlm.chat_template", "smolvlm");
 }
 
-const tvlm_family tvlm_family_smolvlm = {.model_type = "idefics3",
-                                         .arch = "smolvlm",
-                                         .rope_pairs = true,
-                                         .text_type = "llama",
-                                         .read_vision = read_vision,
-                                         .plan_vision = plan_vision,
-                                         .put_vision = put_vision};
-const tvlm_family tvlm_family_smolvlm2 = {.model_type = "smolvlm",
-                                          .arch = "smolvlm",
-                                          .rope_pairs = true,
-                                          .text_type = "llama",
-                                          .read_vision = read_vision,
-                                          .plan_vision = plan_vision,
-                                          .put_vision = put_vision};
+/* Both checkpoints hold the same model. */
+#define SMOLVLM(type)                                                                              \
+    {.model_type = (type),                                                                         \
+     .arch = "smolvlm",                                                                            \
+     .rope_pairs = true,                                                                           \
+     .text_type = "llama",                                                                         \
+     .read_vision = read_vision,                                                                   \
+     .plan_vision = plan_vision,                                                                   \
+     .put_vision = put_vision}
+
+const tvlm_family tvlm_family_smolvlm = SMOLVLM("idefics3");
+const tvlm_family tvlm_family_smolvlm2 = SMOLVLM("smolvlm");

@@ -155,27 +155,16 @@ static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, fl
     timings->bridge_ms += tvlm_now_ms() - between;
 }
 
-/* Pixels of a map after a stride, same padding. */
-static uint32_t strided(uint32_t side, uint32_t stride)
-{
-    return side / stride + (side % stride != 0);
-}
-
-static double square(double side)
-{
-    return side * side;
-}
-
 static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *c)
 {
-    uint32_t side = strided(c->preprocess.image_size, 2);
-    tvlm_work_add(work, g, square(side), "v.stem.0.weight");
-    side = strided(side, 2);
-    tvlm_work_add(work, g, square(side), "v.stem.1.weight");
-    tvlm_work_add(work, g, square(side), "v.stem.2.weight");
+    uint32_t side = tvlm_strided(c->preprocess.image_size, 2);
+    tvlm_work_add(work, g, tvlm_square(side), "v.stem.0.weight");
+    side = tvlm_strided(side, 2);
+    tvlm_work_add(work, g, tvlm_square(side), "v.stem.1.weight");
+    tvlm_work_add(work, g, tvlm_square(side), "v.stem.2.weight");
     for (unsigned s = 0; s < c->n_stages; s++) {
-        if (s) side = strided(side, 2);
-        double n = square(side);
+        if (s) side = tvlm_strided(side, 2);
+        double n = tvlm_square(side);
         tvlm_work_add(work, g, n, "v.stage.%u.down.dw.weight", s);
         tvlm_work_add(work, g, n, "v.stage.%u.down.pw.weight", s);
         tvlm_work_add(work, g, n, "v.stage.%u.pos.weight", s);
@@ -189,7 +178,7 @@ static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *
             tvlm_work_add(work, g, n, "v.stage.%u.blk.%u.ffn_down.weight", s, i);
         }
     }
-    tvlm_work_add(work, g, square(side), "v.exp.dw.weight");
+    tvlm_work_add(work, g, tvlm_square(side), "v.exp.dw.weight");
     tvlm_work_add(work, g, 1, "v.exp.se_reduce.weight");
     tvlm_work_add(work, g, 1, "v.exp.se_expand.weight");
 }

@@ -140,28 +140,17 @@ static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, fl
     timings->bridge_ms += tvlm_now_ms() - between;
 }
 
-/* Pixels of a map after a stride, same padding. */
-static uint32_t strided(uint32_t side, uint32_t stride)
-{
-    return side / stride + (side % stride != 0);
-}
-
-static double square(double side)
-{
-    return side * side;
-}
-
 static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *c)
 {
-    uint32_t side = strided(c->preprocess.image_size, c->stem_stride);
-    tvlm_work_add(work, g, square(side), "v.stem.weight");
+    uint32_t side = tvlm_strided(c->preprocess.image_size, c->stem_stride);
+    tvlm_work_add(work, g, tvlm_square(side), "v.stem.weight");
     for (unsigned i = 0; i < c->n_blocks; i++) {
-        tvlm_work_add(work, g, square(side), "v.blk.%u.expand.weight", i);
-        side = strided(side, c->strides[i]);
-        tvlm_work_add(work, g, square(side), "v.blk.%u.dw.weight", i);
-        tvlm_work_add(work, g, square(side), "v.blk.%u.project.weight", i);
+        tvlm_work_add(work, g, tvlm_square(side), "v.blk.%u.expand.weight", i);
+        side = tvlm_strided(side, c->strides[i]);
+        tvlm_work_add(work, g, tvlm_square(side), "v.blk.%u.dw.weight", i);
+        tvlm_work_add(work, g, tvlm_square(side), "v.blk.%u.project.weight", i);
     }
-    tvlm_work_add(work, g, square(side), "v.head.weight");
+    tvlm_work_add(work, g, tvlm_square(side), "v.head.weight");
 }
 
 /* With the keys and values that every layer takes from the picture's tokens. */

@@ -11,6 +11,17 @@
 double tvlm_work_add(tvlm_work *work, const tvlm_gguf *gguf, double times, const char *format, ...)
     TVLM_PRINTF(4, 5);
 
+/* Pixels a side of a map after a stride, same padding. */
+static inline uint32_t tvlm_strided(uint32_t side, uint32_t stride)
+{
+    return side / stride + (side % stride != 0);
+}
+
+static inline double tvlm_square(double side)
+{
+    return side * side;
+}
+
 /* Scores and weighted values of `queries` over `keys`, all heads together `width` wide. */
 static inline double tvlm_work_attention(double queries, double keys, double width)
 {
