@@ -15,11 +15,11 @@ demo:
 	@$(MAKE) all
 	build/tinyvlm describe examples/photos/dandelion.jpg examples/photos/meadow.jpg
 
-check: # the fast tests alone, for daily work
+check: # the fast tests, a third of the kernels' shapes: for daily work
 	@scripts/deps.sh test
 	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
 	@cmake --build build --parallel $(JOBS)
-	ctest --test-dir build --output-on-failure --parallel $(JOBS) -L fast
+	ctest --test-dir build --output-on-failure --parallel $(JOBS) -L 'fast|quick' -E '^test-kernels$$'
 
 test:
 	@scripts/deps.sh test
@@ -31,7 +31,7 @@ test-long:
 
 mutate: # before a release: faults that no test sees; ONLY=REGEX plants some
 	@scripts/deps.sh test
-	@scripts/mutate.py $(if $(ONLY),--only '$(ONLY)')
+	@scripts/mutate.py $(if $(ONLY),--only '$(ONLY)') $(if $(AGAIN),--again)
 
 wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 	@scripts/deps.sh wasm

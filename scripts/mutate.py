@@ -6,8 +6,10 @@
     scripts/mutate.py --only REGEX   those whose file or text matches
     scripts/mutate.py --check        only look whether every fault still applies
 
-A fault is caught when it compiles and one of its tests fails. The scratch copy is build/mutate/tree. An interrupted run
-goes on where it stopped as long as the tree is the same; --again forgets what it knew."""
+A fault's tests are C tests (test_base, fuzz-bpe), pytest files or node files, the latter two with ::NAME for one test. If all
+of them pass, every test of that part of the tree runs. A fault is caught when it compiles and a test fails. The scratch copy
+is build/mutate/tree, the log build/mutate/log.jsonl: a run goes on where the last one stopped, and plants a caught fault
+again only when its entry or file has changed; --again forgets the log."""
 import argparse
 import hashlib
 import json
@@ -21,11 +23,32 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIST = ROOT / "tests/mutations.json"
 WORK = ROOT / "build/mutate"
-TREE, BUILD, RESULTS = WORK / "tree", WORK / "tree/build", WORK / "results.json"
+TREE, BUILD, LOG = WORK / "tree", WORK / "tree/build", WORK / "log.jsonl"
+PYTHON = ROOT / "build/venv/bin/python"
+# A compiled fault is not worth a place in the cache.
+PLANTED = {"CCACHE_READONLY": "1"}
+# What is run when a fault's own tests pass, by the first folder of its file.
+WIDER = {"src": ["unit", "golden", "kernels", "fuzz"], "app": ["unit", "golden", "fuzz", "tests/cli"],
+         "js": ["tests/js/node.test.mjs", "tests/js/hostile.test.mjs", "tests/js/download.test.mjs"]}
 
 
 def label(fault):
     return f"{fault['file']}: {fault['old'].strip().splitlines()[0][:60]}"
+
+
+def is_c(test):
+    return not test.startswith("tests/")
+
+
+def target(test):
+    return re.sub("-third$", "", test) if is_c(test) else "tinyvlm-cli"
+
+
+def unknown(test):
+    if is_c(test):
+        return target(test) not in {p.stem.replace("fuzz_", "fuzz-") for p in (ROOT / "tests").rglob("*.c")} | {"test-kernels"}
+    path, _, name = test.partition("::")
+    return not (ROOT / path).exists() or name not in (ROOT / path).read_text(encoding="utf-8")
 
 
 def wrong(fault):
@@ -38,9 +61,8 @@ def wrong(fault):
         return f"its old text occurs {found} times"
     if fault["old"] == fault["new"]:
         return "it changes nothing"
-    sources = {p.stem for p in (ROOT / "tests").rglob("*.c")} | {"test-kernels"}
-    unknown = [t for t in fault["tests"] if t not in sources and not t.startswith("fuzz-")]
-    return f"no tests {unknown}" if unknown or not fault["tests"] else None
+    bad = [t for t in fault["tests"] if unknown(t)]
+    return f"no tests {bad}" if bad or not fault["tests"] else None
 
 
 def check(faults):
@@ -49,9 +71,10 @@ def check(faults):
     return not bad
 
 
-def run(command, log, **options):
+def run(command, log, environment=None, **options):
     with open(log, "w", encoding="utf-8") as out:
-        return subprocess.run(command, stdout=out, stderr=out, check=False, **options).returncode == 0
+        return subprocess.run(list(map(str, command)), stdout=out, stderr=out, check=False,
+                              env={**os.environ, **(environment or {})}, **options).returncode == 0
 
 
 def tracked():
@@ -60,38 +83,79 @@ def tracked():
     return [n for n in sorted(names.split("\0")) if n and (ROOT / n).is_file()]
 
 
-def copy(names):
-    """The tree into the scratch copy; a file that is the same keeps its time. Returns a digest of all."""
-    digest = hashlib.sha256()
-    for name in names:
+def copy():
+    """The tree into the scratch copy; a file that is the same keeps its time."""
+    for name in tracked():
         data, to = (ROOT / name).read_bytes(), TREE / name
-        digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         if not to.is_file() or to.read_bytes() != data:
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(data)
             to.chmod((ROOT / name).stat().st_mode & 0o777)
-    return digest.hexdigest()
 
 
-def build(targets):
-    return run(["cmake", "--build", str(BUILD), "--parallel", "1", "--target", *targets], WORK / "build.log")
+def build(targets, environment=None):
+    return run(["cmake", "--build", BUILD, "--parallel", "1", "--target", *sorted(set(targets))], WORK / "build.log", environment)
 
 
-def test(names):
-    pattern = "^(" + "|".join(map(re.escape, names)) + ")$"
-    return run(["ctest", "--test-dir", str(BUILD), "--no-tests=error", "--timeout", "120", "-R", pattern], WORK / "test.log")
+def ctest(*options):
+    return run(["ctest", "--test-dir", BUILD, "--no-tests=error", "--stop-on-failure", "--timeout", "300", *options],
+               WORK / "test.log")
+
+
+def python(path):
+    return run([PYTHON, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", path], WORK / "test.log",
+               {"TVLM_BIN": str(BUILD / "tinyvlm"), "TVLM_BUILD_DIR": str(BUILD), "TVLM_TEST_DATA": str(TREE / "tests/data")},
+               cwd=TREE)
+
+
+def node(path):
+    path, _, name = path.partition("::")
+    return run(["node", "--test", *([f"--test-name-pattern={re.escape(name)}"] if name else []), path], WORK / "test.log", cwd=TREE)
+
+
+def first_failure(tests):
+    """The first of the tests that fails, or None. C tests run as one."""
+    named = [t for t in tests if is_c(t)]
+    if named and not ctest("-R", "^(" + "|".join(map(re.escape, named)) + ")$"):
+        return " or ".join(named)
+    return next((t for t in tests if not is_c(t) and not (node if ".mjs" in t else python)(t)), None)
+
+
+def first_wider_failure(fault):
+    groups = WIDER[fault["file"].split("/")[0]]
+    labels = [g for g in groups if is_c(g)]
+    if labels and not (build(["sanitized-tests", "tinyvlm-cli"], PLANTED) and ctest("-L", "|".join(labels))):
+        failed = re.search(r"^\s*\d+ - (\S+) \(", (WORK / "test.log").read_text(encoding="utf-8", errors="replace"), re.M)
+        return failed[1] if failed else "|".join(labels)
+    return first_failure([g for g in groups if not is_c(g)])
 
 
 def plant(fault):
+    """(outcome, the test that failed)"""
     path = TREE / fault["file"]
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(fault["old"], fault["new"]), encoding="utf-8")
     try:
-        if not build(fault["tests"]):
-            return "does not build"
-        return "SURVIVED" if test(fault["tests"]) else "caught"
+        if not build(map(target, fault["tests"]), PLANTED):
+            return "does not build", None
+        if by := first_failure(fault["tests"]):
+            return "caught", by
+        by = first_wider_failure(fault)
+        return ("caught late", by) if by else ("SURVIVED", None)
     finally:
         path.write_text(text, encoding="utf-8")
+
+
+def prepare_javascript():
+    sources = [p for folder in ("src", "include", "js/wasm") for p in (TREE / folder).rglob("*") if p.is_file()]
+    built = list((TREE / "js/dist").glob("*.wasm"))
+    if not built or max(p.stat().st_mtime for p in sources) > min(p.stat().st_mtime for p in built):
+        print("building the WebAssembly modules", flush=True)
+        if not run(["scripts/wasm.sh", "modules"], WORK / "build.log", cwd=TREE):
+            sys.exit(f"WebAssembly does not build: {WORK / 'build.log'}")
+    modules = TREE / "tests/js/node_modules"
+    if not modules.exists():
+        modules.symlink_to(ROOT / "tests/js/node_modules")
 
 
 def prepare(faults):
@@ -99,18 +163,53 @@ def prepare(faults):
     if subprocess.run(["sh", "-c", "command -v ccache"], capture_output=True, check=False).returncode == 0:
         options.append("-DCMAKE_C_COMPILER_LAUNCHER=ccache")
     tests = sorted({t for f in faults for t in f["tests"]})
-    print(f"building {len(tests)} tests", flush=True)
-    if not run(["cmake", "-S", str(TREE), "-B", str(BUILD), *options], WORK / "build.log") or not build(tests):
+    print(f"building and running {len(tests)} tests without a fault", flush=True)
+    if not run(["cmake", "-S", TREE, "-B", BUILD, *options], WORK / "build.log") or not build(map(target, tests)):
         sys.exit(f"the tree does not build: {WORK / 'build.log'}")
-    if not test(tests):
-        sys.exit(f"tests fail without a fault: {WORK / 'test.log'}")
+    if any(".mjs" in t for t in tests):
+        prepare_javascript()
+    if failed := first_failure(tests):
+        sys.exit(f"{failed} fails without a fault: {WORK / 'test.log'}")
 
 
-def known(tree, again):
-    if again or not RESULTS.is_file():
-        return {}
-    old = json.loads(RESULTS.read_text())
-    return old["outcomes"] if old["tree"] == tree else {}
+def key(fault):
+    text = json.dumps(fault) + (ROOT / fault["file"]).read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def caught_before():
+    """{key: outcome} of the log's faults that a test saw; a last line that was cut off is let be."""
+    known = {}
+    for line in LOG.read_text(encoding="utf-8").splitlines() if LOG.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry["outcome"].startswith("caught"):
+            known[entry["key"]] = entry["outcome"], entry["by"]
+    return known
+
+
+def plant_all(faults, outcomes):
+    begin = time.monotonic()
+    for done, fault in enumerate(faults, 1):
+        outcome, by = outcomes[key(fault)] = plant(fault)
+        with open(LOG, "a", encoding="utf-8") as log:
+            print(json.dumps({"key": key(fault), "fault": label(fault), "outcome": outcome, "by": by}), file=log)
+        left = (time.monotonic() - begin) / done * (len(faults) - done)
+        print(f"{done}/{len(faults)}  {outcome:14}  {label(fault)}  ({left / 60:.0f} min left)", flush=True)
+
+
+def report(faults, outcomes):
+    """Prints what was not caught, and what only tests caught that the entry does not name; whether all were caught."""
+    missed = 0
+    for fault in faults:
+        outcome, by = outcomes[key(fault)]
+        missed += not outcome.startswith("caught")
+        if outcome != "caught":
+            print(f"{outcome}: {label(fault)} -> {fault['new'].strip()[:60]!r}, {f'by {by}' if by else fault['tests']}")
+    print(f"{len(faults)} faults, {len(faults) - missed} caught")
+    return not missed
 
 
 def main():
@@ -128,23 +227,14 @@ def main():
         sys.exit("no fault is chosen")
     WORK.mkdir(parents=True, exist_ok=True)
     os.nice(19)
-    tree = copy(tracked())
-    outcomes = known(tree, options.again)
-    left = [f for f in faults if json.dumps(f) not in outcomes]
-    if left:
+    copy()
+    if options.again:
+        LOG.unlink(missing_ok=True)
+    outcomes = caught_before()
+    if left := [f for f in faults if key(f) not in outcomes]:
         prepare(left)
-    begin = time.monotonic()
-    for done, fault in enumerate(left, 1):
-        outcome = outcomes[json.dumps(fault)] = plant(fault)
-        RESULTS.write_text(json.dumps({"tree": tree, "outcomes": outcomes}))
-        rest = (time.monotonic() - begin) / done * (len(left) - done)
-        print(f"{done}/{len(left)}  {outcome:14}  {label(fault)}  ({rest / 60:.0f} min left)", flush=True)
-    table = [(outcomes[json.dumps(f)], f) for f in faults]
-    failed = [(outcome, f) for outcome, f in table if outcome != "caught"]
-    print(f"\n{len(table)} faults, {len(table) - len(failed)} caught")
-    for outcome, f in failed:
-        print(f"{outcome}: {label(f)} -> {f['new'].strip()[:60]!r}, by {', '.join(f['tests'])}")
-    return 1 if failed else 0
+        plant_all(left, outcomes)
+    return 0 if report(faults, outcomes) else 1
 
 
 if __name__ == "__main__":
