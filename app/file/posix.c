@@ -175,16 +175,21 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
 {
     DIR *dir = opendir(folder);
     if (!dir) return false;
-    bool more = true;
-    for (struct dirent *e; more && (e = readdir(dir));) {
+    bool more = true, fine = true;
+    struct dirent *e = NULL;
+    for (errno = 0; more && (e = readdir(dir)); errno = 0) {
         size_t size = strlen(folder) + strlen(e->d_name) + 2;
         char *path = malloc(size);
-        if (path) snprintf(path, size, "%s/%s", folder, e->d_name);
-        more = path && visit(user, path);
+        if (!(fine = path != NULL)) break;
+        snprintf(path, size, "%s/%s", folder, e->d_name);
+        more = visit(user, path);
         free(path);
     }
+    int reason = errno;
+    fine = fine && (e || !reason); /* no entry, but a reason: the folder was not read to its end */
     closedir(dir);
-    return true;
+    errno = reason;
+    return fine;
 }
 #else
 typedef int tvlm_posix_unused; /* ISO C wants a declaration */

@@ -198,15 +198,17 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
     if (n < 0 || (size_t)n >= sizeof path || !widen(path, pattern)) return false;
     HANDLE search = FindFirstFileW(pattern, &entry);
     if (search == INVALID_HANDLE_VALUE) return failed();
-    bool more = true;
+    bool more = true, fine = true;
     do {
         char *name = narrow(entry.cFileName);
         n = name ? snprintf(path, sizeof path, "%s\\%s", folder, name) : -1;
-        more = n >= 0 && (size_t)n < sizeof path && visit(user, path);
+        fine = n >= 0 && (size_t)n < sizeof path;
+        if (!fine) errno = name ? ENAMETOOLONG : ENOMEM;
+        more = fine && visit(user, path);
         free(name);
     } while (more && FindNextFileW(search, &entry));
     FindClose(search);
-    return true;
+    return fine;
 }
 #else
 typedef int tvlm_win32_unused; /* ISO C wants a declaration */
