@@ -89,6 +89,24 @@ refused_machines() {
     done
 }
 
+# Lines that ask which system it is, or for what only some systems have.
+system_lines() {
+    local macros='_WIN(32|64)|__(APPLE|MACH|linux|unix|ANDROID|FreeBSD|NetBSD|OpenBSD|wasi|EMSCRIPTEN|MINGW32|MINGW64)__|_MSC_VER'
+    grep -rnE --include='*.[ch]' "^[ \t]*#.*(\<($macros)\>|<(pthread|threads|windows|winsock2|process|io)[.]h>)" "$@"
+}
+
+# The library has one floor below it, the command line tool another beside it.
+system_floor() {
+    local line
+    mkdir "$tmp/plant"
+    for line in '#include <pthread.h>' '#  include <windows.h>' '#ifdef _WIN32' '#if !defined(__APPLE__)' \
+        '#elif X && defined __linux__'; do
+        echo "$line" >"$tmp/plant/a.c"
+        system_lines "$tmp/plant" >"$tmp/found" || echo "a planted $line is not seen"
+    done
+    system_lines src app | grep -v '^src/os/\|^app/system/'
+}
+
 # In the source, as the compiler rewrites some of these calls, and in the objects, as macros hide.
 banned_calls() {
     local names='abort|_?exit|_Exit|quick_exit|v?f?printf|puts|fputs|putchar|putc|fputc|perror'
@@ -137,6 +155,7 @@ verdict include-graph 'a folder of src/ includes lower layers only' < <(include_
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
 verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
 verdict refused-machines 'what would give wrong results does not compile' < <(refused_machines)
+verdict system-floor 'only src/os and app/system know which system it is' < <(system_floor)
 verdict banned-calls 'the library neither prints, exits nor uses unbounded calls' < <(banned_calls)
 verdict mutable-globals 'the library keeps no global state' < <(mutable_globals)
 verdict commit-subjects 'a subject is "area: imperative", at most 72 characters, no full stop' < <(commit_subjects)

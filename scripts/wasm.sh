@@ -65,7 +65,7 @@ programs() {
     local name=$1 core=build/wasm/core-$1.o
     shift
     set -- "$@" -D_GNU_SOURCE -isystem js/wasm
-    compile "$core" "$@" -- $(core) src/os/posix.c js/wasm/pthread.c
+    compile "$core" "$@" -- $(core) src/os/posix.c js/wasm/threads.c
     program "test-kernels-$name" "$core" tests/kernels/*.c -- "$@"
     program "tower-$name" "$core" tests/js/tower.c -- "$@"
 }

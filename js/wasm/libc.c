@@ -1,16 +1,5 @@
 /* SPDX-License-Identifier: MIT
  * What the C library would reach a system for. */
-#include "host.h"
-
-#include <time.h>
-
-int timespec_get(struct timespec *out, int base)
-{
-    double ms = host_now();
-    out->tv_sec = (time_t)(ms / 1000);
-    out->tv_nsec = (long)((ms - (double)out->tv_sec * 1000) * 1e6);
-    return base;
-}
 
 /* snprintf is linked with standard error, where it would say that it has no long double; there is
  * no such stream, and the core prints none. 8: EBADF. */

@@ -14,8 +14,6 @@
  * others'. */
 #include "base/pool.h"
 
-#include <pthread.h>
-
 enum {
     MAX_THREADS = 1024,
 /* Longer than the serial work between two operators and than most waits for a slower share, short
@@ -32,7 +30,7 @@ typedef struct seat {
     _Alignas(TVLM_ALIGN) atomic_size_t next; /* of its share: the next task nobody has taken */
     size_t end;
     tvlm_pool *pool;
-    pthread_t handle;
+    tvlm_thread handle;
     unsigned thread;
     bool asleep; /* guarded by the pool's mutex, as is the sleeper */
     tvlm_os_sleeper sleeper;
@@ -49,8 +47,8 @@ struct tvlm_pool {
     void *ctx;
     const tvlm_cancel *cancel;
 
-    pthread_mutex_t mutex; /* stop and waits on the two conditions */
-    pthread_cond_t work, done;
+    tvlm_mutex mutex; /* stop and waits on the two conditions */
+    tvlm_cond work, done;
     bool stop;
     unsigned n_threads;
     seat seats[];
@@ -85,11 +83,11 @@ static void take_tasks(tvlm_pool *pool, unsigned thread)
         take_share(pool, &pool->seats[(thread + i) % pool->n_threads], thread);
 }
 
-static void sleep_on(pthread_cond_t *condition, seat *self)
+static void sleep_on(tvlm_cond *condition, seat *self)
 {
     tvlm_os_before_sleep(&self->sleeper);
     self->asleep = true;
-    pthread_cond_wait(condition, &self->pool->mutex);
+    tvlm_cond_wait(condition, &self->pool->mutex);
     self->asleep = false;
     tvlm_os_after_sleep(&self->sleeper);
 }
@@ -114,10 +112,10 @@ static bool enter(tvlm_pool *pool)
 static void leave(tvlm_pool *pool)
 {
     if (atomic_fetch_sub(&pool->gate, 2) == 2 && atomic_load(&pool->waiting)) {
-        pthread_mutex_lock(&pool->mutex);
+        tvlm_mutex_lock(&pool->mutex);
         wake_elsewhere(&pool->seats[0]);
-        pthread_cond_signal(&pool->done);
-        pthread_mutex_unlock(&pool->mutex);
+        tvlm_cond_signal(&pool->done);
+        tvlm_mutex_unlock(&pool->mutex);
     }
 }
 
@@ -131,17 +129,17 @@ static unsigned wait_for_work(tvlm_pool *pool, seat *self, unsigned seen)
         if (now != seen) return now;
         spin_pause();
     }
-    pthread_mutex_lock(&pool->mutex);
+    tvlm_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
     while (!pool->stop && atomic_load(&pool->generation) == seen)
         sleep_on(&pool->work, self);
     atomic_fetch_sub(&pool->sleepers, 1);
     unsigned now = pool->stop ? seen : atomic_load(&pool->generation);
-    pthread_mutex_unlock(&pool->mutex);
+    tvlm_mutex_unlock(&pool->mutex);
     return now;
 }
 
-static void *helper_main(void *arg)
+static void helper_main(void *arg)
 {
     seat *self = arg;
     tvlm_pool *pool = self->pool;
@@ -152,7 +150,6 @@ static void *helper_main(void *arg)
             leave(pool);
         }
     }
-    return NULL;
 }
 
 static void open_job(tvlm_pool *pool)
@@ -160,11 +157,11 @@ static void open_job(tvlm_pool *pool)
     atomic_store_explicit(&pool->gate, 1, memory_order_release);
     atomic_fetch_add(&pool->generation, 1);
     if (!atomic_load(&pool->sleepers)) return;
-    pthread_mutex_lock(&pool->mutex);
+    tvlm_mutex_lock(&pool->mutex);
     for (unsigned i = 1; i < pool->n_threads; i++)
         wake_elsewhere(&pool->seats[i]);
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
+    tvlm_cond_broadcast(&pool->work);
+    tvlm_mutex_unlock(&pool->mutex);
 }
 
 static void close_job(tvlm_pool *pool)
@@ -174,12 +171,12 @@ static void close_job(tvlm_pool *pool)
         if (atomic_load_explicit(&pool->gate, memory_order_acquire) == 0) return;
         spin_pause();
     }
-    pthread_mutex_lock(&pool->mutex);
+    tvlm_mutex_lock(&pool->mutex);
     atomic_store(&pool->waiting, true); /* as in wait_for_work */
     while (atomic_load(&pool->gate) != 0)
         sleep_on(&pool->done, &pool->seats[0]);
     atomic_store(&pool->waiting, false);
-    pthread_mutex_unlock(&pool->mutex);
+    tvlm_mutex_unlock(&pool->mutex);
 }
 
 /* Share t of n_tasks, without overflow: the first n_tasks % n_threads are one longer. */
@@ -220,12 +217,12 @@ bool tvlm_pool_for(tvlm_pool *pool, size_t n_tasks, tvlm_task fn, void *ctx,
 
 static void stop_helpers(tvlm_pool *pool)
 {
-    pthread_mutex_lock(&pool->mutex);
+    tvlm_mutex_lock(&pool->mutex);
     pool->stop = true;
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
+    tvlm_cond_broadcast(&pool->work);
+    tvlm_mutex_unlock(&pool->mutex);
     for (unsigned i = 1; i < pool->n_threads; i++)
-        pthread_join(pool->seats[i].handle, NULL);
+        tvlm_thread_join(&pool->seats[i].handle);
 }
 
 /* pool->n_threads counts those that run. */
@@ -235,7 +232,7 @@ static bool start_helpers(tvlm_pool *pool, unsigned n_threads)
         seat *s = &pool->seats[i];
         s->pool = pool;
         s->thread = i;
-        if (pthread_create(&s->handle, NULL, helper_main, s) != 0) return false;
+        if (!tvlm_thread_start(&s->handle, helper_main, s)) return false;
         pool->n_threads = i + 1;
     }
     return true;
@@ -263,9 +260,9 @@ tvlm_status tvlm_pool_new(unsigned n_threads, tvlm_pool **out, tvlm_error *err)
     pool->stop = false;
     pool->n_threads = 1;
     pool->seats[0].pool = pool;
-    pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->work, NULL);
-    pthread_cond_init(&pool->done, NULL);
+    tvlm_mutex_init(&pool->mutex);
+    tvlm_cond_init(&pool->work);
+    tvlm_cond_init(&pool->done);
     if (!start_helpers(pool, n_threads)) {
         tvlm_pool_free(pool);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start %u threads", n_threads - 1);
@@ -278,9 +275,9 @@ void tvlm_pool_free(tvlm_pool *pool)
 {
     if (!pool) return;
     stop_helpers(pool);
-    pthread_cond_destroy(&pool->done);
-    pthread_cond_destroy(&pool->work);
-    pthread_mutex_destroy(&pool->mutex);
+    tvlm_cond_destroy(&pool->done);
+    tvlm_cond_destroy(&pool->work);
+    tvlm_mutex_destroy(&pool->mutex);
     tvlm_aligned_free(pool);
 }
 

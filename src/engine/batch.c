@@ -35,7 +35,7 @@ typedef struct ticket {
     tvlm_error error;
     ticket_state state; /* under the batcher's lock */
     bool again;
-    pthread_cond_t woken; /* it is done, it leads, or it need not wait for more */
+    tvlm_cond woken; /* it is done, it leads, or it need not wait for more */
     struct ticket *next;
 } ticket;
 
@@ -52,7 +52,7 @@ struct tvlm_batcher {
     tvlm_refs refs;      /* its maker and calls */
     tvlm_engine *engine; /* held */
     tvlm_batcher_params params;
-    pthread_mutex_t lock;
+    tvlm_mutex lock;
     ticket *first, *last, *leader;
     unsigned n_queued, n_calls; /* tickets waiting; calls between join and leave */
     size_t max_wanted;          /* rows of a pass with logits */
@@ -93,7 +93,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
     b->engine = tvlm_engine_retain(engine);
     b->params = p;
     b->max_wanted = wanted;
-    pthread_mutex_init(&b->lock, NULL);
+    tvlm_mutex_init(&b->lock);
     b->rows = malloc(engine->params.max_batch_tokens * sizeof *b->rows);
     b->logits = malloc(logits_bytes);
     if (!b->rows || !b->logits) {
@@ -107,7 +107,7 @@ tvlm_status tvlm_batcher_new(tvlm_engine *engine, const tvlm_batcher_params *par
 void tvlm_batcher_free(tvlm_batcher *batcher)
 {
     if (!batcher || !tvlm_refs_drop(&batcher->refs)) return;
-    pthread_mutex_destroy(&batcher->lock);
+    tvlm_mutex_destroy(&batcher->lock);
     free(batcher->rows);
     free(batcher->logits);
     tvlm_engine_free(batcher->engine);
@@ -124,9 +124,9 @@ tvlm_status tvlm_batcher_check(const tvlm_batcher *b, const tvlm_engine *engine,
 void tvlm_batcher_join(tvlm_batcher *b)
 {
     tvlm_refs_take(&b->refs);
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     b->n_calls++;
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
 }
 
 /* The leader waits no longer than there is something to wait for. */
@@ -137,23 +137,23 @@ static bool complete(const tvlm_batcher *b)
 
 static void tell_leader(tvlm_batcher *b)
 {
-    if (b->leader && complete(b)) pthread_cond_signal(&b->leader->woken);
+    if (b->leader && complete(b)) tvlm_cond_signal(&b->leader->woken);
 }
 
 void tvlm_batcher_leave(tvlm_batcher *b)
 {
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     b->n_calls--;
     tell_leader(b);
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
     tvlm_batcher_free(b);
 }
 
 static unsigned calls(tvlm_batcher *b)
 {
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     unsigned n = b->n_calls;
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
     return n;
 }
 
@@ -292,7 +292,7 @@ static void settle(tvlm_batcher *b, ticket *batch)
             if (!t->next) b->last = t;
             b->n_queued++;
         }
-        pthread_cond_signal(&t->woken);
+        tvlm_cond_signal(&t->woken);
     }
 }
 
@@ -304,7 +304,7 @@ static bool gather(tvlm_batcher *b, ticket *leader)
         if (tvlm_cancelled(leader->pass.cancel)) return false;
         unsigned ms = left < UINT_MAX ? (unsigned)left + 1 : UINT_MAX;
         bool glances = leader->pass.cancel && ms > TVLM_GLANCE_MS;
-        tvlm_wait_ms(&leader->woken, &b->lock, glances ? TVLM_GLANCE_MS : ms);
+        tvlm_cond_wait_ms(&leader->woken, &b->lock, glances ? TVLM_GLANCE_MS : ms);
     }
     return true;
 }
@@ -314,9 +314,9 @@ static void run_next(tvlm_batcher *b)
 {
     load l;
     ticket *batch = take_batch(b, &l);
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
     run_batch(b, batch, &l);
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     settle(b, batch);
 }
 
@@ -328,9 +328,9 @@ static void lead(tvlm_batcher *b, ticket *leader)
 static void wait_for_pass(tvlm_batcher *b, ticket *t)
 {
     if (t->pass.cancel)
-        tvlm_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
+        tvlm_cond_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
     else
-        pthread_cond_wait(&t->woken, &b->lock);
+        tvlm_cond_wait(&t->woken, &b->lock);
 }
 
 /* The lead goes to the first call in the queue, if any. */
@@ -339,7 +339,7 @@ static void hand_over(tvlm_batcher *b)
     b->leader = b->first;
     while (b->leader && b->leader->submitted)
         b->leader = b->leader->next;
-    if (b->leader) pthread_cond_signal(&b->leader->woken);
+    if (b->leader) tvlm_cond_signal(&b->leader->woken);
 }
 
 static bool drop_if_cancelled(tvlm_batcher *b, ticket *t)
@@ -367,12 +367,12 @@ static void serve(tvlm_batcher *b, ticket *t)
 tvlm_status tvlm_batcher_forward(tvlm_batcher *b, const tvlm_pass *pass, tvlm_error *err)
 {
     ticket t = {.pass = *pass};
-    pthread_cond_init(&t.woken, NULL);
-    pthread_mutex_lock(&b->lock);
+    tvlm_cond_init(&t.woken);
+    tvlm_mutex_lock(&b->lock);
     enqueue(b, &t);
     serve(b, &t);
-    pthread_mutex_unlock(&b->lock);
-    pthread_cond_destroy(&t.woken);
+    tvlm_mutex_unlock(&b->lock);
+    tvlm_cond_destroy(&t.woken);
     if (t.status && err) *err = t.error;
     return t.status;
 }
@@ -392,7 +392,7 @@ tvlm_status tvlm_batcher_submit(tvlm_batcher *batcher, tvlm_generation *generati
     }
     r->generation = generation;
     r->ticket.submitted = true;
-    pthread_cond_init(&r->ticket.woken, NULL);
+    tvlm_cond_init(&r->ticket.woken);
     while (*end)
         end = &(*end)->next;
     *end = r;
@@ -428,14 +428,14 @@ static void move_to_end(tvlm_batcher *b, request *r)
 void tvlm_batcher_withdraw(tvlm_batcher *b, request *r)
 {
     ticket *t = &r->ticket;
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     while (t->state == TAKEN) /* by a call on another thread */
-        pthread_cond_wait(&t->woken, &b->lock);
+        tvlm_cond_wait(&t->woken, &b->lock);
     if (t->state == QUEUED) withdraw(b, t);
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
     unlink_request(b, r);
     tvlm_generation_detach(r->generation);
-    pthread_cond_destroy(&t->woken);
+    tvlm_cond_destroy(&t->woken);
     free(r);
 }
 
@@ -448,9 +448,9 @@ static void plan_all(tvlm_batcher *b)
         t->status = tvlm_generation_plan(r->generation, &t->pass, &t->error);
         r->ready = t->status || (!t->pass.n_rows && tvlm_generation_take(r->generation));
         if (r->ready) continue;
-        pthread_mutex_lock(&b->lock);
+        tvlm_mutex_lock(&b->lock);
         enqueue(b, t);
-        pthread_mutex_unlock(&b->lock);
+        tvlm_mutex_unlock(&b->lock);
     }
 }
 
@@ -476,30 +476,30 @@ static ticket *any_waiting(const tvlm_batcher *b)
  */
 static void wait_for_any(tvlm_batcher *b)
 {
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     ticket *t = any_waiting(b);
     while (t && !any_done(b)) {
         if (b->leader) {
-            tvlm_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
+            tvlm_cond_wait_ms(&t->woken, &b->lock, TVLM_GLANCE_MS);
         } else {
             b->leader = t;
             run_next(b);
             hand_over(b);
         }
     }
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
 }
 
 /* The rows that passes have read; a prompt may have more. */
 static void take_all(tvlm_batcher *b)
 {
-    pthread_mutex_lock(&b->lock);
+    tvlm_mutex_lock(&b->lock);
     for (request *r = b->requests; r; r = r->next) {
         if (r->ticket.state != DONE) continue;
         r->ticket.state = IDLE;
         r->ready = r->ticket.status || tvlm_generation_take(r->generation);
     }
-    pthread_mutex_unlock(&b->lock);
+    tvlm_mutex_unlock(&b->lock);
 }
 
 static request *first_ready(const tvlm_batcher *b)

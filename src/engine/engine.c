@@ -4,12 +4,10 @@
 
 #include "cpu/cpu.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MAX_THREADS      64u
 #define MAX_BATCH_TOKENS 4096u
@@ -112,8 +110,8 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     atomic_init(&e->refs, 1);
     e->model = tvlm_model_retain(model);
     e->params = p;
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->idle, NULL);
+    tvlm_mutex_init(&e->lock);
+    tvlm_cond_init(&e->idle);
     e->rows = malloc(p.max_batch_tokens * sizeof *e->rows);
     e->scratch = tvlm_pages_alloc(scratch.bytes, true);
     e->scratch_size = scratch.bytes;
@@ -148,8 +146,8 @@ void tvlm_engine_free(tvlm_engine *engine)
     tvlm_pool_free(engine->pool);
     tvlm_pages_free(engine->scratch, engine->scratch_size);
     free(engine->rows);
-    pthread_cond_destroy(&engine->idle);
-    pthread_mutex_destroy(&engine->lock);
+    tvlm_cond_destroy(&engine->idle);
+    tvlm_mutex_destroy(&engine->lock);
     tvlm_model_free(engine->model);
     free(engine);
 }
@@ -163,19 +161,6 @@ void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...)
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     engine->params.on_log(engine->params.user, line);
-}
-
-bool tvlm_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
-{
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
 }
 
 /* ---- turns ---- */
@@ -213,9 +198,9 @@ static void wait_for_turn(tvlm_engine *e, const turn *t, const tvlm_cancel *canc
 {
     while ((e->busy || next_turn(e) != t) && !tvlm_cancelled(cancel)) {
         if (cancel)
-            tvlm_wait_ms(&e->idle, &e->lock, TVLM_GLANCE_MS);
+            tvlm_cond_wait_ms(&e->idle, &e->lock, TVLM_GLANCE_MS);
         else
-            pthread_cond_wait(&e->idle, &e->lock);
+            tvlm_cond_wait(&e->idle, &e->lock);
     }
 }
 
@@ -223,18 +208,18 @@ tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tv
                               tvlm_cx *cx, tvlm_error *err)
 {
     turn mine = {.kind = kind};
-    pthread_mutex_lock(&engine->lock);
+    tvlm_mutex_lock(&engine->lock);
     join_line(engine, &mine);
     wait_for_turn(engine, &mine, cancel);
     leave_line(engine, &mine);
     bool cancelled = tvlm_cancelled(cancel);
     if (cancelled) {
-        pthread_cond_broadcast(&engine->idle); /* another may be the next now */
+        tvlm_cond_broadcast(&engine->idle); /* another may be the next now */
     } else {
         engine->busy = true;
         engine->last = kind;
     }
-    pthread_mutex_unlock(&engine->lock);
+    tvlm_mutex_unlock(&engine->lock);
     if (cancelled) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     *cx = (tvlm_cx){.kernels = &engine->model->kernels,
                     .pool = engine->pool,
@@ -247,10 +232,10 @@ tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tv
 void tvlm_engine_end(tvlm_engine *engine)
 {
     tvlm_arena_release(&engine->arena, 0);
-    pthread_mutex_lock(&engine->lock);
+    tvlm_mutex_lock(&engine->lock);
     engine->busy = false;
-    pthread_cond_broadcast(&engine->idle);
-    pthread_mutex_unlock(&engine->lock);
+    tvlm_cond_broadcast(&engine->idle);
+    tvlm_mutex_unlock(&engine->lock);
 }
 
 /* ---- the decoder pass ---- */

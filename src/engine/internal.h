@@ -9,8 +9,6 @@
 #include "model/arch.h"
 #include "vision/vision.h"
 
-#include <pthread.h>
-
 typedef enum tvlm_turn_kind { TVLM_TURN_PASS, TVLM_TURN_PICTURE } tvlm_turn_kind;
 
 struct tvlm_engine {
@@ -22,8 +20,8 @@ struct tvlm_engine {
     size_t scratch_size;
     tvlm_arena arena;
     tvlm_decoder_row *rows; /* [max_batch_tokens] of the pass at hand */
-    pthread_mutex_t lock;   /* of what follows: one computation at a time */
-    pthread_cond_t idle;
+    tvlm_mutex lock;        /* of what follows: one computation at a time */
+    tvlm_cond idle;
     bool busy;
     tvlm_turn_kind last;       /* the latest computation's kind */
     struct tvlm_turn *waiting; /* whoever waited longest first */
@@ -133,10 +131,8 @@ tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tv
                               tvlm_cx *cx, tvlm_error *err);
 void tvlm_engine_end(tvlm_engine *engine);
 
-/* pthread_cond_timedwait for ms from now; false when the time is over. A caller that may be
- * cancelled waits TVLM_GLANCE_MS at a time, as a request wakes nobody. */
+/* A caller that may be cancelled waits this long at a time, as a request wakes nobody. */
 enum { TVLM_GLANCE_MS = 5 };
-bool tvlm_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
 
 /* The first `n` positions of the session stay. */
 void tvlm_session_truncate(tvlm_session *session, uint32_t n);

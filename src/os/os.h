@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * What the library asks of the operating system: memory, clock, cores, files. The lowest layer and
- * the only one that knows which system it runs on (posix.c, win32.c; WebAssembly: js/wasm). */
+ * What the library asks of the operating system: memory, clock, cores, threads, files. The lowest
+ * layer and the only one that knows which system it runs on (posix*.c, win32.c; WebAssembly:
+ * js/wasm). */
 #ifndef TVLM_OS_H
 #define TVLM_OS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#if !defined(_WIN32) && !defined(__wasm__)
+#include <pthread.h>
+#endif
 
 #define TVLM_ALIGN ((size_t)64)
 
@@ -25,6 +29,59 @@ double tvlm_now_ms(void);
 
 /* Cores that this process may use (affinity, containers), at least 1. */
 unsigned tvlm_cpu_count(void);
+
+/* ---- threads ---- */
+
+#if defined(_WIN32)
+typedef struct tvlm_mutex {
+    void *state; /* an SRWLOCK */
+} tvlm_mutex;
+typedef struct tvlm_cond {
+    void *state; /* a CONDITION_VARIABLE */
+} tvlm_cond;
+typedef void *tvlm_thread_handle;
+#elif defined(__wasm__)
+typedef struct tvlm_mutex {
+    int state; /* 0 free, 1 held, 2 held and waited for */
+} tvlm_mutex;
+typedef struct tvlm_cond {
+    int sequence;
+} tvlm_cond;
+typedef int tvlm_thread_handle; /* the worker's number */
+#else
+typedef struct tvlm_mutex {
+    pthread_mutex_t native;
+} tvlm_mutex;
+typedef struct tvlm_cond {
+    pthread_cond_t native;
+} tvlm_cond;
+typedef pthread_t tvlm_thread_handle;
+#endif
+
+void tvlm_mutex_init(tvlm_mutex *mutex);
+void tvlm_mutex_destroy(tvlm_mutex *mutex);
+void tvlm_mutex_lock(tvlm_mutex *mutex);
+void tvlm_mutex_unlock(tvlm_mutex *mutex);
+
+/* Waiters may wake without a signal. */
+void tvlm_cond_init(tvlm_cond *cond);
+void tvlm_cond_destroy(tvlm_cond *cond);
+void tvlm_cond_wait(tvlm_cond *cond, tvlm_mutex *mutex);
+/* For ms from now on the monotonic clock, however the calendar is set; false when they are over. */
+bool tvlm_cond_wait_ms(tvlm_cond *cond, tvlm_mutex *mutex, unsigned ms);
+void tvlm_cond_signal(tvlm_cond *cond);
+void tvlm_cond_broadcast(tvlm_cond *cond);
+
+/* Not to be moved before it is joined. */
+typedef struct tvlm_thread {
+    tvlm_thread_handle handle;
+    void (*run)(void *arg);
+    void *arg;
+} tvlm_thread;
+
+/* False where the system has no thread left, or has none at all. */
+bool tvlm_thread_start(tvlm_thread *thread, void (*run)(void *arg), void *arg);
+void tvlm_thread_join(tvlm_thread *thread);
 
 /* A thread that goes to sleep. Its waker may ask for it to wake on another core than the waker's:
  * in a virtual machine Linux takes a core that sleeps for a busy one and lets the thread wait

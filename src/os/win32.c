@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 #include <malloc.h>
+#include <process.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,93 @@ uint64_t tvlm_peak_memory(void)
     PROCESS_MEMORY_COUNTERS counters;
     BOOL known = K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
     return known ? counters.PeakWorkingSetSize : 0;
+}
+
+/* ---- threads ---- */
+
+_Static_assert(sizeof(SRWLOCK) == sizeof(tvlm_mutex), "the lock is a pointer");
+_Static_assert(sizeof(CONDITION_VARIABLE) == sizeof(tvlm_cond), "the condition is a pointer");
+
+static SRWLOCK *lock_of(tvlm_mutex *mutex)
+{
+    return (SRWLOCK *)&mutex->state;
+}
+
+static CONDITION_VARIABLE *condition_of(tvlm_cond *cond)
+{
+    return (CONDITION_VARIABLE *)&cond->state;
+}
+
+void tvlm_mutex_init(tvlm_mutex *mutex)
+{
+    InitializeSRWLock(lock_of(mutex));
+}
+
+void tvlm_mutex_destroy(tvlm_mutex *mutex)
+{
+    (void)mutex;
+}
+
+void tvlm_mutex_lock(tvlm_mutex *mutex)
+{
+    AcquireSRWLockExclusive(lock_of(mutex));
+}
+
+void tvlm_mutex_unlock(tvlm_mutex *mutex)
+{
+    ReleaseSRWLockExclusive(lock_of(mutex));
+}
+
+void tvlm_cond_init(tvlm_cond *cond)
+{
+    InitializeConditionVariable(condition_of(cond));
+}
+
+void tvlm_cond_destroy(tvlm_cond *cond)
+{
+    (void)cond;
+}
+
+void tvlm_cond_wait(tvlm_cond *cond, tvlm_mutex *mutex)
+{
+    SleepConditionVariableSRW(condition_of(cond), lock_of(mutex), INFINITE, 0);
+}
+
+bool tvlm_cond_wait_ms(tvlm_cond *cond, tvlm_mutex *mutex, unsigned ms)
+{
+    if (ms == INFINITE) ms--; /* which would be for ever */
+    return SleepConditionVariableSRW(condition_of(cond), lock_of(mutex), ms, 0);
+}
+
+void tvlm_cond_signal(tvlm_cond *cond)
+{
+    WakeConditionVariable(condition_of(cond));
+}
+
+void tvlm_cond_broadcast(tvlm_cond *cond)
+{
+    WakeAllConditionVariable(condition_of(cond));
+}
+
+static unsigned __stdcall thread_main(void *arg)
+{
+    const tvlm_thread *thread = arg;
+    thread->run(thread->arg);
+    return 0;
+}
+
+bool tvlm_thread_start(tvlm_thread *thread, void (*run)(void *arg), void *arg)
+{
+    thread->run = run;
+    thread->arg = arg;
+    thread->handle = (void *)_beginthreadex(NULL, 0, thread_main, thread, 0, NULL);
+    return thread->handle != NULL;
+}
+
+void tvlm_thread_join(tvlm_thread *thread)
+{
+    WaitForSingleObject(thread->handle, INFINITE);
+    CloseHandle(thread->handle);
 }
 
 /* ---- files ---- */

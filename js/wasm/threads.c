@@ -1,37 +1,30 @@
 /* SPDX-License-Identifier: MIT
- * See pthread.h. Mutex and condition: Drepper, "Futexes Are Tricky" (2011), sections 4 and 6. */
-#include "pthread.h"
+ * Threads of os/os.h on WebAssembly atomics: workers that JavaScript starts beforehand; each enters
+ * thread_main and waits for tvlm_thread_start. Modules without shared memory have one thread: locks
+ * do nothing, none can be started. Mutex and condition: Drepper, "Futexes Are Tricky" (2011),
+ * sections 4 and 6. */
+#include "os/os.h"
 
 #include "host.h"
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
-
-int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
+void tvlm_mutex_init(tvlm_mutex *mutex)
 {
-    (void)attributes;
     mutex->state = 0;
-    return 0;
 }
 
-int pthread_mutex_destroy(pthread_mutex_t *mutex)
+void tvlm_mutex_destroy(tvlm_mutex *mutex)
 {
     (void)mutex;
-    return 0;
 }
 
-int pthread_cond_init(pthread_cond_t *cond, const void *attributes)
+void tvlm_cond_init(tvlm_cond *cond)
 {
-    (void)attributes;
     cond->sequence = 0;
-    return 0;
 }
 
-int pthread_cond_destroy(pthread_cond_t *cond)
+void tvlm_cond_destroy(tvlm_cond *cond)
 {
     (void)cond;
-    return 0;
 }
 
 #if defined(__wasm_atomics__)
@@ -40,7 +33,7 @@ enum { MAX_SLOTS = 64, FREE = 0, STARTED = 1, DONE = 2 };
 
 static struct slot {
     int state;
-    void *(*run)(void *);
+    void (*run)(void *arg);
     void *arg;
 } slots[MAX_SLOTS];
 
@@ -61,59 +54,52 @@ static void wake(int *at, unsigned n)
     __builtin_wasm_memory_atomic_notify(at, n);
 }
 
-int pthread_mutex_lock(pthread_mutex_t *mutex)
+void tvlm_mutex_lock(tvlm_mutex *mutex)
 {
     int seen = 0;
     if (__atomic_compare_exchange_n(&mutex->state, &seen, 1, false, __ATOMIC_SEQ_CST,
                                     __ATOMIC_SEQ_CST))
-        return 0;
+        return;
     while (__atomic_exchange_n(&mutex->state, 2, __ATOMIC_SEQ_CST) != 0)
         sleep_while(&mutex->state, 2, -1);
-    return 0;
 }
 
-int pthread_mutex_unlock(pthread_mutex_t *mutex)
+void tvlm_mutex_unlock(tvlm_mutex *mutex)
 {
     if (__atomic_exchange_n(&mutex->state, 0, __ATOMIC_SEQ_CST) == 2) wake(&mutex->state, 1);
-    return 0;
 }
 
-int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+void tvlm_cond_wait(tvlm_cond *cond, tvlm_mutex *mutex)
 {
     int seen = load(&cond->sequence);
-    pthread_mutex_unlock(mutex);
+    tvlm_mutex_unlock(mutex);
     sleep_while(&cond->sequence, seen, -1);
-    return pthread_mutex_lock(mutex);
+    tvlm_mutex_lock(mutex);
 }
 
-int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
-                           const struct timespec *until)
+bool tvlm_cond_wait_ms(tvlm_cond *cond, tvlm_mutex *mutex, unsigned ms)
 {
     int seen = load(&cond->sequence);
-    double ms = (double)until->tv_sec * 1000 + (double)until->tv_nsec / 1e6 - host_now();
-    pthread_mutex_unlock(mutex);
-    if (ms > 0) sleep_while(&cond->sequence, seen, (int64_t)(ms * 1e6));
-    pthread_mutex_lock(mutex);
-    return load(&cond->sequence) == seen ? ETIMEDOUT : 0;
+    tvlm_mutex_unlock(mutex);
+    sleep_while(&cond->sequence, seen, (int64_t)ms * 1000000);
+    tvlm_mutex_lock(mutex);
+    return load(&cond->sequence) != seen;
 }
 
-int pthread_cond_signal(pthread_cond_t *cond)
+void tvlm_cond_signal(tvlm_cond *cond)
 {
     __atomic_add_fetch(&cond->sequence, 1, __ATOMIC_SEQ_CST);
     wake(&cond->sequence, 1);
-    return 0;
 }
 
-int pthread_cond_broadcast(pthread_cond_t *cond)
+void tvlm_cond_broadcast(tvlm_cond *cond)
 {
     __atomic_add_fetch(&cond->sequence, 1, __ATOMIC_SEQ_CST);
     wake(&cond->sequence, UINT32_MAX);
-    return 0;
 }
 
-int pthread_create(pthread_t *thread, const void *attributes, void *(*run)(void *), void *arg)
+bool tvlm_thread_start(tvlm_thread *thread, void (*run)(void *arg), void *arg)
 {
-    (void)attributes;
     for (int i = 0; i < MAX_SLOTS; i++) {
         struct slot *s = &slots[i];
         if (load(&s->state) == STARTED) continue;
@@ -121,19 +107,17 @@ int pthread_create(pthread_t *thread, const void *attributes, void *(*run)(void 
         s->arg = arg;
         __atomic_store_n(&s->state, STARTED, __ATOMIC_SEQ_CST);
         wake(&s->state, 1);
-        *thread = i;
-        return 0;
+        thread->handle = i;
+        return true;
     }
-    return EAGAIN;
+    return false;
 }
 
-int pthread_join(pthread_t thread, void **result)
+void tvlm_thread_join(tvlm_thread *thread)
 {
-    struct slot *s = &slots[thread];
+    struct slot *s = &slots[thread->handle];
     while (load(&s->state) == STARTED)
         sleep_while(&s->state, STARTED, -1);
-    if (result) *result = NULL;
-    return 0;
 }
 
 /* The life of worker i: never returns, the page ends it. */
@@ -155,53 +139,46 @@ void thread_main(int i)
 
 #else
 
-int pthread_mutex_lock(pthread_mutex_t *mutex)
+void tvlm_mutex_lock(tvlm_mutex *mutex)
 {
     (void)mutex;
-    return 0;
 }
 
-int pthread_mutex_unlock(pthread_mutex_t *mutex)
+void tvlm_mutex_unlock(tvlm_mutex *mutex)
 {
     (void)mutex;
-    return 0;
 }
 
-int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+void tvlm_cond_wait(tvlm_cond *cond, tvlm_mutex *mutex)
 {
     (void)cond, (void)mutex;
-    return 0;
 }
 
-int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
-                           const struct timespec *until)
+bool tvlm_cond_wait_ms(tvlm_cond *cond, tvlm_mutex *mutex, unsigned ms)
 {
-    (void)cond, (void)mutex, (void)until;
-    return ETIMEDOUT;
+    (void)cond, (void)mutex, (void)ms;
+    return false;
 }
 
-int pthread_cond_signal(pthread_cond_t *cond)
+void tvlm_cond_signal(tvlm_cond *cond)
 {
     (void)cond;
-    return 0;
 }
 
-int pthread_cond_broadcast(pthread_cond_t *cond)
+void tvlm_cond_broadcast(tvlm_cond *cond)
 {
     (void)cond;
-    return 0;
 }
 
-int pthread_create(pthread_t *thread, const void *attributes, void *(*run)(void *), void *arg)
+bool tvlm_thread_start(tvlm_thread *thread, void (*run)(void *arg), void *arg)
 {
-    (void)thread, (void)attributes, (void)run, (void)arg;
-    return EAGAIN;
+    (void)thread, (void)run, (void)arg;
+    return false;
 }
 
-int pthread_join(pthread_t thread, void **result)
+void tvlm_thread_join(tvlm_thread *thread)
 {
-    (void)thread, (void)result;
-    return 0;
+    (void)thread;
 }
 
 #endif
