@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L /* nanosleep, getline */
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/peaks.h"
+#include "system/system.h"
 
 #include <getopt.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char help[] =
     "Usage: tinyvlm bench [OPTIONS] [IMAGE]\n"
@@ -90,14 +88,13 @@ typedef struct request {
     tvlm_result result;
     tvlm_status status;
     tvlm_error err;
-    pthread_t thread;
+    tvlm_thread thread;
 } request;
 
-static void *answer(void *arg)
+static void answer(void *arg)
 {
     request *q = arg;
     q->status = tvlm_generate(q->engine, q->session, q->prompt, q->params, &q->result, &q->err);
-    return NULL;
 }
 
 static tvlm_status open_requests(cli_runner *r, bench *b, tvlm_error *err)
@@ -137,7 +134,7 @@ static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
                                 .result.size = sizeof(tvlm_result),
                                 .session = i ? b->sessions[i] : r->session};
     while (started < b->requests &&
-           !pthread_create(&requests[started].thread, NULL, answer, &requests[started]))
+           tvlm_thread_start(&requests[started].thread, answer, &requests[started]))
         started++;
     answer(&requests[0]);
     tvlm_status status = requests[0].status;
@@ -145,7 +142,7 @@ static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
     *rest = rest_ms(result);
     if (status) *err = requests[0].err;
     for (unsigned long i = 1; i < started; i++) {
-        pthread_join(requests[i].thread, NULL);
+        tvlm_thread_join(&requests[i].thread);
         *rest += rest_ms(&requests[i].result);
         tvlm_session_reset(b->sessions[i]);
         if (!status && (status = requests[i].status) != TVLM_OK) *err = requests[i].err;
@@ -205,29 +202,27 @@ typedef struct alarm_clock {
     double after_ms, rang_at;
 } alarm_clock;
 
-static void *ring(void *arg)
+static void ring(void *arg)
 {
     alarm_clock *a = arg;
-    long ns = (long)(a->after_ms * 1e6);
-    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
+    tvlm_sys_sleep_ms(a->after_ms);
     a->rang_at = tvlm_now_ms();
     tvlm_cancel_request(a->cancel);
-    return NULL;
 }
 
 /* A run that a second thread cancels; latency < 0: it ended before the request. */
 static tvlm_status cancel_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, double after_ms,
                                double *latency, tvlm_error *err)
 {
-    pthread_t thread;
+    tvlm_thread thread;
     alarm_clock clock = {.cancel = tvlm_cancel_new(), .after_ms = after_ms};
-    if (!clock.cancel || pthread_create(&thread, NULL, ring, &clock) != 0) {
+    if (!clock.cancel || !tvlm_thread_start(&thread, ring, &clock)) {
         tvlm_cancel_free(clock.cancel);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start a thread");
     }
     tvlm_status status = run_once(r, b, pixels, -1, clock.cancel, err);
     double end = tvlm_now_ms();
-    pthread_join(thread, NULL);
+    tvlm_thread_join(&thread);
     tvlm_cancel_free(clock.cancel);
     *latency = status == TVLM_ERR_CANCELLED ? end - clock.rang_at : -1;
     return status == TVLM_ERR_CANCELLED ? TVLM_OK : status;
@@ -435,7 +430,7 @@ static bool next_step(void)
 {
     char *line = NULL;
     size_t size = 0;
-    bool more = getline(&line, &size, stdin) >= 0;
+    bool more = tvlm_sys_read_line(&line, &size) >= 0;
     free(line);
     return more;
 }

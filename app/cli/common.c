@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L /* isatty, readlink, getline */
 #include "base/base.h"
 #include "cli/cli.h"
 #include "file/output.h"
 #include "model/model.h"
+#include "system/system.h"
 #include "text/unicode.h"
 
 #include <ctype.h>
@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 const char cli_common_help[] =
     "Common options:\n"
@@ -381,31 +380,21 @@ int cli_usage(const char *format, ...)
 
 #define DEFAULT_MODEL "tinyvlm-25m.gguf"
 
-static bool program_folder(char *out, size_t cap)
-{
-    ssize_t n = readlink("/proc/self/exe", out, cap - 1);
-    if (n <= 0) return false;
-    out[n] = 0;
-    char *slash = strrchr(out, '/');
-    if (!slash) return false;
-    *slash = 0;
-    return true;
-}
-
 const char *cli_model_path(const cli_options *o)
 {
     static char found[4096 + 64];
     static const char *const places[] = {"", "/models", "/../models", "/../share/tinyvlm"};
     char folder[4096];
+    tvlm_sys_facts facts;
     const char *named = o->model ? o->model : getenv("TINYVLM_MODEL");
     if (named && *named) return named;
-    if (program_folder(folder, sizeof folder))
+    if (tvlm_sys_program_folder(folder, sizeof folder))
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
             snprintf(found, sizeof found, "%s%s/" DEFAULT_MODEL, folder, places[i]);
-            if (access(found, R_OK) == 0) return found;
+            if (tvlm_sys_look(found, &facts)) return found;
         }
     snprintf(found, sizeof found, "models/" DEFAULT_MODEL);
-    if (access(found, R_OK) == 0) return found;
+    if (tvlm_sys_look(found, &facts)) return found;
     fputs("tinyvlm: no model: " DEFAULT_MODEL " is neither beside the program, nor in models/ or "
           "../share/tinyvlm; name one with --model FILE or TINYVLM_MODEL\n",
           stderr);
@@ -472,7 +461,7 @@ tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, t
 
 bool cli_stderr_is_terminal(void)
 {
-    return isatty(STDERR_FILENO);
+    return tvlm_sys_terminal(TVLM_SYS_STDERR);
 }
 
 static bool colours(void)

@@ -2,21 +2,15 @@
  * Messages that are typed, pasted or piped. At a terminal with libedit: editing and history (in
  * memory: what is asked about a picture is written nowhere). Without it the terminal's own line.
  *
- *   lines: editor | getline  -->  pasted text, """ blocks  -->  messages */
-#define _DEFAULT_SOURCE /* getline, ECHOCTL, FIONREAD */
+ *   lines: editor | terminal  -->  pasted text, """ blocks  -->  messages */
 #include "cli/cli.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#ifndef _WIN32
-#include <sys/ioctl.h>
-#include <sys/select.h>
-#include <termios.h>
-#endif
 #if TVLM_HAVE_EDIT
 #include <histedit.h>
 #include <langinfo.h>
@@ -33,7 +27,7 @@
 struct cli_lines {
     bool terminal, prompts; /* standard input is one; so is standard output, for us to write on */
     const char *prompt;     /* of the line that is read */
-    char *line;             /* of getline */
+    char *line;             /* of tvlm_sys_read_line */
     size_t line_cap;
     char *text; /* the message */
     size_t len, cap;
@@ -53,25 +47,14 @@ static void show(const cli_lines *l, const char *text)
     cli_flush();
 }
 
-#ifndef _WIN32
+enum { GLANCE_MS = 50 };
 
-enum { GLANCE_US = 50000 };
-
-/* Whether there is something to read at the terminal, now or within a glance; -1: EINTR. */
-static int ready(long microseconds)
-{
-    fd_set input;
-    FD_ZERO(&input);
-    FD_SET(STDIN_FILENO, &input);
-    return select(STDIN_FILENO + 1, &input, NULL, NULL, &(struct timeval){0, microseconds});
-}
-
-/* Until there is; false when a signal came. One that comes just before a read, or to another
- * thread, wakes nobody: so it is looked for. */
+/* Until there is something to read at the terminal; false when a signal came. One that comes just
+ * before a read, or to another thread, wakes nobody: so it is looked for. */
 static bool wait_for_input(void)
 {
     while (!cli_signal()) {
-        int n = ready(GLANCE_US);
+        int n = tvlm_sys_input_ready(GLANCE_MS);
         if (n > 0 || (n < 0 && errno != EINTR)) return true;
     }
     return false;
@@ -79,46 +62,20 @@ static bool wait_for_input(void)
 
 /* ---- lines of the terminal itself ---- */
 
-/* While a line is read Ctrl-C leaves in the terminal's queue what was typed, for half_typed, and
- * the marks of pasted text are not echoed as ^[. */
-static bool line_mode(const cli_lines *l, struct termios *before)
-{
-    struct termios now;
-    if (!l->terminal || tcgetattr(STDIN_FILENO, before) != 0) return false;
-    now = *before;
-    now.c_lflag = (now.c_lflag | NOFLSH) & ~(tcflag_t)ECHOCTL;
-    tcsetattr(STDIN_FILENO, TCSANOW, &now);
-    return true;
-}
-
-/* Whether an unfinished line waits in the terminal; it is thrown away. */
-static bool half_typed(const struct termios *mode)
-{
-    int n = 0;
-    struct termios raw = *mode;
-    raw.c_lflag &= ~(tcflag_t)ICANON;
-    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    bool some = ioctl(STDIN_FILENO, FIONREAD, &n) == 0 && n > 0;
-    tcflush(STDIN_FILENO, TCIFLUSH);
-    return some;
-}
-
 static cli_input read_plain(cli_lines *l, const char **line, size_t *len)
 {
-    struct termios before;
     show(l, PASTE_ON);
     show(l, l->prompt);
-    bool changed = line_mode(l, &before);
-    ssize_t n = -1;
+    tvlm_sys_line_begin();
+    long n = -1;
     int error = EINTR;
     while (error == EINTR && (l->terminal ? wait_for_input() : !cli_signal())) {
         clearerr(stdin);
         errno = 0;
-        n = getline(&l->line, &l->line_cap, stdin);
+        n = tvlm_sys_read_line(&l->line, &l->line_cap);
         error = n < 0 && ferror(stdin) ? errno : 0;
     }
-    bool cleared = error == EINTR && changed && half_typed(&before);
-    if (changed) tcsetattr(STDIN_FILENO, TCSANOW, &before);
+    bool cleared = tvlm_sys_line_end(error == EINTR);
     show(l, PASTE_OFF);
     clearerr(stdin); /* the end of input at a terminal is not for ever */
     *line = l->line;
@@ -129,19 +86,6 @@ static cli_input read_plain(cli_lines *l, const char **line, size_t *len)
     fprintf(stderr, "tinyvlm: cannot read standard input: %s\n", strerror(error));
     return CLI_INPUT_FAILED;
 }
-
-#else
-
-static cli_input read_plain(cli_lines *l, const char **line, size_t *len)
-{
-    show(l, l->prompt);
-    ssize_t n = getline(&l->line, &l->line_cap, stdin);
-    *line = l->line;
-    *len = n < 0 ? 0 : (size_t)n;
-    return n < 0 ? CLI_INPUT_END : CLI_INPUT_MESSAGE;
-}
-
-#endif
 
 /* ---- lines of the editor ---- */
 
@@ -165,7 +109,7 @@ static int read_byte(cli_lines *l)
     bool held = l->holds;
     l->holds = false;
     if (held) return 1;
-    return wait_for_input() ? (int)read(STDIN_FILENO, &l->byte, 1) : -1;
+    return wait_for_input() ? (int)tvlm_sys_read(TVLM_SYS_STDIN, &l->byte, 1) : -1;
 }
 
 /* The same. A NUL is the end of input too where it was typed before the editor had the terminal,
@@ -176,7 +120,7 @@ static int read_character(EditLine *editor, wchar_t *out)
     cli_lines *l = lines_of(editor);
     mbstate_t state = {0};
     size_t used = 0;
-    l->ahead = l->ahead && ready(0) > 0;
+    l->ahead = l->ahead && tvlm_sys_input_ready(0) > 0;
     while (used == 0 || used == (size_t)-2) {
         int n = read_byte(l);
         if (n != 1) return n;
@@ -365,8 +309,8 @@ cli_lines *cli_lines_new(bool json)
 {
     cli_lines *l = calloc(1, sizeof *l);
     if (!l) return NULL;
-    l->terminal = isatty(STDIN_FILENO);
-    l->prompts = l->terminal && !json && isatty(STDOUT_FILENO);
+    l->terminal = tvlm_sys_terminal(TVLM_SYS_STDIN);
+    l->prompts = l->terminal && !json && tvlm_sys_terminal(TVLM_SYS_STDOUT);
 #if TVLM_HAVE_EDIT
     open_editor(l);
 #endif

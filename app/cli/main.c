@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tinyvlm COMMAND ... */
 #include "cli/cli.h"
+#include "system/system.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -81,7 +82,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    cli_standard_streams();
+    tvlm_sys_standard_streams(); /* first of all */
     cli_signals_init();
     return cli_finish(run(argc, argv));
 }

@@ -2,7 +2,7 @@
  * Paths as terminals and file managers paste them: as they are, quoted or escaped as for a shell,
  * with ~, as a file: URL. */
 #include "cli/cli.h"
-#include "file/system.h"
+#include "system/system.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -5,7 +5,6 @@
 
 #include "base/base.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -125,7 +124,7 @@ typedef struct team {
 
 typedef struct worker {
     team *team;
-    pthread_t thread;
+    tvlm_thread thread;
     double rate; /* billions a second; 0: out of memory */
     uint64_t sum;
 } worker;
@@ -149,7 +148,7 @@ static void wait_for_all(team *t)
     }
 }
 
-static void *work(void *arg)
+static void work(void *arg)
 {
     worker *w = arg;
     const burst *b = &w->team->burst;
@@ -168,7 +167,6 @@ static void *work(void *arg)
     double each = b->run ? b->ops * TURNS : (double)bytes;
     if (ms > 0) w->rate = (double)times * each / ms / 1e6;
     free(data);
-    return NULL;
 }
 
 /* Billions a second of the whole team; 0 where there is no memory for it, or no threads. */
@@ -182,11 +180,11 @@ static double rate_of(burst b, unsigned n)
     for (unsigned i = 0; i < n; i++)
         workers[i] = (worker){.team = &t};
     for (; started < n; started++)
-        if (pthread_create(&workers[started].thread, NULL, work, &workers[started])) break;
+        if (!tvlm_thread_start(&workers[started].thread, work, &workers[started])) break;
     atomic_fetch_add(&t.ready, n - started); /* nobody waits for those that could not start */
     work(&workers[0]);
     for (unsigned i = 0; i < started; i++) {
-        if (i) pthread_join(workers[i].thread, NULL);
+        if (i) tvlm_thread_join(&workers[i].thread);
         whole = whole && workers[i].rate > 0;
         sum += workers[i].rate;
     }

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * Model, engine and session for the commands that answer. */
-#define _POSIX_C_SOURCE 200809L /* isatty */
 #include "base/base.h"
 #include "base/pool.h"
 #include "cli/cli.h"
-#include "file/system.h"
+#include "system/system.h"
 #include "image/decode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- opening ---- */
 
@@ -74,7 +72,7 @@ static tvlm_pool *second_thread(const cli_options *o, const char *picture)
 
 int cli_runner_open(cli_runner *r, cli_options *o, const char *picture)
 {
-    *r = (cli_runner){.options = o, .terminal = isatty(STDOUT_FILENO)};
+    *r = (cli_runner){.options = o, .terminal = tvlm_sys_terminal(TVLM_SYS_STDOUT)};
     o->model = cli_model_path(o);
     if (!o->model) return EXIT_INPUT;
     opening job = {.runner = r, .picture = picture};

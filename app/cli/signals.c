@@ -1,33 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-#define _XOPEN_SOURCE 700 /* sigaction, SIGXFSZ */
 #include "cli/cli.h"
 #include "file/output.h"
+#include "system/system.h"
 
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#ifdef _WIN32
-#include <process.h>
-#else
-#include <unistd.h>
-#endif
 
 static tvlm_cancel *flag;
 static atomic_bool armed; /* somebody heeds the flag */
 static atomic_int seen;
 
-/* Of SIGQUIT a core dump is wanted, not our exit code. */
 static void end(int number)
 {
     tvlm_output_unlink_all();
-#ifdef SIGQUIT
-    if (number == SIGQUIT) {
-        signal(number, SIG_DFL);
-        raise(number); /* ends the process when the handler returns */
-        return;
-    }
-#endif
-    _exit(EXIT_SIGNAL + number);
+    tvlm_sys_exit(EXIT_SIGNAL + number);
+}
+
+/* A core dump is wanted, not our exit code. */
+static void quit(int number)
+{
+    tvlm_output_unlink_all();
+    signal(number, SIG_DFL);
+    raise(number); /* ends the process when the handler returns */
 }
 
 static void on_signal(int number)
@@ -39,32 +33,9 @@ static void on_signal(int number)
         tvlm_cancel_request(flag);
 }
 
-#ifdef _WIN32
-static void handle(int number, void (*with)(int))
-{
-    signal(number, with);
-}
-#else
-/* What was ignored at the start stays so (nohup). Blocking calls end with EINTR. */
-static void handle(int number, void (*with)(int))
-{
-    struct sigaction action = {.sa_handler = with}, before;
-    sigemptyset(&action.sa_mask);
-    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-        sigaction(number, &action, NULL);
-}
-#endif
-
 void cli_signals_init(void)
 {
-    handle(SIGINT, on_signal);
-    handle(SIGTERM, on_signal);
-#ifndef _WIN32
-    handle(SIGHUP, on_signal);
-    handle(SIGQUIT, end);
-    handle(SIGPIPE, SIG_IGN); /* the write tells */
-    handle(SIGXFSZ, SIG_IGN);
-#endif
+    tvlm_sys_on_signals(on_signal, quit);
 }
 
 tvlm_cancel *cli_cancel(void)

@@ -3,24 +3,8 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#ifndef _WIN32
-#include <unistd.h>
-#endif
-
-/* A descriptor closed at the start would go to the next file that is opened, and our text with it.
- * Those put in its place are open the wrong way, so that using them fails. */
-void cli_standard_streams(void)
-{
-#ifndef _WIN32
-    static const int wrong[] = {O_WRONLY, O_RDONLY, O_WRONLY};
-    for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", wrong[fd]) < 0)
-            (void)!open("/", O_RDONLY); /* no /dev here */
-#endif
-}
 
 static int failure; /* errno of the first write that failed */
 

@@ -2,7 +2,7 @@
 #include "eval/images.h"
 
 #include "convert/json_file.h"
-#include "file/system.h"
+#include "system/system.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "file/output.h"
-#include "file/system.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -7,16 +7,14 @@
 #include "image/codec.h"
 
 #include "base/base.h"
+#include "system/system.h"
 
 #include <string.h>
 
-#include <dlfcn.h>
 #include <libheif/heif.h>
 
-#if !defined(TVLM_HEIF_LIBRARY) && defined(__APPLE__)
-#define TVLM_HEIF_LIBRARY "libheif.1.dylib"
-#elif !defined(TVLM_HEIF_LIBRARY)
-#define TVLM_HEIF_LIBRARY "libheif.so.1"
+#if !defined(TVLM_HEIF_LIBRARY)
+#define TVLM_HEIF_LIBRARY TVLM_SYS_LIBRARY("heif", 1)
 #endif
 
 #define FUNCTIONS(F)                                                                               \
@@ -57,14 +55,11 @@ typedef struct decoder {
     struct heif_image *image;
 } decoder;
 
-/* By its name, as the system finds libraries, then where it lay when this was built. It stays in
- * memory when it is closed: another picture may follow. */
+/* By its name, as the system finds libraries, then where it lay when this was built. */
 static void *open_library(void)
 {
-    void *library = dlopen(TVLM_HEIF_LIBRARY, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
-    return library ? library
-                   : dlopen(TVLM_HEIF_DIR "/" TVLM_HEIF_LIBRARY,
-                            RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
+    void *library = tvlm_sys_library_open(TVLM_HEIF_LIBRARY);
+    return library ? library : tvlm_sys_library_open(TVLM_HEIF_DIR "/" TVLM_HEIF_LIBRARY);
 }
 
 static tvlm_status find_functions(decoder *d, tvlm_error *err)
@@ -72,7 +67,8 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
     d->library = open_library();
     if (!d->library)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "HEIC or AVIF: install libheif, or convert it (%s)", dlerror());
+                         "HEIC or AVIF: install libheif, or convert it (%s)",
+                         tvlm_sys_library_error());
     const struct {
         const char *name;
         void *at;
@@ -82,10 +78,10 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
 #undef ENTRY
     };
     for (size_t i = 0; i < TVLM_COUNT(functions); i++) {
-        void *function = dlsym(d->library, functions[i].name);
+        void *function = tvlm_sys_library_find(d->library, functions[i].name);
         if (!function)
             return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "HEIC or AVIF: " TVLM_HEIF_LIBRARY ": %s",
-                             dlerror());
+                             tvlm_sys_library_error());
         memcpy(functions[i].at, &function, sizeof function); /* as POSIX has it */
     }
     return TVLM_OK;
@@ -147,6 +143,5 @@ tvlm_status tvlm_decode_heif(const tvlm_encoded *in, tvlm_decoded *out, tvlm_err
     if (d.handle) d.image_handle_release(d.handle);
     if (d.options) d.decoding_options_free(d.options);
     if (d.context) d.context_free(d.context);
-    if (d.library) dlclose(d.library);
     return status;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #ifdef _WIN32
-#include "file/system.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <io.h>
 #include <limits.h>
 #include <process.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +210,108 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
     } while (more && FindNextFileW(search, &entry));
     FindClose(search);
     return fine;
+}
+
+/* ---- the process ---- */
+
+void tvlm_sys_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        if (_get_osfhandle(fd) == -1) (void)_open("NUL", fd ? _O_RDONLY : _O_WRONLY);
+        _setmode(fd, _O_BINARY);
+    }
+}
+
+void tvlm_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
+{
+    (void)quit;
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+}
+
+void tvlm_sys_exit(int code)
+{
+    _exit(code);
+}
+
+void tvlm_sys_sleep_ms(double ms)
+{
+    Sleep((DWORD)ms);
+}
+
+bool tvlm_sys_program_folder(char *out, size_t cap)
+{
+    wchar_t wide[MAX_WIDE];
+    DWORD n = GetModuleFileNameW(NULL, wide, MAX_WIDE);
+    wchar_t *slash = n && n < MAX_WIDE ? wcsrchr(wide, L'\\') : NULL;
+    if (!slash) return false;
+    *slash = 0;
+    char *folder = narrow(wide);
+    bool fits = folder && strlen(folder) < cap;
+    if (fits) strcpy(out, folder);
+    free(folder);
+    return fits;
+}
+
+/* ---- standard input ---- */
+
+static bool put(char **line, size_t *cap, size_t n, int c)
+{
+    if (n == *cap) {
+        size_t more = *cap ? 2 * *cap : 256;
+        char *grown = realloc(*line, more);
+        if (!grown) return false;
+        *line = grown;
+        *cap = more;
+    }
+    (*line)[n] = (char)c;
+    return true;
+}
+
+long tvlm_sys_read_line(char **line, size_t *cap)
+{
+    size_t n = 0;
+    for (int c = 0; c != '\n' && n < LONG_MAX && (c = getchar()) != EOF; n++)
+        if (!put(line, cap, n, c)) return -1;
+    return n && put(line, cap, n, 0) ? (long)n : -1;
+}
+
+int tvlm_sys_input_ready(unsigned ms)
+{
+    (void)ms; /* the read waits */
+    return 1;
+}
+
+void tvlm_sys_line_begin(void)
+{
+}
+
+bool tvlm_sys_line_end(bool interrupted)
+{
+    (void)interrupted;
+    return false;
+}
+
+/* ---- libraries ---- */
+
+void *tvlm_sys_library_open(const char *name)
+{
+    wchar_t wide[MAX_WIDE];
+    return widen(name, wide) ? (void *)LoadLibraryW(wide) : NULL;
+}
+
+void *tvlm_sys_library_find(void *library, const char *function)
+{
+    void *found = NULL;
+    FARPROC address = GetProcAddress((HMODULE)library, function);
+    _Static_assert(sizeof found == sizeof address, "a function's address is a pointer");
+    memcpy(&found, &address, sizeof found);
+    return found;
+}
+
+const char *tvlm_sys_library_error(void)
+{
+    return "not found";
 }
 #else
 typedef int tvlm_win32_unused; /* ISO C wants a declaration */

@@ -1,19 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef _WIN32
-#define _POSIX_C_SOURCE   200809L
+#define _DEFAULT_SOURCE /* ECHOCTL, FIONREAD */
+#define _DARWIN_C_SOURCE
 #define _FILE_OFFSET_BITS 64
-#include "file/system.h"
+#include "system/system.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
 #include <sys/stat.h>
+#include <termios.h>
+#include <time.h>
 #include <unistd.h>
+#if defined(__APPLE__)
+#include <mach-o/dyld.h>
+#endif
 
 static void fill(const struct stat *st, tvlm_sys_facts *out)
 {
@@ -190,6 +200,135 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
     closedir(dir);
     errno = reason;
     return fine;
+}
+
+/* ---- the process ---- */
+
+void tvlm_sys_standard_streams(void)
+{
+    static const int wrong[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", wrong[fd]) < 0)
+            (void)!open("/", O_RDONLY); /* no /dev here */
+}
+
+static void handle(int number, void (*with)(int))
+{
+    struct sigaction action = {.sa_handler = with}, before;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(number, &action, NULL);
+}
+
+void tvlm_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
+{
+    handle(SIGINT, stop);
+    handle(SIGTERM, stop);
+    handle(SIGHUP, stop);
+    handle(SIGQUIT, quit);
+    handle(SIGPIPE, SIG_IGN);
+    handle(SIGXFSZ, SIG_IGN);
+}
+
+void tvlm_sys_exit(int code)
+{
+    _exit(code);
+}
+
+void tvlm_sys_sleep_ms(double ms)
+{
+    time_t s = (time_t)(ms / 1e3);
+    nanosleep(&(struct timespec){s, (long)((ms - (double)s * 1e3) * 1e6)}, NULL);
+}
+
+#if defined(__APPLE__)
+static bool program_path(char *out, size_t cap)
+{
+    uint32_t n = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX;
+    return _NSGetExecutablePath(out, &n) == 0;
+}
+#else
+static bool program_path(char *out, size_t cap)
+{
+    ssize_t n = readlink("/proc/self/exe", out, cap - 1);
+    if (n <= 0) return false;
+    out[n] = 0;
+    return true;
+}
+#endif
+
+bool tvlm_sys_program_folder(char *out, size_t cap)
+{
+    char *slash = program_path(out, cap) ? strrchr(out, '/') : NULL;
+    if (slash) *slash = 0;
+    return slash;
+}
+
+/* ---- standard input ---- */
+
+long tvlm_sys_read_line(char **line, size_t *cap)
+{
+    return (long)getline(line, cap, stdin);
+}
+
+int tvlm_sys_input_ready(unsigned ms)
+{
+    fd_set input;
+    FD_ZERO(&input);
+    FD_SET(STDIN_FILENO, &input);
+    struct timeval most = {ms / 1000, (int)(ms % 1000) * 1000};
+    return select(STDIN_FILENO + 1, &input, NULL, NULL, &most);
+}
+
+/* There is one standard input. */
+static struct termios mode_before;
+static bool mode_changed;
+
+void tvlm_sys_line_begin(void)
+{
+    struct termios now;
+    mode_changed = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &mode_before) == 0;
+    if (!mode_changed) return;
+    now = mode_before;
+    now.c_lflag = (now.c_lflag | NOFLSH) & ~(tcflag_t)ECHOCTL;
+    tcsetattr(STDIN_FILENO, TCSANOW, &now);
+}
+
+static bool throw_away(void)
+{
+    int n = 0;
+    struct termios raw = mode_before;
+    raw.c_lflag &= ~(tcflag_t)ICANON;
+    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    bool some = ioctl(STDIN_FILENO, FIONREAD, &n) == 0 && n > 0;
+    tcflush(STDIN_FILENO, TCIFLUSH);
+    return some;
+}
+
+bool tvlm_sys_line_end(bool interrupted)
+{
+    bool thrown = interrupted && mode_changed && throw_away();
+    if (mode_changed) tcsetattr(STDIN_FILENO, TCSANOW, &mode_before);
+    mode_changed = false;
+    return thrown;
+}
+
+/* ---- libraries ---- */
+
+void *tvlm_sys_library_open(const char *name)
+{
+    return dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
+}
+
+void *tvlm_sys_library_find(void *library, const char *function)
+{
+    return dlsym(library, function);
+}
+
+const char *tvlm_sys_library_error(void)
+{
+    const char *why = dlerror();
+    return why ? why : "";
 }
 #else
 typedef int tvlm_posix_unused; /* ISO C wants a declaration */
