@@ -116,7 +116,8 @@ static tvlm_status look_at_file(const char *path, tvlm_error *err)
     if (matches("*.gguf", name))
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "%s: a GGUF file, which needs no conversion: run it with --model, or "
-                         "change its type with quantize",
+                         "change its type with quantize; llama.cpp's vision part of it is given "
+                         "with --mmproj",
                          path);
     return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                      "%s: a file; give the folder that has it, with its config.json and tokenizer",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * A Hugging Face checkpoint folder -> GGUF: FastVLM in Apple's layout (llava_qwen2) or Hugging
- * Face's (fast_vlm), with fused or training-form tower, and text models (qwen2, llama). */
+ * Face's (fast_vlm), with fused or training-form tower, SmolVLM, and text models (qwen2, qwen3,
+ * llama). Or llama.cpp's pair of files of a SmolVLM. */
 #ifndef TVLM_APP_CONVERT_H
 #define TVLM_APP_CONVERT_H
 
@@ -26,5 +27,10 @@ void tvlm_convert_params_init(tvlm_convert_params *params);
 /* out appears only when complete and readable as a model. params NULL: defaults. */
 tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,
                          tvlm_error *err);
+
+/* The text model and its "mmproj", as llama.cpp has them, -> out, as above. Weights keep the types
+ * that they have; of params on_note, on_progress (tensors) and cancel are used. */
+tvlm_status tvlm_convert_pair(const char *text, const char *mmproj, const char *out,
+                              const tvlm_convert_params *params, tvlm_error *err);
 
 #endif

@@ -34,6 +34,7 @@ struct tvlm_family {
                                tvlm_hf_config *out, tvlm_error *err);
     void (*plan_vision)(tvlm_conversion *c);
     void (*put_vision)(tvlm_keys *k);
+    const struct tvlm_mmproj *mmproj; /* pair.h; NULL: llama.cpp has no pair of it */
 };
 
 extern const tvlm_family tvlm_family_fastvlm_apple, tvlm_family_fastvlm, tvlm_family_smolvlm,

@@ -2,10 +2,12 @@
  * SmolVLM (idefics3) and SmolVLM2 (smolvlm): SigLIP, pixel shuffle, Llama. */
 #include "convert/family.h"
 #include "convert/json_file.h"
+#include "convert/pair.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- config.json, preprocessor_config.json ---- */
 
@@ -230,6 +232,110 @@ static void put_vision(tvlm_keys *k)
     tvlm_keys_string(k, "tinyvlm.chat_template", "smolvlm");
 }
 
+/* ---- llama.cpp's mmproj ---- */
+
+#define KEY "clip.vision."
+static const char *const mmproj_keys[] = {KEY "image_size",
+                                          KEY "preproc_image_size",
+                                          KEY "patch_size",
+                                          KEY "embedding_length",
+                                          KEY "feed_forward_length",
+                                          KEY "block_count",
+                                          KEY "attention.head_count",
+                                          KEY "attention.layer_norm_epsilon",
+                                          KEY "projector.scale_factor",
+                                          KEY "image_mean",
+                                          KEY "image_std",
+                                          NULL};
+
+static void read_rgb(tvlm_reader *r, const char *key, double out[3])
+{
+    if (!r->status) tvlm_reader_fail(r, tvlm_gguf_f64_array(r->gguf, key, true, out, 3, r->err));
+}
+
+static void must_use_gelu(tvlm_reader *r)
+{
+    bool on = false;
+    if (!r->status)
+        tvlm_reader_fail(r, tvlm_gguf_bool(r->gguf, "clip.use_gelu", true, &on, r->err));
+    if (!r->status && !on)
+        tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
+                                      "key 'clip.use_gelu': only true is "
+                                      "supported"));
+}
+
+/* llama.cpp gives patch i the row i, transformers its bucket: the same for all but odd sizes. */
+static void check_positions(tvlm_reader *r, uint32_t grid)
+{
+    for (uint32_t i = 0; i < grid && !r->status; i++)
+        if (bucket(i, grid, grid) != i)
+            tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
+                                          "key '" KEY "image_size': the positions of %u patches a "
+                                          "side are not those that the model was trained with: "
+                                          "convert its checkpoint",
+                                          (unsigned)grid));
+}
+
+/* All released checkpoints enlarge images to four frames a side. */
+static void read_split(tvlm_reader *r, tvlm_hf_config *out, char note[256])
+{
+    uint32_t usual = 4 * out->image_size < 4096 ? 4 * out->image_size : 4096;
+    if (r->status) return;
+    out->siglip.split_edge =
+        tvlm_read_u32(r, KEY "preproc_image_size", usual, out->image_size, 4096);
+    if (!tvlm_gguf_find(r->gguf, KEY "preproc_image_size"))
+        snprintf(note, 256,
+                 "it does not say how large images are before they are split; %u pixels are taken, "
+                 "as SmolVLM's checkpoints have it",
+                 (unsigned)usual);
+}
+
+static void read_mmproj(tvlm_reader *r, tvlm_hf_config *out, char note[256])
+{
+    tvlm_hf_siglip *s = &out->siglip;
+    must_use_gelu(r);
+    out->image_size = s->table_size = tvlm_read_u32(r, KEY "image_size", 0, 32, 4096);
+    s->patch_size = tvlm_read_u32(r, KEY "patch_size", 0, 1, 64);
+    s->d = tvlm_read_u32(r, KEY "embedding_length", 0, 8, 16384);
+    s->ff = tvlm_read_u32(r, KEY "feed_forward_length", 0, 1, 65536);
+    s->n_layers = tvlm_read_u32(r, KEY "block_count", 0, 1, 256);
+    s->n_heads = tvlm_read_u32(r, KEY "attention.head_count", 0, 1, 1024);
+    s->ln_eps = tvlm_read_f64(r, KEY "attention.layer_norm_epsilon", 0, 1e-12, 1);
+    s->shuffle = tvlm_read_u32(r, KEY "projector.scale_factor", 0, 1, 16);
+    read_rgb(r, KEY "image_mean", s->mean);
+    read_rgb(r, KEY "image_std", s->std);
+    for (int i = 0; i < 3; i++)
+        out->scale[i] = 1.0 / 255.0;
+    if (!r->status) check_positions(r, out->image_size / s->patch_size);
+    read_split(r, out, note);
+}
+
+/* Older files call the first matrix of the two "down". */
+static bool is_swapped(const tvlm_gguf *g, const tvlm_hf_siglip *s, unsigned layer)
+{
+    char name[64];
+    snprintf(name, sizeof name, "v.blk.%u.ffn_down.weight", layer);
+    const tvlm_gguf_tensor *t = tvlm_gguf_find_tensor(g, name);
+    return t && t->n_dims == 2 && t->shape[0] == s->ff && t->shape[1] == s->d && s->ff != s->d;
+}
+
+static void adapt(const tvlm_gguf *g, const tvlm_hf_config *config, tvlm_taken *t)
+{
+    unsigned layer;
+    char which[8], part[8];
+    if (!strcmp(t->name, "v.patch_embd.weight") && t->n_dims == 4) {
+        t->n_dims = 2; /* as a matrix: its values lie so already */
+        t->shape[1] = t->tensor->n_elements / t->shape[0];
+    }
+    bool ffn = sscanf(t->name, "v.blk.%u.ffn_%7[a-z].%7s", &layer, which, part) == 3;
+    if (!ffn || !is_swapped(g, &config->siglip, layer)) return;
+    snprintf(t->name, sizeof t->name, "v.blk.%u.ffn_%s.%s", layer,
+             strcmp(which, "up") ? "up" : "down", part);
+}
+
+static const tvlm_mmproj mmproj = {
+    .projector = "idefics3", .keys = mmproj_keys, .read = read_mmproj, .adapt = adapt};
+
 /* Both checkpoints hold the same model. */
 #define SMOLVLM(type)                                                                              \
     {.model_type = (type),                                                                         \
@@ -238,7 +344,8 @@ static void put_vision(tvlm_keys *k)
      .text_type = "llama",                                                                         \
      .read_vision = read_vision,                                                                   \
      .plan_vision = plan_vision,                                                                   \
-     .put_vision = put_vision}
+     .put_vision = put_vision,                                                                     \
+     .mmproj = &mmproj}
 
 const tvlm_family tvlm_family_smolvlm = SMOLVLM("idefics3");
 const tvlm_family tvlm_family_smolvlm2 = SMOLVLM("smolvlm");

@@ -46,6 +46,18 @@ tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_
     return TVLM_OK;
 }
 
+tvlm_status tvlm_gguf_source_check_types(const tvlm_gguf_source *source, tvlm_error *err)
+{
+    const tvlm_gguf *g = &source->gguf;
+    for (size_t i = 0; i < g->n_tensors; i++)
+        if (!tvlm_type_runs(g->tensors[i].type))
+            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
+                             "%s: tensor '%.*s' has type %s, which is not read", source->file.path,
+                             (int)g->tensors[i].name.len, g->tensors[i].name.data,
+                             tvlm_type_name(g->tensors[i].type));
+    return TVLM_OK;
+}
+
 void tvlm_gguf_source_close(tvlm_gguf_source *source)
 {
     tvlm_gguf_free(&source->gguf);

@@ -14,6 +14,8 @@ typedef struct tvlm_gguf_source {
 } tvlm_gguf_source;
 
 tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_error *err);
+/* Every tensor must be of a type that tvlm_type_runs. */
+tvlm_status tvlm_gguf_source_check_types(const tvlm_gguf_source *source, tvlm_error *err);
 void tvlm_gguf_source_close(tvlm_gguf_source *source); /* after a failed open too */
 
 /* One tensor, row by row of its outermost dimension: all of one output channel. */

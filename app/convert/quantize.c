@@ -90,12 +90,7 @@ static tvlm_status find_largest(const quantizer *q, const tvlm_gguf_tensor *t, f
 static tvlm_status examine(quantizer *q, tvlm_error *err)
 {
     const tvlm_gguf *g = &q->source.gguf;
-    for (size_t i = 0; i < g->n_tensors; i++)
-        if (!tvlm_type_runs(g->tensors[i].type))
-            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                             "%s: tensor '%.*s' has type %s, which is not read",
-                             q->source.file.path, (int)g->tensors[i].name.len,
-                             g->tensors[i].name.data, tvlm_type_name(g->tensors[i].type));
+    TVLM_TRY(tvlm_gguf_source_check_types(&q->source, err));
     q->largest = calloc(g->n_tensors + 1, sizeof *q->largest);
     if (!q->largest) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     for (size_t i = 0; i < g->n_tensors; i++) {

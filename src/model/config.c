@@ -217,7 +217,8 @@ static void read_type(tvlm_reader *r)
     if (r->status || tvlm_str_eq(type, "model")) return;
     const char *hint = tvlm_str_eq(type, "adapter") ? ": merge the adapter into its model first"
                        : tvlm_str_eq(type, "mmproj")
-                           ? ": here tower and decoder are one file, made by \"tinyvlm convert\""
+                           ? ": join it with its text model by \"tinyvlm convert TEXT.gguf "
+                             "OUT.gguf --mmproj FILE\""
                            : "";
     tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
                                   "key 'general.type': '%s' is not a model%s", tvlm_show(type).text,

@@ -161,7 +161,7 @@ static const rule *rule_of(tvlm_str key, const tvlm_arch *arch)
     return found ? found : ours ? &other : NULL;
 }
 
-static bool is_neutral(const tvlm_gguf_kv *kv, double value)
+bool tvlm_key_is_neutral(const tvlm_gguf_kv *kv, double value)
 {
     double v = 0;
     if (kv->type == TVLM_GGUF_STRING) return kv->n == 0 || (!kv->is_array && kv->data_size == 8);
@@ -175,7 +175,7 @@ tvlm_status tvlm_keys_check(const tvlm_gguf *g, const tvlm_arch *arch, tvlm_erro
     for (size_t i = 0; i < g->n_kv; i++) {
         const tvlm_gguf_kv *kv = &g->kv[i];
         const rule *r = rule_of(kv->key, arch);
-        if (r && r->why && !is_neutral(kv, r->value))
+        if (r && r->why && !tvlm_key_is_neutral(kv, r->value))
             return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': %s", tvlm_show(kv->key).text,
                              r->why);
     }

@@ -10,4 +10,7 @@
  * changes nothing. Other keys (authors, notes of other programs) are free. */
 tvlm_status tvlm_keys_check(const tvlm_gguf *gguf, const tvlm_arch *arch, tvlm_error *err);
 
+/* Whether all that it holds is 0, false or `value`, or an empty text. */
+bool tvlm_key_is_neutral(const tvlm_gguf_kv *kv, double value);
+
 #endif

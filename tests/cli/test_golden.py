@@ -2,7 +2,10 @@
 """Converted checkpoints, run by dump, against the tensors of the reference implementation."""
 
 import json
+import shutil
 import struct
+import subprocess
+import sys
 
 import gguf
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from conftest import GOLDEN, LAYOUTS, PICTURE, convert, ok, refused
+from conftest import GOLDEN, LAYOUTS, PICTURE, ROOT, convert, ok, refused
 
 PROMPT = "Describe the image."
 
@@ -113,6 +116,125 @@ def test_smolvlm_unsplit(tmp_path):
     assert have["pixel_values"].shape == (3, 48, 48)
     assert have["input_ids"].tolist().count(-200) == 1 and have["bridge_out"].shape == (9, 48)
     refused(3, "'<fake_token_around_image>'", "convert", GOLDEN / "smolvlm", model, "--tokenizer", GOLDEN / "tiny", "-q")
+
+
+def llama_cpp(tmp_path, folder, *options, name="pair"):
+    """llama.cpp's files of a checkpoint: text model, mmproj."""
+    text, mmproj = tmp_path / f"{name}.gguf", tmp_path / f"mmproj-{name}.gguf"
+    command = [sys.executable, ROOT / "tools" / "oracle" / "make_llama_cpp.py", folder, text, *options]
+    subprocess.run([*command, *([] if "qwen3" in str(folder) else ["--mmproj", mmproj])], check=True)
+    return text, mmproj
+
+
+def test_qwen3_of_llama_cpp(tmp_path):
+    want, out = load_file(GOLDEN / "golden_qwen3.safetensors"), tmp_path / "out.safetensors"
+    text, _ = llama_cpp(tmp_path, GOLDEN / "qwen3", "--tokenizer", GOLDEN / "tiny")
+    ok("dump", "--model", text, "--template", "qwen3", "--prompt", PROMPT, "-o", out)
+    have = load_file(out)
+    assert error(have["logits"], want["logits"]) < 2e-5
+    for name in ("input_ids", "generated_ids"):
+        assert have[name].tolist() == want[name].tolist()
+
+
+def deeper(folder):
+    """The tiny SmolVLM with images of up to 4 x 4 frames, as all released ones have them."""
+    shutil.copytree(GOLDEN / "smolvlm", folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    last = max(tokenizer["added_tokens"], key=lambda t: t["id"])
+    marks = [f"<row_{i}_col_{j}>" for i in range(1, 5) for j in range(1, 5) if 4 in (i, j)]
+    tokenizer["added_tokens"] += [{**last, "id": last["id"] + 1 + i, "content": m} for i, m in enumerate(marks)]
+    path.write_text(json.dumps(tokenizer))
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "size": {"longest_edge": 192}}))
+    return folder
+
+
+@pytest.mark.parametrize("options", [[], ["--swapped"], ["--swapped", "--no-split-size"]])
+def test_smolvlm_of_llama_cpp(tmp_path, options):
+    """The pair of files is the same model as the checkpoint, to the last bit."""
+    folder = deeper(tmp_path / "checkpoint") if len(options) == 2 else GOLDEN / "smolvlm"
+    text, mmproj = llama_cpp(tmp_path, folder, *options)
+    ok("convert", folder, tmp_path / "folder.gguf", "--type", "f32", "-q")
+    done = ok("convert", text, tmp_path / "joined.gguf", "--mmproj", mmproj)
+    assert ("192 pixels are taken" in done.err) == (len(options) == 2)
+    want, have = dump(tmp_path, tmp_path / "folder.gguf"), dump(tmp_path, tmp_path / "joined.gguf")
+    assert want.keys() == have.keys()
+    for name, value in want.items():
+        assert value.tobytes() == have[name].tobytes(), name
+
+
+@pytest.mark.parametrize("kind,most", [("f16", 1e-3), ("q8_0", 0.08)])
+def test_smolvlm_of_llama_cpp_types(tmp_path, kind, most):
+    """Weights keep their types and bytes."""
+    want, joined = load_file(GOLDEN / "golden_smolvlm.safetensors"), tmp_path / "joined.gguf"
+    files = llama_cpp(tmp_path, GOLDEN / "smolvlm", "--type", kind)
+    ok("convert", files[0], joined, "--mmproj", files[1], "-q")
+    have = {t.name: t for t in gguf.GGUFReader(joined).tensors}
+    theirs = [t for f in files for t in gguf.GGUFReader(f).tensors]
+    assert len(have) == len(theirs) and kind.upper() in {t.tensor_type.name for t in theirs}
+    for t in theirs:
+        assert t.tensor_type == have[t.name].tensor_type and t.data.tobytes() == have[t.name].data.tobytes(), t.name
+    assert error(dump(tmp_path, joined)["logits"], want["logits"]) < most
+    smaller = tmp_path / "smaller.gguf"
+    ok("quantize", joined, smaller, "--type", "q4_0", "-q")
+    ok("info", "--model", smaller)
+
+
+PAIR_FAULTS = [
+    ("clip.vision.image_size", 0, "'clip.vision.image_size': 0 is not in"),
+    ("clip.vision.image_size", 200, "'clip.vision.image_size': the positions of 25 patches"),
+    ("clip.vision.image_size", 4096, "pair.gguf: key 'clip.vision.preproc_image_size': 128 is not in"),
+    ("clip.vision.patch_size", 4, "tensor 'v.patch_embd.weight'"),
+    ("clip.vision.patch_size", 65, "'clip.vision.patch_size': 65 is not in"),
+    ("clip.vision.embedding_length", 0xFFFFFFFF, "'clip.vision.embedding_length'"),
+    ("clip.vision.feed_forward_length", 65, "'v.blk.0.ffn_up.weight'"),
+    ("clip.vision.block_count", 3, "tensor 'v.blk.2.ln1.weight'"),
+    ("clip.vision.block_count", 1, "tensor 'v.blk.1."),
+    ("clip.vision.attention.head_count", 3, "'vision.siglip.head_count': 3 heads of 32"),
+    ("clip.vision.attention.layer_norm_epsilon", float("nan"), "'clip.vision.attention.layer_norm_epsilon'"),
+    ("clip.vision.projector.scale_factor", 4, "'vision.image_size': 48 is no multiple of 4 patches"),
+    ("clip.vision.projection_dim", 64, "'clip.vision.projection_dim': 64, and 'llama.embedding_length' of"),
+    ("clip.vision.preproc_image_size", 5000, "'clip.vision.preproc_image_size': 5000 is not in"),
+    ("clip.use_gelu", False, "'clip.use_gelu': only true is supported"),
+]
+
+
+def test_faults_of_pairs(tmp_path):
+    text, mmproj = llama_cpp(tmp_path, GOLDEN / "smolvlm", "--type", "f16")
+    qwen3, _ = llama_cpp(tmp_path, GOLDEN / "qwen3", "--tokenizer", GOLDEN / "tiny", name="qwen3")
+    good, bad, out = mmproj.read_bytes(), tmp_path / "bad-pair.gguf", tmp_path / "out.gguf"
+
+    def says(message, code=3, first=text, second=bad):
+        refused(code, message, "convert", first, out, "--mmproj", second, "-q")
+        assert not out.exists()
+
+    for key, value, message in PAIR_FAULTS:
+        bad.write_bytes(good)
+        field = gguf.GGUFReader(bad, "r+").fields[key]
+        field.parts[field.data[0]][0] = value
+        says(message)
+    for old, new, message in (
+        (b"idefics3", b"idefics9", "'clip.projector_type': 'idefics9' is not supported; 'idefics3' (SmolVLM) is"),
+        (b"general.file_type", b"clip.vision.extra", "key 'clip.vision.extra': not known of a projector 'idefics3'"),
+        (b"v.post_ln.bias", b"v.post_ln.bios", "bad-pair.gguf: tensor 'v.post_ln.bi"),
+        (b"clip.use_gelu", b"clip.use_gelo", "key 'clip.use_gelo': not known"),
+    ):
+        bad.write_bytes(good.replace(old, new))
+        says(message)
+    bad.write_bytes(good[:-64])
+    says("bad-pair.gguf: the file is truncated")
+    bad.write_bytes(good)
+    gguf.GGUFReader(bad, "r+").tensors[5].data.flat[3] = np.nan
+    says("contains NaN or infinity")
+    says("key 'general.architecture': 'llama' is not supported", second=text)
+    says("key 'general.type': 'mmproj' is not a model: join it with its text model", first=mmproj, second=text)
+    says("its projector 'idefics3' needs a text model of architecture 'llama'", first=qwen3, second=mmproj)
+    says("none.gguf: cannot open", second=tmp_path / "none.gguf")
+    for option in (["--type", "q8_0"], ["--fit", "crop"], ["--tokenizer", GOLDEN / "tiny"]):
+        refused(2, "--mmproj keeps the types", "convert", text, out, "--mmproj", mmproj, *option)
+    refused(2, "", "convert", text, mmproj, "--mmproj", mmproj)
+    assert mmproj.read_bytes() == good
 
 
 def test_training_form_tower(tmp_path, models):

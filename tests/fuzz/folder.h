@@ -16,9 +16,9 @@ static char fuzz_folder[512];
 
 static inline const char *fuzz_path(const char *name)
 {
-    static char paths[2][1024];
+    static char paths[3][1024];
     static unsigned next;
-    char *path = paths[next++ % 2];
+    char *path = paths[next++ % 3];
     snprintf(path, sizeof paths[0], "%s/%s", fuzz_folder, name);
     return path;
 }

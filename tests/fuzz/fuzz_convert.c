@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Bytes as a checkpoint folder that is converted: name (a byte, of the list below), size (u32),
- * bytes, and so on. A result must open; without one nothing may be left. */
+ * Bytes as a checkpoint folder that is converted, or as llama.cpp's pair where there is an mmproj:
+ * name (a byte, of the list below), size (u32), bytes, and so on. A result must open; without one
+ * nothing may be left. */
 #include "convert/convert.h"
 #include "folder.h"
 
@@ -21,6 +22,8 @@ static const char *const names[] = {
     "preprocessor_config.json",
     "chat_template.json",
     "special_tokens_map.json",
+    "mmproj.gguf",
+    "text.gguf",
 };
 enum { N_NAMES = sizeof names / sizeof *names };
 
@@ -43,6 +46,13 @@ static size_t unpack(const uint8_t *data, size_t size)
     return n;
 }
 
+static tvlm_status convert(const char *out, const tvlm_convert_params *p, tvlm_error *err)
+{
+    const char *mmproj = fuzz_path("mmproj.gguf");
+    return access(mmproj, F_OK) ? tvlm_convert(fuzz_folder, out, p, err)
+                                : tvlm_convert_pair(fuzz_path("text.gguf"), mmproj, out, p, err);
+}
+
 static void must_open(const char *path)
 {
     tvlm_model *model = NULL;
@@ -60,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t n = unpack(data, size);
     tvlm_convert_params_init(&p);
     p.type = types[fuzz_mode(data, size) % TVLM_COUNT(types)];
-    tvlm_status status = tvlm_convert(fuzz_folder, fuzz_path("out.gguf"), &p, &err);
+    tvlm_status status = convert(fuzz_path("out.gguf"), &p, &err);
     if (status == TVLM_OK)
         must_open(fuzz_path("out.gguf"));
     else if (!err.message[0])

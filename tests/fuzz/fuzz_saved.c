@@ -10,7 +10,7 @@
 
 #define MODELS TVLM_TEST_DATA "/../fuzz/corpus/gguf/"
 
-enum { HEADER = 64, N_MODELS = 3, N_CTX = 48 };
+enum { HEADER = 64, N_MODELS = 4, N_CTX = 48 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -24,7 +24,7 @@ typedef struct rig {
 static const rig *rigs(void)
 {
     static const char *const paths[N_MODELS] = {MODELS "fastvlm.gguf", MODELS "tinyvlm.gguf",
-                                                MODELS "llama.gguf"};
+                                                MODELS "llama.gguf", MODELS "smolvlm.gguf"};
     static rig all[N_MODELS];
     for (size_t i = 0; i < N_MODELS && !all[i].model; i++) {
         rig *r = &all[i];

@@ -19,6 +19,9 @@
 
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 #define FLOAT  TVLM_TEST_DATA "/../fuzz/corpus/gguf/tinyvlm.gguf"
+#define PAIR   TVLM_TEST_DATA "/../fuzz/corpus/convert/pair"
+#define TEXT   TVLM_BUILD_DIR "/convert-memory.text.gguf"
+#define MMPROJ TVLM_BUILD_DIR "/convert-memory.mmproj.gguf"
 #define FOLDER TVLM_BUILD_DIR "/convert-memory"
 #define OUT    FOLDER "/out.gguf"
 
@@ -85,6 +88,35 @@ static tvlm_status convert_unfused(tvlm_error *err)
     return convert_folder(GOLDEN "tiny_unfused", err);
 }
 
+/* The next file of the pair, as fuzz_convert.c reads them: a name, a size, bytes. */
+static void unpack(FILE *in, const char *path)
+{
+    unsigned char head[5], bytes[1 << 16];
+    assert_int_equal(fread(head, 1, sizeof head, in), sizeof head);
+    size_t n = head[1] | (size_t)head[2] << 8;
+    FILE *out = fopen(path, "wb");
+    assert_non_null(out);
+    assert_int_equal(fread(bytes, 1, n, in), n);
+    assert_int_equal(fwrite(bytes, 1, n, out), n);
+    assert_int_equal(fclose(out), 0);
+}
+
+static tvlm_status convert_pair(tvlm_error *err)
+{
+    return tvlm_convert_pair(TEXT, MMPROJ, OUT, NULL, err);
+}
+
+static void joining(void **state)
+{
+    (void)state;
+    FILE *pair = fopen(PAIR, "rb");
+    assert_non_null(pair);
+    unpack(pair, MMPROJ);
+    unpack(pair, TEXT);
+    fclose(pair);
+    fail_each(convert_pair, 1);
+}
+
 static void converting(void **state)
 {
     (void)state;
@@ -142,6 +174,7 @@ int main(void)
         cmocka_unit_test(quantizing),
         cmocka_unit_test(converting),
         cmocka_unit_test(converting_with_jansson),
+        cmocka_unit_test(joining),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -9,6 +9,7 @@ import json
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gguf
@@ -181,6 +182,16 @@ def as_pytorch(name, data):
     return data.reshape(shape).astype(np.float16 if data.ndim > 1 else np.float32)
 
 
+def finished(w, path, tensors):
+    for name, data, kind in tensors:
+        w.add_tensor(name, data, raw_dtype=kind)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path.read_bytes()
+
+
 def models(*files):
     towers = {"llama": lambda w, d: [], "tinyvlm": tower_and_pooling, "fastvlm": fastvit, "smolvlm": siglip,
               "qwen3": lambda w, d: []}
@@ -189,18 +200,14 @@ def models(*files):
         n_vocab = vocabulary(w, FRAMES if arch == "smolvlm" else ())
         tensors = towers[arch](w, 32)
         tensors += decoder(w, arch, n_vocab, 32, 32, arch == "tinyvlm")
-        for name, data, kind in tensors:
-            if path == "quantize/pytorch" and kind is None:
-                data = as_pytorch(name, data)
-            w.add_tensor(name, data, raw_dtype=kind)
-        w.write_header_to_file()
-        w.write_kv_data_to_file()
-        w.write_tensors_to_file()
-        w.close()
+        if path == "quantize/pytorch":
+            tensors = [(n, as_pytorch(n, data) if kind is None else data, kind) for n, data, kind in tensors]
+        finished(w, CORPUS / f"{path}.gguf", tensors)
 
 
 NAMES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "vocab.json", "merges.txt",
-         "added_tokens.json", "1.safetensors", "model.safetensors.index.json", "chat_template.jinja", "2.safetensors"]  # fuzz_convert.c's
+         "added_tokens.json", "1.safetensors", "model.safetensors.index.json", "chat_template.jinja", "2.safetensors",
+         "preprocessor_config.json", "chat_template.json", "special_tokens_map.json", "mmproj.gguf", "text.gguf"]  # fuzz_convert.c's
 
 
 def packed(files):
@@ -251,6 +258,27 @@ def checkpoints():
         "model.safetensors.index.json": json.dumps(index).encode()}))
 
 
+def llama_cpp_pair(folder):
+    """The smolvlm above as llama.cpp's two files."""
+    text, mmproj = gguf.GGUFWriter(folder / "text", "llama"), gguf.GGUFWriter(folder / "mmproj", "clip")
+    tensors = decoder(text, "llama", vocabulary(text, FRAMES), 32, 32, False)
+    mmproj.add_type("mmproj")
+    mmproj.add_clip_has_vision_encoder(True)
+    mmproj.add_clip_projector_type("idefics3")
+    mmproj.add_vision_use_gelu(True)
+    for key, value in {"projection_dim": 32, "image_size": 32, "preproc_image_size": 64, "patch_size": 8,
+                       "embedding_length": 16, "feed_forward_length": 24, "block_count": 1,
+                       "attention.head_count": 2, "projector.scale_factor": 2}.items():
+        mmproj.add_uint32(f"clip.vision.{key}", value)
+    mmproj.add_vision_attention_layernorm_eps(1e-6)
+    mmproj.add_vision_image_mean([0.5] * 3)
+    mmproj.add_vision_image_std([0.5] * 3)
+    tower = [(name, data.reshape(16, 3, 8, 8) if name == "v.patch_embd.weight" else data, kind)
+             for name, data, kind in siglip(gguf.GGUFWriter(folder / "unused", "clip"), 32)]
+    (CORPUS / "convert" / "pair").write_bytes(packed({"mmproj.gguf": finished(mmproj, folder / "mmproj", tower),
+                                                      "text.gguf": finished(text, folder / "text", tensors)}))
+
+
 def edits(indices):
     """For fuzz_gguf_run.c: each of its models as it is, and with a random edit of every kind."""
     for model in indices:
@@ -269,6 +297,8 @@ def main():
     edits(range(5))
     models(("gguf/qwen3", "qwen3"), ("gguf/smolvlm", "smolvlm"))
     edits((5, 6))
+    with tempfile.TemporaryDirectory() as folder:
+        llama_cpp_pair(Path(folder))
     seed = CORPUS / "gguf" / "tinyvlm.gguf"
     for kind, bound in (("int8", 1000), ("mixed", 0.3)):
         subprocess.run([sys.argv[1], "quantize", seed, seed.with_name(f"tinyvlm-{kind}.gguf"), "--type", "int8", "--calibrate",
