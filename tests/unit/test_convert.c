@@ -218,6 +218,157 @@ static void test_refused_tokenizers(void **state)
     }
 }
 
+/* ---- vocab.json and merges.txt ---- */
+
+#define SLOW TVLM_BUILD_DIR "/slow-tokenizer"
+
+static void write_text(const char *name, const char *text)
+{
+    char path[1024];
+    snprintf(path, sizeof path, SLOW "/%s", name);
+    remove(path);
+    if (!text) return;
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Files of the folder; NULL: that one is not there. */
+typedef struct slow {
+    const char *vocab, *merges, *added, *config;
+} slow;
+
+static tvlm_status open_slow(const slow *s, tvlm_tokenizer_files *f, tvlm_error *err)
+{
+    mkdir(SLOW, 0755);
+    write_text("vocab.json", s->vocab);
+    write_text("merges.txt", s->merges);
+    write_text("added_tokens.json", s->added);
+    write_text("tokenizer_config.json", s->config);
+    *err = (tvlm_error){0};
+    return tvlm_tokenizer_files_open(SLOW, f, NULL, NULL, err);
+}
+
+#define SLOW_VOCAB "{\"#\":0,\"##\":1,\"a\":2,\"b\":3,\"ab\":4,\"ba\":5}"
+
+static void expect_merges(const char *merges, const char *first, size_t n)
+{
+    tvlm_tokenizer_files f;
+    tvlm_error err;
+    slow s = {.vocab = SLOW_VOCAB, .merges = merges};
+    if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
+    assert_int_equal(f.vocab.n_merges, n);
+    if (n) assert_true(tvlm_str_eq(f.vocab.merges[0], first));
+    if (n > 1) assert_true(tvlm_str_eq(f.vocab.merges[n - 1], "b a"));
+    tvlm_tokenizer_files_close(&f);
+}
+
+static void test_merge_lines(void **state)
+{
+    (void)state;
+    expect_merges("#version: 0.2\n# #\na b\nb a\n", "# #", 3);
+    expect_merges("# #\na b\nb a", "# #", 3); /* its first line is no version, its last not ended */
+    expect_merges("#version: 0.2\r\na b\r\n\r\nb a\r\n", "a b", 2);
+    expect_merges("a b\n#version: 0.2\nb a\n", "a b", 3); /* a version is the first line */
+    expect_merges("", "", 0);
+}
+
+static void test_slow_tokens(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint8_t flags;
+    } added[] = {
+        {"~",             TVLM_ADDED_IN_MODEL}, /* the ends of the byte alphabet's ranges */
+        {"\x7F",          0                  },
+        {"\xC2\xA0",      0                  },
+        {"\xC2\xA1",      TVLM_ADDED_IN_MODEL},
+        {"\xC2\xAD",      0                  },
+        {"\xC3\xA9!",     TVLM_ADDED_IN_MODEL},
+        {"\xC5\x83",      TVLM_ADDED_IN_MODEL},
+        {"\xC5\x84",      0                  },
+        {"a\xE6\x97\xA5", 0                  },
+    };
+    char vocab[512] = "{\"a\":0",
+         config[2048] = "{\"eos_token\":\"<end>\",\"added_tokens_decoder\":{";
+    for (size_t i = 0; i < TVLM_COUNT(added); i++) {
+        size_t n = strlen(vocab), m = strlen(config);
+        snprintf(vocab + n, sizeof vocab - n, ",\"%s\":%zu", added[i].text, i + 1);
+        snprintf(config + m, sizeof config - m,
+                 "\"%zu\":{\"content\":\"%s\",\"normalized\":false},", i + 1, added[i].text);
+    }
+    strcat(vocab, "}");
+    strcat(config, "\"20\":{\"content\":\"<x>\",\"special\":true,\"lstrip\":true}}}");
+    slow s = {vocab, "", "{\"<x>\":20,\"<end>\":22}", config};
+    tvlm_tokenizer_files f;
+    tvlm_error err;
+    if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
+    assert_int_equal(f.vocab.pre, TVLM_PRE_QWEN2);
+    for (size_t i = 0; i < TVLM_COUNT(added); i++) {
+        assert_true(tvlm_str_eq(f.vocab.tokens[i + 1], added[i].text));
+        assert_int_equal(f.vocab.types[i + 1], TVLM_TOKEN_USER_DEFINED);
+        if (f.vocab.added[i + 1] != added[i].flags)
+            fail_msg("'%s' has flags %u", added[i].text, (unsigned)f.vocab.added[i + 1]);
+    }
+    assert_int_equal(f.vocab.n_tokens, 23);
+    assert_int_equal(f.vocab.types[20],
+                     TVLM_TOKEN_CONTROL); /* added_tokens.json takes no flag away */
+    assert_int_equal(f.vocab.added[20], TVLM_ADDED_LSTRIP);
+    assert_int_equal(f.vocab.types[21], TVLM_TOKEN_UNUSED);
+    assert_true(tvlm_str_eq(f.vocab.tokens[21], "[PAD21]"));
+    assert_int_equal(f.vocab.types[22], TVLM_TOKEN_CONTROL);
+    assert_int_equal(f.eos_id, 22);
+    tvlm_tokenizer_files_close(&f);
+}
+
+static void test_slow_classes(void **state)
+{
+    (void)state;
+    slow s = {.vocab = SLOW_VOCAB,
+              .merges = "a b\n",
+              .config = "{\"tokenizer_class\":\"GPT2Tokenizer\"}"};
+    tvlm_tokenizer_files f;
+    tvlm_error err;
+    if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
+    assert_int_equal(f.vocab.pre, TVLM_PRE_GPT2);
+    tvlm_tokenizer_files_close(&f);
+}
+
+static void test_refused_slow_files(void **state)
+{
+    (void)state;
+    // clang-format off
+#define ADDED "{\"added_tokens_decoder\":{"
+    static const struct {
+        slow files;
+        const char *message;
+    } cases[] = {
+        {{NULL, "a b\n", NULL, NULL}, "vocab.json"},
+        {{SLOW_VOCAB, NULL, NULL, NULL}, "merges.txt: cannot open"},
+        {{"[]", "a b\n", NULL, NULL}, "vocab.json: expected a JSON object"},
+        {{"{\"a\":0.5}", "", NULL, NULL}, "token 'a': its id is no integer"},
+        {{SLOW_VOCAB, "", "{\"<x>\":\"y\"}", NULL}, "token '<x>': its id"},
+        {{SLOW_VOCAB, "", "{\"<x>\":0}", NULL}, "tokens '#' and '<x>' have the same id"},
+        {{SLOW_VOCAB, "", "[]", NULL}, "added_tokens.json: expected a JSON object"},
+        {{SLOW_VOCAB, "", NULL, "{\"tokenizer_class\":\"LlamaTokenizer\"}"}, "key 'tokenizer_class': 'LlamaTokenizer'"},
+        {{SLOW_VOCAB, "", NULL, ADDED "\"7x\":{\"content\":\"<x>\"}}}"}, "key 'added_tokens_decoder': id '7x'"},
+        {{SLOW_VOCAB, "", NULL, ADDED "\"\":{\"content\":\"<x>\"}}}"}, "key 'added_tokens_decoder': id ''"},
+        {{SLOW_VOCAB, "", NULL, ADDED "\"7\":{\"content\":\"<x>\"},\"07\":{\"content\":\"<x>\",\"rstrip\":true}}}"},
+         "'<x>' is given twice, with other settings"},
+    };
+    // clang-format on
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        tvlm_tokenizer_files f;
+        tvlm_error err;
+        if (!open_slow(&cases[i].files, &f, &err)) fail_msg("not refused: %s", cases[i].message);
+        assert_null(f.store);
+        expect_says(err.message, SLOW);
+        expect_says(err.message, cases[i].message);
+    }
+}
+
 /* ---- whole checkpoints ---- */
 
 typedef struct notes {
@@ -537,6 +688,10 @@ int main(void)
         cmocka_unit_test(test_refused_configs),
         cmocka_unit_test(test_tokenizer_files),
         cmocka_unit_test(test_refused_tokenizers),
+        cmocka_unit_test(test_merge_lines),
+        cmocka_unit_test(test_slow_tokens),
+        cmocka_unit_test(test_slow_classes),
+        cmocka_unit_test(test_refused_slow_files),
         cmocka_unit_test(test_layouts_agree),
         cmocka_unit_test(test_order_and_types),
         cmocka_unit_test(test_llama_rows),

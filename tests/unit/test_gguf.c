@@ -560,6 +560,9 @@ static void the_writer_refuses(void **state)
     OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
     assert_int_equal(tvlm_gguf_declare(w, "q", TVLM_TYPE_Q8_0, (uint64_t[]){2, 33}, 2, &err),
                      TVLM_ERR_ARGUMENT);
+    assert_int_equal(tvlm_gguf_declare(w, "huge", TVLM_TYPE_F32,
+                                       (uint64_t[]){(uint64_t)1 << 26, (uint64_t)1 << 25}, 2, &err),
+                     TVLM_ERR_ARGUMENT);
     assert_int_equal(tvlm_gguf_declare(w, "z", TVLM_TYPE_F32, (uint64_t[]){0}, 1, &err),
                      TVLM_ERR_ARGUMENT);
     OK(tvlm_gguf_declare(w, "t", TVLM_TYPE_F32, (uint64_t[]){2}, 1, &err));

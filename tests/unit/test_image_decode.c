@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Picture files of every kind against what Pillow decoded (data/images/NAME.rgb: width and height
  * as little-endian u16, then RGB), and files that must be refused. */
+#include "image/codec.h"
 #include "image/decode.h"
 
 #include "base/base.h"
@@ -71,6 +72,74 @@ static void test_pnm(void **state)
     (void)state;
     static const char *const names[] = {"rgb.ppm", "grey.pgm", "rgb16.ppm", "maxval.ppm"};
     expect_same(names, TVLM_COUNT(names), false);
+}
+
+static tvlm_status decode_text(const char *text, size_t size, tvlm_decoded *out, tvlm_error *err)
+{
+    const char *path = TVLM_BUILD_DIR "/test_image_decode.pnm";
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+    *err = (tvlm_error){0};
+    tvlm_status status = tvlm_decode_file(path, NULL, out, err);
+    remove(path);
+    return status;
+}
+#define DECODE(text, out, err) decode_text(text, sizeof(text) - 1, out, err)
+
+/* Ink is 1 and black; a row of 10 takes two bytes, the first pixel is the highest bit. */
+static void test_pbm(void **state)
+{
+    (void)state;
+    static const uint8_t want[20] = {0,   255, 255, 255, 255, 255, 255, 0,   255, 0,
+                                     255, 0,   0,   255, 255, 255, 255, 255, 255, 255};
+    tvlm_decoded image;
+    tvlm_error err;
+    if (DECODE("P4 10 2\n\x81\x7F\x60\x3F", &image, &err)) fail_msg("%s", err.message);
+    assert_true(image.width == 10 && image.height == 2 && image.channels == 1);
+    assert_memory_equal(image.data, want, sizeof want);
+    tvlm_decoded_free(&image);
+    if (DECODE("P1 10 2 1000000101 # comment\n 0 11 0000000", &image, &err))
+        fail_msg("%s", err.message);
+    assert_memory_equal(image.data, want, sizeof want);
+    tvlm_decoded_free(&image);
+}
+
+static void test_pnm_samples(void **state)
+{
+    (void)state;
+    tvlm_decoded image;
+    tvlm_error err;
+    if (DECODE("P5 3 1 65535\n\0\0\xFF\xFF\x80\0", &image, &err)) fail_msg("%s", err.message);
+    assert_true(image.data[0] == 0 && image.data[1] == 255 && image.data[2] == 128);
+    tvlm_decoded_free(&image);
+    assert_int_equal(DECODE("P5 1 1 65536\n\0\0\0", &image, &err), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "damaged PNM: its header"));
+    assert_int_equal(DECODE("P5 1 1 0\n\0", &image, &err), TVLM_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "damaged PNM: its header"));
+}
+
+static void test_orientation(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *xmp;
+        int side;
+    } cases[] = {
+        {"<x tiff:Orientation=\"6\"/>",                    6},
+        {"<tiff:Orientation>8</tiff:Orientation>",         8},
+        {"<x tiff:Orientation=\"9\"/>",                    1},
+        {"<x tiff:Orientation=\"0\"/>",                    1},
+        {"<x tiff:Orientation=\"",                         1},
+        {"<x tiff:Orientation='6' tiff:Orientation=\"3\"", 3},
+        {"",                                               1},
+    };
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++)
+        assert_int_equal(
+            tvlm_orientation(NULL, 0, (const uint8_t *)cases[i].xmp, strlen(cases[i].xmp)),
+            cases[i].side);
+    assert_int_equal(tvlm_orientation(NULL, 0, NULL, 0), 1);
 }
 
 #if TVLM_HAVE_PNG
@@ -177,17 +246,18 @@ static void test_limit_is_a_parameter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pnm),
+        cmocka_unit_test(test_pnm),         cmocka_unit_test(test_pbm),
+        cmocka_unit_test(test_pnm_samples), cmocka_unit_test(test_orientation),
 #if TVLM_HAVE_PNG
         cmocka_unit_test(test_png),
 #endif
 #if TVLM_HAVE_JPEG
-        cmocka_unit_test(test_jpeg),    cmocka_unit_test(test_orientation_ignored),
+        cmocka_unit_test(test_jpeg),        cmocka_unit_test(test_orientation_ignored),
 #endif
 #if TVLM_HAVE_WEBP
         cmocka_unit_test(test_webp),
 #endif
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_limit_is_a_parameter),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_limit_is_a_parameter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

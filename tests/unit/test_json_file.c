@@ -37,6 +37,7 @@ static void test_python_values(void **state)
         {"[\"\\ud83d\\ude00\"]", "[\"\xF0\x9F\x98\x80\"]"},
         {"[\"a\\ud800b\", \"\\udc00\", \"\\ud83d\\ud83d\\ude00\"]",
          "[\"a\xEF\xBF\xBD" "b\",\"\xEF\xBF\xBD\",\"\xEF\xBF\xBD\xF0\x9F\x98\x80\"]"},
+        {"[\"\\uD83D\\uDE00\", \"\\uDBFF\"]", "[\"\xF0\x9F\x98\x80\",\"\xEF\xBF\xBD\"]"},
         {"[\"\\\\ud800\"]", "[\"\\\\ud800\"]"},
     };
     // clang-format on
@@ -88,6 +89,20 @@ static void test_typed(void **state)
     assert_int_equal(tvlm_json_f64(json, "nan", true, 0, 9, &d, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "key 'nan'"));
     assert_true(u == 7 && d == 7);
+    json_decref(json);
+    static const char bounds[] = "{\"below\":2,\"low\":3,\"high\":9,\"above\":10,\"negative\":-1}";
+    assert_int_equal(tvlm_json_parse("x", bounds, sizeof bounds - 1, &json, &err), TVLM_OK);
+    assert_int_equal(tvlm_json_u32(json, "low", true, 3, 9, &u, &err), TVLM_OK);
+    assert_int_equal(u, 3);
+    assert_int_equal(tvlm_json_f64(json, "high", true, 3, 9, &d, &err), TVLM_OK);
+    assert_true(d == 9);
+    static const char *const outside[] = {"below", "above", "negative"};
+    for (size_t i = 0; i < TVLM_COUNT(outside); i++) {
+        assert_int_equal(tvlm_json_u32(json, outside[i], true, 3, 9, &u, &err), TVLM_ERR_FORMAT);
+        assert_non_null(strstr(err.message, "expected an integer in 3..9"));
+        assert_int_equal(tvlm_json_f64(json, outside[i], true, 3, 9, &d, &err), TVLM_ERR_FORMAT);
+    }
+    assert_true(u == 3 && d == 9);
     json_decref(json);
 }
 

@@ -95,6 +95,11 @@ static void test_refused_lengths(void **state)
     expect_refused(file, 7, TVLM_ERR_FORMAT, "not a safetensors file");
     memset(file, 0xff, 8);
     expect_refused(file, sizeof file, TVLM_ERR_FORMAT, "does not end within 64 bytes");
+    size_t most =
+        (size_t)32 << 20; /* a header one byte longer is not read, nor is there memory for it */
+    for (unsigned i = 0; i < 8; i++)
+        file[i] = (unsigned char)((uint64_t)(most + 1) >> (8 * i));
+    expect_refused(file, most + 9, TVLM_ERR_LIMIT, "a header of 33554433 bytes, at most 33554432");
     /* nesting that would exhaust the stack */
     size_t n = 1 << 20;
     unsigned char *deep = malloc(n + 8);
@@ -230,6 +235,9 @@ static void test_refused_indexes(void **state)
         {"{\"weight_map\":{\"a\":\"../a.safetensors\"}}", "weight_map of 'a': not the name"},
         {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "not the name"},
         {"{\"weight_map\":{\"a\":3}}", "not the name"},
+        {"{\"weight_map\":{\"a\":\"\"}}", "not the name"},
+        {"{\"weight_map\":{\"a\":\".index_shard.safetensors\"}}", "not the name"},
+        {"{\"weight_map\":{\"a\":\"x\\\\index_shard.safetensors\"}}", "not the name"},
         {"{\"weight_map\":{\"a\":\"no-such-shard.safetensors\"}}", "no-such-shard"},
         {"{\"weight_map\":{\"zzz\":\"index_shard.safetensors\"}}", "tensor 'zzz' is not in"},
     };
