@@ -71,9 +71,10 @@ def check(faults):
     return not bad
 
 
-def run(command, log, environment=None, **options):
+def run(command, log, environment=None, seconds=3600, **options):
+    """Whether it succeeds; `timeout` ends its children too."""
     with open(log, "w", encoding="utf-8") as out:
-        return subprocess.run(list(map(str, command)), stdout=out, stderr=out, check=False,
+        return subprocess.run(["timeout", str(seconds), *map(str, command)], stdout=out, stderr=out, check=False,
                               env={**os.environ, **(environment or {})}, **options).returncode == 0
 
 
@@ -105,12 +106,13 @@ def ctest(*options):
 def python(path):
     return run([PYTHON, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", path], WORK / "test.log",
                {"TVLM_BIN": str(BUILD / "tinyvlm"), "TVLM_BUILD_DIR": str(BUILD), "TVLM_TEST_DATA": str(TREE / "tests/data")},
-               cwd=TREE)
+               cwd=TREE, seconds=1200)
 
 
 def node(path):
     path, _, name = path.partition("::")
-    return run(["node", "--test", *([f"--test-name-pattern={re.escape(name)}"] if name else []), path], WORK / "test.log", cwd=TREE)
+    only = [f"--test-name-pattern={re.escape(name)}"] if name else []
+    return run(["node", "--test", *only, path], WORK / "test.log", cwd=TREE, seconds=300)
 
 
 def first_failure(tests):

@@ -214,6 +214,19 @@ def test_a_folder_of_broken_pictures_is_refused(tmp_path):
     assert not (tmp_path / "out.gguf").exists()
 
 
+def test_of_many_pictures_some_are_taken_evenly(tmp_path):
+    """512 of 1,024; those that were taken are named, as all but the first are broken."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(PICTURE, folder / "0000.png")
+    for i in range(1, 1024):
+        (folder / f"{i:04}.png").touch()
+    done = calibrate(folder, tmp_path / "out.gguf")
+    assert done.code == 0, done.err
+    taken = [int(line.split(".png is skipped")[0][-4:]) for line in done.err.splitlines() if "is skipped" in line]
+    assert taken == list(range(2, 1024, 2))
+
+
 def test_a_fifo_is_no_picture(tmp_path):
     """A file that gives other pixels when it is read again must not matter: pictures are read once."""
     os.mkfifo(tmp_path / "a.ppm")

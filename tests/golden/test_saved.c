@@ -2,6 +2,7 @@
  * Sessions and images that are saved: they go on with the same bits, here and in another process;
  * damaged, foreign and hostile bytes are refused, and leave nothing behind. */
 #include "base/base.h"
+#include "model/gguf.h"
 #include "tinyvlm.h"
 
 #include <dirent.h>
@@ -420,6 +421,64 @@ static void foreign_files_are_refused(void **state)
     close_talk(&other);
 }
 
+/* A model of another program: its file has no checksums, so its header does not tell the weights.
+ */
+static void save_foreign_model(const char *path, bool other_weights)
+{
+    static unsigned char data[1 << 20];
+    tvlm_gguf g;
+    bool complete;
+    FILE *f = fopen(MODELS "llama.gguf", "rb");
+    assert_non_null(f);
+    size_t size = fread(data, 1, sizeof data, f);
+    fclose(f);
+    assert_true(size < sizeof data);
+    for (size_t at = 0; at + 6 < size; at++)
+        if (!memcmp(data + at, "crc32c", 6)) data[at + 5] = 'x';
+    OK(tvlm_gguf_parse(data, size, &g, &complete, &err));
+    assert_true(complete && !g.has_crc);
+    data[g.tensors[g.n_tensors - 1].offset] ^= other_weights;
+    tvlm_gguf_free(&g);
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+}
+
+static tvlm_status load_into(const char *path, const char *session)
+{
+    tvlm_model *model;
+    tvlm_engine_params e;
+    talk t = {0};
+    OK(tvlm_model_open(path, NULL, &model, &err));
+    tvlm_engine_params_init(&e, sizeof e);
+    e.n_threads = 1;
+    t.model = model;
+    OK(tvlm_engine_new(model, &e, &t.engine, &err));
+    t.session = session_of(&t, N_CTX, TVLM_KV_F16);
+    if (!session) {
+        say(&t, 4);
+        OK(tvlm_session_save(t.session, SESSION, &err));
+    }
+    tvlm_status status = session ? tvlm_session_load(t.session, session, &err) : TVLM_OK;
+    close_talk(&t);
+    return status;
+}
+
+static void other_weights_are_another_model(void **state)
+{
+    (void)state;
+    const char *one = FOLDER "/one.gguf", *other = FOLDER "/other.gguf";
+    save_foreign_model(one, false);
+    save_foreign_model(other, true);
+    OK(load_into(one, NULL));
+    OK(load_into(one, SESSION));
+    IS(ARGUMENT, load_into(other, SESSION));
+    SAYS("model: it was saved with another");
+    remove(one);
+    remove(other);
+}
+
 /* With right checksums. */
 static void hostile_fields_are_refused(void **state)
 {
@@ -510,6 +569,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_session_rewinds),
         cmocka_unit_test(every_byte_counts),
         cmocka_unit_test(foreign_files_are_refused),
+        cmocka_unit_test(other_weights_are_another_model),
         cmocka_unit_test(hostile_fields_are_refused),
         cmocka_unit_test(files_that_cannot_be_written),
     };

@@ -315,3 +315,22 @@ test('more of the file than was asked for is not taken twice', () => withServer(
     assert.deepEqual(await server.load(), FRESH);
     http.close();
 }));
+
+test('a part that begins behind what was asked for is refused', () => withServer(async (server) => {
+    const http = createServer((request, response) => {
+        const from = /bytes=(\d+)/.exec(request.headers.range ?? '');
+        const begin = from ? Number(from[1]) + 1000 : 0;
+        response.setHeader('Content-Length', SIZE - begin);
+        if (from) response.setHeader('Content-Range', `bytes ${begin}-${SIZE - 1}/${SIZE}`);
+        response.writeHead(from ? 206 : 200);
+        if (from) response.end(server.body.subarray(begin));
+        else response.write(server.body.subarray(0, 3_000_000), () => response.destroy());
+    });
+    await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
+    server.url = `http://127.0.0.1:${http.address().port}/late`;
+    try {
+        await assert.rejects(server.load(), { code: 'io', message: /another range than asked for/ });
+    } finally {
+        http.close();
+    }
+}));

@@ -293,7 +293,9 @@ test('files that are wrong', async () => {
 test('arguments that are wrong', async () => {
     const model = await load(MODEL);
     for (const [source, pattern] of [
-        [{ data: new Uint8Array(10), width: 2, height: 2 }, /10 bytes are not 2 x 2/], [{ data: new Float32Array(12), width: 2, height: 2 }, /no bytes/],
+        [{ data: new Uint8Array(10), width: 2, height: 2 }, /10 bytes are not 2 x 2/],
+        [{ data: new Uint8Array(13), width: 2, height: 2, channels: 3 }, /13 bytes are not 2 x 2/],
+        [{ data: new Uint8Array(8), width: 2, height: 2 }, /8 bytes are not 2 x 2 of 1, 3 or 4 channels/], [{ data: new Float32Array(12), width: 2, height: 2 }, /no bytes/],
         [undefined, /an image is/], [5, /an image is/], ['', /empty/], [[], /no image/], [[picture, null], /an image is/],
         [new Float32Array(4), /an image is/], [{ data: [1], width: 1, height: 1 }, /an image is/],
     ]) {
