@@ -2,6 +2,7 @@
  * Tiny-VLM: EfficientNet-Lite, attention pooling, and a Llama decoder that cross-attends to the
  * pooled tokens, so that an image takes no position of the text. */
 #include "arch/arch.h"
+#include "arch/efficientnet.h"
 #include "arch/work.h"
 #include "vision/vision.h"
 
@@ -118,7 +119,7 @@ static void bind_bridge(tvlm_binder *b)
 
 static tvlm_status finish_tower(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
 {
-    return model->config.vision_int8 ? tvlm_bind_finish_int8(model, plan, err) : TVLM_OK;
+    return model->config.vision_int8 ? tvlm_efficientnet_finish_int8(model, plan, err) : TVLM_OK;
 }
 
 /* ---- running ---- */
@@ -188,7 +189,7 @@ const tvlm_arch tvlm_arch_tinyvlm = {
     .int8_tower = true,
     .keys = keys,
     .read_config = read_config,
-    .bind_tower = tvlm_bind_efficientnet,
+    .bind_tower = tvlm_efficientnet_bind,
     .bind_bridge = bind_bridge,
     .finish_tower = finish_tower,
     .encode = encode,

@@ -84,8 +84,4 @@ unsigned tvlm_bind_taps(tvlm_binder *b, const tvlm_gguf_tensor *t, size_t c);
 /* Whether there is a tensor "NAME.weight". */
 bool tvlm_bind_present(tvlm_binder *b, const char *name);
 
-/* bind_vision.c: EfficientNet-Lite, float or int8 */
-void tvlm_bind_efficientnet(tvlm_binder *b);
-tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err);
-
 #endif

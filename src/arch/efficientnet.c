@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * Binding EfficientNet-Lite, in float and int8. */
-#include "model/bind.h"
+ * The weights of EfficientNet-Lite, in float and int8. */
+#include "arch/efficientnet.h"
 
 #include <math.h>
 #include <stdio.h>
 
 /* ---- layers in int8 ----
- * mult and beta hold the file's scale and bias until tvlm_bind_finish_int8. */
+ * mult and beta hold the file's scale and bias until tvlm_efficientnet_finish_int8. */
 
 #define MAX_INT8_K 65536 /* sums of k products of 127 and -128 stay inside int32 */
 
@@ -84,8 +84,8 @@ static bool is_int8(tvlm_binder *b, const char *name)
 }
 
 /* The range of a layer's output, whatever the layer's type: the next one may be int8. It is read
- * once it is there: in the walk only its place is known, so tvlm_bind_finish_int8 walks the same
- * names again. */
+ * once it is there: in the walk only its place is known, so tvlm_efficientnet_finish_int8 walks the
+ * same names again. */
 static void bind_range(tvlm_binder *b, const char *name)
 {
     char full[160];
@@ -123,7 +123,7 @@ static void bind_depthwise(tvlm_binder *b, tvlm_dwconv *out, const char *name, s
     bind_range(b, name);
 }
 
-void tvlm_bind_efficientnet(tvlm_binder *b)
+void tvlm_efficientnet_bind(tvlm_binder *b)
 {
     const tvlm_config *config = &b->model->config;
     tvlm_efficientnet *w = &b->model->weights.efficientnet;
@@ -230,7 +230,7 @@ static tvlm_status finish_block(finishing *f, tvlm_mbconv *m, uint32_t i)
     return TVLM_OK;
 }
 
-tvlm_status tvlm_bind_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
+tvlm_status tvlm_efficientnet_finish_int8(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
 {
     tvlm_efficientnet *w = &model->weights.efficientnet;
     finishing f = {.model = model, .plan = plan, .err = err};
