@@ -2,7 +2,7 @@
  * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps
  * what it has of the common beginning, so a turn costs its new words only. */
 #include "base/base.h"
-#include "cli/cli.h"
+#include "cli/chat.h"
 #include "file/output.h"
 
 #include <ctype.h>
@@ -27,42 +27,22 @@ static const char help[] =
     "A conversation, with images or without. Each line is a turn, except for:\n"
     "%s"
     "Ctrl-C stops an answer, clears the line, or leaves if the line is empty. When the context\n"
-    "is full, the oldest turns are dropped. What you type is not saved. With --json every\n"
+    "is full, the oldest turns are dropped. Nothing is saved without --session. With --json every\n"
     "turn is one line: the answer, or {\"error\": ...}.\n"
     "\n"
     "Examples:\n"
     "  tinyvlm chat --image photo.jpg\n"
     "  echo \"What is this?\" | tinyvlm chat --image photo.jpg --json\n"
+    "  tinyvlm chat --session holiday.chat --image beach.jpg\n"
+    "  tinyvlm chat --session holiday.chat\n"
     "\n"
     "  -i, --image FILE        image to begin with (may be repeated)\n"
     "      --no-shift          when the context is full, stop with an error instead\n"
+    "      --session FILE      go on with the conversation in FILE, if there is one, and save it\n"
+    "                          there when leaving: turns, images, and what the model has read\n"
     "%s";
 
-enum { OPT_NO_SHIFT = CLI_OWN };
-
-typedef struct pictures {
-    cli_picture *at;
-    size_t n;
-} pictures;
-
-typedef struct turn {
-    pictures pictures; /* that came with the question */
-    char *question, *answer;
-    size_t question_len, answer_len;
-} turn;
-
-typedef struct conversation {
-    cli_runner runner;
-    cli_options options;
-    cli_lines *lines;
-    turn *turns;
-    size_t n_turns, cap_turns;
-    pictures next; /* of the question to come */
-    bool no_shift;
-    char **named; /* by --image */
-    size_t n_named;
-    int code; /* of the first failure */
-} conversation;
+enum { OPT_NO_SHIFT = CLI_OWN, OPT_SESSION };
 
 /* ---- memory ---- */
 
@@ -460,6 +440,10 @@ static bool take(void *user, int value, const char *text)
 {
     conversation *c = user;
     if (value == OPT_NO_SHIFT) return c->no_shift = true;
+    if (value == OPT_SESSION) {
+        c->session = text;
+        return *text;
+    }
     c->named[c->n_named++] = (char *)(uintptr_t)text;
     return *text;
 }
@@ -470,9 +454,12 @@ static int chat(conversation *c)
     tvlm_status status = tvlm_output_not_input("-", "-", &err); /* it would answer its answers */
     int code = status ? cli_fail(status, &err) : cli_runner_open(&c->runner, &c->options, NULL);
     if (code) return code;
-    status = c->n_named ? look_at(c, c->named, c->n_named, &err) : TVLM_OK;
+    status = c->session ? cli_chat_load(c, c->session, &err) : TVLM_OK;
+    if (!status && c->n_named) status = look_at(c, c->named, c->n_named, &err);
     if (!status && !(c->lines = cli_lines_new(c->options.json))) status = no_memory(&err);
     code = status ? cli_fail(status, &err) : converse(c);
+    if (!status && c->session && (status = cli_chat_save(c, c->session, &err)))
+        code = cli_fail(status, &err);
     forget(c, true);
     free(c->turns);
     cli_lines_free(c->lines);
@@ -485,6 +472,7 @@ int cmd_chat(int argc, char **argv)
     static const struct option names[] = {
         {"image", required_argument, NULL, 'i'},
         {"no-shift", no_argument, NULL, OPT_NO_SHIFT},
+        {"session", required_argument, NULL, OPT_SESSION},
         {0}
     };
     conversation c = {.named = malloc((size_t)argc * sizeof *c.named)};

@@ -167,7 +167,8 @@ typedef struct cli_runner {
     tvlm_session *session;
     cli_decoded ahead; /* until cli_picture_open asks for it */
     double load_ms;
-    bool terminal; /* standard output is one */
+    bool terminal;          /* standard output is one */
+    const char *save_image; /* where the one image of a question goes, encoded; NULL: nowhere */
 } cli_runner;
 /* 0 or an exit code. picture: the first that will be asked about, decoded while the model loads
  * where there is a thread for it; NULL: none. */
@@ -181,8 +182,11 @@ typedef struct cli_picture {
     double decode_ms;
     char warning[160]; /* "" when there is nothing to say */
 } cli_picture;
+/* Of both commands that answer about an image: --save-image. */
+extern const char cli_save_image_help[];
 /* Whether the model takes n pictures in one question. */
 tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err);
+/* An image file, or one that --save-image wrote, which costs no work. */
 tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err);
 void cli_picture_free(cli_picture *picture);
 

@@ -3,12 +3,17 @@
 #include "base/base.h"
 #include "base/pool.h"
 #include "cli/cli.h"
+#include "file/output.h"
 #include "system/system.h"
 #include "image/decode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char cli_save_image_help[] =
+    "      --save-image FILE   keep the encoded image in FILE, which may be named as an image\n"
+    "                          from then on, with the same model: its answers come at once\n";
 
 /* ---- opening ---- */
 
@@ -122,24 +127,53 @@ static cli_decoded take_decoded(cli_runner *r, const char *path)
     return d;
 }
 
-tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+/* Whether --save-image wrote it; "-" and what is no regular file is decoded. */
+static bool is_encoded(const char *path)
+{
+    char magic[8] = "";
+    tvlm_sys_facts facts;
+    tvlm_file file = {0};
+    if (!tvlm_sys_look(path, &facts) || facts.kind != TVLM_SYS_REGULAR) return false;
+    bool read = !tvlm_file_open(path, &file, NULL) && file.os.size >= sizeof magic &&
+                !tvlm_file_read(&file, 0, magic, sizeof magic, NULL);
+    tvlm_file_close(&file);
+    return read && !memcmp(magic, "TVLMIMAG", sizeof magic);
+}
+
+/* Another model's file is no fault of the command line. */
+static tvlm_status load_encoded(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+{
+    tvlm_error why;
+    tvlm_status status = tvlm_image_load(r->model, path, &out->image, &why);
+    if (!status) return TVLM_OK;
+    return tvlm_fail(err, status == TVLM_ERR_ARGUMENT ? TVLM_ERR_UNSUPPORTED : status, "%s",
+                     why.message);
+}
+
+static tvlm_status encode(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
 {
     tvlm_error local;
-    tvlm_encode_params encode;
-    *out = (cli_picture){0};
-    TVLM_TRY(cli_takes_pictures(r, 1, err));
+    tvlm_encode_params params;
     cli_decoded decoded = take_decoded(r, path);
     if (decoded.status) return tvlm_fail(err, decoded.status, "%s", decoded.err.message);
     tvlm_decoded picture = decoded.picture;
     cli_warn_of_picture(path, &picture);
     out->decode_ms = decoded.ms;
     snprintf(out->warning, sizeof out->warning, "%s", picture.warning);
-    tvlm_encode_params_init(&encode, sizeof encode);
-    encode.cancel = cli_cancel();
+    tvlm_encode_params_init(&params, sizeof params);
+    params.cancel = cli_cancel();
     tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
-    tvlm_status status = tvlm_image_encode(r->engine, &pixels, &encode, &out->image, &local);
+    tvlm_status status = tvlm_image_encode(r->engine, &pixels, &params, &out->image, &local);
     tvlm_decoded_free(&picture);
-    if (status) return tvlm_fail(err, status, "%s: %s", cli_picture_name(path), local.message);
+    return status ? tvlm_fail(err, status, "%s: %s", cli_picture_name(path), local.message)
+                  : TVLM_OK;
+}
+
+tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+{
+    *out = (cli_picture){0};
+    TVLM_TRY(cli_takes_pictures(r, 1, err));
+    TVLM_TRY((is_encoded(path) ? load_encoded : encode)(r, path, out, err));
     out->path = malloc(strlen(path) + 1);
     if (out->path) {
         strcpy(out->path, path);
@@ -147,6 +181,14 @@ tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, 
     }
     cli_picture_free(out);
     return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+}
+
+/* What cannot be written is no input's fault. */
+static tvlm_status save_encoded(const char *path, const cli_picture *picture, tvlm_error *err)
+{
+    TVLM_TRY(tvlm_output_not_input(path, picture->path, err));
+    tvlm_status status = tvlm_image_save(picture->image, path, err);
+    return status == TVLM_ERR_IO ? TVLM_ERR_WRITE : status;
 }
 
 void cli_picture_free(cli_picture *picture)
@@ -320,7 +362,7 @@ static tvlm_status open_pictures(cli_runner *r, char *const *paths, size_t n, cl
 {
     for (; e->n_pictures < n; e->n_pictures++)
         TVLM_TRY(cli_picture_open(r, paths[e->n_pictures], &e->pictures[e->n_pictures], err));
-    return TVLM_OK;
+    return r->save_image ? save_encoded(r->save_image, &e->pictures[0], err) : TVLM_OK;
 }
 
 static tvlm_status answer(cli_runner *r, cli_exchange *e, tvlm_image **images, tvlm_error *err)
