@@ -224,6 +224,14 @@ static inline tvlm_k_layout tvlm_k_layout_of(tvlm_type type)
     }
 }
 
+/* A block of x for K-quants on x86: tvlm_input_block with the sums of both halves in the place of
+ * their own. */
+typedef struct tvlm_half_block {
+    float d;
+    int16_t sum[2];
+    int8_t q[TVLM_BLOCK];
+} tvlm_half_block;
+
 /* Code of weight k (< 32) of row r (< 16) of a part. */
 static inline int tvlm_k_code(const tvlm_k_layout *layout, const unsigned char *part, size_t k,
                               size_t r)

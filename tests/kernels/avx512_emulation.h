@@ -184,6 +184,15 @@ EM __m128i em_low_bytes(__m512i v)
     return _mm_loadu_si128((const __m128i *)(const void *)bytes);
 }
 
+EM __m512i em_widen_i8(__m128i v)
+{
+    int8_t from[16];
+    em_512 a;
+    memcpy(from, &v, sizeof v);
+    for (int i = 0; i < 16; i++)
+        a.i[i] = from[i];
+    return a.si;
+}
 EM __m512i em_widen_u8(__m128i v)
 {
     uint8_t from[16];
@@ -376,6 +385,7 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_setr_epi32(...)            ((__m512i)(em_i32){__VA_ARGS__})
 #define _mm512_cvtps_ph(v, rounding)      em_halves(v)
 #define _mm512_cvtepu8_epi32(v)           em_widen_u8(v)
+#define _mm512_cvtepi8_epi32(v)           em_widen_i8(v)
 #define _mm_maskz_loadu_epi8(m, p)        em_maskz_load_u8(m, p)
 #define _mm_mask_storeu_epi8(p, m, v)     em_mask_store_u8(p, m, v)
 #define _mm512_shuffle_ps(a, b, n)        em_shuffle(a, b, n)
