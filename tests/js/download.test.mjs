@@ -312,8 +312,11 @@ test('more of the file than was asked for is not taken twice', () => withServer(
     const http = createServer(early);
     await new Promise((resolve) => { http.listen(0, '127.0.0.1', resolve); });
     server.url = `http://127.0.0.1:${http.address().port}/early`;
-    assert.deepEqual(await server.load(), FRESH);
-    http.close();
+    try {
+        assert.deepEqual(await server.load(), FRESH);
+    } finally {
+        http.close();
+    }
 }));
 
 test('a part that begins behind what was asked for is refused', () => withServer(async (server) => {
