@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -71,10 +72,15 @@ def check(faults):
     return not bad
 
 
+def limit():
+    """A fault may loop for ever: processor time, as the machine may be busy."""
+    resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
+
+
 def run(command, log, environment=None, seconds=3600, **options):
     """Whether it succeeds; `timeout` ends its children too."""
     with open(log, "w", encoding="utf-8") as out:
-        return subprocess.run(["timeout", str(seconds), *map(str, command)], stdout=out, stderr=out, check=False,
+        return subprocess.run(["timeout", str(seconds), *map(str, command)], stdout=out, stderr=out, check=False, preexec_fn=limit,
                               env={**os.environ, **(environment or {})}, **options).returncode == 0
 
 
@@ -99,20 +105,20 @@ def build(targets, environment=None):
 
 
 def ctest(*options):
-    return run(["ctest", "--test-dir", BUILD, "--no-tests=error", "--stop-on-failure", "--timeout", "300", *options],
+    return run(["ctest", "--test-dir", BUILD, "--no-tests=error", "--stop-on-failure", "--timeout", "3000", *options],
                WORK / "test.log")
 
 
 def python(path):
     return run([PYTHON, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", path], WORK / "test.log",
                {"TVLM_BIN": str(BUILD / "tinyvlm"), "TVLM_BUILD_DIR": str(BUILD), "TVLM_TEST_DATA": str(TREE / "tests/data")},
-               cwd=TREE, seconds=1200)
+               cwd=TREE)
 
 
 def node(path):
     path, _, name = path.partition("::")
     only = [f"--test-name-pattern={re.escape(name)}"] if name else []
-    return run(["node", "--test", *only, path], WORK / "test.log", cwd=TREE, seconds=300)
+    return run(["node", "--test", *only, path], WORK / "test.log", cwd=TREE, seconds=900)
 
 
 def first_failure(tests):
