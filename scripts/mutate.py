@@ -91,8 +91,13 @@ def tracked():
 
 
 def copy():
-    """The tree into the scratch copy; a file that is the same keeps its time."""
-    for name in tracked():
+    """The tree into the scratch copy; a file that is the same keeps its time, one that is gone goes."""
+    names = tracked()
+    for folder in {n.split("/")[0] for n in names if "/" in n}:
+        for path in (TREE / folder).rglob("*.[ch]"):
+            if str(path.relative_to(TREE)) not in names:
+                path.unlink()
+    for name in names:
         data, to = (ROOT / name).read_bytes(), TREE / name
         if not to.is_file() or to.read_bytes() != data:
             to.parent.mkdir(parents=True, exist_ok=True)
