@@ -5,7 +5,6 @@
 #include "convert/convert.h"
 #include "convert/quantize.h"
 
-#include <dirent.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +15,7 @@
 #include <cmocka.h>
 
 #include "failing_malloc.h"
+#include "files.h"
 
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 #define FLOAT  TVLM_TEST_DATA "/../fuzz/corpus/gguf/tinyvlm.gguf"
@@ -25,18 +25,6 @@
 #define FOLDER TVLM_BUILD_DIR "/convert-memory"
 #define OUT    FOLDER "/out.gguf"
 
-/* Files in the folder. */
-static size_t count_files(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir(FOLDER);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
-    closedir(dir);
-    return n;
-}
-
 typedef tvlm_status (*work)(tvlm_error *err);
 
 /* The calls of one run without a failure. */
@@ -45,7 +33,7 @@ static size_t count_calls(work run)
     tvlm_error err = {0};
     fail_call(0);
     if (run(&err)) fail_msg("%s", err.message);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(n_entries(FOLDER), 1);
     return calls;
 }
 
@@ -59,7 +47,7 @@ static void fail_each(work run, size_t step)
         tvlm_status status = run(&err);
         failing = 0;
         if (live) fail_msg("allocation %zu: %zu blocks leaked: %s", i, live, err.message);
-        assert_int_equal(count_files(), status ? 0 : 1);
+        assert_int_equal(n_entries(FOLDER), status ? 0 : 1);
         if (status && status != TVLM_ERR_MEMORY)
             fail_msg("allocation %zu: '%s', status %d", i, err.message, (int)status);
         if (status && !err.message[0]) fail_msg("allocation %zu: no message", i);

@@ -14,17 +14,14 @@
 #include <time.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define GOLDEN   TVLM_TEST_DATA "/golden/"
 #define FASTVLM  TVLM_BUILD_DIR "/engine-tiny.gguf"
 #define TINYVLM  TVLM_TEST_DATA "/../../models/tinyvlm-25m.gguf"
 #define QUESTION "Describe the image."
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 typedef struct rig {
     tvlm_model *model;

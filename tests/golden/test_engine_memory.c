@@ -11,6 +11,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define TINYVLM TVLM_TEST_DATA "/../../models/tinyvlm-25m.gguf"
 
 void *__real_malloc(size_t size);
@@ -108,11 +110,6 @@ void __wrap_tvlm_pages_free(void *pages, size_t size)
 }
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 /* What is held after a step, having never held more within it. */
 static size_t settled(void)

@@ -10,14 +10,11 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define PATH TVLM_BUILD_DIR "/lifetime-tiny.gguf"
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 enum { MODEL, ENGINE, IMAGE, PROMPT, SESSION, BATCHER, GENERATION, KINDS };
 

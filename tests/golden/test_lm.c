@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "check.h"
 #include "tiny_model.h"
 
 #define PATH TVLM_BUILD_DIR "/lm-test.gguf"
@@ -15,11 +16,6 @@
 enum { ROWS = 70 }; /* more than a tile of a linear layer */
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 static tiny llama(tvlm_type type)
 {

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define PATH   TVLM_BUILD_DIR "/misuse-tiny.gguf"
 #define HEADER TVLM_TEST_DATA "/../../include/tinyvlm.h"
 
@@ -23,11 +25,6 @@ static tvlm_prompt *prompt;
 static tvlm_image *image;
 static uint8_t grey[16 * 16];
 static const tvlm_pixels pixels = {grey, 16, 16, 1, 0};
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 /* ---- which parameters were given NULL ---- */
 

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define MODELS  TVLM_TEST_DATA "/../fuzz/corpus/gguf/"
 #define FOLDER  TVLM_BUILD_DIR "/saved"
 #define SESSION FOLDER "/session"
@@ -24,16 +26,6 @@ enum { N_CTX = 64, ANSWER = 6, TURN = 1 + ANSWER, HEADER = 64 };
 static tvlm_error err;
 static const char *self; /* this program */
 static unsigned encoded; /* images */
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
-#define IS(code, expr) assert_int_equal(expr, TVLM_ERR_##code)
-#define SAYS(text)                                                                                 \
-    do {                                                                                           \
-        if (!strstr(err.message, text)) fail_msg("'%s' does not say '%s'", err.message, text);     \
-    } while (0)
 
 static const char *const models[] = {"fastvlm", "tinyvlm", "llama", "smolvlm"};
 

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "check.h"
+
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 #define PATH   TVLM_BUILD_DIR "/session-tiny.gguf"
 
@@ -25,13 +27,6 @@ static tvlm_model *model;
 static tvlm_engine *engine;
 static tvlm_image *image;
 static atomic_uint encoded;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
-#define IS(code, expr) assert_int_equal(expr, TVLM_ERR_##code)
-#define SAYS(text)     assert_non_null(strstr(err.message, text))
 
 static uint8_t picture_data[90 * 70 * 3]; /* written by setup, then shared by threads */
 

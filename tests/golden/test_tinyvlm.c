@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "check.h"
 #include "tiny_model.h"
 
 #define PATH TVLM_BUILD_DIR "/tinyvlm-test.gguf"
@@ -17,11 +18,6 @@ static tvlm_error err;
 static tiny model_tensors;
 static tvlm_model *model;
 static tvlm_engine *engine;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 /* ---- the model: a tower of four blocks, pooling, two layers ---- */
 

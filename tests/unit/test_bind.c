@@ -13,6 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "check.h"
 #include "tiny_model.h"
 
 #define PATH TVLM_BUILD_DIR "/bind-test.gguf"
@@ -20,11 +21,6 @@
 enum { C = 8, D = 32, BLOCKS = 5, MOST = 65536 };
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 /* One value that every other test leaves alone. */
 typedef struct change {

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "files.h"
 #include "tensors.h"
 
 #define GOLDEN TVLM_TEST_DATA "/golden/"
@@ -227,11 +228,7 @@ static void write_text(const char *name, const char *text)
     char path[1024];
     snprintf(path, sizeof path, SLOW "/%s", name);
     remove(path);
-    if (!text) return;
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-    assert_int_equal(fclose(f), 0);
+    if (text) put_text(path, text);
 }
 
 /* Files of the folder; NULL: that one is not there. */

@@ -9,16 +9,12 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "check.h"
 #include "gguf_bytes.h"
 
 #define PATH TVLM_BUILD_DIR "/gguf-test.gguf"
 
 static tvlm_error err;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 /* Parses bytes that lie in a heap block of exactly their size. */
 static tvlm_status parse(const unsigned char *data, size_t size, bool *complete)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "check.h"
 #include "tiny_model.h"
 
 #define PATH       TVLM_BUILD_DIR "/loader-test.gguf"
@@ -21,11 +22,6 @@ enum { D = 32, FF = 64, VOCAB = 260 };
 static tvlm_error err;
 static unsigned char *file;
 static size_t file_size;
-
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, err.message);                             \
-    } while (0)
 
 static const struct {
     const char *name;

@@ -3,7 +3,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "file/output.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,13 +14,11 @@
 
 #include <cmocka.h>
 
+#include "check.h"
+#include "files.h"
+
 static char folder[] = "/tmp/test-output-XXXXXX";
 static tvlm_error err;
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        if ((call) != TVLM_OK) fail_msg("%s", err.message);                                        \
-    } while (0)
-
 static const char *at(const char *name)
 {
     static char paths[4][512];
@@ -29,24 +26,6 @@ static const char *at(const char *name)
     char *path = paths[next++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
-}
-
-static void put(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-    fclose(f);
-}
-
-static void expect(const char *path, const char *text)
-{
-    char got[64] = {0};
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fread(got, 1, sizeof got - 1, f), strlen(text));
-    fclose(f);
-    assert_string_equal(got, text);
 }
 
 static mode_t mode_of(const char *path)
@@ -60,16 +39,6 @@ static bool exists(const char *path)
 {
     struct stat st;
     return lstat(path, &st) == 0;
-}
-
-static size_t n_entries(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.' || strlen(e->d_name) > 2; /* hidden ones too */
-    closedir(dir);
-    return n;
 }
 
 static tvlm_output *begin(const char *path, const char *text)
@@ -110,15 +79,15 @@ static void test_new_and_existing(void **state)
     assert_false(exists(at("new")));
     OK(tvlm_output_finish(o, NULL, NULL, &err));
     umask(mask);
-    expect(at("new"), "text");
+    expect_text(at("new"), "text");
     assert_int_equal(mode_of(at("new")) & 0777, 0640);
     chmod(at("new"), 0604);
     o = begin(at("new"), "other");
-    expect(at("new"), "text");
+    expect_text(at("new"), "text");
     OK(tvlm_output_finish(o, NULL, NULL, &err));
-    expect(at("new"), "other");
+    expect_text(at("new"), "other");
     assert_int_equal(mode_of(at("new")) & 0777, 0604);
-    assert_int_equal(n_entries(), 1);
+    assert_int_equal(n_entries(folder), 1);
 }
 
 static void test_large_writes_and_patches(void **state)
@@ -147,31 +116,31 @@ static void test_large_writes_and_patches(void **state)
 static void test_nothing_is_left(void **state)
 {
     (void)state;
-    put(at("kept"), "old");
+    put_text(at("kept"), "old");
     tvlm_output_abort(begin(at("kept"), "new"));
     tvlm_output_abort(begin(at("none"), "new"));
     tvlm_output_abort(NULL);
-    expect(at("kept"), "old");
-    assert_int_equal(n_entries(), 1);
+    expect_text(at("kept"), "old");
+    assert_int_equal(n_entries(folder), 1);
     tvlm_output *o = begin(at("kept"), "new");
-    assert_int_equal(n_entries(), 2);
+    assert_int_equal(n_entries(folder), 2);
     tvlm_output_unlink_all();
-    assert_int_equal(n_entries(), 1);
+    assert_int_equal(n_entries(folder), 1);
     assert_int_equal(tvlm_output_finish(o, NULL, NULL, &err), TVLM_ERR_WRITE);
-    expect(at("kept"), "old");
+    expect_text(at("kept"), "old");
 
     tvlm_cancel *cancel = tvlm_cancel_new();
     OK(tvlm_output_open(at("kept"), cancel, &o, &err));
     tvlm_cancel_request(cancel);
     assert_int_equal(tvlm_output_finish(o, NULL, NULL, &err), TVLM_ERR_CANCELLED);
     tvlm_cancel_free(cancel);
-    expect(at("kept"), "old");
-    assert_int_equal(n_entries(), 1);
+    expect_text(at("kept"), "old");
+    assert_int_equal(n_entries(folder), 1);
 }
 
 static tvlm_status look_inside(void *user, const char *path, tvlm_error *e)
 {
-    expect(path, "new");
+    expect_text(path, "new");
     return *(bool *)user ? TVLM_OK : tvlm_fail(e, TVLM_ERR_FORMAT, "it is bad");
 }
 
@@ -179,23 +148,23 @@ static void test_checked_before_it_replaces(void **state)
 {
     (void)state;
     bool good = false;
-    put(at("file"), "old");
+    put_text(at("file"), "old");
     tvlm_output *o = begin(at("file"), "new");
     assert_int_equal(tvlm_output_finish(o, look_inside, &good, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "/file: the result is not good"));
     assert_non_null(strstr(err.message, "it is bad"));
-    expect(at("file"), "old");
-    assert_int_equal(n_entries(), 1);
+    expect_text(at("file"), "old");
+    assert_int_equal(n_entries(folder), 1);
     good = true;
     OK(tvlm_output_finish(begin(at("file"), "new"), look_inside, &good, &err));
-    expect(at("file"), "new");
+    expect_text(at("file"), "new");
 }
 
 static void test_links(void **state)
 {
     (void)state;
     mkdir(at("sub"), 0777);
-    put(at("sub/file"), "old");
+    put_text(at("sub/file"), "old");
     assert_int_equal(symlink("sub/two", at("one")), 0);
     assert_int_equal(symlink("file", at("sub/two")), 0);
     assert_int_equal(symlink("sub/none", at("dangling")), 0);
@@ -203,13 +172,13 @@ static void test_links(void **state)
     assert_int_equal(symlink("no/such", at("lost")), 0);
     write_to(at("one"), "new");
     write_to(at("dangling"), "made");
-    expect(at("sub/file"), "new");
-    expect(at("sub/none"), "made");
+    expect_text(at("sub/file"), "new");
+    expect_text(at("sub/none"), "made");
     assert_true(S_ISLNK(mode_of(at("one"))) && S_ISLNK(mode_of(at("sub/two"))));
     assert_true(S_ISLNK(mode_of(at("dangling"))));
     expect_refused(at("loop"), "cannot write");
     expect_refused(at("lost"), "No such file");
-    assert_int_equal(n_entries(), 5);
+    assert_int_equal(n_entries(folder), 5);
 }
 
 static void test_refused(void **state)
@@ -224,7 +193,7 @@ static void test_refused(void **state)
     expect_refused(at("new/"), "No such file");
     tvlm_output *o;
     assert_int_equal(tvlm_output_open("", NULL, &o, &err), TVLM_ERR_ARGUMENT);
-    put(at("read-only"), "old");
+    put_text(at("read-only"), "old");
     chmod(at("read-only"), 0444);
     if (geteuid() != 0) expect_refused(at("read-only"), "Permission denied");
     char name[300];
@@ -265,7 +234,7 @@ static void test_fifo(void **state)
     pthread_join(reader, &got);
     assert_null(got);
     assert_true(S_ISFIFO(mode_of(path)) && S_ISLNK(mode_of(at("link"))));
-    assert_int_equal(n_entries(), 2);
+    assert_int_equal(n_entries(folder), 2);
 }
 
 static void test_two_writers(void **state)
@@ -274,18 +243,18 @@ static void test_two_writers(void **state)
     tvlm_output *a = begin(at("file"), "first"), *b = begin(at("file"), "second");
     OK(tvlm_output_write(a, " too", 4, &err));
     OK(tvlm_output_finish(b, NULL, NULL, &err));
-    expect(at("file"), "second");
+    expect_text(at("file"), "second");
     OK(tvlm_output_finish(a, NULL, NULL, &err));
-    expect(at("file"), "first too");
-    assert_int_equal(n_entries(), 1);
+    expect_text(at("file"), "first too");
+    assert_int_equal(n_entries(folder), 1);
 }
 
 static void test_an_input_is_no_output(void **state)
 {
     (void)state;
     mkdir(at("sub"), 0777);
-    put(at("sub/model.safetensors"), "in");
-    put(at("sub/old.gguf"), "out");
+    put_text(at("sub/model.safetensors"), "in");
+    put_text(at("sub/old.gguf"), "out");
     assert_int_equal(link(at("sub/model.safetensors"), at("hard")), 0);
     assert_int_equal(symlink("sub/model.safetensors", at("soft")), 0);
     const char *const same[] = {"sub/model.safetensors", "sub/../sub/./model.safetensors", "hard",

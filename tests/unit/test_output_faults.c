@@ -4,7 +4,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "file/output.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -18,6 +17,7 @@
 #include <cmocka.h>
 
 #include "failing_malloc.h"
+#include "files.h"
 
 #define FOLDER TVLM_BUILD_DIR "/output-faults"
 #define OUT    FOLDER "/out"
@@ -98,35 +98,6 @@ int __wrap_fchmod(int fd, mode_t mode)
     return goes_wrong(FCHMOD) ? -1 : __real_fchmod(fd, mode);
 }
 
-static void put(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-    assert_int_equal(fclose(f), 0);
-}
-
-static void expect(const char *path, const char *text)
-{
-    char got[64] = {0};
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fread(got, 1, sizeof got - 1, f), strlen(text));
-    fclose(f);
-    assert_string_equal(got, text);
-}
-
-static size_t n_entries(const char *folder)
-{
-    size_t n = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
-    closedir(dir);
-    return n;
-}
-
 /* "XbcdEF" in three writes, the last after the first byte was patched. */
 static tvlm_status write_it(const char *path, tvlm_error *err)
 {
@@ -180,7 +151,7 @@ static void files(void **state)
     for (size_t i = 0; i < sizeof file_cases / sizeof *file_cases; i++) {
         const char *message = file_cases[i].message;
         tvlm_error err;
-        put(OUT, "old");
+        put_text(OUT, "old");
         assert_int_equal(chmod(OUT, 0640), 0); /* not what a temporary has */
         tvlm_status status =
             write_with(OUT, file_cases[i].call, file_cases[i].nth, file_cases[i].error, &err);
@@ -188,7 +159,7 @@ static void files(void **state)
         assert_int_equal(status, message ? TVLM_ERR_WRITE : TVLM_OK);
         if (message && !strstr(err.message, message))
             fail_msg("'%s' does not say '%s'", err.message, message);
-        expect(OUT, message ? "old" : "XbcdEF");
+        expect_text(OUT, message ? "old" : "XbcdEF");
     }
 }
 
@@ -196,16 +167,16 @@ static void short_writes(void **state)
 {
     (void)state;
     tvlm_error err;
-    put(OUT, "old");
+    put_text(OUT, "old");
     most_at_once = 1;
     assert_int_equal(write_with(OUT, NO_CALL, 0, 0, &err), TVLM_OK);
     most_at_once = SIZE_MAX;
-    expect(OUT, "XbcdEF");
+    expect_text(OUT, "XbcdEF");
     most_at_once = 0; /* no progress is no success */
     assert_int_equal(write_with(OUT, NO_CALL, 0, 0, &err), TVLM_ERR_WRITE);
     most_at_once = SIZE_MAX;
     assert_non_null(strstr(err.message, "No space left on device"));
-    expect(OUT, "XbcdEF");
+    expect_text(OUT, "XbcdEF");
 }
 
 /* From a temporary into a device: whose failure it was is said. */
@@ -241,12 +212,12 @@ static void memory(void **state)
     (void)state;
     remove(FOLDER "/link");
     assert_int_equal(symlink("out", FOLDER "/link"), 0);
-    put(OUT, "old");
+    put_text(OUT, "old");
     tvlm_error err = {0};
     fail_call(0);
     assert_int_equal(write_it(FOLDER "/link", &err), TVLM_OK);
-    expect(OUT, "XbcdEF");
-    put(OUT, "old");
+    expect_text(OUT, "XbcdEF");
+    put_text(OUT, "old");
     size_t n = calls;
     assert_true(n >= 4); /* the output, its name, its buffer, the link's target */
     for (size_t i = 1; i <= n; i++) {
@@ -258,7 +229,7 @@ static void memory(void **state)
         assert_true(strstr(err.message, "out of memory writing") ||
                     strstr(err.message, "Cannot allocate memory"));
         assert_int_equal(live, 0);
-        expect(OUT, "old");
+        expect_text(OUT, "old");
         assert_int_equal(n_entries(FOLDER), 2);
     }
     remove(FOLDER "/link");
@@ -269,7 +240,7 @@ static void memory_of_a_comparison(void **state)
 {
     (void)state;
     tvlm_error err = {0};
-    put(OUT, "input");
+    put_text(OUT, "input");
     fail_call(0);
     assert_int_equal(tvlm_output_not_input(OUT, FOLDER, &err), TVLM_ERR_ARGUMENT);
     size_t n = calls;

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "files.h"
+
 #define GOLDEN TVLM_TEST_DATA "/golden/"
 
 /* A file of this header and n_data bytes 0, 1, 2, ... */
@@ -218,14 +220,6 @@ static void test_shards(void **state)
     assert_non_null(strstr(err.message, "no model.safetensors"));
 }
 
-static void write_index(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 static void test_refused_indexes(void **state)
 {
     (void)state;
@@ -250,7 +244,7 @@ static void test_refused_indexes(void **state)
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         tvlm_st_set set;
         tvlm_error err = {0};
-        write_index(path, cases[i][0]);
+        put_text(path, cases[i][0]);
         assert_int_not_equal(tvlm_st_open(path, &set, &err), TVLM_OK);
         if (!strstr(err.message, cases[i][1]))
             fail_msg("'%s' does not say '%s'", err.message, cases[i][1]);
