@@ -39,8 +39,9 @@ def measure():
 
 def counted():
     """[(path below the root, its summary)]"""
-    done = run("llvm-cov", "export", "-summary-only", f"-instr-profile={MERGED}", BUILD / "libtinyvlm.a", "-object",
-               BUILD / "libtinyvlm-app.a", "-object", BUILD / "tinyvlm", stdout=subprocess.PIPE)
+    first, *more = [*sorted(BUILD.glob("lib*.a")), BUILD / "tinyvlm"]
+    objects = [word for path in more for word in ("-object", path)]
+    done = run("llvm-cov", "export", "-summary-only", f"-instr-profile={MERGED}", first, *objects, stdout=subprocess.PIPE)
     files = json.loads(done.stdout)["data"][0]["files"]
     return [(str(pathlib.Path(f["filename"]).resolve().relative_to(ROOT)), f["summary"]) for f in files]
 

@@ -60,6 +60,16 @@ include_graph() {
         }'
 }
 
+# The program and the examples are users of the library: of src/ the program takes what it needs of the system, of text
+# and of errors, and asks which arithmetic there is (common.c). The converter writes model files, so it sees all.
+program_includes() {
+    local headers
+    headers=$(cd src && find . -name '*.h' | sed 's|^[.]/||' | grep -vE '^(base|os)/|^text/unicode[.]h$')
+    grep -nE '^ *# *include "' app/{cli,eval,file,image,system}/*.[ch] | grep -F -f <(sed 's/.*/"&"/' <<<"$headers") |
+        grep -v '^app/cli/common[.]c:.*"model/model[.]h"'
+    grep -nE '^ *# *include "' examples/*.c | grep -v '"tinyvlm[.]h"'
+}
+
 wide_vectors() {
     find src -name '*.c' ! -path 'src/kernels/x86/*' | sort | while read -r source; do
         if objdump -d --no-show-raw-insn "$objects/$source.o" 2>&1 |
@@ -152,6 +162,7 @@ commit_subjects() {
 
 verdict symbol-prefix 'external symbols of libtinyvlm.a start with tvlm_' < <(symbol_prefix)
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
+verdict program-includes 'the program uses the library by tinyvlm.h' < <(program_includes)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
 verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
 verdict refused-machines 'what would give wrong results does not compile' < <(refused_machines)

@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "file/output.h"
 #include "convert/tokenizer_files.h"
-#include "model/model.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -62,16 +61,36 @@ static tvlm_status read_input(char **text, size_t *len, tvlm_error *err)
     return tvlm_fail(err, TVLM_ERR_IO, "cannot read standard input: %s", strerror(errno));
 }
 
-static int encode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
+/* One of them. */
+typedef struct tokenizer {
+    tvlm_model *model;
+    tvlm_tokenizer *files;
+} tokenizer;
+
+static tvlm_status to_ids(const tokenizer *t, const char *text, size_t len, int32_t *ids,
+                          size_t cap, size_t *n, tvlm_error *err)
+{
+    return t->model ? tvlm_tokenize(t->model, text, len, true, ids, cap, n, err)
+                    : tvlm_tokenizer_encode(t->files, text, len, true, ids, cap, n, err);
+}
+
+static tvlm_status to_text(const tokenizer *t, const int32_t *ids, size_t n_ids, char *text,
+                           size_t cap, size_t *n, tvlm_error *err)
+{
+    return t->model ? tvlm_detokenize(t->model, ids, n_ids, false, text, cap, n, err)
+                    : tvlm_tokenizer_decode(t->files, ids, n_ids, false, text, cap, n, err);
+}
+
+static int encode(const tokenizer *t, const char *text, size_t len, bool json)
 {
     tvlm_error err;
     size_t n;
-    tvlm_status status = tvlm_tokenizer_encode(t, text, len, true, NULL, 0, &n, &err);
+    tvlm_status status = to_ids(t, text, len, NULL, 0, &n, &err);
     if (status) return cli_fail(status, &err);
     int32_t *ids = malloc((n + 1) * sizeof *ids);
     if (!ids)
         return cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu ids", n), &err);
-    status = tvlm_tokenizer_encode(t, text, len, true, ids, n, &n, &err);
+    status = to_ids(t, text, len, ids, n, &n, &err);
     if (!status && json) {
         json_t *list = json_array();
         for (size_t i = 0; i < n; i++)
@@ -105,7 +124,7 @@ static bool parse_ids(const char *text, size_t len, int32_t *ids, size_t *n)
     return true;
 }
 
-static int decode(const tvlm_tokenizer *t, const char *text, size_t len, bool json)
+static int decode(const tokenizer *t, const char *text, size_t len, bool json)
 {
     tvlm_error err;
     size_t n, size;
@@ -116,10 +135,10 @@ static int decode(const tvlm_tokenizer *t, const char *text, size_t len, bool js
         free(ids);
         return cli_usage("tokenize: --decode takes ids separated by spaces");
     }
-    tvlm_status status = tvlm_tokenizer_decode(t, ids, n, false, NULL, 0, &size, &err);
+    tvlm_status status = to_text(t, ids, n, NULL, 0, &size, &err);
     if (!status && !(out = malloc(size + 1)))
         status = tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu bytes", size);
-    if (out) status = tvlm_tokenizer_decode(t, ids, n, false, out, size, &size, &err);
+    if (out) status = to_text(t, ids, n, out, size, &size, &err);
     if (!status && out && json)
         cli_json_line(json_pack("{s:o}", "text", cli_json_text(out, size)));
     else if (!status && out)
@@ -140,8 +159,7 @@ int cmd_tokenize(int argc, char **argv)
     cli_own own = {names, take, &j};
     cli_options o;
     tvlm_error err;
-    tvlm_model *model = NULL;
-    tvlm_tokenizer *loaded = NULL;
+    tokenizer t = {0};
     cli_options_init(&o);
     int first = cli_parse(argc, argv, &o, &own);
     if (first < 0) return EXIT_USAGE;
@@ -157,13 +175,13 @@ int cmd_tokenize(int argc, char **argv)
         tvlm_tokenizer_files files;
         status = tvlm_tokenizer_files_open(j.tokenizer, &files, NULL, NULL, &err);
         if (!status) {
-            status = tvlm_tokenizer_new(&files.vocab, &loaded, &err);
+            status = tvlm_tokenizer_new(&files.vocab, &t.files, &err);
             tvlm_tokenizer_files_close(&files);
         }
     } else {
         o.model = cli_model_path(&o);
         if (!o.model) return EXIT_INPUT;
-        status = cli_open_model(&o, true, &model, &err);
+        status = cli_open_model(&o, true, &t.model, &err);
     }
     if (status) return cli_fail(status, &err);
     char *input = NULL;
@@ -173,11 +191,10 @@ int cmd_tokenize(int argc, char **argv)
         status = read_input(&input, &len, &err);
         text = input;
     }
-    int code = status ? cli_fail(status, &err)
-                      : (j.decode ? decode : encode)(loaded ? loaded : model->tokenizer, text, len,
-                                                     o.json);
+    int code =
+        status ? cli_fail(status, &err) : (j.decode ? decode : encode)(&t, text, len, o.json);
     free(input);
-    tvlm_tokenizer_free(loaded);
-    tvlm_model_free(model);
+    tvlm_tokenizer_free(t.files);
+    tvlm_model_free(t.model);
     return code;
 }
