@@ -47,6 +47,7 @@ test|have clang|clang|clang|clang|llvm
 test|clang_runtime|libclang-rt-dev|compiler-rt|compiler-rt|llvm
 test|have objdump|binutils|binutils|binutils|binutils
 test|lib cmocka|libcmocka-dev|libcmocka-devel|cmocka|cmocka
+test|have llvm-nm|llvm|llvm|llvm|llvm
 test|have valgrind|valgrind|valgrind|valgrind|valgrind
 test|python_venv|python3 python3-venv|python3|python|python
 '
@@ -111,7 +112,25 @@ install_python() {
 install_packages() {
     install_node &
     install_python
+    install_headers
     wait $!
+}
+
+# The C headers of other systems, for scripts/cross.sh: zig's package has them.
+install_headers() {
+    local wanted folder=build/cross/headers
+    wanted=$(grep '^ziglang==' tests/requirements-long.txt)
+    [ "$(cat "$folder/installed.txt" 2>/dev/null)" != "$wanted" ] || return 0
+    rm -rf "$folder"
+    build/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-cache-dir \
+        --dest "$folder" "$wanted"
+    (cd "$folder" && ../../venv/bin/python -c '
+import glob, re, zipfile
+wheel = zipfile.ZipFile(glob.glob("*.whl")[0])
+kept = re.compile(r"ziglang/lib/libc/include/(any-(darwin|linux|windows)|generic-(musl|freebsd)|(x86_64|x86|aarch64|arm)-(linux|freebsd))")
+wheel.extractall(members=filter(kept.match, wheel.namelist()))')
+    rm "$folder"/*.whl
+    echo "$wanted" >"$folder/installed.txt"
 }
 
 install_node() {

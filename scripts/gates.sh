@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: scripts/gates.sh BUILD-DIR
-# Rules of the code base that a compiler does not check, one gate each.
+#        scripts/gates.sh --objects NAME OBJECT...
+# Rules of the code base that a compiler does not check, one gate each. The second form checks the
+# library's objects for another machine (ELF, Mach-O, COFF; NM reads them: llvm-nm), those for
+# Android (its name in NAME) also for what they import.
 set -uo pipefail
 export LC_ALL=C
-build=$(cd "${1:?usage: scripts/gates.sh BUILD-DIR}" && pwd)
+usage='usage: scripts/gates.sh BUILD-DIR | --objects NAME OBJECT...'
+if [ "${1:?$usage}" = --objects ]; then
+    name=${2:?$usage}
+    shift 2
+    archive=("$@")
+else
+    build=$(cd "$1" && pwd)
+    archive=("$build/libtinyvlm.a")
+    objects=$build/CMakeFiles/tinyvlm.dir
+fi
 cd "$(dirname "$0")/.."
-archive=$build/libtinyvlm.a
-objects=$build/CMakeFiles/tinyvlm.dir
+nm=${NM:-nm}
 cc=${CC:-cc}
 cxx=${CXX:-g++}
 tmp=$(mktemp -d)
@@ -29,8 +40,26 @@ verdict() {
 
 sources() { find src -name '*.[ch]' | sort; }
 
+# Mach-O puts an underscore before each, MinGW has pointers to what another object defines. A tool
+# that cannot read the objects lists none.
 symbol_prefix() {
-    nm -g --defined-only "$archive" | awk 'NF == 3 && $3 !~ /^tvlm_/ { print $3 }' | sort -u
+    "$nm" -g --defined-only "${archive[@]}" >"$tmp/defined" 2>&1 || cat "$tmp/defined"
+    awk 'NF == 3 { n++ }
+        NF == 3 && $3 !~ /^(_|\.refptr\.)?tvlm_/ { print $3 | "sort -u" }
+        END { if (n < 100) print "only " n + 0 " symbols are listed" }' "$tmp/defined"
+}
+
+# scripts/imports.txt has the functions that the library may take from a system, each with the first
+# level of Android's API that has it.
+android_imports() {
+    "$nm" -u "${archive[@]}" >"$tmp/undefined" 2>&1 || cat "$tmp/undefined"
+    awk -v most=26 'FNR == NR { if (/^[^#]/) level[$1] = $2; next }
+        $1 == "U" && $2 !~ /^tvlm_|^_GLOBAL_OFFSET_TABLE_$/ {
+            n++
+            if (!($2 in level)) print $2 " is not in scripts/imports.txt"
+            else if (level[$2] > most) print $2 " is of API level " level[$2]
+        }
+        END { if (n < 20) print "only " n + 0 " imports are listed" }' scripts/imports.txt "$tmp/undefined" | sort -u
 }
 
 # Rank of each folder of src/; a file may include its own folder and lower ranks.
@@ -127,13 +156,13 @@ banned_calls() {
             sed -e "s/'\([^'\\\\]\|\\\\.\)'/0/g" -e 's/"\([^"\\]\|\\.\)*"/""/g' |
             grep -oE "(^|[^A-Za-z0-9_.>])($names)[ ]*\(" | sed "s|^[^A-Za-z_]*|$file: |"
     done
-    nm -A -u "$archive" 2>/dev/null |
+    nm -A -u "${archive[0]}" 2>/dev/null |
         awk -v names="^(__)?($names|stdout|stderr)(_chk)?\$" '$NF ~ names { print $1, $NF }'
 }
 
 # Const tables with pointers live in .data.rel.ro, which is read-only once relocated.
 mutable_globals() {
-    objdump -t "$archive" | awk '
+    objdump -t "${archive[0]}" | awk '
         /file format/ { file = $1; sub(/:$/, "", file) }
         NF >= 5 && $NF !~ /^\./ &&
         (/ \*COM\*/ || (/[ \t]\.(data|bss|tdata|tbss)[.A-Za-z0-9_]*\t/ && !/[ \t]\.data\.rel\.ro/)) {
@@ -142,16 +171,35 @@ mutable_globals() {
 }
 
 link_libraries() {
-    "$cc" -shared -o "$tmp/all.so" -Wl,-z,defs -Wl,--whole-archive "$archive" \
+    "$cc" -shared -o "$tmp/all.so" -Wl,-z,defs -Wl,--whole-archive "${archive[0]}" \
         -Wl,--no-whole-archive -lm -pthread 2>&1 && readelf -d "$tmp/all.so" |
         sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
         grep -vE '^(libc|libm|libpthread|ld-linux[-a-z0-9_]*)\.so\.[0-9]+$'
 }
 
-[ -e "$archive" ] || { echo "gates: $archive is missing, build first"; exit 1; }
+close() { [ "$bad" = 0 ] || { echo "gates: $bad failed"; exit 1; }; }
+
+[ -e "${archive[0]}" ] || { echo "gates: ${archive[0]} is missing, build first"; exit 1; }
+prefix_rule='external symbols of the library start with tvlm_'
+if [ -n "${name:-}" ]; then
+    verdict "symbol-prefix ($name)" "$prefix_rule" < <(symbol_prefix)
+    [[ $name != *android* ]] ||
+        verdict "android-imports ($name)" 'nothing is imported that Android 8 (API level 26) has not' < <(android_imports)
+    close
+    exit
+fi
 for tool in nm objdump readelf "$cc" "$cxx"; do
     command -v "$tool" >/dev/null || { echo "gates: $tool is missing: scripts/deps.sh test"; exit 1; }
 done
+# The header has it; CMake reads it there.
+versions() {
+    local version file
+    version=$(sed -n 's/^#define TVLM_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/tinyvlm.h | paste -sd.)
+    for file in js/package.json CITATION.cff; do
+        grep -qE "^ *\"?version\"?: \"?${version//./[.]}\"?,?$" "$file" || echo "$file: not $version"
+    done
+}
+
 # Older commits, and copies without their history, are let be.
 commit_subjects() {
     local since=3dd70741ac55ae696d40c397f3720b963134105a
@@ -160,7 +208,7 @@ commit_subjects() {
         awk 'length($0) > 72 || $0 !~ /^[a-z0-9_\/., -]+: [a-z0-9]/ || /\.$/'
 }
 
-verdict symbol-prefix 'external symbols of libtinyvlm.a start with tvlm_' < <(symbol_prefix)
+verdict symbol-prefix "$prefix_rule" < <(symbol_prefix)
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
 verdict program-includes 'the program uses the library by tinyvlm.h' < <(program_includes)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
@@ -169,6 +217,7 @@ verdict refused-machines 'what would give wrong results does not compile' < <(re
 verdict system-floor 'only src/os and app/system know which system it is' < <(system_floor)
 verdict banned-calls 'the library neither prints, exits nor uses unbounded calls' < <(banned_calls)
 verdict mutable-globals 'the library keeps no global state' < <(mutable_globals)
+verdict versions 'all versions are that of tinyvlm.h' < <(versions)
 verdict commit-subjects 'a subject is "area: imperative", at most 72 characters, no full stop' < <(commit_subjects)
 verdict link-libraries 'the library needs libc, libm and threads only' < <(link_libraries)
 formatted=$(scripts/format.sh --check 2>&1)
@@ -177,4 +226,4 @@ if [ $? = 77 ]; then
 else
     verdict format 'make format leaves every C file as it is' <<<"$formatted"
 fi
-[ "$bad" = 0 ] || { echo "gates: $bad failed"; exit 1; }
+close
