@@ -10,16 +10,42 @@ mkdir -p "$1"
 cd "$1"
 quietly() { "$@" >log 2>&1 || { cat log; echo "FAILED: $*"; exit 1; }; }
 
+# try USE ARGUMENT...: the programs, with the library got in that way
+try() {
+    local use=$1 program printed
+    shift
+    quietly cmake -S "$here" -B "$use$*" -DUSE="$use" -DTINYVLM="$root" -DCMAKE_PREFIX_PATH="$PWD/moved" "$@"
+    quietly cmake --build "$use$*" --parallel 2
+    for program in outside outside-cpp; do
+        printed=$("$use$*/$program" "$root/models/tinyvlm-25m.gguf")
+        [ "$printed" = "$version tinyvlm" ] || { echo "$use $*: $program printed '$printed'"; exit 1; }
+        needs "$use$*/$program" >needs
+        case $* in
+        *SHARED*) grep -q 'libtinyvlm' needs ;;
+        *) ! grep -q 'libtinyvlm' needs ;;
+        esac || { echo "$use $*: $program is linked with the other library"; exit 1; }
+    done
+    echo "$use $*: ok"
+}
+
+needs() { readelf -d "$1" 2>/dev/null || otool -L "$1"; }
+
+version=$(sed -n 's/^#define TVLM_VERSION_[A-Z]* //p' "$root/include/tinyvlm.h" | paste -sd.)
 # -O0: the question is whether it builds and is found, and optimising takes most of the time
-quietly cmake -S "$root" -B library -DTVLM_CLI=OFF -DCMAKE_INSTALL_PREFIX="$PWD/prefix" \
+quietly cmake -S "$root" -B library -DTVLM_CLI=OFF -DTVLM_SHARED=ON -DCMAKE_INSTALL_PREFIX="$PWD/prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O0
 quietly cmake --build library --parallel 2
 quietly cmake --install library
-export PKG_CONFIG_PATH=$PWD/prefix/lib/pkgconfig
-for use in add_subdirectory FetchContent find_package pkg-config; do
-    quietly cmake -S "$here" -B "$use" -DUSE="$use" -DTINYVLM="$root" -DCMAKE_PREFIX_PATH="$PWD/prefix"
-    quietly cmake --build "$use" --parallel 2
-    printed=$("$use/outside" "$root/models/tinyvlm-25m.gguf")
-    [ "$printed" = "0.1.0 tinyvlm" ] || { echo "$use: the program printed '$printed'"; exit 1; }
-    echo "$use: ok"
-done
+mv prefix moved # what is installed finds itself
+[ -e moved/include/module.modulemap ] || { echo "no module map is installed"; exit 1; }
+export PKG_CONFIG_PATH=$PWD/moved/lib/pkgconfig
+[ "$(pkg-config --modversion tinyvlm)" = "$version" ] || { echo "pkg-config has another version"; exit 1; }
+try add_subdirectory
+try FetchContent
+try find_package
+try find_package -DBUILD_SHARED_LIBS=ON
+# a linker that is left the choice takes the shared library
+export LD_LIBRARY_PATH=$PWD/moved/lib
+try pkg-config -DLINKED=SHARED
+rm moved/lib/libtinyvlm.so*
+try pkg-config
