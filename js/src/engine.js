@@ -81,7 +81,7 @@ class Engine {
         const env = {
             memory,
             now: host.now,
-            text: (at, length) => this.#onText(at, length),
+            token: (...token) => this.#onToken(...token),
             cancelled: () => this.#isCancelled(),
         };
         this.wasm = new WebAssembly.Instance(module, { env }).exports;
@@ -140,8 +140,16 @@ class Engine {
         return n;
     }
 
-    #onText(at, length) {
-        this.post({ event: 'token', text: this.string(place(at), length) });
+    /** The model's own words for an id, which may be a part of a character. */
+    #onToken(id, at, length, finish, logprob, alternatives, n) {
+        const token = { id, text: this.string(place(at), length), finish: FINISHES[finish] ?? null };
+        if (this.logprobs) Object.assign(token, { logprob, alternatives: this.#alternatives(place(alternatives), n) });
+        this.post({ event: 'token', token });
+    }
+
+    #alternatives(at, n) {
+        const view = new DataView(this.memory.buffer, at, 8 * n);
+        return Array.from({ length: n }, (_, i) => ({ id: view.getInt32(8 * i, true), logprob: view.getFloat32(8 * i + 4, true) }));
     }
 
     /** Modules without shared memory ask: through shared memory if there is any beside them, else by a
@@ -263,10 +271,10 @@ class Engine {
     }
 
     preprocess({ pixels, fit }) {
-        this.#withBytes(pixels.data, (at) => this.check(
+        const frames = this.#withBytes(pixels.data, (at) => this.count(
             this.wasm.preprocess(at, pixels.width, pixels.height, pixels.channels, FITS.indexOf(fit))));
         const size = this.wasm.info_number(5);
-        return { size, data: this.#floats(this.wasm.output(), size * size * 3) };
+        return { size, frames, data: this.#floats(this.wasm.output(), frames * size * size * 3) };
     }
 
     #floats(pointer, count) {
@@ -291,20 +299,24 @@ class Engine {
         this.wasm.drop_image(image);
     }
 
-    #addMessage({ role, content }, images) {
+    /** places: where in the content the images stand, or null: before it. */
+    #addMessage({ role, content, places }, images) {
         const bytes = utf8.encode(content);
+        const at = places && words(places.map((place) => utf8.encode(content.slice(0, place)).length));
         this.check(this.wasm.chat_add(ROLES.indexOf(role), this.#copyIn(bytes), bytes.length,
-            this.#copyIn(words(images)), images.length));
+            this.#copyIn(words(images)), images.length, at ? this.#copyIn(at) : 0));
     }
 
     generate({ messages, images, options }) {
         this.wasm.chat_clear();
         try {
-            const first = messages.findIndex((m) => m.role === 'user');
-            messages.forEach((m, i) => this.#addMessage(m, i === first ? images : []));
+            let next = 0;
+            for (const m of messages) this.#addMessage(m, images.slice(next, next += m.count));
+            this.logprobs = options.logprobs;
             for (const stop of options.stop) this.check(this.wasm.stop_add(this.#copyIn(utf8.encode(`${stop}\0`))));
             this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.lookup ? 1 : 0,
-                options.temperature, options.topK, options.topP, options.minP, options.repeatPenalty, options.seed));
+                options.temperature, options.topK, options.topP, options.minP, options.repeatPenalty, options.seed,
+                options.logprobs ? 1 : 0, options.alternatives));
         } finally {
             this.wasm.chat_clear();
         }

@@ -126,12 +126,12 @@ class Connection {
     }
 
     /** One job after the other; a signal stops the one that runs or takes it out of the queue. */
-    job(op, args, { signal, transfer, onText, mayStop = Boolean(signal), onLate } = {}) {
+    job(op, args, { signal, transfer, onToken, mayStop = Boolean(signal), onLate } = {}) {
         const before = this.queue;
         const done = (async () => {
             await before;
             if (signal?.aborted) throw cancelled(signal);
-            return this.#run(op, args, { signal, transfer, onText, mayStop });
+            return this.#run(op, args, { signal, transfer, onToken, mayStop });
         })();
         this.queue = done.then((result) => { if (signal?.aborted) onLate?.(result); }, () => {});
         return orAbort(done, signal);
@@ -144,7 +144,7 @@ class Connection {
         else if (this.memory) Atomics.store(new Uint8Array(this.memory.buffer), this.cancelAddress, value);
     }
 
-    async #run(op, args, { signal, transfer, onText, mayStop }) {
+    async #run(op, args, { signal, transfer, onToken, mayStop }) {
         const viaBlob = mayStop && !this.flag && !this.memory;
         const alive = viaBlob ? URL.createObjectURL(new Blob(['1'])) : null;
         let thrown = null;
@@ -154,9 +154,9 @@ class Connection {
         };
         this.#cancel(0);
         signal?.addEventListener('abort', stop, { once: true });
-        this.onText = onText && ((text) => {
+        this.onToken = onToken && ((token) => {
             try {
-                if (!thrown) onText(text);
+                if (!thrown) onToken(token);
             } catch (error) {
                 thrown = { error };
                 stop();
@@ -169,7 +169,7 @@ class Connection {
             if (thrown) throw thrown.error;
             return result;
         } finally {
-            this.onText = null;
+            this.onToken = null;
             signal?.removeEventListener('abort', stop);
             if (alive) URL.revokeObjectURL(alive);
         }
@@ -281,7 +281,7 @@ const isBoolean = (value) => typeof value === 'boolean';
 
 /** What holds for options of the same name everywhere; others are checked where they are used. */
 const CHECKS = {
-    onProgress: isFunction, onToken: isFunction, cache: isBoolean, ignoreEos: isBoolean, lookup: isBoolean, special: isBoolean, skipSpecial: isBoolean,
+    onProgress: isFunction, onToken: isFunction, cache: isBoolean, ignoreEos: isBoolean, lookup: isBoolean, logprobs: isBoolean, special: isBoolean, skipSpecial: isBoolean,
     fit: (value) => FITS.includes(value), system: (value) => typeof value === 'string',
 };
 
@@ -296,15 +296,42 @@ function known(options, names) {
     return options;
 }
 
+/** Parts of a message as its text, and where in it the images stand. */
+function asContent(content) {
+    if (typeof content === 'string') return { content, places: null };
+    const places = [];
+    let text = '';
+    for (const part of content) {
+        const isText = part?.type === 'text' && typeof part.text === 'string';
+        if (!isText && part?.type !== 'image') return null;
+        for (const name of Object.keys(part))
+            if (name !== 'type' && !(isText && name === 'text')) throw wrong(`no '${name}' in a part of type '${part.type}'`);
+        if (isText) text += part.text;
+        else places.push(text.length);
+    }
+    return { content: text, places };
+}
+
 /** A conversation, plain and as it is now. */
 function asMessages(prompt, system) {
     const isList = Array.isArray(prompt);
     const messages = isList ? [...prompt] : [{ role: 'user', content: prompt ?? '' }];
     if (system) messages.unshift({ role: 'system', content: system });
-    const isKnown = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role) && typeof m.content === 'string');
-    if (!isKnown || !messages.some((m) => m.role === 'user'))
-        throw wrong('a prompt is a string or messages { role, content }, one at least by the user');
-    return messages.map(({ role, content }) => ({ role, content }));
+    const isKnown = messages.every((m) => ['system', 'user', 'assistant'].includes(m?.role)
+        && (typeof m.content === 'string' || Array.isArray(m.content)));
+    const contents = isKnown ? messages.map((m) => asContent(m.content)) : [null];
+    if (contents.includes(null) || !messages.some((m) => m.role === 'user'))
+        throw wrong('a prompt is a string or messages { role, content }, one at least by the user; content is a string or a list of '
+            + "{ type: 'text', text } and { type: 'image' }");
+    return messages.map(({ role }, i) => ({ role, ...contents[i] }));
+}
+
+/** How many of the images belong to each message: as its parts say or, where none does, all to the first user's. */
+function placed(messages, count) {
+    const n = messages.reduce((sum, { places }) => sum + (places?.length ?? 0), 0);
+    if (n && n !== count) throw wrong(`the messages have ${n} places for images, ${count} were given`);
+    const first = messages.findIndex((m) => m.role === 'user');
+    return messages.map((m, i) => (n ? { ...m, count: m.places?.length ?? 0 } : { ...m, places: null, count: i === first ? count : 0 }));
 }
 
 /** What is asked about a picture: nothing, or the bare word "describe", is the model's own question for a description. */
@@ -313,9 +340,11 @@ function questionOf(text, describePrompt) {
 }
 
 function asQuestions(messages, isSeen, { describePrompt }) {
-    const asked = messages.map(({ role, content }) => ({
-        role, content: role === 'user' && isSeen ? questionOf(content, describePrompt) : content,
-    }));
+    const asked = messages.map((m) => {
+        const isBlank = !m.content.trim();
+        if (m.role !== 'user' || !isSeen || (m.places?.length && !isBlank)) return m;
+        return { ...m, content: questionOf(m.content, describePrompt), places: m.places?.map(() => 0) };
+    });
     if (asked.some(({ role, content }) => role === 'user' && !content.trim())) throw wrong('the question is empty');
     return asked;
 }
@@ -329,8 +358,11 @@ function asIds(ids) {
 
 const DEFAULTS = {
     maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false, lookup: false,
+    logprobs: false, alternatives: 0,
 };
-const GENERATE_OPTIONS = [...Object.keys(DEFAULTS), 'onToken', 'signal', 'system', 'fit'];
+const MOST_ALTERNATIVES = 20;
+const TOKEN_OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'system', 'fit'];
+const GENERATE_OPTIONS = TOKEN_OPTIONS.filter((name) => !['logprobs', 'alternatives'].includes(name)).concat('onToken');
 const ENCODE_OPTIONS = ['fit', 'signal'];
 
 function sampling(options) {
@@ -341,6 +373,9 @@ function sampling(options) {
     }
     check('maxTokens', out.maxTokens, Number.isInteger(out.maxTokens) && out.maxTokens >= 1 && out.maxTokens < 2 ** 32);
     check('topK', out.topK, Number.isInteger(out.topK) && out.topK >= 0 && out.topK < 2 ** 32);
+    check('alternatives', out.alternatives,
+        Number.isInteger(out.alternatives) && out.alternatives >= 0 && out.alternatives <= MOST_ALTERNATIVES);
+    if (out.alternatives) out.logprobs = true;
     check('seed', out.seed, Number.isSafeInteger(out.seed) && out.seed >= 0);
     out.stop = typeof out.stop === 'string' ? [out.stop] : out.stop;
     check('stop', out.stop, Array.isArray(out.stop) && out.stop.every((text) => typeof text === 'string' && !text.includes('\0')));
@@ -432,7 +467,7 @@ export class FastVLM {
     }
 
     #onEvent(event, onProgress) {
-        if (event.event === 'token') this.#connection.onText?.(event.text);
+        if (event.event === 'token') this.#connection.onToken?.(event.token);
         if (event.event === 'info') {
             this.#connection.cancelAddress = event.cancelAddress;
             this.#info.resolve({ ...event.info, module: this.#connection.module, threads: this.#connection.threads });
@@ -521,21 +556,26 @@ export class FastVLM {
         }
     }
 
-    async generate(image, prompt, options) {
-        const { signal, onToken, fit, system, ...rest } = known(options, GENERATE_OPTIONS);
+    async #answer(image, prompt, { signal, fit, system, ...rest }, onToken) {
         const chosen = sampling(rest);
         const asked = asMessages(prompt, system);
         return this.#with(image, { fit, signal }, async (own, images) => {
-            const messages = asQuestions(asked, images.length > 0, await orAbort(this.info(), signal));
+            const questions = asQuestions(asked, images.length > 0, await orAbort(this.info(), signal));
+            const messages = placed(questions, images.length);
             const pieces = [];
-            const onText = (text) => {
-                pieces.push(text);
-                onToken?.(text);
+            const keep = (token) => {
+                pieces.push(token.text);
+                onToken?.(token);
             };
             const result = await this.job('decoder', 'generate', { messages, images, options: chosen },
-                { signal, onText, mayStop: Boolean(signal || onToken) });
+                { signal, onToken: keep, mayStop: Boolean(signal || onToken) });
             return { ...result, text: pieces.join(''), timings: { ...totalOf(own), ...result.timings } };
         });
+    }
+
+    async generate(image, prompt, options) {
+        const { onToken, ...rest } = known(options, GENERATE_OPTIONS);
+        return this.#answer(image, prompt, rest, onToken && (({ text }) => { if (text) onToken(text); }));
     }
 
     async infer(image, prompt, options) {
@@ -543,8 +583,20 @@ export class FastVLM {
     }
 
     async *stream(image, prompt, options) {
-        options = known(options, GENERATE_OPTIONS);
-        const pieces = [];
+        const { onToken, ...rest } = known(options, GENERATE_OPTIONS);
+        for await (const { text } of this.#tokens(image, prompt, rest)) {
+            if (!text) continue;
+            onToken?.(text);
+            yield text;
+        }
+    }
+
+    async *streamTokens(image, prompt, options) {
+        yield* this.#tokens(image, prompt, known(options, TOKEN_OPTIONS));
+    }
+
+    async *#tokens(image, prompt, options) {
+        const tokens = [];
         const control = new AbortController();
         const signal = control.signal;
         const stop = () => control.abort(options.signal.reason);
@@ -552,16 +604,15 @@ export class FastVLM {
         if (options.signal?.aborted) stop();
         let wake = deferred();
         let end = null;
-        const onToken = (text) => {
-            pieces.push(text);
+        const onToken = (token) => {
+            tokens.push(token);
             wake.resolve();
-            options.onToken?.(text);
         };
-        this.generate(image, prompt, { ...options, signal, onToken }).then(
+        this.#answer(image, prompt, { ...options, signal }, onToken).then(
             () => { end = {}; }, (error) => { end = { error }; }).finally(() => wake.resolve());
         try {
             for (;;) {
-                while (pieces.length) yield pieces.shift();
+                while (tokens.length) yield tokens.shift();
                 if (end?.error) throw end.error;
                 if (end) return;
                 await wake.promise;

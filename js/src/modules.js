@@ -36,7 +36,7 @@ function compile(name) {
 /** Some engines take relaxed SIMD and round otherwise: the module compares itself with plain code. */
 async function isRight(name, module) {
     const memory = makeMemory(name, 4 << 20);
-    const env = { memory, now: () => 0, text: () => {}, cancelled: () => 0 };
+    const env = { memory, now: () => 0, token: () => {}, cancelled: () => 0 };
     const { exports } = await WebAssembly.instantiate(module, { env });
     return exports.probe() === 1;
 }

@@ -99,9 +99,31 @@ export interface GenerateOptions {
     lookup?: boolean;
 }
 
+export interface TokenOptions extends Omit<GenerateOptions, 'onToken'> {
+    /** Of each token, how likely it was by the model alone, before sampling. */
+    logprobs?: boolean;
+    /** Likely tokens in its place that each tells of, at most 20; more than 0 implies logprobs. */
+    alternatives?: number;
+}
+
+export interface Token {
+    id: number;
+    /** Whole characters that became certain with it, often none. */
+    text: string;
+    /** Of the last token, why it was. */
+    finish: 'stop' | 'length' | 'context' | null;
+    /** Natural logarithm, at most 0; where it was asked for. */
+    logprob?: number;
+    /** The most likely first; where it was asked for. */
+    alternatives?: { id: number; logprob: number }[];
+}
+
+export type Part = { type: 'text'; text: string } | { type: 'image' };
+
 export interface Message {
     role: 'system' | 'user' | 'assistant';
-    content: string;
+    /** Parts say where the images of a call stand, in order: as many as there are, or none. */
+    content: string | readonly Part[];
 }
 
 export interface Timings {
@@ -189,8 +211,8 @@ export class Tokenizer {
 
 export class ImageProcessor {
     private constructor();
-    /** The model's input, [size][size][3] float32. */
-    preprocess(image: ImageSource, options?: { fit?: Fit }): Promise<{ data: Float32Array; size: number }>;
+    /** The model's input, [frames][size][size][3] float32: one frame, but for models that split large images. */
+    preprocess(image: ImageSource, options?: { fit?: Fit }): Promise<{ data: Float32Array; size: number; frames: number }>;
 }
 
 export class FastVLM {
@@ -208,12 +230,14 @@ export class FastVLM {
     info(): Promise<ModelInfo>;
     memory(): Promise<Memory>;
     /** Calls are queued and run one after the other. prompt: a question or a conversation, whose first user message gets the
-     *  images. About an image, no question, an empty one and the bare word "describe" ask for a description as the
+     *  images unless its parts have places for them. About an image, no question, an empty one and the bare word "describe" ask for a description as the
      *  model was trained to give it (ModelInfo.describePrompt). */
     infer(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<string>;
     /** infer with ids and timings. */
     generate(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): Promise<Result>;
     stream(image: Images, prompt?: string | readonly Message[], options?: GenerateOptions): AsyncIterable<string>;
+    /** Each token of the answer, with its likelihood if it is asked for. */
+    streamTokens(image: Images, prompt?: string | readonly Message[], options?: TokenOptions): AsyncIterable<Token>;
     encodeImage(image: ImageSource, options?: { fit?: Fit; signal?: AbortSignal }): Promise<EncodedImage>;
     /** Raw logits of every position, [positions][vocabulary]. ids: as Tokenizer.encode, -200 for each image. */
     forward(image: Images, ids: ArrayLike<number>, options?: { fit?: Fit; signal?: AbortSignal }): Promise<{ logits: Float32Array; positions: number; vocabulary: number }>;

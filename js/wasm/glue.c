@@ -262,17 +262,20 @@ int detokenize(const int32_t *ids, size_t n_ids, int skip)
 
 /* ---- pictures ---- */
 
+/* The images or, of one that is split, frames [S][S][3] at output(): how many. */
 EXPORT(preprocess)
 int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit);
 int preprocess(const uint8_t *data, unsigned width, unsigned height, unsigned channels, int fit)
 {
     tvlm_pixels pixels = {data, width, height, channels, 0};
-    size_t n = (size_t)h.info.image_size * h.info.image_size * 3;
-    if (new_output(n, sizeof(float))) return TVLM_ERR_MEMORY;
     tvlm_encode_params params;
     tvlm_encode_params_init(&params, sizeof params);
     params.fit = (tvlm_fit)fit;
-    return (int)tvlm_preprocess(h.model, &pixels, &params, h.output, n, &h.error);
+    size_t n = tvlm_preprocess_floats(h.model, &pixels, &params);
+    size_t frame = (size_t)h.info.image_size * h.info.image_size * 3;
+    tvlm_status status = new_output(n, sizeof(float));
+    if (!status) status = tvlm_preprocess(h.model, &pixels, &params, h.output, n, &h.error);
+    return status ? -(int)status : (int)(n / frame);
 }
 
 EXPORT(encode)
@@ -334,6 +337,7 @@ void chat_clear(void)
     for (size_t i = 0; i < h.n_messages; i++) {
         free((void *)(uintptr_t)h.messages[i].text);
         free((void *)(uintptr_t)h.messages[i].images);
+        free((void *)(uintptr_t)h.messages[i].image_at);
     }
     free(h.messages);
     h.messages = NULL;
@@ -345,19 +349,23 @@ void chat_clear(void)
     h.n_stops = 0;
 }
 
-/* Takes over text and images[n_images], which came from allocate. */
+/* Takes over text, images[n_images] and image_at (nullable), which came from allocate. */
 EXPORT(chat_add)
-int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images);
-int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images)
+int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images,
+             size_t *image_at);
+int chat_add(int role, char *text, size_t len, tvlm_image **images, size_t n_images,
+             size_t *image_at)
 {
     tvlm_message *grown = realloc(h.messages, (h.n_messages + 1) * sizeof *grown);
     if (!grown) {
         free(text);
         free(images);
+        free(image_at);
         return tvlm_fail(&h.error, TVLM_ERR_MEMORY, "out of memory for the conversation");
     }
     h.messages = grown;
-    h.messages[h.n_messages++] = (tvlm_message){(tvlm_role)role, text, len, images, n_images, NULL};
+    h.messages[h.n_messages++] =
+        (tvlm_message){(tvlm_role)role, text, len, images, n_images, image_at};
     return TVLM_OK;
 }
 
@@ -387,18 +395,33 @@ void cancel_reset(void)
     tvlm_cancel_reset(h.cancel);
 }
 
-static bool on_text(void *user, const char *text, size_t len)
+static tvlm_status tell_tokens(tvlm_generation *g)
 {
-    (void)user;
-    host_text(text, len);
-    return true;
+    tvlm_event e = {.size = sizeof e};
+    while (!e.is_last) {
+        TVLM_TRY(tvlm_generation_next(g, &e, &h.error));
+        host_token(e.id, e.text, e.text_len, e.is_last ? (int)e.finish : -1, e.logprob,
+                   e.alternatives, e.n_alternatives);
+    }
+    return tvlm_generation_get_result(g, &h.result, &h.error);
+}
+
+static tvlm_status answer(const tvlm_prompt *prompt, const tvlm_generate_params *params)
+{
+    tvlm_generation *g;
+    TVLM_TRY(tvlm_generation_start(h.engine, h.session, prompt, params, &g, &h.error));
+    tvlm_status status = tell_tokens(g);
+    tvlm_generation_free(g);
+    return status;
 }
 
 EXPORT(generate)
 int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
-             float top_p, float min_p, float repeat_penalty, double seed);
+             float top_p, float min_p, float repeat_penalty, double seed, int logprobs,
+             unsigned n_alternatives);
 int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
-             float top_p, float min_p, float repeat_penalty, double seed)
+             float top_p, float min_p, float repeat_penalty, double seed, int logprobs,
+             unsigned n_alternatives)
 {
     tvlm_prompt *prompt;
     tvlm_generate_params p;
@@ -415,11 +438,12 @@ int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature,
     p.sampling.seed = (uint64_t)seed;
     p.stop = h.stops;
     p.n_stop = h.n_stops;
-    p.on_text = on_text;
+    p.logprobs = logprobs != 0;
+    p.n_alternatives = n_alternatives;
     p.cancel = h.cancel;
     TVLM_TRY(tvlm_prompt_new(h.model, &prompt, &h.error));
     tvlm_status status = tvlm_prompt_chat(prompt, h.messages, h.n_messages, &h.error);
-    if (!status) status = tvlm_generate(h.engine, h.session, prompt, &p, &h.result, &h.error);
+    if (!status) status = answer(prompt, &p);
     tvlm_prompt_free(prompt);
     return (int)status;
 }

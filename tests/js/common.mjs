@@ -28,6 +28,13 @@ export function goldenModel() {
     return file;
 }
 
+/** The tiny SmolVLM in float32, which splits images. */
+export function smolvlmModel() {
+    const file = path.join(WORK, 'smolvlm.gguf');
+    native('convert', path.join(GOLDEN, 'smolvlm'), file, '--type', 'f32', '--quiet');
+    return file;
+}
+
 export function readSafetensors(file) {
     const bytes = readFileSync(file);
     const size = Number(bytes.readBigUInt64LE(0));

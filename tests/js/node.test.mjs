@@ -10,6 +10,7 @@ import { serve } from '../../js/src/engine.js';
 import init, { FastVLM, TinyVLMError } from '../../js/src/node.js';
 import {
     HAS_RELAXED, MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
+    smolvlmModel,
 } from './common.mjs';
 import { decoder, gguf } from './gguf.mjs';
 import { greedy } from './greedy.mjs';
@@ -71,6 +72,78 @@ for (const module of MODULES) {
         await model.dispose();
     });
 }
+
+test('tokens, and how likely they were', async () => {
+    const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12', '--threads', '1');
+    const vocabulary = want.logits.shape[1];
+    const last = Array.from(want.logits.data.subarray(want.logits.data.length - vocabulary));
+    const most = Math.max(...last);
+    const total = most + Math.log(last.reduce((sum, v) => sum + Math.exp(v - most), 0));
+    const model = await load(MODEL, 'simd128', { kv: 'f32', precision: 'f32' });
+    const options = { maxTokens: 12, ignoreEos: true };
+    const whole = await model.generate(picture, PROMPT, options);
+    const tokens = [];
+    for await (const token of model.streamTokens(picture, PROMPT, { ...options, alternatives: 3 })) tokens.push(token);
+    assert.deepEqual(tokens.map(({ id }) => id), asNumbers(want.generated_ids.data));
+    assert.equal(tokens.map(({ text }) => text).join(''), whole.text);
+    assert.deepEqual(tokens.map(({ finish }) => finish), [...Array(11).fill(null), 'length']);
+    for (const { id, logprob, alternatives } of tokens) {
+        assert.equal(alternatives.length, 3);
+        assert.deepEqual(alternatives[0], { id, logprob }); // greedy
+        assert.ok(logprob <= 0 && alternatives[1].logprob <= logprob && alternatives[2].logprob <= alternatives[1].logprob);
+    }
+    for (const { id, logprob } of tokens[0].alternatives) assert.ok(Math.abs(logprob - (last[id] - total)) < 1e-4);
+    const plain = [];
+    for await (const token of model.streamTokens(picture, PROMPT, options)) plain.push(token);
+    assert.deepEqual(plain, tokens.map(({ id, text, finish }) => ({ id, text, finish })));
+    for await (const { logprob, alternatives } of model.streamTokens(picture, PROMPT, { maxTokens: 1, logprobs: true }))
+        assert.ok(logprob <= 0 && alternatives.length === 0);
+    const drain = async (more) => { for await (const token of model.streamTokens(picture, PROMPT, more)) assert.ok(token); };
+    await fails(drain({ alternatives: 21 }), 'argument', /alternatives/);
+    await fails(drain({ logprobs: 1 }), 'argument', /logprobs/);
+    await fails(drain({ onToken: () => {} }), 'argument', /no option 'onToken'/);
+    await fails(model.generate(picture, PROMPT, { logprobs: true }), 'argument', /no option 'logprobs'/);
+    await model.dispose();
+});
+
+test('images between texts', async () => {
+    const model = await load(goldenModel(), 'simd128', { context: 256, kv: 'f32', precision: 'f32' });
+    const image = await model.encodeImage(picture);
+    const encode = async (text) => asNumbers(await model.tokenizer.encode(text));
+    const head = '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n';
+    const tail = '<|im_end|>\n<|im_start|>assistant\n';
+    const asked = async (content) => asNumbers((await model.generate(image, [{ role: 'user', content }], { maxTokens: 3, ignoreEos: true })).ids);
+    const text = (words) => ({ type: 'text', text: words });
+    for (const [before, after] of [['Caf\u00e9 \u{1f600}', 'what?'], ['', 'what?'], ['what?', '']]) {
+        const ids = [...await encode(head + before), -200, ...await encode(after + tail)];
+        const { ids: want } = await greedy(model, picture, ids, 3);
+        assert.deepEqual(await asked([text(before), { type: 'image' }, text(after)]), want);
+    }
+    assert.deepEqual(await asked([{ type: 'image' }]), await asked([text(''), { type: 'image' }, text(' ')]));
+    assert.deepEqual(await asked([text('what'), text('?')]), await asked('what?'));
+    await fails(asked([{ type: 'image' }, { type: 'image' }, text('a')]), 'argument', /2 places for images, 1 were given/);
+    await fails(asked([{ type: 'video' }]), 'argument', /content is a string or a list/);
+    await fails(asked([{ type: 'text' }]), 'argument', /content is a string or a list/);
+    await fails(asked([{ type: 'image', image: picture }, text('a')]), 'argument', /no 'image' in a part of type 'image'/);
+    await model.dispose();
+});
+
+test('images that are split into frames', async () => {
+    const file = smolvlmModel();
+    const want = nativeDump(file, PICTURE_FILE, PROMPT, '--new-tokens', '8', '--threads', '1');
+    const model = await load(file, 'simd128', { kv: 'f32', precision: 'f32' });
+    const { data, size, frames } = await model.processor.preprocess(picture);
+    assert.deepEqual([frames, 3, size, size], want.pixel_values.shape);
+    const area = size ** 2;
+    for (let i = 0; i < data.length; i++) {
+        const [frame, within] = [Math.floor(i / (3 * area)), i % (3 * area)];
+        assert.equal(data[i], want.pixel_values.data[(frame * 3 + within % 3) * area + Math.floor(within / 3)]);
+    }
+    assert.equal((await model.processor.preprocess(picture, { fit: 'squash' })).frames, 1);
+    const { ids } = await model.generate(picture, PROMPT, { maxTokens: 8, ignoreEos: true });
+    assert.deepEqual(asNumbers(ids), asNumbers(want.generated_ids.data));
+    await model.dispose();
+});
 
 test('every precision', async () => {
     const ids = asNumbers(golden().input_ids.data);
