@@ -94,15 +94,18 @@ CROPS = [(0, 0, 100, 20), (40, 0, 49, 150), (0, 25, 100, 125), (3, 4, 4, 5), (0,
 
 
 @pytest.mark.parametrize("crop", range(len(CROPS)))
-def test_smolvlm_sizes(tmp_path, crop):
-    want, model = load_file(GOLDEN / "golden_smolvlm.safetensors"), tmp_path / "m.gguf"
+@pytest.mark.parametrize("family", ["smolvlm", "smolvlm2"])
+def test_smolvlm_sizes(tmp_path, family, crop):
+    want, model = load_file(GOLDEN / f"golden_{family}.safetensors"), tmp_path / "m.gguf"
     image, out = tmp_path / "crop.png", tmp_path / "out.safetensors"
     Image.open(PICTURE).convert("RGB").crop(CROPS[crop]).save(image)
-    ok("convert", GOLDEN / "smolvlm", model, "--type", "f32")
-    ok("dump", "--model", model, "--image", image, "--prompt", PROMPT, "-o", out, "--new-tokens", 0)
+    ok("convert", GOLDEN / family, model, "--type", "f32", "--tokenizer", GOLDEN / "smolvlm")
+    ok("dump", "--model", model, "--image", image, "--prompt", PROMPT, "-o", out)
     have = load_file(out)
-    assert have["input_ids"].tolist() == want[f"input_ids.{crop}"].tolist()
     assert error(have["bridge_out"], want[f"bridge_out.{crop}"]) < 1e-5
+    assert error(have["logits"][-1:], want[f"logits.{crop}"]) < 2e-5
+    for name in ("input_ids", "generated_ids"):
+        assert have[name].tolist() == want[f"{name}.{crop}"].tolist()
 
 
 def test_smolvlm_unsplit(tmp_path):

@@ -159,8 +159,10 @@ def main():
                        "rescale_factor": 1 / 255, **SPLIT}, f, indent=1)
         for i, box in enumerate(CROPS):
             image = Image.open(a.picture).convert("RGB").crop(box)
-            marked_i, _, _, other = see(model, tokenizer, prompt, image)
-            out |= {f"input_ids.{i}": torch.tensor(marked_i, dtype=torch.int32), f"bridge_out.{i}": other["bridge_out"]}
+            marked_i, ids_i, call_i, other = see(model, tokenizer, prompt, image)
+            said = generate(model, tokenizer, ids_i, call_i, a)
+            out |= {f"input_ids.{i}": torch.tensor(marked_i, dtype=torch.int32), f"bridge_out.{i}": other["bridge_out"],
+                    f"logits.{i}": said["logits"][-1:].clone(), f"generated_ids.{i}": said["generated_ids"]}
     out |= generate(model, tokenizer, ids, call, a) | {"input_ids": torch.tensor(marked, dtype=torch.int32)}
     save_file({k: v.contiguous() for k, v in out.items()}, a.golden)
 
