@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo check test test-long mutate wasm web bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate coverage wasm web bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -32,6 +32,10 @@ test-long:
 mutate: # before a release: faults that no test sees; ONLY=REGEX plants some
 	@scripts/deps.sh test
 	@scripts/mutate.py $(if $(ONLY),--only '$(ONLY)') $(if $(AGAIN),--again)
+
+coverage: # lines and branches that the tests run, per folder, with clang; FILES=1 lists files
+	@scripts/deps.sh test
+	@scripts/coverage.py $(if $(FILES),--files)
 
 wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 	@scripts/deps.sh wasm

@@ -64,6 +64,8 @@ def main():
     options.add_argument("--files", action="store_true")
     options.add_argument("--only-report", action="store_true")
     options = options.parse_args()
+    if not shutil.which("llvm-cov") or not shutil.which("llvm-profdata"):
+        sys.exit("llvm-cov and llvm-profdata are missing: install llvm, of clang's version")
     if not options.only_report:
         measure()
     files = [(path, s) for path, s in counted() if path.startswith(("src/", "app/"))]
