@@ -335,10 +335,57 @@ static void what_is_no_number_is_no_answer(void **state)
     }
 }
 
+/* The input that cannot be computed is named; a pass that is refused changes nothing. */
+static void inputs_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    tiny t = llama(TVLM_TYPE_F32);
+    tiny_decoder(&t);
+    tiny_write(&t, PATH, NULL);
+    rig r = open_rig(NULL, 1), other = open_rig(NULL, 1);
+    tvlm_session *half = new_session(&r, TVLM_KV_F16), *whole = new_session(&r, TVLM_KV_F32);
+    tvlm_session *foreign = new_session(&other, TVLM_KV_F16);
+    const int32_t vocab = (int32_t)t.vocab;
+    const struct {
+        tvlm_input second;
+        const char *says;
+    } cases[] = {
+        {{whole, 2, NULL, true},    "input 1: sessions of one pass must share a kv_type"},
+        {{foreign, 2, NULL, true},  "input 1: its session belongs to another model"     },
+        {{NULL, 2, NULL, true},     "input 1: session is NULL"                          },
+        {{half, vocab, NULL, true}, "is not in the vocabulary"                          },
+        {{half, -1, NULL, true},    "input 1: id -1 is not in the vocabulary"           },
+    };
+    float *logits = malloc(2 * t.vocab * sizeof *logits);
+    assert_non_null(logits);
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        const tvlm_input inputs[] = {
+            {half, 1, NULL, true},
+            cases[i].second
+        };
+        IS(ARGUMENT, tvlm_forward(r.engine, inputs, 2, NULL, logits, 2 * t.vocab, &err));
+        SAYS(cases[i].says);
+        assert_int_equal(tvlm_session_position(half), 0);
+    }
+    const tvlm_input last[] = {
+        {half, vocab - 1, NULL, true}
+    };
+    OK(tvlm_forward(r.engine, last, 1, NULL, logits, t.vocab, &err));
+    assert_int_equal(tvlm_session_position(half), 1);
+    free(logits);
+    tvlm_session_free(half);
+    tvlm_session_free(whole);
+    tvlm_session_free(foreign);
+    close_rig(&r);
+    close_rig(&other);
+    tiny_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_no_number_is_no_answer),
+        cmocka_unit_test(inputs_that_do_not_fit_are_refused),
         cmocka_unit_test(equals_its_equations),
         cmocka_unit_test(bound_tells_rotations_apart),
         cmocka_unit_test(any_chunk_is_the_same),
