@@ -49,6 +49,12 @@ symbol_prefix() {
         END { if (n < 100) print "only " n + 0 " symbols are listed" }' "$tmp/defined"
 }
 
+# There is none with TVLM_CLI off.
+converter_prefix() {
+    local library=$build/libtinyvlm-convert.a
+    [ ! -e "$library" ] || "$nm" -g --defined-only "$library" | awk 'NF == 3 && $3 !~ /^tvlmc_/ { print $3 }' | sort -u
+}
+
 # scripts/imports.txt has the functions that the library may take from a system, each with the first
 # level of Android's API that has it.
 android_imports() {
@@ -209,6 +215,7 @@ commit_subjects() {
 }
 
 verdict symbol-prefix "$prefix_rule" < <(symbol_prefix)
+verdict converter-prefix 'external symbols of libtinyvlm-convert.a start with tvlmc_' < <(converter_prefix)
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
 verdict program-includes 'the program uses the library by tinyvlm.h' < <(program_includes)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)

@@ -148,16 +148,16 @@ static inline void tiny_free(tiny *t)
         if ((expr) != TVLM_OK) fail_msg("%s: %s", #expr, error.message);                           \
     } while (0)
 
-static inline void tiny_put_u32(tvlm_gguf_writer *w, const char *arch, const char *key, uint32_t v)
+static inline void tiny_put_u32(tvlmc_gguf_writer *w, const char *arch, const char *key, uint32_t v)
 {
     tvlm_error error;
     char full[96];
     snprintf(full, sizeof full, "%s.%s", arch, key);
-    TINY_OK(tvlm_gguf_put_u32(w, full, v, &error));
+    TINY_OK(tvlmc_gguf_put_u32(w, full, v, &error));
 }
 
 /* The 256 bytes in GPT-2's alphabet and the two marks of ChatML. */
-static inline void tiny_put_vocabulary(tvlm_gguf_writer *w)
+static inline void tiny_put_vocabulary(tvlmc_gguf_writer *w)
 {
     tvlm_error error;
     char letters[256][3];
@@ -176,22 +176,22 @@ static inline void tiny_put_vocabulary(tvlm_gguf_writer *w)
     tokens[TINY_START] = (tvlm_str){"<|im_start|>", 12};
     tokens[TINY_END] = (tvlm_str){"<|im_end|>", 10};
     types[TINY_START] = types[TINY_END] = 3;
-    TINY_OK(tvlm_gguf_put_string(w, "tokenizer.ggml.model", (tvlm_str){"gpt2", 4}, &error));
-    TINY_OK(tvlm_gguf_put_string(w, "tokenizer.ggml.pre", (tvlm_str){"smollm", 6}, &error));
-    TINY_OK(tvlm_gguf_put_string_array(w, "tokenizer.ggml.tokens", tokens, TINY_TOKENS, &error));
-    TINY_OK(tvlm_gguf_put_i32_array(w, "tokenizer.ggml.token_type", types, TINY_TOKENS, &error));
-    TINY_OK(tvlm_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", TINY_END, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "tokenizer.ggml.model", (tvlm_str){"gpt2", 4}, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "tokenizer.ggml.pre", (tvlm_str){"smollm", 6}, &error));
+    TINY_OK(tvlmc_gguf_put_string_array(w, "tokenizer.ggml.tokens", tokens, TINY_TOKENS, &error));
+    TINY_OK(tvlmc_gguf_put_i32_array(w, "tokenizer.ggml.token_type", types, TINY_TOKENS, &error));
+    TINY_OK(tvlmc_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", TINY_END, &error));
 }
 
 /* more: writes further keys, nullable. */
-static inline void tiny_write(const tiny *t, const char *path, void (*more)(tvlm_gguf_writer *w))
+static inline void tiny_write(const tiny *t, const char *path, void (*more)(tvlmc_gguf_writer *w))
 {
     tvlm_error error;
-    tvlm_gguf_writer *w;
+    tvlmc_gguf_writer *w;
     char key[96];
-    TINY_OK(tvlm_gguf_writer_new(path, NULL, &w, &error));
+    TINY_OK(tvlmc_gguf_writer_new(path, NULL, &w, &error));
     tvlm_str arch = {t->arch, strlen(t->arch)};
-    TINY_OK(tvlm_gguf_put_string(w, "general.architecture", arch, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "general.architecture", arch, &error));
     tiny_put_u32(w, t->arch, "block_count", t->layers);
     tiny_put_u32(w, t->arch, "embedding_length", t->d);
     tiny_put_u32(w, t->arch, "feed_forward_length", t->ff);
@@ -202,18 +202,18 @@ static inline void tiny_write(const tiny *t, const char *path, void (*more)(tvlm
     tiny_put_u32(w, t->arch, "context_length", t->ctx);
     tiny_put_u32(w, t->arch, "vocab_size", t->vocab);
     snprintf(key, sizeof key, "%s.rope.freq_base", t->arch);
-    TINY_OK(tvlm_gguf_put_f32(w, key, (float)t->theta, &error));
+    TINY_OK(tvlmc_gguf_put_f32(w, key, (float)t->theta, &error));
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", t->arch);
-    TINY_OK(tvlm_gguf_put_f32(w, key, t->eps, &error));
+    TINY_OK(tvlmc_gguf_put_f32(w, key, t->eps, &error));
     tiny_put_vocabulary(w);
     if (more) more(w);
     for (size_t i = 0; i < t->n_tensors; i++) {
         const tiny_tensor *x = &t->tensors[i];
-        TINY_OK(tvlm_gguf_declare(w, x->name, x->type, x->shape, x->n_dims, &error));
+        TINY_OK(tvlmc_gguf_declare(w, x->name, x->type, x->shape, x->n_dims, &error));
     }
     for (size_t i = 0; i < t->n_tensors; i++)
-        TINY_OK(tvlm_gguf_write_tensor(w, t->tensors[i].bytes, t->tensors[i].size, &error));
-    TINY_OK(tvlm_gguf_writer_finish(w, NULL, NULL, &error));
+        TINY_OK(tvlmc_gguf_write_tensor(w, t->tensors[i].bytes, t->tensors[i].size, &error));
+    TINY_OK(tvlmc_gguf_writer_finish(w, NULL, NULL, &error));
 }
 
 /* ---- the decoder in double precision ---- */

@@ -35,7 +35,7 @@ static const char help[] =
 enum { OPT_TYPE = CLI_OWN, OPT_FIT, OPT_TOKENIZER, OPT_MMPROJ };
 
 typedef struct job {
-    tvlm_convert_params params;
+    tvlmc_convert_params params;
     cli_options options;
     const char *mmproj;
     bool of_folder; /* an option that only a checkpoint's conversion has */
@@ -85,7 +85,7 @@ int cmd_convert(int argc, char **argv)
     cli_own own = {names, take, &j};
     tvlm_error err;
     cli_options_init(&j.options);
-    tvlm_convert_params_init(&j.params);
+    tvlmc_convert_params_init(&j.params);
     j.params.type = TVLM_TYPE_F16;
     j.params.on_note = note;
     j.params.on_progress = progress;
@@ -104,7 +104,7 @@ int cmd_convert(int argc, char **argv)
         return cli_usage("convert: --mmproj keeps the types, the fit and the tokenizer of its "
                          "files; \"tinyvlm quantize\" changes types");
     const char *in = argv[first], *out = argv[first + 1];
-    tvlm_status status = j.mmproj ? tvlm_convert_pair(in, j.mmproj, out, &j.params, &err)
-                                  : tvlm_convert(in, out, &j.params, &err);
+    tvlm_status status = j.mmproj ? tvlmc_convert_pair(in, j.mmproj, out, &j.params, &err)
+                                  : tvlmc_convert(in, out, &j.params, &err);
     return status ? cli_fail(status, &err) : 0;
 }

@@ -124,10 +124,10 @@ static tvlm_status build_prompt(dump *d, tvlm_error *err)
 }
 
 /* File bytes are little-endian; so is every host this runs on today, and the writer copies. */
-static void add(tvlm_st_tensor *list, size_t *n, const char *name, tvlm_st_dtype type,
+static void add(tvlmc_st_tensor *list, size_t *n, const char *name, tvlmc_st_dtype type,
                 const void *data, const uint64_t *shape, uint32_t dims)
 {
-    tvlm_st_tensor t = {.name = name, .dtype = type, .n_dims = dims, .n = 1, .data = data};
+    tvlmc_st_tensor t = {.name = name, .dtype = type, .n_dims = dims, .n = 1, .data = data};
     for (uint32_t i = 0; i < dims; i++) {
         t.shape[i] = shape[i];
         t.n *= (size_t)shape[i];
@@ -147,7 +147,7 @@ static float *channels_first(const dump *d, size_t s)
 
 static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error *err)
 {
-    tvlm_st_tensor list[8];
+    tvlmc_st_tensor list[8];
     tvlm_model_info info = {.size = sizeof info};
     size_t n = 0, rows = tvlm_prompt_n_tokens(d->ids), n_ids, count, dim;
     float *chw = NULL;
@@ -158,16 +158,16 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
         if (!(chw = channels_first(d, s))) return out_of_memory(err);
         /* without the first where there is one, as the reference has it */
         uint64_t shape[4] = {frames, 3, s, s}, one = frames == 1;
-        add(list, &n, "pixel_values", TVLM_ST_F32, chw, shape + one, (uint32_t)(4 - one));
+        add(list, &n, "pixel_values", TVLMC_ST_F32, chw, shape + one, (uint32_t)(4 - one));
         const float *v = tvlm_image_vision_tokens(d->image, &count, &dim);
-        add(list, &n, "vision_tokens", TVLM_ST_F32, v, (uint64_t[]){count, dim}, 2);
+        add(list, &n, "vision_tokens", TVLMC_ST_F32, v, (uint64_t[]){count, dim}, 2);
         v = tvlm_image_tokens(d->image, &count, &dim);
-        add(list, &n, "bridge_out", TVLM_ST_F32, v, (uint64_t[]){count, dim}, 2);
+        add(list, &n, "bridge_out", TVLMC_ST_F32, v, (uint64_t[]){count, dim}, 2);
     }
-    add(list, &n, "input_ids", TVLM_ST_I32, ids, (uint64_t[]){n_ids}, 1);
-    add(list, &n, "logits", TVLM_ST_F32, d->logits, (uint64_t[]){rows, info.n_vocab}, 2);
-    add(list, &n, "generated_ids", TVLM_ST_I32, r->ids, (uint64_t[]){r->n_ids}, 1);
-    tvlm_status status = tvlm_st_write(d->output, cli_cancel(), list, n, err);
+    add(list, &n, "input_ids", TVLMC_ST_I32, ids, (uint64_t[]){n_ids}, 1);
+    add(list, &n, "logits", TVLMC_ST_F32, d->logits, (uint64_t[]){rows, info.n_vocab}, 2);
+    add(list, &n, "generated_ids", TVLMC_ST_I32, r->ids, (uint64_t[]){r->n_ids}, 1);
+    tvlm_status status = tvlmc_st_write(d->output, cli_cancel(), list, n, err);
     free(chw);
     return status;
 }

@@ -42,7 +42,7 @@ static const char help[] =
 enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, OPT_MAX_ERROR, MAX_PICTURES = 512 };
 
 typedef struct job {
-    tvlm_quantize_params params;
+    tvlmc_quantize_params params;
     cli_options options;
     const char *folder;
     bool typed;
@@ -84,7 +84,7 @@ static void progress(void *user, const char *what, uint64_t done, uint64_t total
     if (!((job *)user)->options.quiet) cli_progress(what, done, total);
 }
 
-static void say_error(void *user, const tvlm_layer_error *e)
+static void say_error(void *user, const tvlmc_layer_error *e)
 {
     if (((job *)user)->options.quiet) return;
     if (!strcmp(e->layer, "stem"))
@@ -216,7 +216,7 @@ static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error 
 {
     if (j->folder) TVLM_TRY(tvlm_output_not_input(out, j->folder, err));
     if (j->params.int8_tower) TVLM_TRY(list_pictures(j, err));
-    return tvlm_quantize_file(in, out, &j->params, err);
+    return tvlmc_quantize_file(in, out, &j->params, err);
 }
 
 int cmd_quantize(int argc, char **argv)

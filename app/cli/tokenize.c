@@ -172,11 +172,11 @@ int cmd_tokenize(int argc, char **argv)
         return cli_usage("tokenize: one text, in quotes; or '-' for standard input");
     tvlm_status status;
     if (j.tokenizer) {
-        tvlm_tokenizer_files files;
-        status = tvlm_tokenizer_files_open(j.tokenizer, &files, NULL, NULL, &err);
+        tvlmc_tokenizer_files files;
+        status = tvlmc_tokenizer_files_open(j.tokenizer, &files, NULL, NULL, &err);
         if (!status) {
             status = tvlm_tokenizer_new(&files.vocab, &t.files, &err);
-            tvlm_tokenizer_files_close(&files);
+            tvlmc_tokenizer_files_close(&files);
         }
     } else {
         o.model = cli_model_path(&o);

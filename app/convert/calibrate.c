@@ -29,7 +29,7 @@ static observed *find(observer *o, const char *name)
 {
     for (size_t i = 0; i < o->n; i++)
         if (strcmp(o->layers[i].name, name) == 0) return &o->layers[i];
-    if (o->n == TVLM_MAX_TOWER_LAYERS) return NULL;
+    if (o->n == TVLMC_MAX_TOWER_LAYERS) return NULL;
     observed *layer = &o->layers[o->n++];
     snprintf(layer->name, sizeof layer->name, "%s", name);
     return layer;
@@ -69,7 +69,7 @@ static void observe(void *user, const char *name, const float *data, size_t h, s
         widen(o, layer, data, h * w * c);
 }
 
-tvlm_qparam tvlm_u7_range(double lo, double hi)
+tvlm_qparam tvlmc_u7_range(double lo, double hi)
 {
     double scale = (hi - lo) / CODES;
     if (!(scale >= FLT_MIN)) /* a layer that is always zero, or as good as */
@@ -106,7 +106,7 @@ static tvlm_qparam best_range(const observed *layer)
             }
         }
     }
-    return tvlm_u7_range(lo, hi);
+    return tvlmc_u7_range(lo, hi);
 }
 
 /* The values that any picture's bytes can take. */
@@ -118,32 +118,32 @@ static tvlm_qparam input_range(const tvlm_preprocess_config *config)
         lo = fmin(lo, fmin(a, b));
         hi = fmax(hi, fmax(a, b));
     }
-    return tvlm_u7_range(lo, hi);
+    return tvlmc_u7_range(lo, hi);
 }
 
 /* ---- running the tower ---- */
 
-static bool is_held_out(const tvlm_pictures *pictures, size_t i)
+static bool is_held_out(const tvlmc_pictures *pictures, size_t i)
 {
-    return pictures->n >= TVLM_HOLD_OUT && i % TVLM_HOLD_OUT == TVLM_HOLD_OUT - 1;
+    return pictures->n >= TVLMC_HOLD_OUT && i % TVLMC_HOLD_OUT == TVLMC_HOLD_OUT - 1;
 }
 
 typedef struct calibration {
-    const tvlm_pictures *pictures;
-    const tvlm_quantize_params *params;
-    tvlm_tower_run tower;
+    const tvlmc_pictures *pictures;
+    const tvlmc_quantize_params *params;
+    tvlmc_tower_run tower;
     observer seen;
 } calibration;
 
-static void say(const tvlm_quantize_params *params, const char *what, size_t done, size_t total)
+static void say(const tvlmc_quantize_params *params, const char *what, size_t done, size_t total)
 {
     if (params->on_progress) params->on_progress(params->user, what, done, total);
 }
 
 static tvlm_status observe_picture(calibration *c, size_t i, tvlm_error *err)
 {
-    tvlm_pixels picture = tvlm_pictures_at(c->pictures, i);
-    TVLM_TRY(tvlm_tower_run_see(&c->tower, &picture, err));
+    tvlm_pixels picture = tvlmc_pictures_at(c->pictures, i);
+    TVLM_TRY(tvlmc_tower_run_see(&c->tower, &picture, err));
     if (!c->seen.no_number[0]) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_FORMAT,
                      "calibration: the tower's layer '%s' gives NaN or infinity",
@@ -167,11 +167,11 @@ static tvlm_status both_passes(calibration *c, tvlm_error *err)
     return run_pictures(c, err);
 }
 
-static tvlm_status store_all(tvlm_tower_plan *out, const observer *o, tvlm_error *err)
+static tvlm_status store_all(tvlmc_tower_plan *out, const observer *o, tvlm_error *err)
 {
     for (out->n = 0; out->n < o->n; out->n++) {
         const observed *layer = &o->layers[out->n];
-        tvlm_layer_plan *plan = &out->layers[out->n];
+        tvlmc_layer_plan *plan = &out->layers[out->n];
         plan->out = best_range(layer);
         memcpy(plan->name, layer->name, sizeof plan->name);
         if (!(plan->out.scale < MAX_SCALE))
@@ -182,21 +182,21 @@ static tvlm_status store_all(tvlm_tower_plan *out, const observer *o, tvlm_error
     return TVLM_OK;
 }
 
-tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_pictures *pictures,
-                           const tvlm_quantize_params *params, tvlm_tower_plan *out,
-                           tvlm_error *err)
+tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_pictures *pictures,
+                            const tvlmc_quantize_params *params, tvlmc_tower_plan *out,
+                            tvlm_error *err)
 {
     calibration c = {.pictures = pictures,
                      .params = params,
-                     .seen = {.layers = calloc(TVLM_MAX_TOWER_LAYERS, sizeof *c.seen.layers)}};
+                     .seen = {.layers = calloc(TVLMC_MAX_TOWER_LAYERS, sizeof *c.seen.layers)}};
     tvlm_tap tap = {observe, &c.seen};
-    *out = (tvlm_tower_plan){.input = input_range(&model->config.preprocess)};
+    *out = (tvlmc_tower_plan){.input = input_range(&model->config.preprocess)};
     tvlm_status status = c.seen.layers
-                             ? tvlm_tower_run_open(&c.tower, model, &tap, params->cancel, err)
+                             ? tvlmc_tower_run_open(&c.tower, model, &tap, params->cancel, err)
                              : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for calibration");
     if (!status) status = both_passes(&c, err);
     if (!status) status = store_all(out, &c.seen, err);
-    tvlm_tower_run_close(&c.tower);
+    tvlmc_tower_run_close(&c.tower);
     free(c.seen.layers);
     return status;
 }
@@ -221,9 +221,9 @@ static double relative(difference d)
     return sqrt(d.error / (d.norm > 0 ? d.norm : 1));
 }
 
-static bool is_reported(const tvlm_pictures *p, size_t i)
+static bool is_reported(const tvlmc_pictures *p, size_t i)
 {
-    return p->n < TVLM_HOLD_OUT || is_held_out(p, i);
+    return p->n < TVLMC_HOLD_OUT || is_held_out(p, i);
 }
 
 /* ---- each layer alone ---- */
@@ -234,8 +234,8 @@ enum { MEASURED = 8 }; /* pictures: the tower runs once a layer on each */
 typedef struct lone {
     const tvlm_efficientnet *exact, *int8;
     tvlm_efficientnet mix;
-    tvlm_tower_run tower;
-    const tvlm_pictures *pictures;
+    tvlmc_tower_run tower;
+    const tvlmc_pictures *pictures;
     float *tokens; /* of the float tower [MEASURED][n] */
     size_t n;
 } lone;
@@ -261,11 +261,11 @@ static void take_layer(tvlm_efficientnet *to, const tvlm_efficientnet *from, con
 static tvlm_status run_mix(lone *l, difference *found, tvlm_error *err)
 {
     float *kept = l->tokens;
-    TVLM_TRY(tvlm_tower_run_take(&l->tower, &l->mix, err));
+    TVLM_TRY(tvlmc_tower_run_take(&l->tower, &l->mix, err));
     for (size_t i = 0; i < l->pictures->n && kept < l->tokens + MEASURED * l->n; i++) {
         if (!is_reported(l->pictures, i)) continue;
-        tvlm_pixels picture = tvlm_pictures_at(l->pictures, i);
-        TVLM_TRY(tvlm_tower_run_see(&l->tower, &picture, err));
+        tvlm_pixels picture = tvlmc_pictures_at(l->pictures, i);
+        TVLM_TRY(tvlmc_tower_run_see(&l->tower, &picture, err));
         if (found)
             add_error(found, kept, l->tower.tokens, l->n);
         else
@@ -275,7 +275,7 @@ static tvlm_status run_mix(lone *l, difference *found, tvlm_error *err)
     return TVLM_OK;
 }
 
-static tvlm_status measure_layer(lone *l, tvlm_layer_plan *layer, tvlm_error *err)
+static tvlm_status measure_layer(lone *l, tvlmc_layer_plan *layer, tvlm_error *err)
 {
     difference found = {0};
     l->mix = *l->exact;
@@ -285,8 +285,8 @@ static tvlm_status measure_layer(lone *l, tvlm_layer_plan *layer, tvlm_error *er
     return TVLM_OK;
 }
 
-static tvlm_status measure_layers(lone *l, const tvlm_quantize_params *params,
-                                  tvlm_tower_plan *plan, tvlm_error *err)
+static tvlm_status measure_layers(lone *l, const tvlmc_quantize_params *params,
+                                  tvlmc_tower_plan *plan, tvlm_error *err)
 {
     l->mix = *l->exact;
     TVLM_TRY(run_mix(l, NULL, err));
@@ -297,9 +297,10 @@ static tvlm_status measure_layers(lone *l, const tvlm_quantize_params *params,
     return TVLM_OK;
 }
 
-tvlm_status tvlm_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
-                                const tvlm_pictures *pictures, const tvlm_quantize_params *params,
-                                tvlm_tower_plan *plan, tvlm_error *err)
+tvlm_status tvlmc_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
+                                 const tvlmc_pictures *pictures,
+                                 const tvlmc_quantize_params *params, tvlmc_tower_plan *plan,
+                                 tvlm_error *err)
 {
     const tvlm_pooling *pooling = &exact->weights.pooling;
     lone l = {.exact = &exact->weights.efficientnet,
@@ -307,10 +308,10 @@ tvlm_status tvlm_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
               .pictures = pictures,
               .n = pooling->n_query * pooling->d};
     l.tokens = calloc(l.n, MEASURED * sizeof *l.tokens);
-    tvlm_status status = l.tokens ? tvlm_tower_run_open(&l.tower, exact, NULL, params->cancel, err)
+    tvlm_status status = l.tokens ? tvlmc_tower_run_open(&l.tower, exact, NULL, params->cancel, err)
                                   : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the tokens");
     if (!status) status = measure_layers(&l, params, plan, err);
-    tvlm_tower_run_close(&l.tower);
+    tvlmc_tower_run_close(&l.tower);
     free(l.tokens);
     return status;
 }
@@ -323,7 +324,7 @@ typedef struct compared {
 } compared;
 
 typedef struct report {
-    compared layers[TVLM_MAX_TOWER_LAYERS + 1]; /* and the tokens */
+    compared layers[TVLMC_MAX_TOWER_LAYERS + 1]; /* and the tokens */
     size_t n, next;
     bool exact, lost; /* the float tower runs; memory was short */
 } report;
@@ -342,7 +343,7 @@ static void compare(void *user, const char *name, const float *data, size_t h, s
 {
     report *r = user;
     (void)name;
-    if (r->next == TVLM_MAX_TOWER_LAYERS) return;
+    if (r->next == TVLMC_MAX_TOWER_LAYERS) return;
     compared *layer = &r->layers[r->next++];
     r->n = r->next;
     if (r->exact)
@@ -351,17 +352,17 @@ static void compare(void *user, const char *name, const float *data, size_t h, s
         add_error(&layer->all, layer->exact, data, h * w * c);
 }
 
-static tvlm_status see(report *r, tvlm_tower_run *tower, bool exact, const tvlm_pixels *picture,
+static tvlm_status see(report *r, tvlmc_tower_run *tower, bool exact, const tvlm_pixels *picture,
                        tvlm_error *err)
 {
     r->next = 0;
     r->exact = exact;
-    TVLM_TRY(tvlm_tower_run_see(tower, picture, err));
+    TVLM_TRY(tvlmc_tower_run_see(tower, picture, err));
     return r->lost ? tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the report") : TVLM_OK;
 }
 
 typedef struct both {
-    tvlm_tower_run towers[2]; /* float, int8 */
+    tvlmc_tower_run towers[2]; /* float, int8 */
     tvlm_engine *engines[2];
     tvlm_image *images[2];
 } both;
@@ -389,14 +390,14 @@ static tvlm_status compare_picture(both *b, report *r, const tvlm_pixels *pictur
 {
     TVLM_TRY(see(r, &b->towers[0], true, picture, err));
     TVLM_TRY(see(r, &b->towers[1], false, picture, err));
-    return encode(b, picture, cancel, &r->layers[TVLM_MAX_TOWER_LAYERS], err);
+    return encode(b, picture, cancel, &r->layers[TVLMC_MAX_TOWER_LAYERS], err);
 }
 
-static tvlm_status compare_pictures(both *b, report *r, const tvlm_pictures *pictures,
-                                    const tvlm_quantize_params *params, tvlm_error *err)
+static tvlm_status compare_pictures(both *b, report *r, const tvlmc_pictures *pictures,
+                                    const tvlmc_quantize_params *params, tvlm_error *err)
 {
     for (size_t i = 0; i < pictures->n; i++) {
-        tvlm_pixels picture = tvlm_pictures_at(pictures, i);
+        tvlm_pixels picture = tvlmc_pictures_at(pictures, i);
         if (is_reported(pictures, i))
             TVLM_TRY(compare_picture(b, r, &picture, params->cancel, err));
         say(params, "comparing", i + 1, pictures->n);
@@ -408,7 +409,7 @@ static tvlm_status open_both(both *b, const tvlm_model *const models[2], const t
                              const tvlm_cancel *cancel, tvlm_error *err)
 {
     for (int i = 0; i < 2; i++) {
-        TVLM_TRY(tvlm_tower_run_open(&b->towers[i], models[i], tap, cancel, err));
+        TVLM_TRY(tvlmc_tower_run_open(&b->towers[i], models[i], tap, cancel, err));
         TVLM_TRY(tvlm_engine_new(models[i], NULL, &b->engines[i], err));
     }
     return TVLM_OK;
@@ -417,30 +418,30 @@ static tvlm_status open_both(both *b, const tvlm_model *const models[2], const t
 static void close_both(both *b)
 {
     for (int i = 0; i < 2; i++) {
-        tvlm_tower_run_close(&b->towers[i]);
+        tvlmc_tower_run_close(&b->towers[i]);
         tvlm_image_free(b->images[i]);
         tvlm_engine_free(b->engines[i]);
     }
 }
 
-static void tell(const report *r, const tvlm_tower_plan *plan, const tvlm_quantize_params *params)
+static void tell(const report *r, const tvlmc_tower_plan *plan, const tvlmc_quantize_params *params)
 {
     for (size_t i = 0; i < plan->n; i++) {
-        const tvlm_layer_plan *l = &plan->layers[i];
-        params->on_error(params->user, &(tvlm_layer_error){.layer = l->name,
-                                                           .alone = l->alone,
-                                                           .behind = relative(r->layers[i].all),
-                                                           .is_float = l->is_float});
+        const tvlmc_layer_plan *l = &plan->layers[i];
+        params->on_error(params->user, &(tvlmc_layer_error){.layer = l->name,
+                                                            .alone = l->alone,
+                                                            .behind = relative(r->layers[i].all),
+                                                            .is_float = l->is_float});
     }
-    params->on_error(params->user,
-                     &(tvlm_layer_error){.layer = "tokens",
-                                         .alone = NAN,
-                                         .behind = relative(r->layers[TVLM_MAX_TOWER_LAYERS].all)});
+    params->on_error(params->user, &(tvlmc_layer_error){
+                                       .layer = "tokens",
+                                       .alone = NAN,
+                                       .behind = relative(r->layers[TVLMC_MAX_TOWER_LAYERS].all)});
 }
 
-tvlm_status tvlm_report_int8(const tvlm_model *exact, const tvlm_model *int8,
-                             const tvlm_pictures *pictures, const tvlm_quantize_params *params,
-                             const tvlm_tower_plan *plan, tvlm_error *err)
+tvlm_status tvlmc_report_int8(const tvlm_model *exact, const tvlm_model *int8,
+                              const tvlmc_pictures *pictures, const tvlmc_quantize_params *params,
+                              const tvlmc_tower_plan *plan, tvlm_error *err)
 {
     if (!params->on_error) return TVLM_OK;
     both b = {0};
@@ -451,7 +452,7 @@ tvlm_status tvlm_report_int8(const tvlm_model *exact, const tvlm_model *int8,
     if (!status) status = compare_pictures(&b, &r, pictures, params, err);
     if (!status) tell(&r, plan, params);
     close_both(&b);
-    for (size_t i = 0; i < TVLM_MAX_TOWER_LAYERS; i++)
+    for (size_t i = 0; i < TVLMC_MAX_TOWER_LAYERS; i++)
         free(r.layers[i].exact);
     return status;
 }

@@ -6,43 +6,44 @@
 
 #include "convert/tower.h"
 
-typedef struct tvlm_layer_plan {
+typedef struct tvlmc_layer_plan {
     char name[32];   /* "stem", "blocks.I.expand", "blocks.I.dw", "blocks.I" (of the project
                         layer, the residual added) or "head" */
     tvlm_qparam out; /* of its output */
     double alone;    /* relative error of the tokens where it alone is int8 */
     bool is_float;
-} tvlm_layer_plan;
+} tvlmc_layer_plan;
 
-enum { TVLM_MAX_TOWER_LAYERS = 3 * TVLM_MAX_BLOCKS + 2 };
-typedef struct tvlm_tower_plan {
+enum { TVLMC_MAX_TOWER_LAYERS = 3 * TVLM_MAX_BLOCKS + 2 };
+typedef struct tvlmc_tower_plan {
     tvlm_qparam input;
-    tvlm_layer_plan layers[TVLM_MAX_TOWER_LAYERS]; /* in order */
+    tvlmc_layer_plan layers[TVLMC_MAX_TOWER_LAYERS]; /* in order */
     size_t n;
-} tvlm_tower_plan;
+} tvlmc_tower_plan;
 
-/* With at least TVLM_HOLD_OUT pictures, the last of each TVLM_HOLD_OUT is not calibrated with: the
- * report takes those, and with fewer all. */
-enum { TVLM_HOLD_OUT = 8 };
+/* With at least TVLMC_HOLD_OUT pictures, the last of each TVLMC_HOLD_OUT is not calibrated with:
+ * the report takes those, and with fewer all. */
+enum { TVLMC_HOLD_OUT = 8 };
 
 /* Runs the float tower over the pictures twice: extremes first, then histograms between them. A
  * layer that gives NaN or infinity is refused by name. */
-tvlm_status tvlm_calibrate(const tvlm_model *model, const tvlm_pictures *pictures,
-                           const tvlm_quantize_params *params, tvlm_tower_plan *out,
-                           tvlm_error *err);
+tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_pictures *pictures,
+                            const tvlmc_quantize_params *params, tvlmc_tower_plan *out,
+                            tvlm_error *err);
 
 /* Each layer's error `alone`: of the tokens that the decoder sees, where the float tower has this
  * layer of the int8 one, over up to eight pictures of the report. */
-tvlm_status tvlm_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
-                                const tvlm_pictures *pictures, const tvlm_quantize_params *params,
-                                tvlm_tower_plan *plan, tvlm_error *err);
+tvlm_status tvlmc_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
+                                 const tvlmc_pictures *pictures,
+                                 const tvlmc_quantize_params *params, tvlmc_tower_plan *plan,
+                                 tvlm_error *err);
 
 /* Compares the int8 model with the float one it was made of, and tells params->on_error. */
-tvlm_status tvlm_report_int8(const tvlm_model *exact, const tvlm_model *int8,
-                             const tvlm_pictures *pictures, const tvlm_quantize_params *params,
-                             const tvlm_tower_plan *plan, tvlm_error *err);
+tvlm_status tvlmc_report_int8(const tvlm_model *exact, const tvlm_model *int8,
+                              const tvlmc_pictures *pictures, const tvlmc_quantize_params *params,
+                              const tvlmc_tower_plan *plan, tvlm_error *err);
 
 /* Codes 0..127 for the values lo..hi (lo <= 0 <= hi): zero is exact. */
-tvlm_qparam tvlm_u7_range(double lo, double hi);
+tvlm_qparam tvlmc_u7_range(double lo, double hi);
 
 #endif

@@ -6,7 +6,7 @@
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const tvlm_source *)a)->name, ((const tvlm_source *)b)->name);
+    return strcmp(((const tvlmc_source *)a)->name, ((const tvlmc_source *)b)->name);
 }
 
 static bool ends(const char *s, const char *suffix)
@@ -34,18 +34,18 @@ static tvlm_status check_kind(const char *name, tvlm_error *err)
     return TVLM_OK;
 }
 
-static tvlm_status name_all(tvlm_checkpoint *c, tvlm_error *err)
+static tvlm_status name_all(tvlmc_checkpoint *c, tvlm_error *err)
 {
-    tvlm_network network = {0};
-    char name[TVLM_KEY_MAX];
+    tvlmc_network network = {0};
+    char name[TVLMC_KEY_MAX];
     c->sources = calloc(c->set.n + 1, sizeof *c->sources);
     if (!c->sources) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     for (size_t i = 0; i < c->set.n; i++)
-        tvlm_network_scan(&network, c->set.tensors[i].name);
+        tvlmc_network_scan(&network, c->set.tensors[i].name);
     for (size_t i = 0; i < c->set.n; i++) {
-        const tvlm_st_tensor *t = &c->set.tensors[i];
+        const tvlmc_st_tensor *t = &c->set.tensors[i];
         TVLM_TRY(check_kind(t->name, err));
-        if (!tvlm_canonical_name(&network, t->name, name))
+        if (!tvlmc_canonical_name(&network, t->name, name))
             return tvlm_fail(err, TVLM_ERR_LIMIT, "tensor '%.100s...': its name is too long",
                              t->name);
         size_t size = strlen(name) + 1;
@@ -63,26 +63,26 @@ static tvlm_status name_all(tvlm_checkpoint *c, tvlm_error *err)
     return TVLM_OK;
 }
 
-tvlm_status tvlm_checkpoint_open(const char *dir, tvlm_checkpoint *out, tvlm_error *err)
+tvlm_status tvlmc_checkpoint_open(const char *dir, tvlmc_checkpoint *out, tvlm_error *err)
 {
-    *out = (tvlm_checkpoint){0};
-    TVLM_TRY(tvlm_st_open(dir, &out->set, err));
+    *out = (tvlmc_checkpoint){0};
+    TVLM_TRY(tvlmc_st_open(dir, &out->set, err));
     tvlm_status status = name_all(out, err);
-    if (status) tvlm_checkpoint_close(out);
+    if (status) tvlmc_checkpoint_close(out);
     return status;
 }
 
-void tvlm_checkpoint_close(tvlm_checkpoint *checkpoint)
+void tvlmc_checkpoint_close(tvlmc_checkpoint *checkpoint)
 {
     for (size_t i = 0; i < checkpoint->n; i++)
         free(checkpoint->sources[i].name);
     free(checkpoint->sources);
-    tvlm_st_close(&checkpoint->set);
-    *checkpoint = (tvlm_checkpoint){0};
+    tvlmc_st_close(&checkpoint->set);
+    *checkpoint = (tvlmc_checkpoint){0};
 }
 
 /* The first source whose name is not before `name`. */
-static size_t lower_bound(const tvlm_checkpoint *c, const char *name)
+static size_t lower_bound(const tvlmc_checkpoint *c, const char *name)
 {
     size_t lo = 0, hi = c->n;
     while (lo < hi) {
@@ -95,7 +95,7 @@ static size_t lower_bound(const tvlm_checkpoint *c, const char *name)
     return lo;
 }
 
-tvlm_source *tvlm_checkpoint_find(const tvlm_checkpoint *checkpoint, const char *name)
+tvlmc_source *tvlmc_checkpoint_find(const tvlmc_checkpoint *checkpoint, const char *name)
 {
     size_t i = lower_bound(checkpoint, name);
     return i < checkpoint->n && strcmp(checkpoint->sources[i].name, name) == 0
@@ -103,16 +103,16 @@ tvlm_source *tvlm_checkpoint_find(const tvlm_checkpoint *checkpoint, const char 
                : NULL;
 }
 
-bool tvlm_checkpoint_has(const tvlm_checkpoint *checkpoint, const char *prefix)
+bool tvlmc_checkpoint_has(const tvlmc_checkpoint *checkpoint, const char *prefix)
 {
     size_t i = lower_bound(checkpoint, prefix);
     return i < checkpoint->n && strncmp(checkpoint->sources[i].name, prefix, strlen(prefix)) == 0;
 }
 
-const tvlm_source *tvlm_checkpoint_unused(const tvlm_checkpoint *checkpoint)
+const tvlmc_source *tvlmc_checkpoint_unused(const tvlmc_checkpoint *checkpoint)
 {
     for (size_t i = 0; i < checkpoint->n; i++) {
-        const tvlm_source *s = &checkpoint->sources[i];
+        const tvlmc_source *s = &checkpoint->sources[i];
         bool idle = strncmp(s->name, "v.head.", 7) == 0 || ends(s->name, ".num_batches_tracked") ||
                     ends(s->name, ".rotary_emb.inv_freq");
         if (!s->used && !idle) return s;

@@ -124,7 +124,7 @@ static tvlm_status look_at_file(const char *path, tvlm_error *err)
                      path);
 }
 
-tvlm_status tvlm_checkpoint_look(const char *path, tvlm_error *err)
+tvlm_status tvlmc_checkpoint_look(const char *path, tvlm_error *err)
 {
     struct stat s;
     if (stat(path, &s) != 0) return tvlm_fail(err, TVLM_ERR_IO, "%s: no such folder", path);

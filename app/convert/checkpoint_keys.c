@@ -49,13 +49,13 @@ static bool network_index(const char *s, unsigned *index, const char **rest)
     if (!starts(s, "network.")) return false;
     char *end;
     unsigned long v = strtoul(s + 8, &end, 10);
-    if (end == s + 8 || *end != '.' || v >= TVLM_MAX_NETWORK) return false;
+    if (end == s + 8 || *end != '.' || v >= TVLMC_MAX_NETWORK) return false;
     *index = (unsigned)v;
     *rest = end + 1;
     return true;
 }
 
-void tvlm_network_scan(tvlm_network *network, const char *name)
+void tvlmc_network_scan(tvlmc_network *network, const char *name)
 {
     unsigned i;
     const char *rest;
@@ -64,18 +64,18 @@ void tvlm_network_scan(tvlm_network *network, const char *name)
         network->is_blocks[i] = true;
 }
 
-static bool append(char out[TVLM_KEY_MAX], const char *text, size_t n)
+static bool append(char out[TVLMC_KEY_MAX], const char *text, size_t n)
 {
     size_t at = strlen(out);
-    if (n >= TVLM_KEY_MAX - at) return false;
+    if (n >= TVLMC_KEY_MAX - at) return false;
     memcpy(out + at, text, n);
     out[at + n] = 0;
     return true;
 }
 
 /* "network.I." -> "stages.S.{blocks,downsample,pos_emb}."; returns the text behind it. */
-static const char *put_network(const tvlm_network *network, const char *name,
-                               char out[TVLM_KEY_MAX])
+static const char *put_network(const tvlmc_network *network, const char *name,
+                               char out[TVLMC_KEY_MAX])
 {
     unsigned index, stage = 0;
     const char *rest;
@@ -91,7 +91,7 @@ static const char *put_network(const tvlm_network *network, const char *name,
     return rest;
 }
 
-static bool put_parts(const char *name, char out[TVLM_KEY_MAX])
+static bool put_parts(const char *name, char out[TVLMC_KEY_MAX])
 {
     while (*name) {
         size_t n = strcspn(name, "."), length = n;
@@ -110,7 +110,7 @@ static bool put_parts(const char *name, char out[TVLM_KEY_MAX])
     return true;
 }
 
-bool tvlm_canonical_name(const tvlm_network *network, const char *name, char out[TVLM_KEY_MAX])
+bool tvlmc_canonical_name(const tvlmc_network *network, const char *name, char out[TVLMC_KEY_MAX])
 {
     out[0] = 0;
     for (size_t i = 0; i < TVLM_COUNT(prefixes); i++)

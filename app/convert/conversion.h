@@ -12,58 +12,58 @@
 
 #include "convert/gguf_write.h"
 
-enum { TVLM_OUT_NAME = 96 };
+enum { TVLMC_OUT_NAME = 96 };
 
 /* A tensor of the file: folded values, or rows of the checkpoint taken over. */
-typedef struct tvlm_out_tensor {
-    char name[TVLM_OUT_NAME];
+typedef struct tvlmc_out_tensor {
+    char name[TVLMC_OUT_NAME];
     tvlm_type type;
     uint32_t n_dims;
     uint64_t shape[TVLM_MAX_DIMS];
-    float *values;                /* owned; or */
-    const tvlm_st_tensor *source; /* borrowed */
-    uint32_t interleave_heads;    /* > 0: rows of each head go from halves to pairs */
-} tvlm_out_tensor;
+    float *values;                 /* owned; or */
+    const tvlmc_st_tensor *source; /* borrowed */
+    uint32_t interleave_heads;     /* > 0: rows of each head go from halves to pairs */
+} tvlmc_out_tensor;
 
-typedef struct tvlm_conversion {
-    const tvlm_convert_params *params;
-    tvlm_checkpoint checkpoint;
-    tvlm_hf_config config;
-    tvlm_tokenizer_files tokenizer;
-    tvlm_out_tensor *out;
+typedef struct tvlmc_conversion {
+    const tvlmc_convert_params *params;
+    tvlmc_checkpoint checkpoint;
+    tvlmc_hf_config config;
+    tvlmc_tokenizer_files tokenizer;
+    tvlmc_out_tensor *out;
     size_t n_out, cap_out;
     uint32_t depths[8], n_stages; /* of the tower; 8: TVLM_MAX_STAGES */
     tvlm_status status;
     tvlm_error *err;
-} tvlm_conversion;
+} tvlmc_conversion;
 
-void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...) TVLM_PRINTF(2, 3);
+void tvlmc_conversion_note(const tvlmc_conversion *c, const char *format, ...) TVLM_PRINTF(2, 3);
 /* Keeps the first failure. */
-void tvlm_conversion_fail(tvlm_conversion *c, tvlm_status status);
+void tvlmc_conversion_fail(tvlmc_conversion *c, tvlm_status status);
 
 /* Values first .. first + n of the checkpoint's tensor; NaN and infinity are refused by its name.
  */
-tvlm_status tvlm_conversion_read(const tvlm_conversion *c, const tvlm_st_tensor *t, size_t first,
-                                 size_t n, float *out);
+tvlm_status tvlmc_conversion_read(const tvlmc_conversion *c, const tvlmc_st_tensor *t, size_t first,
+                                  size_t n, float *out);
 
 /* The marked tensor of a canonical name; absent: NULL and, when required, a failure. */
-const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required);
+const tvlmc_st_tensor *tvlmc_take(tvlmc_conversion *c, const char *name, bool required);
 
 /* The type that a weight of rows of k is stored in; a note where it is not the part's own. */
-tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_part part, uint64_t k);
+tvlm_type tvlmc_linear_type(tvlmc_conversion *c, const char *name, tvlmc_part part, uint64_t k);
 /* Adds a tensor; takes over values (freed on failure too). */
-void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
-                      uint32_t n_dims, float *values);
+void tvlmc_plan_values(tvlmc_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
+                       uint32_t n_dims, float *values);
 /* The checkpoint's matrix [n][k] (0: any) as a linear weight; NULL on failure. */
-const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
-                                       tvlm_part part, uint64_t n, uint64_t k,
-                                       uint32_t interleave_heads);
+const tvlmc_st_tensor *tvlmc_plan_linear(tvlmc_conversion *c, const char *name, const char *source,
+                                         tvlmc_part part, uint64_t n, uint64_t k,
+                                         uint32_t interleave_heads);
 /* The checkpoint's vector [n] in F32. */
-void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n);
+void tvlmc_plan_vector(tvlmc_conversion *c, const char *name, const char *source, uint64_t n);
 
-void tvlm_plan_tower(tvlm_conversion *c);   /* fold_tower.c: v.*; sets depths */
-void tvlm_plan_decoder(tvlm_conversion *c); /* decoder_tensors.c */
+void tvlmc_plan_tower(tvlmc_conversion *c);   /* fold_tower.c: v.*; sets depths */
+void tvlmc_plan_decoder(tvlmc_conversion *c); /* decoder_tensors.c */
 /* metadata.c: every key. After planning. */
-tvlm_status tvlm_write_metadata(tvlm_conversion *c, const char *dir, tvlm_gguf_writer *w);
+tvlm_status tvlmc_write_metadata(tvlmc_conversion *c, const char *dir, tvlmc_gguf_writer *w);
 
 #endif

@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tvlm_convert_params_init(tvlm_convert_params *params)
+void tvlmc_convert_params_init(tvlmc_convert_params *params)
 {
-    *params = (tvlm_convert_params){.size = sizeof *params, .type = TVLM_TYPE_F16};
+    *params = (tvlmc_convert_params){.size = sizeof *params, .type = TVLM_TYPE_F16};
 }
 
-void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...)
+void tvlmc_conversion_note(const tvlmc_conversion *c, const char *format, ...)
 {
     if (!c->params->on_note) return;
     char line[600];
@@ -28,34 +28,35 @@ void tvlm_conversion_note(const tvlm_conversion *c, const char *format, ...)
     c->params->on_note(c->params->user, line);
 }
 
-void tvlm_conversion_fail(tvlm_conversion *c, tvlm_status status)
+void tvlmc_conversion_fail(tvlmc_conversion *c, tvlm_status status)
 {
     if (!c->status) c->status = status;
 }
 
-const tvlm_st_tensor *tvlm_take(tvlm_conversion *c, const char *name, bool required)
+const tvlmc_st_tensor *tvlmc_take(tvlmc_conversion *c, const char *name, bool required)
 {
-    tvlm_source *s = c->status ? NULL : tvlm_checkpoint_find(&c->checkpoint, name);
+    tvlmc_source *s = c->status ? NULL : tvlmc_checkpoint_find(&c->checkpoint, name);
     if (s) s->used = true;
     if (!s && required && !c->status)
-        tvlm_conversion_fail(
+        tvlmc_conversion_fail(
             c, tvlm_fail(c->err, TVLM_ERR_FORMAT, "the checkpoint has no tensor '%s'", name));
     return s ? s->tensor : NULL;
 }
 
 /* ---- types ---- */
 
-tvlm_type tvlm_linear_type(tvlm_conversion *c, const char *name, tvlm_part part, uint64_t k)
+tvlm_type tvlmc_linear_type(tvlmc_conversion *c, const char *name, tvlmc_part part, uint64_t k)
 {
-    tvlm_type wanted = tvlm_type_for(c->params->type, part, 0);
-    tvlm_type type = tvlm_type_for(c->params->type, part, k);
+    tvlm_type wanted = tvlmc_type_for(c->params->type, part, 0);
+    tvlm_type type = tvlmc_type_for(c->params->type, part, k);
     if (type != wanted)
-        tvlm_conversion_note(c, "%s takes %s: rows of %" PRIu64 " are not whole blocks of %s", name,
-                             tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
+        tvlmc_conversion_note(c, "%s takes %s: rows of %" PRIu64 " are not whole blocks of %s",
+                              name, tvlm_type_name((uint32_t)type), k,
+                              tvlm_type_name((uint32_t)wanted));
     return type;
 }
 
-static size_t count(const tvlm_out_tensor *t)
+static size_t count(const tvlmc_out_tensor *t)
 {
     size_t n = 1;
     for (uint32_t i = 0; i < t->n_dims; i++)
@@ -71,22 +72,22 @@ static tvlm_status check_numbers(const char *name, const float *v, size_t n, tvl
     return TVLM_OK;
 }
 
-tvlm_status tvlm_conversion_read(const tvlm_conversion *c, const tvlm_st_tensor *t, size_t first,
-                                 size_t n, float *out)
+tvlm_status tvlmc_conversion_read(const tvlmc_conversion *c, const tvlmc_st_tensor *t, size_t first,
+                                  size_t n, float *out)
 {
-    TVLM_TRY(tvlm_st_read_f32(t, first, n, out, c->err));
+    TVLM_TRY(tvlmc_st_read_f32(t, first, n, out, c->err));
     return check_numbers(t->name, out, n, c->err);
 }
 
-static tvlm_status read_values(const tvlm_conversion *c, const tvlm_out_tensor *t, size_t first,
+static tvlm_status read_values(const tvlmc_conversion *c, const tvlmc_out_tensor *t, size_t first,
                                size_t n, float *out)
 {
-    if (t->source) return tvlm_conversion_read(c, t->source, first, n, out);
+    if (t->source) return tvlmc_conversion_read(c, t->source, first, n, out);
     memcpy(out, t->values + first, n * sizeof *out);
     return check_numbers(t->name, out, n, c->err);
 }
 
-static tvlm_status find_largest(const tvlm_conversion *c, const tvlm_out_tensor *t, float *out)
+static tvlm_status find_largest(const tvlmc_conversion *c, const tvlmc_out_tensor *t, float *out)
 {
     float part[4096];
     size_t n = count(t);
@@ -102,34 +103,34 @@ static tvlm_status find_largest(const tvlm_conversion *c, const tvlm_out_tensor 
 
 /* ---- planning ---- */
 
-static void plan_tensor(tvlm_conversion *c, const tvlm_out_tensor *t)
+static void plan_tensor(tvlmc_conversion *c, const tvlmc_out_tensor *t)
 {
     if (c->n_out == c->cap_out) {
         size_t cap = c->cap_out ? 2 * c->cap_out : 512;
-        tvlm_out_tensor *grown = realloc(c->out, cap * sizeof *grown);
+        tvlmc_out_tensor *grown = realloc(c->out, cap * sizeof *grown);
         if (!grown) {
-            tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+            tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
             free(t->values);
             return;
         }
         c->out = grown;
         c->cap_out = cap;
     }
-    tvlm_out_tensor *out = &c->out[c->n_out++];
+    tvlmc_out_tensor *out = &c->out[c->n_out++];
     *out = *t;
     float largest;
-    tvlm_conversion_fail(c, find_largest(c, t, &largest));
-    if (!c->status && largest > tvlm_type_largest(t->type)) {
-        tvlm_conversion_note(c, "%s stays F32: it has values beyond the range of %s", t->name,
-                             tvlm_type_name((uint32_t)t->type));
+    tvlmc_conversion_fail(c, find_largest(c, t, &largest));
+    if (!c->status && largest > tvlmc_type_largest(t->type)) {
+        tvlmc_conversion_note(c, "%s stays F32: it has values beyond the range of %s", t->name,
+                              tvlm_type_name((uint32_t)t->type));
         out->type = TVLM_TYPE_F32;
     }
 }
 
-void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
-                      uint32_t n_dims, float *values)
+void tvlmc_plan_values(tvlmc_conversion *c, const char *name, tvlm_type type, const uint64_t *shape,
+                       uint32_t n_dims, float *values)
 {
-    tvlm_out_tensor t = {.type = type, .n_dims = n_dims, .values = values};
+    tvlmc_out_tensor t = {.type = type, .n_dims = n_dims, .values = values};
     if (c->status || !values) {
         free(values);
         return;
@@ -139,45 +140,45 @@ void tvlm_plan_values(tvlm_conversion *c, const char *name, tvlm_type type, cons
     plan_tensor(c, &t);
 }
 
-const tvlm_st_tensor *tvlm_plan_linear(tvlm_conversion *c, const char *name, const char *source,
-                                       tvlm_part part, uint64_t n, uint64_t k,
-                                       uint32_t interleave_heads)
+const tvlmc_st_tensor *tvlmc_plan_linear(tvlmc_conversion *c, const char *name, const char *source,
+                                         tvlmc_part part, uint64_t n, uint64_t k,
+                                         uint32_t interleave_heads)
 {
-    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    const tvlmc_st_tensor *t = tvlmc_take(c, source, true);
     if (!t) return NULL;
     if (t->n_dims != 2 || t->n == 0 || (n && t->shape[0] != n) || (k && t->shape[1] != k)) {
-        tvlm_conversion_fail(
+        tvlmc_conversion_fail(
             c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
                          "tensor '%s': shape [%" PRIu64 "][%" PRIu64
                          "] with %u dimensions, expected [%" PRIu64 "][%" PRIu64 "] (0: any)",
                          t->name, t->shape[0], t->shape[1], (unsigned)t->n_dims, n, k));
         return NULL;
     }
-    tvlm_out_tensor out = {.n_dims = 2, .source = t, .interleave_heads = interleave_heads};
-    out.type = tvlm_linear_type(c, name, part, t->shape[1]);
+    tvlmc_out_tensor out = {.n_dims = 2, .source = t, .interleave_heads = interleave_heads};
+    out.type = tvlmc_linear_type(c, name, part, t->shape[1]);
     memcpy(out.shape, t->shape, 2 * sizeof *out.shape);
     snprintf(out.name, sizeof out.name, "%s", name);
     plan_tensor(c, &out);
     return c->status ? NULL : t;
 }
 
-void tvlm_plan_vector(tvlm_conversion *c, const char *name, const char *source, uint64_t n)
+void tvlmc_plan_vector(tvlmc_conversion *c, const char *name, const char *source, uint64_t n)
 {
-    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    const tvlmc_st_tensor *t = tvlmc_take(c, source, true);
     if (!t) return;
     if (t->n != n || n == 0) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s': %zu values, expected %" PRIu64, t->name,
-                                          t->n, n));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                           "tensor '%s': %zu values, expected %" PRIu64, t->name,
+                                           t->n, n));
         return;
     }
-    tvlm_out_tensor out = {.type = TVLM_TYPE_F32, .n_dims = 1, .shape = {n}, .source = t};
+    tvlmc_out_tensor out = {.type = TVLM_TYPE_F32, .n_dims = 1, .shape = {n}, .source = t};
     snprintf(out.name, sizeof out.name, "%s", name);
     plan_tensor(c, &out);
 }
 
 /* Rotary pairs of a head of d rows: row 2i + b comes from row b * d/2 + i. */
-static size_t source_row(const tvlm_out_tensor *t, size_t row)
+static size_t source_row(const tvlmc_out_tensor *t, size_t row)
 {
     if (!t->interleave_heads) return row;
     size_t d = (size_t)t->shape[0] / t->interleave_heads, j = row % d;
@@ -187,7 +188,7 @@ static size_t source_row(const tvlm_out_tensor *t, size_t row)
 /* ---- writing ---- */
 
 /* Rows of the tensor in its type. */
-static tvlm_status encode(const tvlm_conversion *c, const tvlm_out_tensor *t, unsigned char *out,
+static tvlm_status encode(const tvlmc_conversion *c, const tvlmc_out_tensor *t, unsigned char *out,
                           size_t row_bytes)
 {
     size_t k = (size_t)t->shape[t->n_dims - 1], rows = count(t) / k;
@@ -202,13 +203,13 @@ static tvlm_status encode(const tvlm_conversion *c, const tvlm_out_tensor *t, un
     return status;
 }
 
-static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
+static tvlm_status write_tensors(tvlmc_conversion *c, tvlmc_gguf_writer *w)
 {
     uint64_t total = 0, done = 0;
     for (size_t i = 0; i < c->n_out; i++)
         total += count(&c->out[i]);
     for (size_t i = 0; i < c->n_out; i++) {
-        tvlm_out_tensor *t = &c->out[i];
+        tvlmc_out_tensor *t = &c->out[i];
         if (tvlm_cancelled(c->params->cancel))
             return tvlm_fail(c->err, TVLM_ERR_CANCELLED, "interrupted");
         size_t k = (size_t)t->shape[t->n_dims - 1], row_bytes, size;
@@ -220,7 +221,7 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
             return tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory for tensor '%s': %zu bytes",
                              t->name, size);
         tvlm_status status = encode(c, t, bytes, row_bytes);
-        if (status == TVLM_OK) status = tvlm_gguf_write_tensor(w, bytes, size, c->err);
+        if (status == TVLM_OK) status = tvlmc_gguf_write_tensor(w, bytes, size, c->err);
         free(bytes);
         free(t->values);
         done += count(t);
@@ -232,73 +233,73 @@ static tvlm_status write_tensors(tvlm_conversion *c, tvlm_gguf_writer *w)
 }
 
 /* What is wrong with a tensor is said with its folder. */
-static tvlm_status name_folder(const tvlm_conversion *c, const char *dir, tvlm_status status)
+static tvlm_status name_folder(const tvlmc_conversion *c, const char *dir, tvlm_status status)
 {
     if (!status || !c->err || !strncmp(c->err->message, dir, strlen(dir))) return status;
     tvlm_error why = *c->err;
     return tvlm_fail(c->err, status, "%s: %s", dir, why.message);
 }
 
-static tvlm_status write_file(tvlm_conversion *c, const char *dir, const char *path)
+static tvlm_status write_file(tvlmc_conversion *c, const char *dir, const char *path)
 {
-    tvlm_gguf_writer *w;
-    TVLM_TRY(tvlm_gguf_writer_new(path, c->params->cancel, &w, c->err));
-    tvlm_status status = name_folder(c, dir, tvlm_write_metadata(c, dir, w));
+    tvlmc_gguf_writer *w;
+    TVLM_TRY(tvlmc_gguf_writer_new(path, c->params->cancel, &w, c->err));
+    tvlm_status status = name_folder(c, dir, tvlmc_write_metadata(c, dir, w));
     for (size_t i = 0; i < c->n_out && status == TVLM_OK; i++)
-        status = tvlm_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
-                                   c->out[i].n_dims, c->err);
+        status = tvlmc_gguf_declare(w, c->out[i].name, c->out[i].type, c->out[i].shape,
+                                    c->out[i].n_dims, c->err);
     if (status == TVLM_OK) status = write_tensors(c, w);
-    if (status == TVLM_OK) return tvlm_gguf_writer_finish(w, tvlm_check_result, NULL, c->err);
-    tvlm_gguf_writer_abort(w);
+    if (status == TVLM_OK) return tvlmc_gguf_writer_finish(w, tvlmc_check_result, NULL, c->err);
+    tvlmc_gguf_writer_abort(w);
     return status;
 }
 
 /* ---- all of it ---- */
 
-static tvlm_status plan(tvlm_conversion *c)
+static tvlm_status plan(tvlmc_conversion *c)
 {
     if (c->config.family->plan_vision) c->config.family->plan_vision(c);
-    tvlm_plan_decoder(c);
-    const tvlm_source *unused = c->status ? NULL : tvlm_checkpoint_unused(&c->checkpoint);
+    tvlmc_plan_decoder(c);
+    const tvlmc_source *unused = c->status ? NULL : tvlmc_checkpoint_unused(&c->checkpoint);
     if (unused)
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_UNSUPPORTED,
-                                          "tensor '%s' has no place in this kind of model: "
-                                          "converting would lose it",
-                                          unused->tensor->name));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_UNSUPPORTED,
+                                           "tensor '%s' has no place in this kind of model: "
+                                           "converting would lose it",
+                                           unused->tensor->name));
     return c->status;
 }
 
-static tvlm_status convert(tvlm_conversion *c, const char *dir, const char *out)
+static tvlm_status convert(tvlmc_conversion *c, const char *dir, const char *out)
 {
-    const tvlm_convert_params *p = c->params;
+    const tvlmc_convert_params *p = c->params;
     TVLM_TRY(tvlm_output_not_input(out, dir, c->err));
     if (p->tokenizer) TVLM_TRY(tvlm_output_not_input(out, p->tokenizer, c->err));
-    TVLM_TRY(tvlm_checkpoint_look(dir, c->err));
-    TVLM_TRY(tvlm_hf_config_read(dir, &c->config, c->err));
-    TVLM_TRY(tvlm_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer, p->on_note,
-                                       p->user, c->err));
-    TVLM_TRY(tvlm_checkpoint_open(dir, &c->checkpoint, c->err));
+    TVLM_TRY(tvlmc_checkpoint_look(dir, c->err));
+    TVLM_TRY(tvlmc_hf_config_read(dir, &c->config, c->err));
+    TVLM_TRY(tvlmc_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer,
+                                        p->on_note, p->user, c->err));
+    TVLM_TRY(tvlmc_checkpoint_open(dir, &c->checkpoint, c->err));
     TVLM_TRY(name_folder(c, dir, plan(c)));
     return write_file(c, dir, out);
 }
 
-tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,
-                         tvlm_error *err)
+tvlm_status tvlmc_convert(const char *dir, const char *out, const tvlmc_convert_params *params,
+                          tvlm_error *err)
 {
-    tvlm_convert_params defaults;
-    tvlm_convert_params_init(&defaults);
-    tvlm_conversion c = {.params = params ? params : &defaults, .err = err};
+    tvlmc_convert_params defaults;
+    tvlmc_convert_params_init(&defaults);
+    tvlmc_conversion c = {.params = params ? params : &defaults, .err = err};
     if (params && params->size != sizeof *params)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "convert parameters were not initialised");
     tvlm_type type = c.params->type;
-    if (!tvlm_type_is_written(type))
+    if (!tvlmc_type_is_written(type))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "type %s cannot be written",
                          tvlm_type_name((uint32_t)type));
     tvlm_status status = convert(&c, dir, out);
     for (size_t i = 0; i < c.n_out; i++)
         free(c.out[i].values);
     free(c.out);
-    tvlm_checkpoint_close(&c.checkpoint);
-    tvlm_tokenizer_files_close(&c.tokenizer);
+    tvlmc_checkpoint_close(&c.checkpoint);
+    tvlmc_tokenizer_files_close(&c.tokenizer);
     return status;
 }

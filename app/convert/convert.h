@@ -8,8 +8,8 @@
 #include "tinyvlm.h"
 #include "quant/quant.h"
 
-typedef struct tvlm_convert_params {
-    size_t size; /* sizeof(tvlm_convert_params) */
+typedef struct tvlmc_convert_params {
+    size_t size; /* sizeof(tvlmc_convert_params) */
     /* Of matrices: one that tvlm_quantize makes, F16 by default. With block types embeddings,
      * output matrix, tower and rows that a block does not divide take others (see result.h).
      * Matrices with values beyond the type's range stay F32, as norms, biases and convolutions do.
@@ -21,16 +21,16 @@ typedef struct tvlm_convert_params {
     void (*on_progress)(void *user, uint64_t done, uint64_t total); /* nullable: bytes written */
     void *user;
     const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */
-} tvlm_convert_params;
-void tvlm_convert_params_init(tvlm_convert_params *params);
+} tvlmc_convert_params;
+void tvlmc_convert_params_init(tvlmc_convert_params *params);
 
 /* out appears only when complete and readable as a model. params NULL: defaults. */
-tvlm_status tvlm_convert(const char *dir, const char *out, const tvlm_convert_params *params,
-                         tvlm_error *err);
+tvlm_status tvlmc_convert(const char *dir, const char *out, const tvlmc_convert_params *params,
+                          tvlm_error *err);
 
 /* The text model and its "mmproj", as llama.cpp has them, -> out, as above. Weights keep the types
  * that they have; of params on_note, on_progress (tensors) and cancel are used. */
-tvlm_status tvlm_convert_pair(const char *text, const char *mmproj, const char *out,
-                              const tvlm_convert_params *params, tvlm_error *err);
+tvlm_status tvlmc_convert_pair(const char *text, const char *mmproj, const char *out,
+                               const tvlmc_convert_params *params, tvlm_error *err);
 
 #endif

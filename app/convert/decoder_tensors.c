@@ -13,7 +13,7 @@ typedef struct part {
     bool has_bias, is_qk_norm; /* in families that have them */
 } part;
 
-static void plan_part(tvlm_conversion *c, uint32_t layer, const part *p)
+static void plan_part(tvlmc_conversion *c, uint32_t layer, const part *p)
 {
     char name[96], source[128];
     if (p->is_qk_norm && !c->config.family->qk_norm) return;
@@ -21,18 +21,18 @@ static void plan_part(tvlm_conversion *c, uint32_t layer, const part *p)
     snprintf(name, sizeof name, "blk.%u.%s.weight", (unsigned)layer, p->name);
     snprintf(source, sizeof source, "model.layers.%u.%s.weight", (unsigned)layer, p->source);
     if (p->k)
-        tvlm_plan_linear(c, name, source, TVLM_PART_LAYER, p->n, p->k, heads);
+        tvlmc_plan_linear(c, name, source, TVLMC_PART_LAYER, p->n, p->k, heads);
     else
-        tvlm_plan_vector(c, name, source, p->n);
+        tvlmc_plan_vector(c, name, source, p->n);
     if (!p->has_bias || !c->config.family->qkv_bias) return;
     snprintf(name, sizeof name, "blk.%u.%s.bias", (unsigned)layer, p->name);
     snprintf(source, sizeof source, "model.layers.%u.%s.bias", (unsigned)layer, p->source);
-    tvlm_plan_vector(c, name, source, p->n);
+    tvlmc_plan_vector(c, name, source, p->n);
 }
 
-static void plan_layer(tvlm_conversion *c, uint32_t layer)
+static void plan_layer(tvlmc_conversion *c, uint32_t layer)
 {
-    const tvlm_hf_config *h = &c->config;
+    const tvlmc_hf_config *h = &c->config;
     uint64_t d = h->n_embd, ff = h->n_ff, q = (uint64_t)h->n_heads * h->head_dim,
              kv = (uint64_t)h->n_kv_heads * h->head_dim;
     const part parts[] = {
@@ -52,16 +52,16 @@ static void plan_layer(tvlm_conversion *c, uint32_t layer)
         plan_part(c, layer, &parts[i]);
 }
 
-void tvlm_plan_decoder(tvlm_conversion *c)
+void tvlmc_plan_decoder(tvlmc_conversion *c)
 {
     uint64_t d = c->config.n_embd;
-    const tvlm_st_tensor *embd = tvlm_plan_linear(
-        c, "token_embd.weight", "model.embed_tokens.weight", TVLM_PART_EMBEDDING, 0, d, 0);
+    const tvlmc_st_tensor *embd = tvlmc_plan_linear(
+        c, "token_embd.weight", "model.embed_tokens.weight", TVLMC_PART_EMBEDDING, 0, d, 0);
     for (uint32_t i = 0; i < c->config.n_layers && !c->status; i++)
         plan_layer(c, i);
-    tvlm_plan_vector(c, "output_norm.weight", "model.norm.weight", d);
+    tvlmc_plan_vector(c, "output_norm.weight", "model.norm.weight", d);
     /* config.json's tie_word_embeddings is not reliable: the tensor's presence decides */
-    if (embd && tvlm_checkpoint_find(&c->checkpoint, "lm_head.weight"))
-        tvlm_plan_linear(c, "output.weight", "lm_head.weight", TVLM_PART_EMBEDDING, embd->shape[0],
-                         d, 0);
+    if (embd && tvlmc_checkpoint_find(&c->checkpoint, "lm_head.weight"))
+        tvlmc_plan_linear(c, "output.weight", "lm_head.weight", TVLMC_PART_EMBEDDING,
+                          embd->shape[0], d, 0);
 }

@@ -8,21 +8,21 @@
 #include "convert/conversion.h"
 
 /* Keys being written: after the first failure nothing more is. */
-typedef struct tvlm_keys {
-    tvlm_conversion *c;
-    tvlm_gguf_writer *w;
+typedef struct tvlmc_keys {
+    tvlmc_conversion *c;
+    tvlmc_gguf_writer *w;
     const char *arch; /* prefix of the architecture's keys */
     tvlm_status status;
-} tvlm_keys;
-void tvlm_keys_u32(tvlm_keys *k, const char *key, uint32_t v);
-void tvlm_keys_f32(tvlm_keys *k, const char *key, double v);
-void tvlm_keys_string(tvlm_keys *k, const char *key, const char *v);
-void tvlm_keys_rgb(tvlm_keys *k, const char *key, const double v[3]);
+} tvlmc_keys;
+void tvlmc_keys_u32(tvlmc_keys *k, const char *key, uint32_t v);
+void tvlmc_keys_f32(tvlmc_keys *k, const char *key, double v);
+void tvlmc_keys_string(tvlmc_keys *k, const char *key, const char *v);
+void tvlmc_keys_rgb(tvlmc_keys *k, const char *key, const double v[3]);
 /* Tower, image size, preprocessing. */
-void tvlm_keys_vision(tvlm_keys *k, const char *tower, uint32_t image_size, const char *mode,
-                      const char *filter);
+void tvlmc_keys_vision(tvlmc_keys *k, const char *tower, uint32_t image_size, const char *mode,
+                       const char *filter);
 
-struct tvlm_family {
+struct tvlmc_family {
     const char *model_type; /* of config.json */
     const char *arch;       /* general.architecture of the file */
     bool qkv_bias, qk_norm;
@@ -31,15 +31,15 @@ struct tvlm_family {
     const char *text_type; /* model_type of config.json's text_config; NULL: there is none */
     /* Of families that see, else NULL; preprocessor is nullable. */
     tvlm_status (*read_vision)(const json_t *config, const json_t *preprocessor,
-                               tvlm_hf_config *out, tvlm_error *err);
-    void (*plan_vision)(tvlm_conversion *c);
-    void (*put_vision)(tvlm_keys *k);
-    const struct tvlm_mmproj *mmproj; /* pair.h; NULL: llama.cpp has no pair of it */
+                               tvlmc_hf_config *out, tvlm_error *err);
+    void (*plan_vision)(tvlmc_conversion *c);
+    void (*put_vision)(tvlmc_keys *k);
+    const struct tvlmc_mmproj *mmproj; /* pair.h; NULL: llama.cpp has no pair of it */
 };
 
-extern const tvlm_family tvlm_family_fastvlm_apple, tvlm_family_fastvlm, tvlm_family_smolvlm,
-    tvlm_family_smolvlm2;
+extern const tvlmc_family tvlmc_family_fastvlm_apple, tvlmc_family_fastvlm, tvlmc_family_smolvlm,
+    tvlmc_family_smolvlm2;
 /* All of them, ended by NULL. */
-extern const tvlm_family *const tvlm_families[];
+extern const tvlmc_family *const tvlmc_families[];
 
 #endif

@@ -12,30 +12,30 @@
 /* ---- config.json, preprocessor_config.json ---- */
 
 /* What is left out has transformers' defaults. */
-static tvlm_status read_tower(const json_t *config, tvlm_hf_config *out, tvlm_error *err)
+static tvlm_status read_tower(const json_t *config, tvlmc_hf_config *out, tvlm_error *err)
 {
     const json_t *v = json_object_get(config, "vision_config");
-    tvlm_hf_siglip *s = &out->siglip;
-    *s = (tvlm_hf_siglip){.n_layers = 12,
-                          .d = 1152,
-                          .ff = 3072,
-                          .n_heads = 16,
-                          .table_size = 224,
-                          .patch_size = 32,
-                          .shuffle = 2,
-                          .ln_eps = 1e-6};
+    tvlmc_hf_siglip *s = &out->siglip;
+    *s = (tvlmc_hf_siglip){.n_layers = 12,
+                           .d = 1152,
+                           .ff = 3072,
+                           .n_heads = 16,
+                           .table_size = 224,
+                           .patch_size = 32,
+                           .shuffle = 2,
+                           .ln_eps = 1e-6};
     if (!json_is_object(v))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'vision_config' is missing");
-    TVLM_TRY(tvlm_hf_must_be(v, "hidden_act", "gelu_pytorch_tanh", err));
-    TVLM_TRY(tvlm_hf_must_equal(v, "num_channels", 3, err));
-    TVLM_TRY(tvlm_json_u32(v, "num_hidden_layers", false, 1, 256, &s->n_layers, err));
-    TVLM_TRY(tvlm_json_u32(v, "hidden_size", false, 8, 16384, &s->d, err));
-    TVLM_TRY(tvlm_json_u32(v, "intermediate_size", false, 1, 65536, &s->ff, err));
-    TVLM_TRY(tvlm_json_u32(v, "num_attention_heads", false, 1, 1024, &s->n_heads, err));
-    TVLM_TRY(tvlm_json_u32(v, "image_size", false, 1, TVLM_HF_MAX_IMAGE, &s->table_size, err));
-    TVLM_TRY(tvlm_json_u32(v, "patch_size", false, 1, 64, &s->patch_size, err));
-    TVLM_TRY(tvlm_json_f64(v, "layer_norm_eps", false, 1e-12, 1, &s->ln_eps, err));
-    TVLM_TRY(tvlm_json_u32(config, "scale_factor", false, 1, 16, &s->shuffle, err));
+    TVLM_TRY(tvlmc_hf_must_be(v, "hidden_act", "gelu_pytorch_tanh", err));
+    TVLM_TRY(tvlmc_hf_must_equal(v, "num_channels", 3, err));
+    TVLM_TRY(tvlmc_json_u32(v, "num_hidden_layers", false, 1, 256, &s->n_layers, err));
+    TVLM_TRY(tvlmc_json_u32(v, "hidden_size", false, 8, 16384, &s->d, err));
+    TVLM_TRY(tvlmc_json_u32(v, "intermediate_size", false, 1, 65536, &s->ff, err));
+    TVLM_TRY(tvlmc_json_u32(v, "num_attention_heads", false, 1, 1024, &s->n_heads, err));
+    TVLM_TRY(tvlmc_json_u32(v, "image_size", false, 1, TVLMC_HF_MAX_IMAGE, &s->table_size, err));
+    TVLM_TRY(tvlmc_json_u32(v, "patch_size", false, 1, 64, &s->patch_size, err));
+    TVLM_TRY(tvlmc_json_f64(v, "layer_norm_eps", false, 1e-12, 1, &s->ln_eps, err));
+    TVLM_TRY(tvlmc_json_u32(config, "scale_factor", false, 1, 16, &s->shuffle, err));
     if (s->patch_size > s->table_size)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key 'patch_size': %u of an image of %u",
                          (unsigned)s->patch_size, (unsigned)s->table_size);
@@ -45,7 +45,7 @@ static tvlm_status read_tower(const json_t *config, tvlm_hf_config *out, tvlm_er
 static tvlm_status must_be_on(const json_t *p, const char *key, tvlm_error *err)
 {
     bool on = true;
-    TVLM_TRY(tvlm_json_bool(p, key, &on, err));
+    TVLM_TRY(tvlmc_json_bool(p, key, &on, err));
     return on ? TVLM_OK
               : tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "key '%s': 'false' is not supported", key);
 }
@@ -56,27 +56,27 @@ static tvlm_status read_longest_edge(const json_t *p, const char *key, uint32_t 
     const json_t *size = json_object_get(p, key);
     if (!json_is_object(size))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "key '%s': expected {\"longest_edge\": N}", key);
-    return tvlm_json_u32(size, "longest_edge", true, 32, most, out, err);
+    return tvlmc_json_u32(size, "longest_edge", true, 32, most, out, err);
 }
 
-static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_error *err)
+static tvlm_status read_preprocessor(const json_t *p, tvlmc_hf_config *out, tvlm_error *err)
 {
     static const char *const on[] = {"do_resize", "do_rescale", "do_normalize",
                                      "do_image_splitting"};
-    tvlm_hf_siglip *s = &out->siglip;
+    tvlmc_hf_siglip *s = &out->siglip;
     double rescale = 1.0 / 255.0;
     for (size_t i = 0; i < TVLM_COUNT(on); i++)
         TVLM_TRY(must_be_on(p, on[i], err));
-    TVLM_TRY(tvlm_hf_must_equal(p, "resample", 1, err)); /* PIL's number of Lanczos */
+    TVLM_TRY(tvlmc_hf_must_equal(p, "resample", 1, err)); /* PIL's number of Lanczos */
     TVLM_TRY(read_longest_edge(p, "size", 4096, &s->split_edge, err));
     TVLM_TRY(read_longest_edge(p, "max_image_size", 4096, &out->image_size, err));
-    TVLM_TRY(tvlm_json_f64(p, "rescale_factor", false, 1e-6, 1e3, &rescale, err));
+    TVLM_TRY(tvlmc_json_f64(p, "rescale_factor", false, 1e-6, 1e3, &rescale, err));
     for (int i = 0; i < 3; i++) {
         out->scale[i] = rescale;
         s->mean[i] = s->std[i] = 0.5;
     }
-    TVLM_TRY(tvlm_hf_read_rgb(p, "image_mean", s->mean, err));
-    TVLM_TRY(tvlm_hf_read_rgb(p, "image_std", s->std, err));
+    TVLM_TRY(tvlmc_hf_read_rgb(p, "image_mean", s->mean, err));
+    TVLM_TRY(tvlmc_hf_read_rgb(p, "image_std", s->std, err));
     if (s->split_edge < out->image_size || s->split_edge % 2 || out->image_size % s->patch_size)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "key 'size': longest_edge %u beside 'max_image_size' %u and patches of %u",
@@ -86,7 +86,7 @@ static tvlm_status read_preprocessor(const json_t *p, tvlm_hf_config *out, tvlm_
 }
 
 static tvlm_status read_vision(const json_t *config, const json_t *preprocessor,
-                               tvlm_hf_config *out, tvlm_error *err)
+                               tvlmc_hf_config *out, tvlm_error *err)
 {
     TVLM_TRY(read_tower(config, out, err));
     if (!preprocessor) return tvlm_fail(err, TVLM_ERR_IO, "there is no preprocessor_config.json");
@@ -98,50 +98,50 @@ static tvlm_status read_vision(const json_t *config, const json_t *preprocessor,
 #define TOWER "model.vision_model."
 
 /* NAME.weight and, where it has one, NAME.bias: [n][k], [n]. */
-static void plan_affine(tvlm_conversion *c, const char *to, const char *from, uint64_t n,
+static void plan_affine(tvlmc_conversion *c, const char *to, const char *from, uint64_t n,
                         uint64_t k)
 {
     char name[96], source[128];
     snprintf(name, sizeof name, "%s.weight", to);
     snprintf(source, sizeof source, "%s.weight", from);
     if (k)
-        tvlm_plan_linear(c, name, source, TVLM_PART_TOWER, n, k, 0);
+        tvlmc_plan_linear(c, name, source, TVLMC_PART_TOWER, n, k, 0);
     else
-        tvlm_plan_vector(c, name, source, n);
+        tvlmc_plan_vector(c, name, source, n);
     snprintf(name, sizeof name, "%s.bias", to);
     snprintf(source, sizeof source, "%s.bias", from);
-    tvlm_plan_vector(c, name, source, n);
+    tvlmc_plan_vector(c, name, source, n);
 }
 
 /* All values of a tensor of n_dims whose shape multiplies to n; NULL after a failure. */
-static float *take_values(tvlm_conversion *c, const char *source, uint64_t n, uint64_t rows)
+static float *take_values(tvlmc_conversion *c, const char *source, uint64_t n, uint64_t rows)
 {
-    const tvlm_st_tensor *t = tvlm_take(c, source, true);
+    const tvlmc_st_tensor *t = tvlmc_take(c, source, true);
     if (!t) return NULL;
     if (t->n != n || t->n_dims < 2 || t->shape[0] != rows) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s': %zu values in %" PRIu64
-                                          " rows, expected %" PRIu64 " in %" PRIu64,
-                                          t->name, t->n, t->shape[0], n, rows));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                           "tensor '%s': %zu values in %" PRIu64
+                                           " rows, expected %" PRIu64 " in %" PRIu64,
+                                           t->name, t->n, t->shape[0], n, rows));
         return NULL;
     }
     float *values = malloc(t->n * sizeof *values);
-    if (!values) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
-    if (values) tvlm_conversion_fail(c, tvlm_conversion_read(c, t, 0, t->n, values));
+    if (!values) tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+    if (values) tvlmc_conversion_fail(c, tvlmc_conversion_read(c, t, 0, t->n, values));
     if (!c->status) return values;
     free(values);
     return NULL;
 }
 
 /* The convolution of the patches as a matrix: its weights lie so already. */
-static void plan_patches(tvlm_conversion *c)
+static void plan_patches(tvlmc_conversion *c)
 {
-    const tvlm_hf_siglip *s = &c->config.siglip;
+    const tvlmc_hf_siglip *s = &c->config.siglip;
     uint64_t k = 3 * (uint64_t)s->patch_size * s->patch_size;
     float *values = take_values(c, TOWER "embeddings.patch_embedding.weight", s->d * k, s->d);
-    tvlm_type type = tvlm_linear_type(c, "v.patch_embd.weight", TVLM_PART_TOWER, k);
-    tvlm_plan_values(c, "v.patch_embd.weight", type, (uint64_t[]){s->d, k}, 2, values);
-    tvlm_plan_vector(c, "v.patch_embd.bias", TOWER "embeddings.patch_embedding.bias", s->d);
+    tvlm_type type = tvlmc_linear_type(c, "v.patch_embd.weight", TVLMC_PART_TOWER, k);
+    tvlmc_plan_values(c, "v.patch_embd.weight", type, (uint64_t[]){s->d, k}, 2, values);
+    tvlmc_plan_vector(c, "v.patch_embd.bias", TOWER "embeddings.patch_embedding.bias", s->d);
 }
 
 /* The row of the table, of t a side, that patch i of `grid` a side takes: as transformers' buckets,
@@ -156,27 +156,27 @@ static uint32_t bucket(uint32_t i, uint32_t grid, uint32_t t)
     return n;
 }
 
-static void plan_positions(tvlm_conversion *c)
+static void plan_positions(tvlmc_conversion *c)
 {
-    const tvlm_hf_siglip *s = &c->config.siglip;
+    const tvlmc_hf_siglip *s = &c->config.siglip;
     uint32_t t = s->table_size / s->patch_size, grid = c->config.image_size / s->patch_size;
     uint64_t n = (uint64_t)grid * grid, rows = (uint64_t)t * t;
     float *table = take_values(c, TOWER "embeddings.position_embedding.weight", rows * s->d, rows);
     float *values = table ? malloc((size_t)n * s->d * sizeof *values) : NULL;
     if (table && !values)
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
     for (uint32_t i = 0; values && i < n; i++) {
         size_t row = (size_t)bucket(i / grid, grid, t) * t + bucket(i % grid, grid, t);
         for (uint32_t j = 0; j < s->d; j++)
             values[(size_t)i * s->d + j] = table[row * s->d + j];
     }
     free(table);
-    tvlm_plan_values(c, "v.position_embd.weight", TVLM_TYPE_F32, (uint64_t[]){n, s->d}, 2, values);
+    tvlmc_plan_values(c, "v.position_embd.weight", TVLM_TYPE_F32, (uint64_t[]){n, s->d}, 2, values);
 }
 
-static void plan_layer(tvlm_conversion *c, uint32_t layer)
+static void plan_layer(tvlmc_conversion *c, uint32_t layer)
 {
-    const tvlm_hf_siglip *s = &c->config.siglip;
+    const tvlmc_hf_siglip *s = &c->config.siglip;
     const struct {
         const char *to, *from;
         uint64_t n, k;
@@ -198,38 +198,38 @@ static void plan_layer(tvlm_conversion *c, uint32_t layer)
     }
 }
 
-static void plan_vision(tvlm_conversion *c)
+static void plan_vision(tvlmc_conversion *c)
 {
-    const tvlm_hf_siglip *s = &c->config.siglip;
+    const tvlmc_hf_siglip *s = &c->config.siglip;
     plan_patches(c);
     plan_positions(c);
     for (uint32_t i = 0; i < s->n_layers && !c->status; i++)
         plan_layer(c, i);
     plan_affine(c, "v.post_ln", TOWER "post_layernorm", s->d, 0);
-    tvlm_plan_linear(c, "mm.model.fc.weight", "model.connector.modality_projection.proj.weight",
-                     TVLM_PART_LAYER, c->config.n_embd, (uint64_t)s->d * s->shuffle * s->shuffle,
-                     0);
+    tvlmc_plan_linear(c, "mm.model.fc.weight", "model.connector.modality_projection.proj.weight",
+                      TVLMC_PART_LAYER, c->config.n_embd, (uint64_t)s->d * s->shuffle * s->shuffle,
+                      0);
 }
 
 /* ---- keys ---- */
 
-static void put_vision(tvlm_keys *k)
+static void put_vision(tvlmc_keys *k)
 {
-    const tvlm_hf_config *h = &k->c->config;
-    const tvlm_hf_siglip *s = &h->siglip;
-    tvlm_keys_vision(k, "siglip", h->image_size, "split", "lanczos");
-    tvlm_keys_rgb(k, "vision.preprocess.mean", s->mean);
-    tvlm_keys_rgb(k, "vision.preprocess.std", s->std);
-    tvlm_keys_u32(k, "vision.preprocess.split_edge", s->split_edge);
-    tvlm_keys_u32(k, "vision.siglip.block_count", s->n_layers);
-    tvlm_keys_u32(k, "vision.siglip.embedding_length", s->d);
-    tvlm_keys_u32(k, "vision.siglip.feed_forward_length", s->ff);
-    tvlm_keys_u32(k, "vision.siglip.head_count", s->n_heads);
-    tvlm_keys_u32(k, "vision.siglip.patch_size", s->patch_size);
-    tvlm_keys_f32(k, "vision.siglip.layer_norm_epsilon", s->ln_eps);
-    tvlm_keys_u32(k, "vision.siglip.shuffle", s->shuffle);
-    tvlm_keys_string(k, "tinyvlm.describe_prompt", "Can you describe this image?");
-    tvlm_keys_string(k, "tinyvlm.chat_template", "smolvlm");
+    const tvlmc_hf_config *h = &k->c->config;
+    const tvlmc_hf_siglip *s = &h->siglip;
+    tvlmc_keys_vision(k, "siglip", h->image_size, "split", "lanczos");
+    tvlmc_keys_rgb(k, "vision.preprocess.mean", s->mean);
+    tvlmc_keys_rgb(k, "vision.preprocess.std", s->std);
+    tvlmc_keys_u32(k, "vision.preprocess.split_edge", s->split_edge);
+    tvlmc_keys_u32(k, "vision.siglip.block_count", s->n_layers);
+    tvlmc_keys_u32(k, "vision.siglip.embedding_length", s->d);
+    tvlmc_keys_u32(k, "vision.siglip.feed_forward_length", s->ff);
+    tvlmc_keys_u32(k, "vision.siglip.head_count", s->n_heads);
+    tvlmc_keys_u32(k, "vision.siglip.patch_size", s->patch_size);
+    tvlmc_keys_f32(k, "vision.siglip.layer_norm_epsilon", s->ln_eps);
+    tvlmc_keys_u32(k, "vision.siglip.shuffle", s->shuffle);
+    tvlmc_keys_string(k, "tinyvlm.describe_prompt", "Can you describe this image?");
+    tvlmc_keys_string(k, "tinyvlm.chat_template", "smolvlm");
 }
 
 /* ---- llama.cpp's mmproj ---- */
@@ -277,7 +277,7 @@ static void check_positions(tvlm_reader *r, uint32_t grid)
 }
 
 /* All released checkpoints enlarge images to four frames a side. */
-static void read_split(tvlm_reader *r, tvlm_hf_config *out, char note[256])
+static void read_split(tvlm_reader *r, tvlmc_hf_config *out, char note[256])
 {
     uint32_t usual = 4 * out->image_size < 4096 ? 4 * out->image_size : 4096;
     if (r->status) return;
@@ -290,9 +290,9 @@ static void read_split(tvlm_reader *r, tvlm_hf_config *out, char note[256])
                  (unsigned)usual);
 }
 
-static void read_mmproj(tvlm_reader *r, tvlm_hf_config *out, char note[256])
+static void read_mmproj(tvlm_reader *r, tvlmc_hf_config *out, char note[256])
 {
-    tvlm_hf_siglip *s = &out->siglip;
+    tvlmc_hf_siglip *s = &out->siglip;
     must_use_gelu(r);
     out->image_size = s->table_size = tvlm_read_u32(r, KEY "image_size", 0, 32, 4096);
     s->patch_size = tvlm_read_u32(r, KEY "patch_size", 0, 1, 64);
@@ -311,7 +311,7 @@ static void read_mmproj(tvlm_reader *r, tvlm_hf_config *out, char note[256])
 }
 
 /* Older files call the first matrix of the two "down". */
-static bool is_swapped(const tvlm_gguf *g, const tvlm_hf_siglip *s, unsigned layer)
+static bool is_swapped(const tvlm_gguf *g, const tvlmc_hf_siglip *s, unsigned layer)
 {
     char name[64];
     snprintf(name, sizeof name, "v.blk.%u.ffn_down.weight", layer);
@@ -319,7 +319,7 @@ static bool is_swapped(const tvlm_gguf *g, const tvlm_hf_siglip *s, unsigned lay
     return t && t->n_dims == 2 && t->shape[0] == s->ff && t->shape[1] == s->d && s->ff != s->d;
 }
 
-static void adapt(const tvlm_gguf *g, const tvlm_hf_config *config, tvlm_taken *t)
+static void adapt(const tvlm_gguf *g, const tvlmc_hf_config *config, tvlmc_taken *t)
 {
     unsigned layer;
     char which[8], part[8];
@@ -333,7 +333,7 @@ static void adapt(const tvlm_gguf *g, const tvlm_hf_config *config, tvlm_taken *
              strcmp(which, "up") ? "up" : "down", part);
 }
 
-static const tvlm_mmproj mmproj = {
+static const tvlmc_mmproj mmproj = {
     .projector = "idefics3", .keys = mmproj_keys, .read = read_mmproj, .adapt = adapt};
 
 /* Both checkpoints hold the same model. */
@@ -347,5 +347,5 @@ static const tvlm_mmproj mmproj = {
      .put_vision = put_vision,                                                                     \
      .mmproj = &mmproj}
 
-const tvlm_family tvlm_family_smolvlm = SMOLVLM("idefics3");
-const tvlm_family tvlm_family_smolvlm2 = SMOLVLM("smolvlm");
+const tvlmc_family tvlmc_family_smolvlm = SMOLVLM("idefics3");
+const tvlmc_family tvlmc_family_smolvlm2 = SMOLVLM("smolvlm");

@@ -33,22 +33,22 @@ static const char *join(char out[NAME], const char *prefix, const char *part)
     return out;
 }
 
-static double *numbers(tvlm_conversion *c, size_t n)
+static double *numbers(tvlmc_conversion *c, size_t n)
 {
     if (c->status) return NULL;
     double *v = calloc(n ? n : 1, sizeof *v);
-    if (!v) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory folding"));
+    if (!v) tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory folding"));
     return v;
 }
 
 /* Values must be numbers: folded, an infinite variance would be a plain zero. */
-static double *read_tensor(tvlm_conversion *c, const tvlm_st_tensor *t)
+static double *read_tensor(tvlmc_conversion *c, const tvlmc_st_tensor *t)
 {
     double *out = t ? numbers(c, t->n) : NULL;
     float part[4096];
     for (size_t at = 0; out && at < t->n && !c->status;) {
         size_t n = t->n - at < TVLM_COUNT(part) ? t->n - at : TVLM_COUNT(part);
-        tvlm_conversion_fail(c, tvlm_conversion_read(c, t, at, n, part));
+        tvlmc_conversion_fail(c, tvlmc_conversion_read(c, t, at, n, part));
         for (size_t i = 0; i < n && !c->status; i++)
             out[at + i] = part[i];
         at += n;
@@ -59,37 +59,37 @@ static double *read_tensor(tvlm_conversion *c, const tvlm_st_tensor *t)
 }
 
 /* PREFIX.PART as n numbers; NULL when it is absent (a failure if required). */
-static double *read_vector(tvlm_conversion *c, const char *prefix, const char *part, size_t n,
+static double *read_vector(tvlmc_conversion *c, const char *prefix, const char *part, size_t n,
                            bool required)
 {
     char name[NAME];
-    const tvlm_st_tensor *t = tvlm_take(c, join(name, prefix, part), required);
+    const tvlmc_st_tensor *t = tvlmc_take(c, join(name, prefix, part), required);
     if (!t) return NULL;
     if (t->n != n) {
-        tvlm_conversion_fail(c,
-                             tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                       "tensor '%s': %zu values, expected %zu", t->name, t->n, n));
+        tvlmc_conversion_fail(c,
+                              tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                        "tensor '%s': %zu values, expected %zu", t->name, t->n, n));
         return NULL;
     }
     return read_tensor(c, t);
 }
 
-static bool exists(const tvlm_conversion *c, const char *prefix, const char *part)
+static bool exists(const tvlmc_conversion *c, const char *prefix, const char *part)
 {
     char name[NAME];
-    return tvlm_checkpoint_has(&c->checkpoint, join(name, prefix, part));
+    return tvlmc_checkpoint_has(&c->checkpoint, join(name, prefix, part));
 }
 
 /* ---- kernels ---- */
 
-static kernel make_kernel(tvlm_conversion *c, size_t n, size_t in, size_t k)
+static kernel make_kernel(tvlmc_conversion *c, size_t n, size_t in, size_t k)
 {
     size_t taps, size;
     kernel out = {NULL, NULL, n, in, k};
     if (c->status) return (kernel){0};
     if (!tvlm_mul_size(k, k, &taps) || !tvlm_mul_size(taps, in, &taps) ||
         !tvlm_mul_size(taps, n, &size) || size > SIZE_MAX / sizeof(double)) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_LIMIT, "a convolution is too large"));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_LIMIT, "a convolution is too large"));
         return (kernel){0};
     }
     out.w = numbers(c, size);
@@ -99,15 +99,15 @@ static kernel make_kernel(tvlm_conversion *c, size_t n, size_t in, size_t k)
 }
 
 /* PREFIX.weight, [n][in][k][k] or [n][in], and PREFIX.bias or zeros. */
-static kernel read_conv(tvlm_conversion *c, const char *prefix)
+static kernel read_conv(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME];
-    const tvlm_st_tensor *t = tvlm_take(c, join(name, prefix, "weight"), true);
+    const tvlmc_st_tensor *t = tvlmc_take(c, join(name, prefix, "weight"), true);
     if (!t) return (kernel){0};
     bool square = t->n_dims == 4 && t->shape[2] == t->shape[3] && t->shape[2] % 2 == 1;
     if ((!square && t->n_dims != 2) || t->n == 0) {
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s': not the shape of a convolution", t->name));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                           "tensor '%s': not the shape of a convolution", t->name));
         return (kernel){0};
     }
     kernel out = {read_tensor(c, t), NULL, (size_t)t->shape[0], (size_t)t->shape[1],
@@ -130,16 +130,16 @@ static void drop_norm(norm *a)
     *a = (norm){0};
 }
 
-static norm read_bn(tvlm_conversion *c, const char *prefix, size_t n)
+static norm read_bn(tvlmc_conversion *c, const char *prefix, size_t n)
 {
     norm out = {read_vector(c, prefix, "weight", n, true), read_vector(c, prefix, "bias", n, true)};
     double *mean = read_vector(c, prefix, "running_mean", n, true);
     double *var = read_vector(c, prefix, "running_var", n, true);
     for (size_t i = 0; i < n && !c->status; i++) {
         if (!(var[i] >= 0))
-            tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                              "tensor '%s.running_var': %g is no variance", prefix,
-                                              var[i]));
+            tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                               "tensor '%s.running_var': %g is no variance", prefix,
+                                               var[i]));
         out.scale[i] /= sqrt(var[i] + BN_EPS);
         out.shift[i] -= mean[i] * out.scale[i];
     }
@@ -160,7 +160,7 @@ static void scale_rows(kernel *a, const double *scale)
 }
 
 /* PREFIX.conv followed by PREFIX.bn. */
-static kernel read_conv_bn(tvlm_conversion *c, const char *prefix)
+static kernel read_conv_bn(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME];
     kernel out = read_conv(c, join(name, prefix, "conv"));
@@ -178,15 +178,15 @@ static kernel read_conv_bn(tvlm_conversion *c, const char *prefix)
 }
 
 /* a += factor * b, the smaller kernel b in the centre of a. Drops b. */
-static void add(tvlm_conversion *c, kernel *a, kernel b, double factor)
+static void add(tvlmc_conversion *c, kernel *a, kernel b, double factor)
 {
     bool fits = a->w && b.w && a->n == b.n && a->in == b.in && a->k >= b.k;
     size_t off = fits ? (a->k - b.k) / 2 : 0;
     if (a->w && b.w && !fits)
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "branches [%zu][%zu][%zu] and [%zu][%zu][%zu] of the "
-                                          "tower do not sum",
-                                          a->n, a->in, a->k, b.n, b.in, b.k));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                           "branches [%zu][%zu][%zu] and [%zu][%zu][%zu] of the "
+                                           "tower do not sum",
+                                           a->n, a->in, a->k, b.n, b.in, b.k));
     for (size_t i = 0; fits && i < a->n * a->in; i++)
         for (size_t y = 0; y < b.k; y++)
             for (size_t x = 0; x < b.k; x++)
@@ -198,7 +198,7 @@ static void add(tvlm_conversion *c, kernel *a, kernel b, double factor)
 }
 
 /* a += the identity, through batch norm PREFIX when given. */
-static void add_identity(tvlm_conversion *c, kernel *a, const char *prefix)
+static void add_identity(tvlmc_conversion *c, kernel *a, const char *prefix)
 {
     norm bn = {0};
     if (!a->w) return;
@@ -214,7 +214,7 @@ static void add_identity(tvlm_conversion *c, kernel *a, const char *prefix)
 /* ---- blocks that a training-form checkpoint holds as branches ---- */
 
 /* MobileOneBlock: sum of kxk branches, a 1x1 branch and a skip, each with its batch norm. */
-static kernel mobileone(tvlm_conversion *c, const char *prefix)
+static kernel mobileone(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME], branch[48];
     if (exists(c, prefix, "reparam_conv.weight"))
@@ -233,7 +233,7 @@ static kernel mobileone(tvlm_conversion *c, const char *prefix)
 }
 
 /* ReparamLargeKernelConv: 7x7 and 3x3 branches. */
-static kernel large_kernel(tvlm_conversion *c, const char *prefix)
+static kernel large_kernel(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME];
     if (exists(c, prefix, "reparam_conv.weight"))
@@ -245,7 +245,7 @@ static kernel large_kernel(tvlm_conversion *c, const char *prefix)
 }
 
 /* RepMixer: x + layer_scale * (mixer(x) - norm(x)). */
-static kernel repmixer(tvlm_conversion *c, const char *prefix)
+static kernel repmixer(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME];
     if (exists(c, prefix, "reparam_conv.weight"))
@@ -262,7 +262,7 @@ static kernel repmixer(tvlm_conversion *c, const char *prefix)
 }
 
 /* RepCPE: x + pe(x). */
-static kernel position_encoding(tvlm_conversion *c, const char *prefix)
+static kernel position_encoding(tvlmc_conversion *c, const char *prefix)
 {
     char name[NAME];
     if (exists(c, prefix, "reparam_conv.weight"))
@@ -276,51 +276,52 @@ static kernel position_encoding(tvlm_conversion *c, const char *prefix)
 
 typedef enum form { DEPTHWISE, DENSE, POINTWISE } form;
 
-static float *rounded(tvlm_conversion *c, const double *v, size_t n)
+static float *rounded(tvlmc_conversion *c, const double *v, size_t n)
 {
     if (c->status) return NULL;
     float *out = malloc(n * sizeof *out);
-    if (!out) tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
+    if (!out) tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_MEMORY, "out of memory"));
     for (size_t i = 0; out && i < n; i++)
         out[i] = (float)v[i];
     return out;
 }
 
 /* Drops the kernel. */
-static void plan_kernel(tvlm_conversion *c, const char *name, form f, kernel a)
+static void plan_kernel(tvlmc_conversion *c, const char *name, form f, kernel a)
 {
     char full[NAME];
     if (a.w && ((f == DEPTHWISE && a.in != 1) || (f == POINTWISE && a.k != 1)))
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "'%s': a convolution [%zu][%zu][%zu][%zu] does not fit "
-                                          "there",
-                                          name, a.n, a.in, a.k, a.k));
+        tvlmc_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                           "'%s': a convolution [%zu][%zu][%zu][%zu] does not fit "
+                                           "there",
+                                           name, a.n, a.in, a.k, a.k));
     if (!c->status) {
         uint64_t dw[] = {a.n, a.k, a.k}, dense[] = {a.n, a.in, a.k, a.k};
         const uint64_t *shape = f == DEPTHWISE ? dw : dense;
         uint32_t dims = f == DEPTHWISE ? 3 : f == DENSE ? 4 : 2;
         tvlm_type type = TVLM_TYPE_F32;
-        if (f == POINTWISE) type = tvlm_linear_type(c, name, TVLM_PART_TOWER, a.in);
-        tvlm_plan_values(c, join(full, name, "weight"), type, shape, dims,
-                         rounded(c, a.w, a.n * a.in * a.k * a.k));
-        tvlm_plan_values(c, join(full, name, "bias"), TVLM_TYPE_F32, shape, 1,
-                         rounded(c, a.b, a.n));
+        if (f == POINTWISE) type = tvlmc_linear_type(c, name, TVLMC_PART_TOWER, a.in);
+        tvlmc_plan_values(c, join(full, name, "weight"), type, shape, dims,
+                          rounded(c, a.w, a.n * a.in * a.k * a.k));
+        tvlmc_plan_values(c, join(full, name, "bias"), TVLM_TYPE_F32, shape, 1,
+                          rounded(c, a.b, a.n));
     }
     drop(&a);
 }
 
 /* q, k, v of a layer-normed x: W (g * n(x) + b) = (W diag g) n(x) + W b; queries scaled by
  * HEAD_DIM^-1/2. */
-static kernel fold_qkv(tvlm_conversion *c, const char *block)
+static kernel fold_qkv(tvlmc_conversion *c, const char *block)
 {
     char name[NAME];
     kernel a = read_conv(c, join(name, block, "token_mixer.qkv"));
     if (!a.w) return a;
     if (a.k != 1 || a.n != 3 * a.in || a.in % HEAD_DIM)
-        tvlm_conversion_fail(c, tvlm_fail(c->err, TVLM_ERR_FORMAT,
-                                          "tensor '%s.weight': [%zu][%zu] is no attention of heads "
-                                          "of %d",
-                                          name, a.n, a.in, HEAD_DIM));
+        tvlmc_conversion_fail(c,
+                              tvlm_fail(c->err, TVLM_ERR_FORMAT,
+                                        "tensor '%s.weight': [%zu][%zu] is no attention of heads "
+                                        "of %d",
+                                        name, a.n, a.in, HEAD_DIM));
     double *gain = read_vector(c, block, "norm.weight", a.in, true);
     double *shift = read_vector(c, block, "norm.bias", a.in, true);
     for (size_t i = 0; i < a.n && !c->status; i++) {
@@ -338,7 +339,7 @@ static kernel fold_qkv(tvlm_conversion *c, const char *block)
 }
 
 /* A convolution whose output the vector PREFIX.SCALE (if any) multiplies. */
-static kernel read_scaled(tvlm_conversion *c, const char *block, const char *part,
+static kernel read_scaled(tvlmc_conversion *c, const char *block, const char *part,
                           const char *scale)
 {
     char name[NAME];
@@ -349,7 +350,7 @@ static kernel read_scaled(tvlm_conversion *c, const char *block, const char *par
     return a;
 }
 
-static void plan_block(tvlm_conversion *c, unsigned stage, unsigned index)
+static void plan_block(tvlmc_conversion *c, unsigned stage, unsigned index)
 {
     char block[NAME], out[NAME], source[NAME], name[NAME];
     snprintf(block, NAME, "v.stages.%u.blocks.%u", stage, index);
@@ -372,7 +373,7 @@ static void plan_block(tvlm_conversion *c, unsigned stage, unsigned index)
         read_scaled(c, block, "mlp.fc2", attention ? "layer_scale_2.gamma" : "layer_scale.gamma"));
 }
 
-static void plan_stage(tvlm_conversion *c, unsigned stage)
+static void plan_stage(tvlmc_conversion *c, unsigned stage)
 {
     char source[NAME], prefix[NAME], name[NAME];
     snprintf(prefix, NAME, "v.stages.%u", stage);
@@ -396,7 +397,7 @@ static void plan_stage(tvlm_conversion *c, unsigned stage)
     c->depths[stage] = depth;
 }
 
-void tvlm_plan_tower(tvlm_conversion *c)
+void tvlmc_plan_tower(tvlmc_conversion *c)
 {
     static const form stem_forms[] = {DENSE, DEPTHWISE, POINTWISE};
     char source[NAME], name[NAME];
@@ -406,7 +407,7 @@ void tvlm_plan_tower(tvlm_conversion *c)
     }
     for (c->n_stages = 0; c->n_stages < TVLM_MAX_STAGES && !c->status; c->n_stages++) {
         snprintf(source, NAME, "v.stages.%u.blocks.", (unsigned)c->n_stages);
-        if (!tvlm_checkpoint_has(&c->checkpoint, source)) break;
+        if (!tvlmc_checkpoint_has(&c->checkpoint, source)) break;
         plan_stage(c, c->n_stages);
     }
     plan_kernel(c, "v.exp.dw", DEPTHWISE, mobileone(c, "v.final_conv"));

@@ -8,7 +8,7 @@ enum { PIECE = 1 << 18 };
 
 /* ---- the header ---- */
 
-static tvlm_status grow_head(tvlm_gguf_source *s, size_t size, tvlm_error *err)
+static tvlm_status grow_head(tvlmc_gguf_source *s, size_t size, tvlm_error *err)
 {
     unsigned char *grown = realloc(s->head, size);
     if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory reading %s", s->file.path);
@@ -17,7 +17,7 @@ static tvlm_status grow_head(tvlm_gguf_source *s, size_t size, tvlm_error *err)
 }
 
 /* The parser says when it needs more than it was given. */
-static tvlm_status read_head(tvlm_gguf_source *s, tvlm_error *err)
+static tvlm_status read_head(tvlmc_gguf_source *s, tvlm_error *err)
 {
     bool complete = false;
     tvlm_error why = {0};
@@ -34,9 +34,9 @@ static tvlm_status read_head(tvlm_gguf_source *s, tvlm_error *err)
     return status ? tvlm_fail(err, status, "%s: %s", s->file.path, why.message) : TVLM_OK;
 }
 
-tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_error *err)
+tvlm_status tvlmc_gguf_source_open(const char *path, tvlmc_gguf_source *out, tvlm_error *err)
 {
-    *out = (tvlm_gguf_source){0};
+    *out = (tvlmc_gguf_source){0};
     TVLM_TRY(tvlm_file_open(path, &out->file, err));
     TVLM_TRY(read_head(out, err));
     if (out->gguf.file_size > out->file.os.size)
@@ -46,7 +46,7 @@ tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_
     return TVLM_OK;
 }
 
-tvlm_status tvlm_gguf_source_check_types(const tvlm_gguf_source *source, tvlm_error *err)
+tvlm_status tvlmc_gguf_source_check_types(const tvlmc_gguf_source *source, tvlm_error *err)
 {
     const tvlm_gguf *g = &source->gguf;
     for (size_t i = 0; i < g->n_tensors; i++)
@@ -58,7 +58,7 @@ tvlm_status tvlm_gguf_source_check_types(const tvlm_gguf_source *source, tvlm_er
     return TVLM_OK;
 }
 
-void tvlm_gguf_source_close(tvlm_gguf_source *source)
+void tvlmc_gguf_source_close(tvlmc_gguf_source *source)
 {
     tvlm_gguf_free(&source->gguf);
     tvlm_file_close(&source->file);
@@ -68,17 +68,17 @@ void tvlm_gguf_source_close(tvlm_gguf_source *source)
 
 /* ---- rows ---- */
 
-static tvlm_status fail(const tvlm_gguf_rows *r, tvlm_status status, const char *what,
+static tvlm_status fail(const tvlmc_gguf_rows *r, tvlm_status status, const char *what,
                         tvlm_error *err)
 {
     return tvlm_fail(err, status, "%s: tensor '%.*s' %s", r->source->file.path,
                      (int)r->tensor->name.len, r->tensor->name.data, what);
 }
 
-tvlm_status tvlm_gguf_rows_open(const tvlm_gguf_source *source, const tvlm_gguf_tensor *tensor,
-                                tvlm_gguf_rows *out, tvlm_error *err)
+tvlm_status tvlmc_gguf_rows_open(const tvlmc_gguf_source *source, const tvlm_gguf_tensor *tensor,
+                                 tvlmc_gguf_rows *out, tvlm_error *err)
 {
-    *out = (tvlm_gguf_rows){.source = source, .tensor = tensor};
+    *out = (tvlmc_gguf_rows){.source = source, .tensor = tensor};
     uint64_t n = tensor->n_dims > 1 ? tensor->shape[0] : 1, length = tensor->n_elements / n;
     if (length > SIZE_MAX / sizeof(float) ||
         !tvlm_type_row_bytes((tvlm_type)tensor->type, (size_t)length, &out->bytes))
@@ -94,7 +94,7 @@ tvlm_status tvlm_gguf_rows_open(const tvlm_gguf_source *source, const tvlm_gguf_
                : fail(out, TVLM_ERR_MEMORY, "takes more memory than there is", err);
 }
 
-static tvlm_status read_piece(tvlm_gguf_rows *r, tvlm_error *err)
+static tvlm_status read_piece(tvlmc_gguf_rows *r, tvlm_error *err)
 {
     size_t left = r->n - r->next, rows = left < r->rows_at_once ? left : r->rows_at_once;
     uint64_t offset = r->tensor->offset + (uint64_t)r->next * r->bytes;
@@ -106,7 +106,7 @@ static tvlm_status read_piece(tvlm_gguf_rows *r, tvlm_error *err)
     return TVLM_OK;
 }
 
-tvlm_status tvlm_gguf_rows_next(tvlm_gguf_rows *r, tvlm_error *err)
+tvlm_status tvlmc_gguf_rows_next(tvlmc_gguf_rows *r, tvlm_error *err)
 {
     size_t at = r->next % r->rows_at_once;
     if (at == 0) TVLM_TRY(read_piece(r, err));
@@ -119,9 +119,9 @@ tvlm_status tvlm_gguf_rows_next(tvlm_gguf_rows *r, tvlm_error *err)
     return TVLM_OK;
 }
 
-void tvlm_gguf_rows_close(tvlm_gguf_rows *rows)
+void tvlmc_gguf_rows_close(tvlmc_gguf_rows *rows)
 {
     free(rows->piece);
     free(rows->values);
-    *rows = (tvlm_gguf_rows){0};
+    *rows = (tvlmc_gguf_rows){0};
 }

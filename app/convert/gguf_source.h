@@ -7,20 +7,20 @@
 
 #include "model/gguf.h"
 
-typedef struct tvlm_gguf_source {
+typedef struct tvlmc_gguf_source {
     tvlm_file file;
     tvlm_gguf gguf;
     unsigned char *head; /* what gguf borrows from */
-} tvlm_gguf_source;
+} tvlmc_gguf_source;
 
-tvlm_status tvlm_gguf_source_open(const char *path, tvlm_gguf_source *out, tvlm_error *err);
+tvlm_status tvlmc_gguf_source_open(const char *path, tvlmc_gguf_source *out, tvlm_error *err);
 /* Every tensor must be of a type that tvlm_type_runs. */
-tvlm_status tvlm_gguf_source_check_types(const tvlm_gguf_source *source, tvlm_error *err);
-void tvlm_gguf_source_close(tvlm_gguf_source *source); /* after a failed open too */
+tvlm_status tvlmc_gguf_source_check_types(const tvlmc_gguf_source *source, tvlm_error *err);
+void tvlmc_gguf_source_close(tvlmc_gguf_source *source); /* after a failed open too */
 
 /* One tensor, row by row of its outermost dimension: all of one output channel. */
-typedef struct tvlm_gguf_rows {
-    const tvlm_gguf_source *source;
+typedef struct tvlmc_gguf_rows {
+    const tvlmc_gguf_source *source;
     const tvlm_gguf_tensor *tensor;
     size_t n, length, bytes;  /* rows; values and bytes of a row */
     size_t next;              /* row */
@@ -29,13 +29,13 @@ typedef struct tvlm_gguf_rows {
     unsigned char *piece;     /* rows read at once */
     size_t rows_at_once;
     uint32_t crc;
-} tvlm_gguf_rows;
+} tvlmc_gguf_rows;
 
 /* Types that tvlm_type_runs. Close it after a failure too. */
-tvlm_status tvlm_gguf_rows_open(const tvlm_gguf_source *source, const tvlm_gguf_tensor *tensor,
-                                tvlm_gguf_rows *out, tvlm_error *err);
+tvlm_status tvlmc_gguf_rows_open(const tvlmc_gguf_source *source, const tvlm_gguf_tensor *tensor,
+                                 tvlmc_gguf_rows *out, tvlm_error *err);
 /* The next row, in raw and values; n times. The last one fails when the checksum does not hold. */
-tvlm_status tvlm_gguf_rows_next(tvlm_gguf_rows *rows, tvlm_error *err);
-void tvlm_gguf_rows_close(tvlm_gguf_rows *rows);
+tvlm_status tvlmc_gguf_rows_next(tvlmc_gguf_rows *rows, tvlm_error *err);
+void tvlmc_gguf_rows_close(tvlmc_gguf_rows *rows);
 
 #endif

@@ -19,7 +19,7 @@ typedef struct declared {
     uint32_t crc;
 } declared;
 
-struct tvlm_gguf_writer {
+struct tvlmc_gguf_writer {
     char *path;
     tvlm_output *output;
     buffer kv, tensors;
@@ -78,11 +78,11 @@ static tvlm_status memory_error(tvlm_error *err)
 }
 
 /* The keys of this writer's own; the checksums are zeros for now. */
-static tvlm_status begin_header(tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status begin_header(tvlmc_gguf_writer *w, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_gguf_put_u32(w, "general.alignment", ALIGNMENT, err));
-    TVLM_TRY(tvlm_gguf_put_u32(w, "tinyvlm.file_version", 2, err));
-    TVLM_TRY(tvlm_gguf_put_u32(w, "tinyvlm.header_crc32c", 0, err));
+    TVLM_TRY(tvlmc_gguf_put_u32(w, "general.alignment", ALIGNMENT, err));
+    TVLM_TRY(tvlmc_gguf_put_u32(w, "tinyvlm.file_version", 2, err));
+    TVLM_TRY(tvlmc_gguf_put_u32(w, "tinyvlm.header_crc32c", 0, err));
     w->header_crc_at = w->kv.size - 4;
     return TVLM_OK;
 }
@@ -93,25 +93,25 @@ static bool is_own_key(tvlm_str key)
            tvlm_str_eq(key, "tinyvlm.header_crc32c") || tvlm_str_eq(key, "tinyvlm.tensor_crc32c");
 }
 
-tvlm_status tvlm_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
-                                 tvlm_gguf_writer **out, tvlm_error *err)
+tvlm_status tvlmc_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
+                                  tvlmc_gguf_writer **out, tvlm_error *err)
 {
     *out = NULL;
     size_t size = strlen(path) + 1;
-    tvlm_gguf_writer *w = calloc(1, sizeof *w);
+    tvlmc_gguf_writer *w = calloc(1, sizeof *w);
     if (w) w->path = malloc(size);
     if (w && w->path) memcpy(w->path, path, size);
     tvlm_status status =
         w && w->path ? tvlm_output_open(path, cancel, &w->output, err) : memory_error(err);
     if (!status) status = begin_header(w, err);
     if (status)
-        tvlm_gguf_writer_abort(w);
+        tvlmc_gguf_writer_abort(w);
     else
         *out = w;
     return status;
 }
 
-void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
+void tvlmc_gguf_writer_abort(tvlmc_gguf_writer *w)
 {
     if (!w) return;
     tvlm_output_abort(w->output);
@@ -123,40 +123,40 @@ void tvlm_gguf_writer_abort(tvlm_gguf_writer *w)
 }
 
 /* Key and type; the caller appends the value and ends with end_kv. */
-static void begin_kv(tvlm_gguf_writer *w, const char *key, tvlm_gguf_type type)
+static void begin_kv(tvlmc_gguf_writer *w, const char *key, tvlm_gguf_type type)
 {
     put_str(&w->kv, (tvlm_str){key, strlen(key)});
     put_le(&w->kv, (uint64_t)type, 4);
     w->n_kv++;
 }
 
-static void begin_array(tvlm_gguf_writer *w, const char *key, tvlm_gguf_type type, size_t n)
+static void begin_array(tvlmc_gguf_writer *w, const char *key, tvlm_gguf_type type, size_t n)
 {
     begin_kv(w, key, TVLM_GGUF_ARRAY);
     put_le(&w->kv, (uint64_t)type, 4);
     put_le(&w->kv, n, 8);
 }
 
-static tvlm_status end_kv(tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status end_kv(tvlmc_gguf_writer *w, tvlm_error *err)
 {
     return w->kv.failed ? memory_error(err) : TVLM_OK;
 }
 
-tvlm_status tvlm_gguf_put_u32(tvlm_gguf_writer *w, const char *key, uint32_t v, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_u32(tvlmc_gguf_writer *w, const char *key, uint32_t v, tvlm_error *err)
 {
     begin_kv(w, key, TVLM_GGUF_U32);
     put_le(&w->kv, v, 4);
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_i32(tvlm_gguf_writer *w, const char *key, int32_t v, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_i32(tvlmc_gguf_writer *w, const char *key, int32_t v, tvlm_error *err)
 {
     begin_kv(w, key, TVLM_GGUF_I32);
     put_le(&w->kv, (uint32_t)v, 4);
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_f32(tvlm_gguf_writer *w, const char *key, float v, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_f32(tvlmc_gguf_writer *w, const char *key, float v, tvlm_error *err)
 {
     uint32_t bits;
     memcpy(&bits, &v, sizeof bits);
@@ -165,22 +165,23 @@ tvlm_status tvlm_gguf_put_f32(tvlm_gguf_writer *w, const char *key, float v, tvl
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_bool(tvlm_gguf_writer *w, const char *key, bool v, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_bool(tvlmc_gguf_writer *w, const char *key, bool v, tvlm_error *err)
 {
     begin_kv(w, key, TVLM_GGUF_BOOL);
     put_le(&w->kv, v, 1);
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_string(tvlm_gguf_writer *w, const char *key, tvlm_str v, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_string(tvlmc_gguf_writer *w, const char *key, tvlm_str v,
+                                  tvlm_error *err)
 {
     begin_kv(w, key, TVLM_GGUF_STRING);
     put_str(&w->kv, v);
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const double *v, size_t n,
-                                    tvlm_error *err)
+tvlm_status tvlmc_gguf_put_f64_array(tvlmc_gguf_writer *w, const char *key, const double *v,
+                                     size_t n, tvlm_error *err)
 {
     begin_array(w, key, TVLM_GGUF_F64, n);
     for (size_t i = 0; i < n; i++) {
@@ -191,8 +192,8 @@ tvlm_status tvlm_gguf_put_f64_array(tvlm_gguf_writer *w, const char *key, const 
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const int32_t *v,
-                                    size_t n, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_i32_array(tvlmc_gguf_writer *w, const char *key, const int32_t *v,
+                                     size_t n, tvlm_error *err)
 {
     begin_array(w, key, TVLM_GGUF_I32, n);
     for (size_t i = 0; i < n; i++)
@@ -200,8 +201,8 @@ tvlm_status tvlm_gguf_put_i32_array(tvlm_gguf_writer *w, const char *key, const 
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, const tvlm_str *v,
-                                       size_t n, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_string_array(tvlmc_gguf_writer *w, const char *key, const tvlm_str *v,
+                                        size_t n, tvlm_error *err)
 {
     begin_array(w, key, TVLM_GGUF_STRING, n);
     for (size_t i = 0; i < n; i++)
@@ -209,7 +210,7 @@ tvlm_status tvlm_gguf_put_string_array(tvlm_gguf_writer *w, const char *key, con
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err)
+tvlm_status tvlmc_gguf_put_kv(tvlmc_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_error *err)
 {
     if (is_own_key(kv->key)) return TVLM_OK;
     put_str(&w->kv, kv->key);
@@ -223,8 +224,8 @@ tvlm_status tvlm_gguf_put_kv(tvlm_gguf_writer *w, const tvlm_gguf_kv *kv, tvlm_e
     return end_kv(w, err);
 }
 
-tvlm_status tvlm_gguf_declare(tvlm_gguf_writer *w, const char *name, tvlm_type type,
-                              const uint64_t *shape, uint32_t n_dims, tvlm_error *err)
+tvlm_status tvlmc_gguf_declare(tvlmc_gguf_writer *w, const char *name, tvlm_type type,
+                               const uint64_t *shape, uint32_t n_dims, tvlm_error *err)
 {
     uint64_t n = 1;
     for (uint32_t i = 0; i < n_dims; i++) {
@@ -264,7 +265,7 @@ static size_t padding(uint64_t at)
 }
 
 /* Everything before the tensors, in three parts. */
-static void header_parts(const tvlm_gguf_writer *w, buffer *head, tvlm_str parts[4])
+static void header_parts(const tvlmc_gguf_writer *w, buffer *head, tvlm_str parts[4])
 {
     put(head, "GGUF", 4);
     put_le(head, 3, 4);
@@ -276,7 +277,7 @@ static void header_parts(const tvlm_gguf_writer *w, buffer *head, tvlm_str parts
     parts[3] = (tvlm_str){(const char *)zeros, padding(HEAD + w->kv.size + w->tensors.size)};
 }
 
-static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status write_header(tvlmc_gguf_writer *w, tvlm_error *err)
 {
     begin_array(w, "tinyvlm.tensor_crc32c", TVLM_GGUF_U32, w->n_tensors);
     w->crc_at = w->kv.size;
@@ -293,8 +294,8 @@ static tvlm_status write_header(tvlm_gguf_writer *w, tvlm_error *err)
     return status;
 }
 
-tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t size,
-                                   tvlm_error *err)
+tvlm_status tvlmc_gguf_write_tensor(tvlmc_gguf_writer *w, const void *data, size_t size,
+                                    tvlm_error *err)
 {
     if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written == w->n_tensors || size != w->list[w->written].size)
@@ -308,7 +309,7 @@ tvlm_status tvlm_gguf_write_tensor(tvlm_gguf_writer *w, const void *data, size_t
 }
 
 /* The header's own is taken with itself as zero. */
-static tvlm_status set_checksums(tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status set_checksums(tvlmc_gguf_writer *w, tvlm_error *err)
 {
     buffer head = {0};
     tvlm_str parts[4];
@@ -323,12 +324,12 @@ static tvlm_status set_checksums(tvlm_gguf_writer *w, tvlm_error *err)
     return head.failed ? memory_error(err) : TVLM_OK;
 }
 
-static tvlm_status patch_kv(tvlm_gguf_writer *w, size_t at, size_t size, tvlm_error *err)
+static tvlm_status patch_kv(tvlmc_gguf_writer *w, size_t at, size_t size, tvlm_error *err)
 {
     return tvlm_output_patch(w->output, HEAD + at, w->kv.data + at, size, err);
 }
 
-static tvlm_status complete(tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status complete(tvlmc_gguf_writer *w, tvlm_error *err)
 {
     if (!w->header_done) TVLM_TRY(write_header(w, err));
     if (w->written != w->n_tensors)
@@ -339,14 +340,14 @@ static tvlm_status complete(tvlm_gguf_writer *w, tvlm_error *err)
     return patch_kv(w, w->crc_at, 4 * w->n_tensors, err);
 }
 
-tvlm_status tvlm_gguf_writer_finish(tvlm_gguf_writer *w, tvlm_output_check check, void *user,
-                                    tvlm_error *err)
+tvlm_status tvlmc_gguf_writer_finish(tvlmc_gguf_writer *w, tvlm_output_check check, void *user,
+                                     tvlm_error *err)
 {
     tvlm_status status = complete(w, err);
     if (!status) {
         status = tvlm_output_finish(w->output, check, user, err);
         w->output = NULL;
     }
-    tvlm_gguf_writer_abort(w);
+    tvlmc_gguf_writer_abort(w);
     return status;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-char *tvlm_path_join(const char *dir, const char *name)
+char *tvlmc_path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir), m = strlen(name) + 1;
     char *path = malloc(n + m + 1);
@@ -17,7 +17,7 @@ char *tvlm_path_join(const char *dir, const char *name)
     return path;
 }
 
-bool tvlm_path_exists(const char *path)
+bool tvlmc_path_exists(const char *path)
 {
     FILE *f = fopen(path, "rb");
     if (f) fclose(f);
@@ -152,14 +152,14 @@ static tvlm_status check_start(const char *label, const char *text, size_t size,
                 : TVLM_OK;
 }
 
-bool tvlm_is_lfs_pointer(const void *data, size_t size)
+bool tvlmc_is_lfs_pointer(const void *data, size_t size)
 {
     static const char begin[] = "version https://git-lfs.github.com/spec/";
     return size >= sizeof begin - 1 && memcmp(data, begin, sizeof begin - 1) == 0;
 }
 
-tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, json_t **out,
-                            tvlm_error *err)
+tvlm_status tvlmc_json_parse(const char *label, const void *data, size_t size, json_t **out,
+                             tvlm_error *err)
 {
     rewriter r = {.text = data, .size = size};
     json_error_t e = {0};
@@ -183,8 +183,8 @@ tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, js
     return *out ? TVLM_OK : not_json(label, r, &e, err);
 }
 
-tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t *size,
-                           tvlm_error *err)
+tvlm_status tvlmc_text_load(const char *path, size_t max_size, char **out, size_t *size,
+                            tvlm_error *err)
 {
     tvlm_file file;
     *out = NULL;
@@ -200,8 +200,8 @@ tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t
         status = tvlm_file_read(&file, 0, *out, *size, err);
     tvlm_file_close(&file);
     if (status == TVLM_OK) (*out)[*size] = 0;
-    if (status == TVLM_OK && tvlm_is_lfs_pointer(*out, *size))
-        status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLM_LFS_HINT, path);
+    if (status == TVLM_OK && tvlmc_is_lfs_pointer(*out, *size))
+        status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLMC_LFS_HINT, path);
     if (status) {
         free(*out);
         *out = NULL;
@@ -209,25 +209,25 @@ tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t
     return status;
 }
 
-tvlm_status tvlm_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err)
+tvlm_status tvlmc_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err)
 {
     char *text;
     size_t size;
     *out = NULL;
-    TVLM_TRY(tvlm_text_load(path, max_size, &text, &size, err));
-    tvlm_status status = tvlm_json_parse(path, text, size, out, err);
+    TVLM_TRY(tvlmc_text_load(path, max_size, &text, &size, err));
+    tvlm_status status = tvlmc_json_parse(path, text, size, out, err);
     free(text);
     return status;
 }
 
-tvlm_status tvlm_json_load_in(const char *dir, const char *name, bool required, size_t max_size,
-                              json_t **out, tvlm_error *err)
+tvlm_status tvlmc_json_load_in(const char *dir, const char *name, bool required, size_t max_size,
+                               json_t **out, tvlm_error *err)
 {
-    char *path = tvlm_path_join(dir, name);
+    char *path = tvlmc_path_join(dir, name);
     *out = NULL;
     if (!path) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     tvlm_status status = TVLM_OK;
-    if (required || tvlm_path_exists(path)) status = tvlm_json_load(path, max_size, out, err);
+    if (required || tvlmc_path_exists(path)) status = tvlmc_json_load(path, max_size, out, err);
     if (status == TVLM_OK && *out && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
@@ -248,8 +248,8 @@ static const json_t *get(const json_t *object, const char *key, bool required, t
     return NULL;
 }
 
-tvlm_status tvlm_json_u32(const json_t *object, const char *key, bool required, uint32_t lo,
-                          uint32_t hi, uint32_t *out, tvlm_error *err)
+tvlm_status tvlmc_json_u32(const json_t *object, const char *key, bool required, uint32_t lo,
+                           uint32_t hi, uint32_t *out, tvlm_error *err)
 {
     tvlm_status status;
     const json_t *value = get(object, key, required, &status, err);
@@ -262,8 +262,8 @@ tvlm_status tvlm_json_u32(const json_t *object, const char *key, bool required, 
     return TVLM_OK;
 }
 
-tvlm_status tvlm_json_f64(const json_t *object, const char *key, bool required, double lo,
-                          double hi, double *out, tvlm_error *err)
+tvlm_status tvlmc_json_f64(const json_t *object, const char *key, bool required, double lo,
+                           double hi, double *out, tvlm_error *err)
 {
     tvlm_status status;
     const json_t *value = get(object, key, required, &status, err);
@@ -276,7 +276,7 @@ tvlm_status tvlm_json_f64(const json_t *object, const char *key, bool required, 
     return TVLM_OK;
 }
 
-tvlm_status tvlm_json_bool(const json_t *object, const char *key, bool *out, tvlm_error *err)
+tvlm_status tvlmc_json_bool(const json_t *object, const char *key, bool *out, tvlm_error *err)
 {
     tvlm_status status;
     const json_t *value = get(object, key, false, &status, err);
@@ -287,8 +287,8 @@ tvlm_status tvlm_json_bool(const json_t *object, const char *key, bool *out, tvl
     return TVLM_OK;
 }
 
-tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required, const char **out,
-                             tvlm_error *err)
+tvlm_status tvlmc_json_string(const json_t *object, const char *key, bool required,
+                              const char **out, tvlm_error *err)
 {
     tvlm_status status;
     const json_t *value = get(object, key, required, &status, err);

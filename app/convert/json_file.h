@@ -11,41 +11,41 @@
 
 #include <jansson.h>
 
-#define TVLM_JSON_CONFIG_MAX    ((size_t)16 << 20) /* bytes of a config.json and the like */
-#define TVLM_JSON_TOKENIZER_MAX ((size_t)64 << 20)
+#define TVLMC_JSON_CONFIG_MAX    ((size_t)16 << 20) /* bytes of a config.json and the like */
+#define TVLMC_JSON_TOKENIZER_MAX ((size_t)64 << 20)
 
 /* DIR/NAME in a new string; NULL when out of memory. */
-char *tvlm_path_join(const char *dir, const char *name);
-bool tvlm_path_exists(const char *path);
+char *tvlmc_path_join(const char *dir, const char *name);
+bool tvlmc_path_exists(const char *path);
 
 /* Whether the bytes are what Git LFS keeps in the place of a large file. */
-bool tvlm_is_lfs_pointer(const void *data, size_t size);
-#define TVLM_LFS_HINT                                                                              \
+bool tvlmc_is_lfs_pointer(const void *data, size_t size);
+#define TVLMC_LFS_HINT                                                                             \
     "is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder, or download "    \
     "the "                                                                                         \
     "file again"
 
 /* label names the bytes in messages. The caller owns *out (json_decref). */
-tvlm_status tvlm_json_parse(const char *label, const void *data, size_t size, json_t **out,
-                            tvlm_error *err);
+tvlm_status tvlmc_json_parse(const char *label, const void *data, size_t size, json_t **out,
+                             tvlm_error *err);
 /* A file's bytes in a new block, a zero byte behind them. Too long or a Git LFS pointer: refused.
  */
-tvlm_status tvlm_text_load(const char *path, size_t max_size, char **out, size_t *size,
-                           tvlm_error *err);
-tvlm_status tvlm_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err);
+tvlm_status tvlmc_text_load(const char *path, size_t max_size, char **out, size_t *size,
+                            tvlm_error *err);
+tvlm_status tvlmc_json_load(const char *path, size_t max_size, json_t **out, tvlm_error *err);
 /* The same for DIR/NAME; *out is NULL when there is no such file and it is not required. */
-tvlm_status tvlm_json_load_in(const char *dir, const char *name, bool required, size_t max_size,
-                              json_t **out, tvlm_error *err);
+tvlm_status tvlmc_json_load_in(const char *dir, const char *name, bool required, size_t max_size,
+                               json_t **out, tvlm_error *err);
 
 /* Typed reads of object[key]; absent or null: *out keeps its value, and `required` makes that an
  * error. A value of another type, or out of lo..hi, always is. */
-tvlm_status tvlm_json_u32(const json_t *object, const char *key, bool required, uint32_t lo,
-                          uint32_t hi, uint32_t *out, tvlm_error *err);
-tvlm_status tvlm_json_f64(const json_t *object, const char *key, bool required, double lo,
-                          double hi, double *out, tvlm_error *err);
-tvlm_status tvlm_json_bool(const json_t *object, const char *key, bool *out, tvlm_error *err);
+tvlm_status tvlmc_json_u32(const json_t *object, const char *key, bool required, uint32_t lo,
+                           uint32_t hi, uint32_t *out, tvlm_error *err);
+tvlm_status tvlmc_json_f64(const json_t *object, const char *key, bool required, double lo,
+                           double hi, double *out, tvlm_error *err);
+tvlm_status tvlmc_json_bool(const json_t *object, const char *key, bool *out, tvlm_error *err);
 /* Borrowed from the object. */
-tvlm_status tvlm_json_string(const json_t *object, const char *key, bool required, const char **out,
-                             tvlm_error *err);
+tvlm_status tvlmc_json_string(const json_t *object, const char *key, bool required,
+                              const char **out, tvlm_error *err);
 
 #endif

@@ -14,9 +14,9 @@
 
 typedef struct pair {
     const char *text_path, *mmproj_path;
-    tvlm_gguf_source text, mmproj;
-    tvlm_conversion c; /* params, config, err */
-    tvlm_taken *taken;
+    tvlmc_gguf_source text, mmproj;
+    tvlmc_conversion c; /* params, config, err */
+    tvlmc_taken *taken;
     size_t n;
 } pair;
 
@@ -28,15 +28,16 @@ static bool begins(tvlm_str s, const char *prefix)
 
 /* ---- what the mmproj says ---- */
 
-static const tvlm_family *find_family(tvlm_str projector)
+static const tvlmc_family *find_family(tvlm_str projector)
 {
-    for (size_t i = 0; tvlm_families[i]; i++)
-        if (tvlm_families[i]->mmproj && tvlm_str_eq(projector, tvlm_families[i]->mmproj->projector))
-            return tvlm_families[i];
+    for (size_t i = 0; tvlmc_families[i]; i++)
+        if (tvlmc_families[i]->mmproj &&
+            tvlm_str_eq(projector, tvlmc_families[i]->mmproj->projector))
+            return tvlmc_families[i];
     return NULL;
 }
 
-static bool is_read(const tvlm_family *family, tvlm_str key)
+static bool is_read(const tvlmc_family *family, tvlm_str key)
 {
     static const char *const all[] = {"clip.has_vision_encoder", "clip.projector_type",
                                       "clip.vision.projector_type", "clip.vision.projection_dim",
@@ -48,7 +49,7 @@ static bool is_read(const tvlm_family *family, tvlm_str key)
     return false;
 }
 
-static void check_keys(tvlm_reader *r, const tvlm_family *family)
+static void check_keys(tvlm_reader *r, const tvlmc_family *family)
 {
     for (size_t i = 0; i < r->gguf->n_kv && !r->status; i++) {
         const tvlm_gguf_kv *kv = &r->gguf->kv[i];
@@ -60,14 +61,14 @@ static void check_keys(tvlm_reader *r, const tvlm_family *family)
     }
 }
 
-static const tvlm_family *read_projector(tvlm_reader *r)
+static const tvlmc_family *read_projector(tvlm_reader *r)
 {
     static const char *const archs[] = {"clip"};
     tvlm_read_name(r, "general.architecture", archs, 1, NULL);
     bool own = tvlm_gguf_find(r->gguf, "clip.vision.projector_type") != NULL;
     const char *key = own ? "clip.vision.projector_type" : "clip.projector_type";
     tvlm_str projector = tvlm_read_string(r, key, true, "");
-    const tvlm_family *family = r->status ? NULL : find_family(projector);
+    const tvlmc_family *family = r->status ? NULL : find_family(projector);
     if (!family && !r->status)
         tvlm_reader_fail(r, tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
                                       "key '%s': '%s' is not supported; 'idefics3' (SmolVLM) is",
@@ -111,12 +112,12 @@ static tvlm_status read_mmproj(pair *p, tvlm_error *err)
     tvlm_error why = {0};
     tvlm_reader r = {&p->mmproj.gguf, "", &why, TVLM_OK};
     char note[256] = "";
-    const tvlm_family *family = p->c.config.family = read_projector(&r);
+    const tvlmc_family *family = p->c.config.family = read_projector(&r);
     if (family) check_keys(&r, family);
     if (family && !r.status) family->mmproj->read(&r, &p->c.config, note);
     if (family) check_match(&r, p);
     TVLM_TRY(name_file(p->mmproj_path, r.status, &why, err));
-    if (*note) tvlm_conversion_note(&p->c, "%s: %s", p->mmproj_path, note);
+    if (*note) tvlmc_conversion_note(&p->c, "%s: %s", p->mmproj_path, note);
     return TVLM_OK;
 }
 
@@ -133,10 +134,10 @@ static tvlm_status check_text(const pair *p, tvlm_error *err)
 
 /* ---- tensors ---- */
 
-static void take(pair *p, const tvlm_gguf_source *from, const tvlm_gguf_tensor *t)
+static void take(pair *p, const tvlmc_gguf_source *from, const tvlm_gguf_tensor *t)
 {
-    tvlm_taken *out = &p->taken[p->n++];
-    *out = (tvlm_taken){.from = from, .tensor = t, .n_dims = t->n_dims ? t->n_dims : 1};
+    tvlmc_taken *out = &p->taken[p->n++];
+    *out = (tvlmc_taken){.from = from, .tensor = t, .n_dims = t->n_dims ? t->n_dims : 1};
     snprintf(out->name, sizeof out->name, "%.*s", (int)t->name.len, t->name.data);
     memcpy(out->shape, t->shape, sizeof out->shape);
     if (!t->n_dims) out->shape[0] = 1; /* a scalar */
@@ -146,11 +147,11 @@ static void take(pair *p, const tvlm_gguf_source *from, const tvlm_gguf_tensor *
 /* Tower and projector first, as they are needed first. */
 static tvlm_status take_all(pair *p, tvlm_error *err)
 {
-    const tvlm_gguf_source *sources[] = {&p->mmproj, &p->text};
+    const tvlmc_gguf_source *sources[] = {&p->mmproj, &p->text};
     p->taken = calloc(p->mmproj.gguf.n_tensors + p->text.gguf.n_tensors + 1, sizeof *p->taken);
     if (!p->taken) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     for (size_t s = 0; s < 2; s++) {
-        TVLM_TRY(tvlm_gguf_source_check_types(sources[s], err));
+        TVLM_TRY(tvlmc_gguf_source_check_types(sources[s], err));
         for (size_t i = 0; i < sources[s]->gguf.n_tensors; i++)
             take(p, sources[s], &sources[s]->gguf.tensors[i]);
     }
@@ -158,19 +159,19 @@ static tvlm_status take_all(pair *p, tvlm_error *err)
 }
 
 /* All bytes of the tensor, as they are stored. */
-static tvlm_status read_rows(const tvlm_taken *t, unsigned char *out, tvlm_error *err)
+static tvlm_status read_rows(const tvlmc_taken *t, unsigned char *out, tvlm_error *err)
 {
-    tvlm_gguf_rows r;
-    tvlm_status status = tvlm_gguf_rows_open(t->from, t->tensor, &r, err);
+    tvlmc_gguf_rows r;
+    tvlm_status status = tvlmc_gguf_rows_open(t->from, t->tensor, &r, err);
     for (size_t i = 0; !status && i < r.n; i++) {
-        status = tvlm_gguf_rows_next(&r, err);
+        status = tvlmc_gguf_rows_next(&r, err);
         if (!status) memcpy(out + i * r.bytes, r.raw, r.bytes);
     }
-    tvlm_gguf_rows_close(&r);
+    tvlmc_gguf_rows_close(&r);
     return status;
 }
 
-static tvlm_status write_tensor(tvlm_gguf_writer *w, const tvlm_taken *t, tvlm_error *err)
+static tvlm_status write_tensor(tvlmc_gguf_writer *w, const tvlmc_taken *t, tvlm_error *err)
 {
     bool fits = t->tensor->size <= SIZE_MAX;
     unsigned char *bytes = fits ? malloc((size_t)t->tensor->size) : NULL;
@@ -178,18 +179,18 @@ static tvlm_status write_tensor(tvlm_gguf_writer *w, const tvlm_taken *t, tvlm_e
         return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory for tensor '%s'",
                          t->from->file.path, t->name);
     tvlm_status status = read_rows(t, bytes, err);
-    if (!status) status = tvlm_gguf_write_tensor(w, bytes, (size_t)t->tensor->size, err);
+    if (!status) status = tvlmc_gguf_write_tensor(w, bytes, (size_t)t->tensor->size, err);
     free(bytes);
     return status;
 }
 
-static tvlm_status write_tensors(const pair *p, tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status write_tensors(const pair *p, tvlmc_gguf_writer *w, tvlm_error *err)
 {
-    const tvlm_convert_params *params = p->c.params;
+    const tvlmc_convert_params *params = p->c.params;
     for (size_t i = 0; i < p->n; i++) {
-        const tvlm_taken *t = &p->taken[i];
+        const tvlmc_taken *t = &p->taken[i];
         TVLM_TRY(
-            tvlm_gguf_declare(w, t->name, (tvlm_type)t->tensor->type, t->shape, t->n_dims, err));
+            tvlmc_gguf_declare(w, t->name, (tvlm_type)t->tensor->type, t->shape, t->n_dims, err));
     }
     for (size_t i = 0; i < p->n; i++) {
         if (tvlm_cancelled(params->cancel))
@@ -210,10 +211,10 @@ static bool is_replaced(tvlm_str key)
 }
 
 /* A key of the text model, under the result's architecture where it was under its own. */
-static tvlm_status put_text_key(const pair *p, tvlm_gguf_writer *w, tvlm_gguf_kv kv,
+static tvlm_status put_text_key(const pair *p, tvlmc_gguf_writer *w, tvlm_gguf_kv kv,
                                 tvlm_error *err)
 {
-    const tvlm_family *family = p->c.config.family;
+    const tvlmc_family *family = p->c.config.family;
     size_t n = strlen(family->text_type);
     char key[1200];
     if (begins(kv.key, family->text_type) && kv.key.len > n && kv.key.data[n] == '.') {
@@ -221,22 +222,22 @@ static tvlm_status put_text_key(const pair *p, tvlm_gguf_writer *w, tvlm_gguf_kv
                            kv.key.data + n);
         kv.key = (tvlm_str){key, (size_t)len};
     }
-    return tvlm_gguf_put_kv(w, &kv, err);
+    return tvlmc_gguf_put_kv(w, &kv, err);
 }
 
-static tvlm_status put_keys(pair *p, tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status put_keys(pair *p, tvlmc_gguf_writer *w, tvlm_error *err)
 {
     const tvlm_gguf *text = &p->text.gguf;
-    const tvlm_family *family = p->c.config.family;
-    tvlm_keys k = {&p->c, w, family->arch, TVLM_OK};
+    const tvlmc_family *family = p->c.config.family;
+    tvlmc_keys k = {&p->c, w, family->arch, TVLM_OK};
     char key[64];
-    tvlm_keys_string(&k, "general.architecture", family->arch);
+    tvlmc_keys_string(&k, "general.architecture", family->arch);
     for (size_t i = 0; i < text->n_kv && !k.status; i++)
         if (!is_replaced(text->kv[i].key)) k.status = put_text_key(p, w, text->kv[i], err);
     snprintf(key, sizeof key, "%s.rope.freq_base", family->text_type);
     if (!tvlm_gguf_find(text, key)) { /* theirs may leave it out, ours may not */
         snprintf(key, sizeof key, "%s.rope.freq_base", family->arch);
-        tvlm_keys_f32(&k, key, 10000);
+        tvlmc_keys_f32(&k, key, 10000);
     }
     family->put_vision(&k);
     return k.status;
@@ -250,7 +251,7 @@ static tvlm_status check_result(void *user, const char *path, tvlm_error *err)
     const pair *p = user;
     size_t n = strlen(path);
     tvlm_error why = {0};
-    tvlm_status status = tvlm_check_result(NULL, path, &why);
+    tvlm_status status = tvlmc_check_result(NULL, path, &why);
     bool named = status && !strncmp(why.message, path, n) && !strncmp(why.message + n, ": ", 2);
     if (!named) return status ? tvlm_fail(err, status, "%s", why.message) : TVLM_OK;
     return tvlm_fail(err, status, "%s with %s: %s", p->text_path, p->mmproj_path,
@@ -259,12 +260,12 @@ static tvlm_status check_result(void *user, const char *path, tvlm_error *err)
 
 static tvlm_status write_file(pair *p, const char *out, tvlm_error *err)
 {
-    tvlm_gguf_writer *w;
-    TVLM_TRY(tvlm_gguf_writer_new(out, p->c.params->cancel, &w, err));
+    tvlmc_gguf_writer *w;
+    TVLM_TRY(tvlmc_gguf_writer_new(out, p->c.params->cancel, &w, err));
     tvlm_status status = put_keys(p, w, err);
     if (!status) status = write_tensors(p, w, err);
-    if (!status) return tvlm_gguf_writer_finish(w, check_result, p, err);
-    tvlm_gguf_writer_abort(w);
+    if (!status) return tvlmc_gguf_writer_finish(w, check_result, p, err);
+    tvlmc_gguf_writer_abort(w);
     return status;
 }
 
@@ -273,25 +274,25 @@ static tvlm_status convert(pair *p, const char *out, tvlm_error *err)
     TVLM_TRY(tvlm_output_not_input(out, p->text_path, err));
     TVLM_TRY(tvlm_output_not_input(out, p->mmproj_path, err));
     TVLM_TRY(check_text(p, err));
-    TVLM_TRY(tvlm_gguf_source_open(p->text_path, &p->text, err));
-    TVLM_TRY(tvlm_gguf_source_open(p->mmproj_path, &p->mmproj, err));
+    TVLM_TRY(tvlmc_gguf_source_open(p->text_path, &p->text, err));
+    TVLM_TRY(tvlmc_gguf_source_open(p->mmproj_path, &p->mmproj, err));
     TVLM_TRY(read_mmproj(p, err));
     TVLM_TRY(take_all(p, err));
     return write_file(p, out, err);
 }
 
-tvlm_status tvlm_convert_pair(const char *text, const char *mmproj, const char *out,
-                              const tvlm_convert_params *params, tvlm_error *err)
+tvlm_status tvlmc_convert_pair(const char *text, const char *mmproj, const char *out,
+                               const tvlmc_convert_params *params, tvlm_error *err)
 {
-    tvlm_convert_params defaults;
-    tvlm_convert_params_init(&defaults);
+    tvlmc_convert_params defaults;
+    tvlmc_convert_params_init(&defaults);
     pair p = {.text_path = text, .mmproj_path = mmproj};
-    p.c = (tvlm_conversion){.params = params ? params : &defaults, .err = err};
+    p.c = (tvlmc_conversion){.params = params ? params : &defaults, .err = err};
     if (p.c.params->size != sizeof *params)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "convert parameters were not initialised");
     tvlm_status status = convert(&p, out, err);
     free(p.taken);
-    tvlm_gguf_source_close(&p.text);
-    tvlm_gguf_source_close(&p.mmproj);
+    tvlmc_gguf_source_close(&p.text);
+    tvlmc_gguf_source_close(&p.mmproj);
     return status;
 }

@@ -35,12 +35,12 @@ typedef struct entry {
 } entry;
 
 typedef struct quantizer {
-    const tvlm_quantize_params *params;
-    tvlm_gguf_source source;
+    const tvlmc_quantize_params *params;
+    tvlmc_gguf_source source;
     float *largest;    /* magnitude, per tensor of the source */
     tvlm_model *model; /* the source, with int8_tower */
-    tvlm_pictures pictures;
-    tvlm_tower_plan tower;
+    tvlmc_pictures pictures;
+    tvlmc_tower_plan tower;
     bool settled; /* which layers of the tower stay float */
     entry *entries;
     size_t n_entries;
@@ -75,14 +75,14 @@ static bool ends(tvlm_str s, const char *suffix)
 static tvlm_status find_largest(const quantizer *q, const tvlm_gguf_tensor *t, float *out,
                                 tvlm_error *err)
 {
-    tvlm_gguf_rows r;
-    tvlm_status status = tvlm_gguf_rows_open(&q->source, t, &r, err);
+    tvlmc_gguf_rows r;
+    tvlm_status status = tvlmc_gguf_rows_open(&q->source, t, &r, err);
     for (size_t i = 0; !status && i < r.n; i++) {
-        status = tvlm_gguf_rows_next(&r, err);
+        status = tvlmc_gguf_rows_next(&r, err);
         for (size_t j = 0; !status && j < r.length; j++)
             *out = fmaxf(*out, fabsf(r.values[j]));
     }
-    tvlm_gguf_rows_close(&r);
+    tvlmc_gguf_rows_close(&r);
     return status;
 }
 
@@ -90,7 +90,7 @@ static tvlm_status find_largest(const quantizer *q, const tvlm_gguf_tensor *t, f
 static tvlm_status examine(quantizer *q, tvlm_error *err)
 {
     const tvlm_gguf *g = &q->source.gguf;
-    TVLM_TRY(tvlm_gguf_source_check_types(&q->source, err));
+    TVLM_TRY(tvlmc_gguf_source_check_types(&q->source, err));
     q->largest = calloc(g->n_tensors + 1, sizeof *q->largest);
     if (!q->largest) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     for (size_t i = 0; i < g->n_tensors; i++) {
@@ -123,11 +123,11 @@ static bool is_linear(const tvlm_gguf_tensor *t)
             starts(t->name, "token_embd.") || starts(t->name, "output."));
 }
 
-static tvlm_part part_of(const tvlm_gguf_tensor *t)
+static tvlmc_part part_of(const tvlm_gguf_tensor *t)
 {
-    if (starts(t->name, "v.")) return TVLM_PART_TOWER;
+    if (starts(t->name, "v.")) return TVLMC_PART_TOWER;
     bool table = starts(t->name, "token_embd.") || starts(t->name, "output.");
-    return table ? TVLM_PART_EMBEDDING : TVLM_PART_LAYER;
+    return table ? TVLMC_PART_EMBEDDING : TVLMC_PART_LAYER;
 }
 
 /* Its float layers were left so on purpose. */
@@ -139,15 +139,15 @@ static bool has_int8_tower(const quantizer *q)
 /* The type of a tensor in a file of type `asked`. */
 static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t, tvlm_type asked)
 {
-    if (!is_linear(t) || (part_of(t) == TVLM_PART_TOWER && has_int8_tower(q)))
+    if (!is_linear(t) || (part_of(t) == TVLMC_PART_TOWER && has_int8_tower(q)))
         return (tvlm_type)t->type;
     const uint64_t k = t->shape[1];
-    tvlm_type wanted = tvlm_type_for(asked, part_of(t), 0);
-    tvlm_type type = tvlm_type_for(asked, part_of(t), k);
+    tvlm_type wanted = tvlmc_type_for(asked, part_of(t), 0);
+    tvlm_type type = tvlmc_type_for(asked, part_of(t), k);
     if (type != wanted)
         note(q, "%.*s takes %s: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
              t->name.data, tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
-    if (q->largest[t - q->source.gguf.tensors] > tvlm_type_largest(type)) {
+    if (q->largest[t - q->source.gguf.tensors] > tvlmc_type_largest(type)) {
         note(q, "%.*s stays F32: it has values beyond the range of %s", (int)t->name.len,
              t->name.data, tvlm_type_name((uint32_t)type));
         type = TVLM_TYPE_F32;
@@ -184,7 +184,7 @@ static void add_converted(quantizer *q, const tvlm_gguf_tensor *t, tvlm_type typ
 }
 
 /* The tower's layer of the tensors LAYER.*, such as "v.stem" or "v.blk.N.dw"; NULL for others. */
-static const tvlm_layer_plan *layer_of(const tvlm_tower_plan *tower, tvlm_str layer)
+static const tvlmc_layer_plan *layer_of(const tvlmc_tower_plan *tower, tvlm_str layer)
 {
     char name[64], part[16];
     unsigned i;
@@ -232,7 +232,7 @@ static bool add_tower_layer(quantizer *q, const tvlm_gguf_tensor *t)
 {
     if (!q->params->int8_tower || !starts(t->name, "v.") || !ends(t->name, ".weight")) return false;
     tvlm_str name = {t->name.data, t->name.len - strlen(".weight")};
-    const tvlm_layer_plan *layer = layer_of(&q->tower, name);
+    const tvlmc_layer_plan *layer = layer_of(&q->tower, name);
     if (!layer) return false;
     if (layer->is_float)
         add_converted(q, t, type_for(q, t, TVLM_TYPE_F16));
@@ -301,7 +301,7 @@ static void make_codes(const float *w, size_t n, float scale, int8_t *codes)
     }
 }
 
-static void make_row(const entry *e, const tvlm_gguf_rows *r, unsigned char *out, size_t bytes)
+static void make_row(const entry *e, const tvlmc_gguf_rows *r, unsigned char *out, size_t bytes)
 {
     if (e->making == MAKE_CONVERTED && e->type == (tvlm_type)e->source->type) {
         memcpy(out, r->raw, bytes);
@@ -322,13 +322,13 @@ static void make_row(const entry *e, const tvlm_gguf_rows *r, unsigned char *out
 static tvlm_status make_rows(const quantizer *q, const entry *e, unsigned char *out, size_t size,
                              tvlm_error *err)
 {
-    tvlm_gguf_rows r;
-    tvlm_status status = tvlm_gguf_rows_open(&q->source, e->source, &r, err);
+    tvlmc_gguf_rows r;
+    tvlm_status status = tvlmc_gguf_rows_open(&q->source, e->source, &r, err);
     for (size_t i = 0; !status && i < r.n; i++) {
-        status = tvlm_gguf_rows_next(&r, err);
+        status = tvlmc_gguf_rows_next(&r, err);
         if (!status) make_row(e, &r, out + i * (size / r.n), size / r.n);
     }
-    tvlm_gguf_rows_close(&r);
+    tvlmc_gguf_rows_close(&r);
     return status;
 }
 
@@ -343,20 +343,20 @@ static bool entry_size(const entry *e, size_t *size)
            tvlm_mul_size(n, row_bytes, size);
 }
 
-static tvlm_status write_entry(const quantizer *q, tvlm_gguf_writer *w, const entry *e,
+static tvlm_status write_entry(const quantizer *q, tvlmc_gguf_writer *w, const entry *e,
                                tvlm_error *err)
 {
     if (e->making == MAKE_RANGE) {
         float pair[2] = {e->range.scale, (float)e->range.zero};
         unsigned char bytes[sizeof pair];
         tvlm_quantize(TVLM_TYPE_F32, pair, bytes, 2);
-        return tvlm_gguf_write_tensor(w, bytes, sizeof bytes, err);
+        return tvlmc_gguf_write_tensor(w, bytes, sizeof bytes, err);
     }
     size_t size;
     unsigned char *out = entry_size(e, &size) ? calloc(size, 1) : NULL;
     if (!out) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for tensor '%s'", e->name);
     tvlm_status status = make_rows(q, e, out, size, err);
-    if (status == TVLM_OK) status = tvlm_gguf_write_tensor(w, out, size, err);
+    if (status == TVLM_OK) status = tvlmc_gguf_write_tensor(w, out, size, err);
     free(out);
     return status;
 }
@@ -374,25 +374,25 @@ static bool is_replaced_key(tvlm_str key)
     return false;
 }
 
-static tvlm_status put_keys(const quantizer *q, tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status put_keys(const quantizer *q, tvlmc_gguf_writer *w, tvlm_error *err)
 {
     const tvlm_gguf *g = &q->source.gguf;
     for (size_t i = 0; i < g->n_kv; i++)
-        if (!is_replaced_key(g->kv[i].key)) TVLM_TRY(tvlm_gguf_put_kv(w, &g->kv[i], err));
+        if (!is_replaced_key(g->kv[i].key)) TVLM_TRY(tvlmc_gguf_put_kv(w, &g->kv[i], err));
     const tvlm_gguf_kv *tower = tvlm_gguf_find(g, "vision.quantization");
     if (q->params->int8_tower)
-        TVLM_TRY(tvlm_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, err));
+        TVLM_TRY(tvlmc_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, err));
     else if (tower)
-        TVLM_TRY(tvlm_gguf_put_kv(w, tower, err));
-    return tvlm_put_file_type(w, q->params->type, err);
+        TVLM_TRY(tvlmc_gguf_put_kv(w, tower, err));
+    return tvlmc_put_file_type(w, q->params->type, err);
 }
 
-static tvlm_status write_all(const quantizer *q, tvlm_gguf_writer *w, tvlm_error *err)
+static tvlm_status write_all(const quantizer *q, tvlmc_gguf_writer *w, tvlm_error *err)
 {
     TVLM_TRY(put_keys(q, w, err));
     for (size_t i = 0; i < q->n_entries; i++) {
         const entry *e = &q->entries[i];
-        TVLM_TRY(tvlm_gguf_declare(w, e->name, e->type, e->shape, e->n_dims, err));
+        TVLM_TRY(tvlmc_gguf_declare(w, e->name, e->type, e->shape, e->n_dims, err));
     }
     for (size_t i = 0; i < q->n_entries; i++) {
         if (tvlm_cancelled(q->params->cancel))
@@ -409,7 +409,7 @@ static size_t leave_float(quantizer *q)
 {
     size_t n = 0;
     for (size_t i = 0; i < q->tower.n; i++) {
-        tvlm_layer_plan *l = &q->tower.layers[i];
+        tvlmc_layer_plan *l = &q->tower.layers[i];
         l->is_float = !(l->alone <= q->params->max_layer_error);
         n += l->is_float;
     }
@@ -420,13 +420,13 @@ static size_t leave_float(quantizer *q)
 static tvlm_status settle(quantizer *q, const tvlm_model *model, tvlm_error *err)
 {
     if (!q->params->on_error && isinf(q->params->max_layer_error)) return TVLM_OK;
-    TVLM_TRY(tvlm_measure_layers(q->model, model, &q->pictures, q->params, &q->tower, err));
+    TVLM_TRY(tvlmc_measure_layers(q->model, model, &q->pictures, q->params, &q->tower, err));
     q->settled = true;
     return leave_float(q) ? tvlm_fail(err, TVLM_ERR_FORMAT, "layers lose too much in int8")
                           : TVLM_OK;
 }
 
-/* What tvlm_check_result does, the errors and the report. */
+/* What tvlmc_check_result does, the errors and the report. */
 static tvlm_status check_int8(void *user, const char *path, tvlm_error *err)
 {
     quantizer *q = user;
@@ -434,22 +434,22 @@ static tvlm_status check_int8(void *user, const char *path, tvlm_error *err)
     tvlm_status status = tvlm_model_open(path, NULL, &model, err);
     if (!status && !q->settled) status = settle(q, model, err);
     if (!status)
-        status = tvlm_report_int8(q->model, model, &q->pictures, q->params, &q->tower, err);
+        status = tvlmc_report_int8(q->model, model, &q->pictures, q->params, &q->tower, err);
     tvlm_model_free(model);
     return status;
 }
 
 static tvlm_status write_file(quantizer *q, const char *out, tvlm_error *err)
 {
-    tvlm_gguf_writer *w;
+    tvlmc_gguf_writer *w;
     TVLM_TRY(plan(q, err));
-    TVLM_TRY(tvlm_gguf_writer_new(out, q->params->cancel, &w, err));
+    TVLM_TRY(tvlmc_gguf_writer_new(out, q->params->cancel, &w, err));
     tvlm_status status = write_all(q, w, err);
     if (status != TVLM_OK) {
-        tvlm_gguf_writer_abort(w);
+        tvlmc_gguf_writer_abort(w);
         return status;
     }
-    return tvlm_gguf_writer_finish(w, q->model ? check_int8 : tvlm_check_result, q, err);
+    return tvlmc_gguf_writer_finish(w, q->model ? check_int8 : tvlmc_check_result, q, err);
 }
 
 /* Once more where the first file has shown layers that stay float. */
@@ -510,8 +510,8 @@ static tvlm_status load_and_calibrate(quantizer *q, tvlm_error *err)
 {
     TVLM_TRY(load(q, err));
     TVLM_TRY(can_calibrate(q, err));
-    TVLM_TRY(tvlm_pictures_take(q->model, q->params, &q->pictures, err));
-    return tvlm_calibrate(q->model, &q->pictures, q->params, &q->tower, err);
+    TVLM_TRY(tvlmc_pictures_take(q->model, q->params, &q->pictures, err));
+    return tvlmc_calibrate(q->model, &q->pictures, q->params, &q->tower, err);
 }
 
 static tvlm_status calibrate(quantizer *q, tvlm_error *err)
@@ -527,22 +527,22 @@ static tvlm_status calibrate(quantizer *q, tvlm_error *err)
 
 static tvlm_status run(quantizer *q, const char *in, const char *out, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_gguf_source_open(in, &q->source, err));
+    TVLM_TRY(tvlmc_gguf_source_open(in, &q->source, err));
     TVLM_TRY(examine(q, err));
     if (q->params->int8_tower) TVLM_TRY(calibrate(q, err));
     return write_settled(q, out, err);
 }
 
-tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quantize_params *params,
-                               tvlm_error *err)
+tvlm_status tvlmc_quantize_file(const char *in, const char *out,
+                                const tvlmc_quantize_params *params, tvlm_error *err)
 {
-    if (!tvlm_type_is_written(params->type))
+    if (!tvlmc_type_is_written(params->type))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s cannot be written",
                          tvlm_type_name((uint32_t)params->type));
     TVLM_TRY(tvlm_output_not_input(out, in, err));
     quantizer q = {.params = params};
     tvlm_status status = run(&q, in, out, err);
-    tvlm_gguf_source_close(&q.source);
+    tvlmc_gguf_source_close(&q.source);
     tvlm_model_free(q.model);
     free(q.pictures.rgb);
     free(q.largest);

@@ -16,14 +16,14 @@
 
 /* What int8 costs: relative L2 errors on the pictures held out of the calibration (on all when they
  * are fewer than 8). */
-typedef struct tvlm_layer_error {
+typedef struct tvlmc_layer_error {
     const char *layer; /* as `dump` and the messages name it; "tokens": what the decoder sees */
     double alone;      /* of the tokens, where it alone is int8; NaN for "tokens" */
     double behind;     /* of its output in the file, behind the layers before it */
     bool is_float;     /* it lost too much alone */
-} tvlm_layer_error;
+} tvlmc_layer_error;
 
-typedef struct tvlm_quantize_params {
+typedef struct tvlmc_quantize_params {
     tvlm_type type; /* one that tvlm_quantize makes */
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
      * that the float tower shows on the calibration pictures. */
@@ -36,16 +36,16 @@ typedef struct tvlm_quantize_params {
     void (*on_note)(void *user, const char *line); /* nullable */
     /* Nullable; with int8_tower, once the file is made: for each layer in order, then the tokens.
      */
-    void (*on_error)(void *user, const tvlm_layer_error *error);
+    void (*on_error)(void *user, const tvlmc_layer_error *error);
     /* nullable; what: "calibrating" (runs of the tower), "quantizing" (tensors),
      * "measuring" and "comparing" (pictures) */
     void (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
     const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */
-} tvlm_quantize_params;
+} tvlmc_quantize_params;
 
 /* out appears only when complete and readable as a model. in and out must differ. */
-tvlm_status tvlm_quantize_file(const char *in, const char *out, const tvlm_quantize_params *params,
-                               tvlm_error *err);
+tvlm_status tvlmc_quantize_file(const char *in, const char *out,
+                                const tvlmc_quantize_params *params, tvlm_error *err);
 
 #endif

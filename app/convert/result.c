@@ -32,33 +32,33 @@ static size_t find(tvlm_type type)
     return i;
 }
 
-bool tvlm_type_is_written(tvlm_type type)
+bool tvlmc_type_is_written(tvlm_type type)
 {
     return find(type) < TVLM_COUNT(written);
 }
 
-float tvlm_type_largest(tvlm_type type)
+float tvlmc_type_largest(tvlm_type type)
 {
-    return tvlm_type_is_written(type) ? written[find(type)].largest : FLT_MAX;
+    return tvlmc_type_is_written(type) ? written[find(type)].largest : FLT_MAX;
 }
 
-tvlm_type tvlm_type_for(tvlm_type type, tvlm_part part, uint64_t k)
+tvlm_type tvlmc_type_for(tvlm_type type, tvlmc_part part, uint64_t k)
 {
-    if (part == TVLM_PART_EMBEDDING) type = written[find(type)].embedding;
-    if (part == TVLM_PART_TOWER && tvlm_type_block(type) > 1) type = TVLM_TYPE_Q8_0;
+    if (part == TVLMC_PART_EMBEDDING) type = written[find(type)].embedding;
+    if (part == TVLMC_PART_TOWER && tvlm_type_block(type) > 1) type = TVLM_TYPE_Q8_0;
     while (k % tvlm_type_block(type) != 0)
         type = written[find(type)].fallback;
     return type;
 }
 
-tvlm_status tvlm_put_file_type(tvlm_gguf_writer *w, tvlm_type type, tvlm_error *err)
+tvlm_status tvlmc_put_file_type(tvlmc_gguf_writer *w, tvlm_type type, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_gguf_put_u32(w, "general.file_type", written[find(type)].file_type, err));
+    TVLM_TRY(tvlmc_gguf_put_u32(w, "general.file_type", written[find(type)].file_type, err));
     if (tvlm_type_block(type) == 1) return TVLM_OK;
-    return tvlm_gguf_put_u32(w, "general.quantization_version", 2, err);
+    return tvlmc_gguf_put_u32(w, "general.quantization_version", 2, err);
 }
 
-tvlm_status tvlm_check_result(void *user, const char *path, tvlm_error *err)
+tvlm_status tvlmc_check_result(void *user, const char *path, tvlm_error *err)
 {
     (void)user;
     tvlm_model *model = NULL;

@@ -14,8 +14,8 @@ enum { MAX_TENSORS = 1 << 17, MAX_NAME = 512 };
 #define MAX_HEADER ((size_t)32 << 20)
 
 /* One file, or bytes in memory, and the parsed header, whose strings are the tensors' names. */
-struct tvlm_st_source {
-    struct tvlm_st_source *next;
+struct tvlmc_st_source {
+    struct tvlmc_st_source *next;
     json_t *header;
     const char *label;
     const unsigned char *data; /* NULL: in the file */
@@ -25,7 +25,7 @@ struct tvlm_st_source {
     bool opened;
 };
 
-static tvlm_status read_bytes(const struct tvlm_st_source *s, uint64_t offset, void *out, size_t n,
+static tvlm_status read_bytes(const struct tvlmc_st_source *s, uint64_t offset, void *out, size_t n,
                               tvlm_error *err)
 {
     if (!s->data) return tvlm_file_read(&s->file, offset, out, n, err);
@@ -37,44 +37,44 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [TVLM_ST_F32] = {"F32",  4},
-      [TVLM_ST_F16] = {"F16",  2},
-      [TVLM_ST_BF16] = {"BF16", 2},
-    [TVLM_ST_F64] = {"F64",  8},
-      [TVLM_ST_I64] = {"I64",  8},
-      [TVLM_ST_I32] = {"I32",  4},
-    [TVLM_ST_U8] = {"U8",   1},
-      [TVLM_ST_I8] = {"I8",   1},
-      [TVLM_ST_BOOL] = {"BOOL", 1},
+    [TVLMC_ST_F32] = {"F32",  4},
+      [TVLMC_ST_F16] = {"F16",  2},
+      [TVLMC_ST_BF16] = {"BF16", 2},
+    [TVLMC_ST_F64] = {"F64",  8},
+      [TVLMC_ST_I64] = {"I64",  8},
+      [TVLMC_ST_I32] = {"I32",  4},
+    [TVLMC_ST_U8] = {"U8",   1},
+      [TVLMC_ST_I8] = {"I8",   1},
+      [TVLMC_ST_BOOL] = {"BOOL", 1},
 };
 
-const char *tvlm_st_dtype_name(tvlm_st_dtype dtype)
+const char *tvlmc_st_dtype_name(tvlmc_st_dtype dtype)
 {
     return dtypes[dtype].name;
 }
 
-size_t tvlm_st_dtype_size(tvlm_st_dtype dtype)
+size_t tvlmc_st_dtype_size(tvlmc_st_dtype dtype)
 {
     return dtypes[dtype].size;
 }
 
 /* ---- one tensor of a header ---- */
 
-static bool parse_dtype(const json_t *value, tvlm_st_dtype *out)
+static bool parse_dtype(const json_t *value, tvlmc_st_dtype *out)
 {
     const char *name = json_string_value(value);
     for (size_t i = 0; name && i < TVLM_COUNT(dtypes); i++)
         if (strcmp(name, dtypes[i].name) == 0) {
-            *out = (tvlm_st_dtype)i;
+            *out = (tvlmc_st_dtype)i;
             return true;
         }
     return false;
 }
 
-static bool parse_shape(const json_t *value, tvlm_st_tensor *t)
+static bool parse_shape(const json_t *value, tvlmc_st_tensor *t)
 {
     size_t dims = json_array_size(value);
-    if (!json_is_array(value) || dims > TVLM_ST_MAX_DIMS) return false;
+    if (!json_is_array(value) || dims > TVLMC_ST_MAX_DIMS) return false;
     t->n_dims = (uint32_t)dims;
     t->n = 1;
     for (size_t i = 0; i < dims; i++) {
@@ -97,8 +97,8 @@ static bool parse_offset(const json_t *offsets, size_t i, uint64_t limit, uint64
 }
 
 /* The tensor's data lies in the source behind `at`. */
-static tvlm_status parse_tensor(const struct tvlm_st_source *source, const char *name,
-                                const json_t *entry, uint64_t at, tvlm_st_tensor *t,
+static tvlm_status parse_tensor(const struct tvlmc_st_source *source, const char *name,
+                                const json_t *entry, uint64_t at, tvlmc_st_tensor *t,
                                 tvlm_error *err)
 {
     const char *label = source->label;
@@ -107,7 +107,7 @@ static tvlm_status parse_tensor(const struct tvlm_st_source *source, const char 
     const json_t *dtype = json_object_get(entry, "dtype");
     uint64_t from, to;
     size_t bytes;
-    *t = (tvlm_st_tensor){.name = name, .file = source->opened ? &source->file : NULL};
+    *t = (tvlmc_st_tensor){.name = name, .file = source->opened ? &source->file : NULL};
     if (strlen(name) > MAX_NAME)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: a tensor's name is longer than %d bytes", label,
                          MAX_NAME);
@@ -135,18 +135,18 @@ static tvlm_status parse_tensor(const struct tvlm_st_source *source, const char 
 
 static int by_place(const void *a, const void *b)
 {
-    const tvlm_st_tensor *x = a, *y = b;
+    const tvlmc_st_tensor *x = a, *y = b;
     if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     return (x->n > 0) - (y->n > 0); /* empty tensors before the one they touch */
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const tvlm_st_tensor *)a)->name, ((const tvlm_st_tensor *)b)->name);
+    return strcmp(((const tvlmc_st_tensor *)a)->name, ((const tvlmc_st_tensor *)b)->name);
 }
 
 /* The tensors lie one after the other from `at` to the source's end. */
-static tvlm_status check_cover(const struct tvlm_st_source *source, tvlm_st_tensor *t, size_t n,
+static tvlm_status check_cover(const struct tvlmc_st_source *source, tvlmc_st_tensor *t, size_t n,
                                uint64_t at, tvlm_error *err)
 {
     if (n) qsort(t, n, sizeof *t, by_place);
@@ -165,7 +165,8 @@ static tvlm_status check_cover(const struct tvlm_st_source *source, tvlm_st_tens
 /* ---- a file ---- */
 
 /* The header's text in a new block. */
-static tvlm_status read_text(const struct tvlm_st_source *s, char **out, size_t *n, tvlm_error *err)
+static tvlm_status read_text(const struct tvlmc_st_source *s, char **out, size_t *n,
+                             tvlm_error *err)
 {
     unsigned char le[8];
     uint64_t size = 0;
@@ -173,7 +174,7 @@ static tvlm_status read_text(const struct tvlm_st_source *s, char **out, size_t 
     for (unsigned i = 0; i < 8 && s->size >= 8; i++)
         size |= (uint64_t)le[i] << (8 * i);
     if (s->size >= 8 && memcmp(le, "version ", 8) == 0)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLM_LFS_HINT, s->label);
+        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it " TVLMC_LFS_HINT, s->label);
     if (s->size < 8 || size > s->size - 8)
         return tvlm_fail(err, TVLM_ERR_FORMAT,
                          "%s: not a safetensors file, or cut off: its header does not end within "
@@ -188,12 +189,12 @@ static tvlm_status read_text(const struct tvlm_st_source *s, char **out, size_t 
     return read_bytes(s, 8, *out, *n, err);
 }
 
-static tvlm_status read_header(struct tvlm_st_source *s, uint64_t *data_at, tvlm_error *err)
+static tvlm_status read_header(struct tvlmc_st_source *s, uint64_t *data_at, tvlm_error *err)
 {
     char *text = NULL;
     size_t n = 0;
     tvlm_status status = read_text(s, &text, &n, err);
-    if (status == TVLM_OK) status = tvlm_json_parse(s->label, text, n, &s->header, err);
+    if (status == TVLM_OK) status = tvlmc_json_parse(s->label, text, n, &s->header, err);
     free(text);
     *data_at = (uint64_t)n + 8;
     if (status == TVLM_OK && !json_is_object(s->header))
@@ -202,7 +203,7 @@ static tvlm_status read_header(struct tvlm_st_source *s, uint64_t *data_at, tvlm
 }
 
 /* Appends the tensors of a source to the set. */
-static tvlm_status add_tensors(tvlm_st_set *set, struct tvlm_st_source *source, tvlm_error *err)
+static tvlm_status add_tensors(tvlmc_st_set *set, struct tvlmc_st_source *source, tvlm_error *err)
 {
     uint64_t at;
     size_t n = 0;
@@ -211,7 +212,7 @@ static tvlm_status add_tensors(tvlm_st_set *set, struct tvlm_st_source *source, 
     if (count > MAX_TENSORS || set->n + count > MAX_TENSORS)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: more than %d tensors", source->label,
                          MAX_TENSORS);
-    tvlm_st_tensor *grown = realloc(set->tensors, (set->n + count + 1) * sizeof *grown);
+    tvlmc_st_tensor *grown = realloc(set->tensors, (set->n + count + 1) * sizeof *grown);
     if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu tensors", count);
     set->tensors = grown;
     const char *name;
@@ -227,18 +228,18 @@ static tvlm_status add_tensors(tvlm_st_set *set, struct tvlm_st_source *source, 
     return TVLM_OK;
 }
 
-static struct tvlm_st_source *add_source(tvlm_st_set *set)
+static struct tvlmc_st_source *add_source(tvlmc_st_set *set)
 {
-    struct tvlm_st_source *source = calloc(1, sizeof *source);
+    struct tvlmc_st_source *source = calloc(1, sizeof *source);
     if (!source) return NULL;
     source->next = set->sources;
     set->sources = source;
     return source;
 }
 
-static tvlm_status add_path(tvlm_st_set *set, const char *path, tvlm_error *err)
+static tvlm_status add_path(tvlmc_st_set *set, const char *path, tvlm_error *err)
 {
-    struct tvlm_st_source *source = add_source(set);
+    struct tvlmc_st_source *source = add_source(set);
     size_t size = strlen(path) + 1;
     if (!source || !(source->path = malloc(size)))
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
@@ -249,7 +250,7 @@ static tvlm_status add_path(tvlm_st_set *set, const char *path, tvlm_error *err)
     return add_tensors(set, source, err);
 }
 
-static tvlm_status sort_names(tvlm_st_set *set, tvlm_error *err)
+static tvlm_status sort_names(tvlmc_st_set *set, tvlm_error *err)
 {
     if (set->n) qsort(set->tensors, set->n, sizeof *set->tensors, by_name);
     for (size_t i = 1; i < set->n; i++)
@@ -267,7 +268,7 @@ static bool plain_file_name(const char *name)
     return n > 0 && n < 256 && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
 }
 
-static tvlm_status add_shards(tvlm_st_set *set, const char *index_path, const char *dir,
+static tvlm_status add_shards(tvlmc_st_set *set, const char *index_path, const char *dir,
                               json_t *map, tvlm_error *err)
 {
     const char *name;
@@ -282,7 +283,7 @@ static tvlm_status add_shards(tvlm_st_set *set, const char *index_path, const ch
                                "%s: weight_map of '%.100s': not the name of a file beside it",
                                index_path, name);
         } else if (!json_object_get(seen, shard)) {
-            char *path = tvlm_path_join(dir, shard);
+            char *path = tvlmc_path_join(dir, shard);
             if (!path || json_object_set_new(seen, shard, json_true()))
                 status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
             else
@@ -294,15 +295,15 @@ static tvlm_status add_shards(tvlm_st_set *set, const char *index_path, const ch
     return status;
 }
 
-static tvlm_status open_index(tvlm_st_set *set, const char *index_path, tvlm_error *err)
+static tvlm_status open_index(tvlmc_st_set *set, const char *index_path, tvlm_error *err)
 {
     json_t *root;
-    char *dir = tvlm_path_join(index_path, "");
+    char *dir = tvlmc_path_join(index_path, "");
     if (!dir) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     dir[strlen(dir) - 1] = 0;
     char *slash = strrchr(dir, '/');
     slash ? (void)(slash[1] = 0) : (void)(dir[0] = 0);
-    tvlm_status status = tvlm_json_load(index_path, MAX_HEADER, &root, err);
+    tvlm_status status = tvlmc_json_load(index_path, MAX_HEADER, &root, err);
     json_t *map = json_object_get(root, "weight_map");
     if (status == TVLM_OK && !json_is_object(map))
         status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: key 'weight_map' is missing", index_path);
@@ -312,7 +313,7 @@ static tvlm_status open_index(tvlm_st_set *set, const char *index_path, tvlm_err
     json_t *file;
     json_object_foreach(map, name, file)
     {
-        if (status == TVLM_OK && !tvlm_st_find(set, name))
+        if (status == TVLM_OK && !tvlmc_st_find(set, name))
             status = tvlm_fail(err, TVLM_ERR_FORMAT, "%s: tensor '%.200s' is not in %s", index_path,
                                name, json_string_value(file));
     }
@@ -327,18 +328,18 @@ static bool ends_with(const char *s, const char *suffix)
     return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
-static tvlm_status open_any(tvlm_st_set *set, const char *path, tvlm_error *err)
+static tvlm_status open_any(tvlmc_st_set *set, const char *path, tvlm_error *err)
 {
     if (ends_with(path, ".index.json")) return open_index(set, path, err);
     if (ends_with(path, ".safetensors")) return add_path(set, path, err);
-    char *index = tvlm_path_join(path, "model.safetensors.index.json");
-    char *single = tvlm_path_join(path, "model.safetensors");
+    char *index = tvlmc_path_join(path, "model.safetensors.index.json");
+    char *single = tvlmc_path_join(path, "model.safetensors");
     tvlm_status status;
     if (!index || !single)
         status = tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
-    else if (tvlm_path_exists(index))
+    else if (tvlmc_path_exists(index))
         status = open_index(set, index, err);
-    else if (tvlm_path_exists(single))
+    else if (tvlmc_path_exists(single))
         status = add_path(set, single, err);
     else
         status =
@@ -349,34 +350,34 @@ static tvlm_status open_any(tvlm_st_set *set, const char *path, tvlm_error *err)
     return status;
 }
 
-tvlm_status tvlm_st_open(const char *path, tvlm_st_set *out, tvlm_error *err)
+tvlm_status tvlmc_st_open(const char *path, tvlmc_st_set *out, tvlm_error *err)
 {
-    *out = (tvlm_st_set){0};
+    *out = (tvlmc_st_set){0};
     tvlm_status status = open_any(out, path, err);
     if (status == TVLM_OK) status = sort_names(out, err);
-    if (status) tvlm_st_close(out);
+    if (status) tvlmc_st_close(out);
     return status;
 }
 
-tvlm_status tvlm_st_open_memory(const char *label, const void *data, size_t size, tvlm_st_set *out,
-                                tvlm_error *err)
+tvlm_status tvlmc_st_open_memory(const char *label, const void *data, size_t size,
+                                 tvlmc_st_set *out, tvlm_error *err)
 {
-    *out = (tvlm_st_set){0};
-    struct tvlm_st_source *source = add_source(out);
+    *out = (tvlmc_st_set){0};
+    struct tvlmc_st_source *source = add_source(out);
     if (!source) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     source->label = label;
     source->data = data;
     source->size = size;
     tvlm_status status = add_tensors(out, source, err);
     if (status == TVLM_OK) status = sort_names(out, err);
-    if (status) tvlm_st_close(out);
+    if (status) tvlmc_st_close(out);
     return status;
 }
 
-void tvlm_st_close(tvlm_st_set *set)
+void tvlmc_st_close(tvlmc_st_set *set)
 {
     while (set->sources) {
-        struct tvlm_st_source *source = set->sources;
+        struct tvlmc_st_source *source = set->sources;
         set->sources = source->next;
         json_decref(source->header);
         if (source->opened) tvlm_file_close(&source->file);
@@ -384,12 +385,12 @@ void tvlm_st_close(tvlm_st_set *set)
         free(source);
     }
     free(set->tensors);
-    *set = (tvlm_st_set){0};
+    *set = (tvlmc_st_set){0};
 }
 
-const tvlm_st_tensor *tvlm_st_find(const tvlm_st_set *set, const char *name)
+const tvlmc_st_tensor *tvlmc_st_find(const tvlmc_st_set *set, const char *name)
 {
-    tvlm_st_tensor key = {.name = name};
+    tvlmc_st_tensor key = {.name = name};
     if (set->n == 0) return NULL;
     return bsearch(&key, set->tensors, set->n, sizeof key, by_name);
 }
@@ -420,41 +421,41 @@ static float load_f64(const unsigned char *p)
     return (float)v;
 }
 
-static void to_f32(tvlm_st_dtype dtype, const unsigned char *p, size_t n, float *out)
+static void to_f32(tvlmc_st_dtype dtype, const unsigned char *p, size_t n, float *out)
 {
     size_t size = dtypes[dtype].size;
     for (size_t i = 0; i < n; i++, p += size)
         switch (dtype) {
-        case TVLM_ST_F32:
+        case TVLMC_ST_F32:
             out[i] = load_f32(p);
             break;
-        case TVLM_ST_F16:
+        case TVLMC_ST_F16:
             out[i] = tvlm_f16_to_f32((uint16_t)load_le(p, 2));
             break;
-        case TVLM_ST_BF16:
+        case TVLMC_ST_BF16:
             out[i] = tvlm_bf16_to_f32((uint16_t)load_le(p, 2));
             break;
-        case TVLM_ST_F64:
+        case TVLMC_ST_F64:
             out[i] = load_f64(p);
             break;
-        case TVLM_ST_I64:
+        case TVLMC_ST_I64:
             out[i] = (float)(int64_t)load_le(p, 8);
             break;
-        case TVLM_ST_I32:
+        case TVLMC_ST_I32:
             out[i] = (float)(int32_t)load_le(p, 4);
             break;
-        case TVLM_ST_I8:
+        case TVLMC_ST_I8:
             out[i] = (float)(int8_t)p[0];
             break;
-        case TVLM_ST_U8:
-        case TVLM_ST_BOOL:
+        case TVLMC_ST_U8:
+        case TVLMC_ST_BOOL:
             out[i] = (float)p[0];
             break;
         }
 }
 
-tvlm_status tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, float *out,
-                             tvlm_error *err)
+tvlm_status tvlmc_st_read_f32(const tvlmc_st_tensor *t, size_t first, size_t n, float *out,
+                              tvlm_error *err)
 {
     unsigned char piece[32768];
     size_t size = dtypes[t->dtype].size, at_once = sizeof piece / size;
@@ -473,7 +474,7 @@ tvlm_status tvlm_st_read_f32(const tvlm_st_tensor *t, size_t first, size_t n, fl
 
 /* ---- writing ---- */
 
-static json_t *describe(const tvlm_st_tensor *t, size_t from, size_t *to)
+static json_t *describe(const tvlmc_st_tensor *t, size_t from, size_t *to)
 {
     json_t *shape = json_array();
     for (uint32_t i = 0; i < t->n_dims; i++)
@@ -484,7 +485,7 @@ static json_t *describe(const tvlm_st_tensor *t, size_t from, size_t *to)
 }
 
 /* The header, padded with spaces so that data begins at a multiple of 8. */
-static char *make_header(const tvlm_st_tensor *tensors, size_t n, size_t *size)
+static char *make_header(const tvlmc_st_tensor *tensors, size_t n, size_t *size)
 {
     json_t *root = json_object();
     size_t at = 0;
@@ -506,7 +507,7 @@ static char *make_header(const tvlm_st_tensor *tensors, size_t n, size_t *size)
 }
 
 static tvlm_status write_all(tvlm_output *o, const char *header, size_t size,
-                             const tvlm_st_tensor *tensors, size_t n, tvlm_error *err)
+                             const tvlmc_st_tensor *tensors, size_t n, tvlm_error *err)
 {
     unsigned char le[8];
     for (unsigned i = 0; i < 8; i++)
@@ -519,8 +520,8 @@ static tvlm_status write_all(tvlm_output *o, const char *header, size_t size,
     return TVLM_OK;
 }
 
-tvlm_status tvlm_st_write(const char *path, const tvlm_cancel *cancel,
-                          const tvlm_st_tensor *tensors, size_t n, tvlm_error *err)
+tvlm_status tvlmc_st_write(const char *path, const tvlm_cancel *cancel,
+                           const tvlmc_st_tensor *tensors, size_t n, tvlm_error *err)
 {
     size_t size = 0;
     tvlm_output *o;

@@ -12,7 +12,7 @@
 enum { MAX_IDS = 1 << 20, MAX_TOKEN = 4096 };
 
 /* Memory of a vocabulary: blocks freed together. */
-struct tvlm_tokenizer_store {
+struct tvlmc_tokenizer_store {
     struct block *blocks;
     tvlm_str *tokens, *merges;
     int32_t *types;
@@ -25,8 +25,8 @@ struct block {
 };
 
 typedef struct reader {
-    tvlm_tokenizer_files *out;
-    struct tvlm_tokenizer_store *store;
+    tvlmc_tokenizer_files *out;
+    struct tvlmc_tokenizer_store *store;
     void (*on_note)(void *user, const char *line);
     void *user;
     tvlm_error *err;
@@ -42,7 +42,7 @@ static tvlm_status no_memory(reader *r)
 }
 
 /* A copy that lives as long as the store; NULL when out of memory. */
-static char *keep(struct tvlm_tokenizer_store *s, const char *text, size_t n)
+static char *keep(struct tvlmc_tokenizer_store *s, const char *text, size_t n)
 {
     if (!s->blocks || s->blocks->cap - s->blocks->used < n + 1) {
         size_t cap = n + 1 > ((size_t)1 << 20) ? n + 1 : (size_t)1 << 20;
@@ -62,7 +62,7 @@ static char *keep(struct tvlm_tokenizer_store *s, const char *text, size_t n)
 
 static tvlm_status begin(reader *r)
 {
-    *r->out = (tvlm_tokenizer_files){.bos_id = -1, .eos_id = -1, .chat_template = ""};
+    *r->out = (tvlmc_tokenizer_files){.bos_id = -1, .eos_id = -1, .chat_template = ""};
     r->store = r->out->store = calloc(1, sizeof *r->store);
     return r->store ? TVLM_OK : no_memory(r);
 }
@@ -162,7 +162,7 @@ static tvlm_status read_flags(reader *r, const json_t *entry, const char *text, 
     for (size_t i = 0; i < TVLM_COUNT(flags); i++) {
         tvlm_error inner;
         bool on = flags[i].bit == TVLM_ADDED_NORMALIZED && !special;
-        tvlm_status status = tvlm_json_bool(entry, flags[i].key, &on, &inner);
+        tvlm_status status = tvlmc_json_bool(entry, flags[i].key, &on, &inner);
         if (status) return tvlm_fail(r->err, status, "token '%.64s': %s", text, inner.message);
         if (on) *out |= flags[i].bit;
     }
@@ -195,7 +195,7 @@ static tvlm_status check_id(reader *r, const char *text, json_int_t id)
 static tvlm_status put_literal(reader *r, const char *text, json_int_t id, bool special,
                                uint8_t flags)
 {
-    struct tvlm_tokenizer_store *s = r->store;
+    struct tvlmc_tokenizer_store *s = r->store;
     bool there = id >= 0 && id < (json_int_t)r->out->vocab.n_tokens && s->tokens[id].data;
     int32_t was = there ? s->types[id] : TVLM_TOKEN_UNUSED;
     if (was == TVLM_TOKEN_NORMAL && in_alphabet(text)) flags |= TVLM_ADDED_IN_MODEL;
@@ -218,7 +218,7 @@ static tvlm_status put_added(reader *r, const json_t *entry, json_int_t id)
     uint8_t flags;
     if (!text) return tvlm_fail(r->err, TVLM_ERR_FORMAT, "an added token has no content");
     if (!*text) return TVLM_OK;
-    TVLM_TRY(tvlm_json_bool(entry, "special", &special, r->err));
+    TVLM_TRY(tvlmc_json_bool(entry, "special", &special, r->err));
     TVLM_TRY(read_flags(r, entry, text, special, &flags));
     if (r->checks_ids) TVLM_TRY(check_id(r, text, id));
     return put_literal(r, text, id, special, flags);
@@ -501,7 +501,7 @@ static tvlm_status read_config(reader *r, const json_t *config)
 
 /* ---- finishing ---- */
 
-int32_t tvlm_tokenizer_files_id(const tvlm_tokenizer_files *files, const char *token)
+int32_t tvlmc_tokenizer_files_id(const tvlmc_tokenizer_files *files, const char *token)
 {
     for (uint32_t i = 0; i < files->vocab.n_tokens; i++)
         if (tvlm_str_eq(files->vocab.tokens[i], token)) return (int32_t)i;
@@ -528,14 +528,14 @@ static tvlm_status finish(reader *r, const json_t *config)
     v->added = r->store->added;
     v->merges = r->store->merges;
     const char *bos = token_text(config, "bos_token"), *eos = token_text(config, "eos_token");
-    if (bos) r->out->bos_id = tvlm_tokenizer_files_id(r->out, bos);
-    if (eos) r->out->eos_id = tvlm_tokenizer_files_id(r->out, eos);
+    if (bos) r->out->bos_id = tvlmc_tokenizer_files_id(r->out, bos);
+    if (eos) r->out->eos_id = tvlmc_tokenizer_files_id(r->out, eos);
     if (r->template_bos && bos && strcmp(bos, r->template_bos) != 0)
         return tvlm_fail(r->err, TVLM_ERR_UNSUPPORTED,
                          "post-processor 'TemplateProcessing' puts '%.64s' first, but bos_token is "
                          "'%.64s'",
                          r->template_bos, bos);
-    if (r->template_bos && !bos) r->out->bos_id = tvlm_tokenizer_files_id(r->out, r->template_bos);
+    if (r->template_bos && !bos) r->out->bos_id = tvlmc_tokenizer_files_id(r->out, r->template_bos);
     return TVLM_OK;
 }
 
@@ -611,14 +611,14 @@ static tvlm_status parse_json(reader *r, const json_t *tokenizer, const json_t *
     return finish(r, config);
 }
 
-tvlm_status tvlm_tokenizer_json_parse(const json_t *tokenizer, const json_t *config,
-                                      tvlm_tokenizer_files *out,
-                                      void (*on_note)(void *user, const char *line), void *user,
-                                      tvlm_error *err)
+tvlm_status tvlmc_tokenizer_json_parse(const json_t *tokenizer, const json_t *config,
+                                       tvlmc_tokenizer_files *out,
+                                       void (*on_note)(void *user, const char *line), void *user,
+                                       tvlm_error *err)
 {
     reader r = {.out = out, .on_note = on_note, .user = user, .err = err};
     tvlm_status status = parse_json(&r, tokenizer, config);
-    if (status) tvlm_tokenizer_files_close(out);
+    if (status) tvlmc_tokenizer_files_close(out);
     return status;
 }
 
@@ -662,7 +662,7 @@ static tvlm_status parse_slow(reader *r, json_t *vocab, const char *merges, size
 static tvlm_status open_json(reader *r, const char *path, const json_t *config)
 {
     json_t *tokenizer = NULL;
-    TVLM_TRY(tvlm_json_load(path, TVLM_JSON_TOKENIZER_MAX, &tokenizer, r->err));
+    TVLM_TRY(tvlmc_json_load(path, TVLMC_JSON_TOKENIZER_MAX, &tokenizer, r->err));
     tvlm_status status = parse_json(r, tokenizer, config);
     json_decref(tokenizer);
     return status;
@@ -673,16 +673,16 @@ static tvlm_status open_slow(reader *r, const char *dir, const json_t *config)
     json_t *vocab = NULL, *added = NULL;
     char *merges = NULL;
     size_t size = 0;
-    char *merges_path = tvlm_path_join(dir, "merges.txt");
+    char *merges_path = tvlmc_path_join(dir, "merges.txt");
     tvlm_status status = merges_path ? TVLM_OK : no_memory(r);
     if (status == TVLM_OK)
         status =
-            tvlm_json_load_in(dir, "vocab.json", true, TVLM_JSON_TOKENIZER_MAX, &vocab, r->err);
+            tvlmc_json_load_in(dir, "vocab.json", true, TVLMC_JSON_TOKENIZER_MAX, &vocab, r->err);
     if (status == TVLM_OK)
-        status = tvlm_json_load_in(dir, "added_tokens.json", false, TVLM_JSON_CONFIG_MAX, &added,
-                                   r->err);
+        status = tvlmc_json_load_in(dir, "added_tokens.json", false, TVLMC_JSON_CONFIG_MAX, &added,
+                                    r->err);
     if (status == TVLM_OK)
-        status = tvlm_text_load(merges_path, TVLM_JSON_TOKENIZER_MAX, &merges, &size, r->err);
+        status = tvlmc_text_load(merges_path, TVLMC_JSON_TOKENIZER_MAX, &merges, &size, r->err);
     if (status == TVLM_OK) status = parse_slow(r, vocab, merges, size, added, config);
     free(merges);
     json_decref(vocab);
@@ -695,7 +695,7 @@ static tvlm_status read_jinja(reader *r, const char *path)
 {
     char *text;
     size_t size, n = 0;
-    TVLM_TRY(tvlm_text_load(path, TVLM_JSON_CONFIG_MAX, &text, &size, r->err));
+    TVLM_TRY(tvlmc_text_load(path, TVLMC_JSON_CONFIG_MAX, &text, &size, r->err));
     if (memchr(text, 0, size)) {
         free(text);
         return tvlm_fail(r->err, TVLM_ERR_FORMAT, "%s: it has a zero byte", path);
@@ -713,16 +713,16 @@ static tvlm_status read_jinja(reader *r, const char *path)
 static tvlm_status read_template_files(reader *r, const char *dir)
 {
     json_t *processor = NULL;
-    char *jinja = tvlm_path_join(dir, "chat_template.jinja");
-    char *more = tvlm_path_join(dir, "additional_chat_templates");
+    char *jinja = tvlmc_path_join(dir, "chat_template.jinja");
+    char *more = tvlmc_path_join(dir, "additional_chat_templates");
     tvlm_status status = jinja && more ? TVLM_OK : no_memory(r);
     if (status == TVLM_OK)
-        status = tvlm_json_load_in(dir, "chat_template.json", false, TVLM_JSON_CONFIG_MAX,
-                                   &processor, r->err);
+        status = tvlmc_json_load_in(dir, "chat_template.json", false, TVLMC_JSON_CONFIG_MAX,
+                                    &processor, r->err);
     if (status == TVLM_OK)
         status = read_chat_template(r, json_object_get(processor, "chat_template"));
-    if (status == TVLM_OK && tvlm_path_exists(jinja)) status = read_jinja(r, jinja);
-    if (status == TVLM_OK && tvlm_path_exists(more))
+    if (status == TVLM_OK && tvlmc_path_exists(jinja)) status = read_jinja(r, jinja);
+    if (status == TVLM_OK && tvlmc_path_exists(more))
         note(r, "the folder additional_chat_templates is left out: only the default one is used");
     json_decref(processor);
     free(jinja);
@@ -734,13 +734,13 @@ static tvlm_status read_template_files(reader *r, const char *dir)
 static tvlm_status open_in(reader *r, const char *dir, const char *file)
 {
     json_t *config = NULL;
-    char *path = tvlm_path_join(dir, "tokenizer.json");
+    char *path = tvlmc_path_join(dir, "tokenizer.json");
     tvlm_status status = path ? TVLM_OK : no_memory(r);
     if (status == TVLM_OK)
-        status = tvlm_json_load_in(dir, "tokenizer_config.json", false, TVLM_JSON_TOKENIZER_MAX,
-                                   &config, r->err);
+        status = tvlmc_json_load_in(dir, "tokenizer_config.json", false, TVLMC_JSON_TOKENIZER_MAX,
+                                    &config, r->err);
     if (status == TVLM_OK) {
-        if (file || tvlm_path_exists(path))
+        if (file || tvlmc_path_exists(path))
             status = open_json(r, file ? file : path, config);
         else
             status = open_slow(r, dir, config);
@@ -757,16 +757,16 @@ static bool is_named(const char *path, const char *name)
     return strcmp(slash ? slash + 1 : path, name) == 0;
 }
 
-tvlm_status tvlm_tokenizer_files_open(const char *path, tvlm_tokenizer_files *out,
-                                      void (*on_note)(void *user, const char *line), void *user,
-                                      tvlm_error *err)
+tvlm_status tvlmc_tokenizer_files_open(const char *path, tvlmc_tokenizer_files *out,
+                                       void (*on_note)(void *user, const char *line), void *user,
+                                       tvlm_error *err)
 {
     tvlm_error inner = {0};
     reader r = {.out = out, .on_note = on_note, .user = user, .err = &inner};
-    *out = (tvlm_tokenizer_files){0};
+    *out = (tvlmc_tokenizer_files){0};
     size_t n = strlen(path);
     bool file = n > 5 && strcmp(path + n - 5, ".json") == 0;
-    char *dir = tvlm_path_join(path, "");
+    char *dir = tvlmc_path_join(path, "");
     if (!dir) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     if (file) {
         dir[n] = 0;
@@ -779,16 +779,16 @@ tvlm_status tvlm_tokenizer_files_open(const char *path, tvlm_tokenizer_files *ou
     tvlm_status status = open_in(&r, dir, file && !is_named(path, "vocab.json") ? path : NULL);
     free(dir);
     if (status) {
-        tvlm_tokenizer_files_close(out);
+        tvlmc_tokenizer_files_close(out);
         bool named = strncmp(inner.message, path, n) == 0;
         tvlm_fail(err, status, "%s%s%s", named ? "" : path, named ? "" : ": ", inner.message);
     }
     return status;
 }
 
-void tvlm_tokenizer_files_close(tvlm_tokenizer_files *files)
+void tvlmc_tokenizer_files_close(tvlmc_tokenizer_files *files)
 {
-    struct tvlm_tokenizer_store *s = files->store;
+    struct tvlmc_tokenizer_store *s = files->store;
     if (s) {
         while (s->blocks) {
             struct block *b = s->blocks;
@@ -801,10 +801,10 @@ void tvlm_tokenizer_files_close(tvlm_tokenizer_files *files)
         free(s->merges);
         free(s);
     }
-    *files = (tvlm_tokenizer_files){0};
+    *files = (tvlmc_tokenizer_files){0};
 }
 
-const char *tvlm_pretokenizer_name(tvlm_pretokenizer pre)
+const char *tvlmc_pretokenizer_name(tvlm_pretokenizer pre)
 {
     return pre == TVLM_PRE_QWEN2    ? "qwen2"
            : pre == TVLM_PRE_SMOLLM ? "smollm"

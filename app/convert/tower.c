@@ -9,7 +9,7 @@
 /* ---- pictures ---- */
 
 /* Room for one more picture of `size` bytes. */
-static bool reserve(tvlm_pictures *p, size_t size)
+static bool reserve(tvlmc_pictures *p, size_t size)
 {
     if (p->n < p->cap) return true;
     size_t cap = p->cap ? 2 * p->cap : 16, bytes;
@@ -21,7 +21,7 @@ static bool reserve(tvlm_pictures *p, size_t size)
 }
 
 /* Resized by a configuration without scale and bias, so that the values are bytes. */
-static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm_pictures *p,
+static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlmc_pictures *p,
                         tvlm_error *err)
 {
     tvlm_preprocess_config plain = model->config.preprocess;
@@ -52,10 +52,10 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
     return status;
 }
 
-tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_params *params,
-                               tvlm_pictures *out, tvlm_error *err)
+tvlm_status tvlmc_pictures_take(const tvlm_model *model, const tvlmc_quantize_params *params,
+                                tvlmc_pictures *out, tvlm_error *err)
 {
-    *out = (tvlm_pictures){.side = model->config.preprocess.image_size};
+    *out = (tvlmc_pictures){.side = model->config.preprocess.image_size};
     for (;;) {
         tvlm_pixels picture = {0};
         if (tvlm_cancelled(params->cancel))
@@ -68,7 +68,7 @@ tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_para
                   : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration image");
 }
 
-tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i)
+tvlm_pixels tvlmc_pictures_at(const tvlmc_pictures *pictures, size_t i)
 {
     size_t side = pictures->side;
     return (tvlm_pixels){pictures->rgb + i * side * side * 3, pictures->side, pictures->side, 3, 0};
@@ -76,7 +76,7 @@ tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i)
 
 /* ---- running ---- */
 
-static void forward(tvlm_tower_run *t)
+static void forward(tvlmc_tower_run *t)
 {
     const tvlm_model *m = t->model;
     uint32_t side = m->config.preprocess.image_size;
@@ -96,7 +96,7 @@ static size_t side_after(const tvlm_efficientnet *w, size_t side, uint32_t n)
     return side;
 }
 
-static void take_buffers(tvlm_tower_run *t)
+static void take_buffers(tvlmc_tower_run *t)
 {
     const tvlm_efficientnet *w = t->weights;
     const tvlm_pooling *p = &t->model->weights.pooling;
@@ -108,8 +108,8 @@ static void take_buffers(tvlm_tower_run *t)
     if (!t->cx.tap) t->tokens = tvlm_nn_floats(&t->cx, p->n_query, p->d);
 }
 
-tvlm_status tvlm_tower_run_take(tvlm_tower_run *t, const tvlm_efficientnet *weights,
-                                tvlm_error *err)
+tvlm_status tvlmc_tower_run_take(tvlmc_tower_run *t, const tvlm_efficientnet *weights,
+                                 tvlm_error *err)
 {
     t->weights = weights;
     t->cx.arena = &t->arena;
@@ -125,19 +125,19 @@ tvlm_status tvlm_tower_run_take(tvlm_tower_run *t, const tvlm_efficientnet *weig
     return TVLM_OK;
 }
 
-tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, const tvlm_tap *tap,
-                                const tvlm_cancel *cancel, tvlm_error *err)
+tvlm_status tvlmc_tower_run_open(tvlmc_tower_run *tower, const tvlm_model *model,
+                                 const tvlm_tap *tap, const tvlm_cancel *cancel, tvlm_error *err)
 {
-    *tower = (tvlm_tower_run){
+    *tower = (tvlmc_tower_run){
         .model = model, .cx = {.kernels = &model->kernels, .tap = tap, .cancel = cancel}
     };
     tvlm_status status = tvlm_pool_new(tvlm_cpu_count(), &tower->cx.pool, err);
-    if (!status) status = tvlm_tower_run_take(tower, &model->weights.efficientnet, err);
-    if (status) tvlm_tower_run_close(tower);
+    if (!status) status = tvlmc_tower_run_take(tower, &model->weights.efficientnet, err);
+    if (status) tvlmc_tower_run_close(tower);
     return status;
 }
 
-tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err)
+tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err)
 {
     size_t n = (size_t)picture->width * picture->height * 3;
     tvlm_encode_params params;
@@ -148,9 +148,9 @@ tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture
     return tvlm_nn_ok(&tower->cx) ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
 }
 
-void tvlm_tower_run_close(tvlm_tower_run *tower)
+void tvlmc_tower_run_close(tvlmc_tower_run *tower)
 {
     tvlm_pool_free(tower->cx.pool);
     tvlm_aligned_free(tower->block);
-    *tower = (tvlm_tower_run){0};
+    *tower = (tvlmc_tower_run){0};
 }

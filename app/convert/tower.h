@@ -8,18 +8,18 @@
 #include "nn/nn.h"
 
 /* Pictures at the model's size, each decoded once. */
-typedef struct tvlm_pictures {
+typedef struct tvlmc_pictures {
     uint8_t *rgb; /* [n][side][side][3] */
     size_t n, cap;
     uint32_t side;
-} tvlm_pictures;
+} tvlmc_pictures;
 
 /* Takes all of params->next_picture; none at all is an error. The caller frees rgb in any case. */
-tvlm_status tvlm_pictures_take(const tvlm_model *model, const tvlm_quantize_params *params,
-                               tvlm_pictures *out, tvlm_error *err);
-tvlm_pixels tvlm_pictures_at(const tvlm_pictures *pictures, size_t i);
+tvlm_status tvlmc_pictures_take(const tvlm_model *model, const tvlmc_quantize_params *params,
+                                tvlmc_pictures *out, tvlm_error *err);
+tvlm_pixels tvlmc_pictures_at(const tvlmc_pictures *pictures, size_t i);
 
-typedef struct tvlm_tower_run {
+typedef struct tvlmc_tower_run {
     const tvlm_model *model;
     const tvlm_efficientnet *weights; /* the model's, at first */
     tvlm_cx cx;
@@ -27,16 +27,17 @@ typedef struct tvlm_tower_run {
     void *block;
     float *pixels, *lo, *hi;
     float *tokens; /* without a tap: [n_query][d], what the decoder sees */
-} tvlm_tower_run;
+} tvlmc_tower_run;
 
 /* The tap sees every layer's output, of int8 layers as floats. It, the model and cancel (nullable)
  * stay the caller's and must outlive the tower, which must not move. */
-tvlm_status tvlm_tower_run_open(tvlm_tower_run *tower, const tvlm_model *model, const tvlm_tap *tap,
-                                const tvlm_cancel *cancel, tvlm_error *err);
+tvlm_status tvlmc_tower_run_open(tvlmc_tower_run *tower, const tvlm_model *model,
+                                 const tvlm_tap *tap, const tvlm_cancel *cancel, tvlm_error *err);
 /* Weights of the same shapes, of any layers' types, to run from now on; the caller's. */
-tvlm_status tvlm_tower_run_take(tvlm_tower_run *tower, const tvlm_efficientnet *weights,
+tvlm_status tvlmc_tower_run_take(tvlmc_tower_run *tower, const tvlm_efficientnet *weights,
+                                 tvlm_error *err);
+tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *picture,
                                 tvlm_error *err);
-tvlm_status tvlm_tower_run_see(tvlm_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err);
-void tvlm_tower_run_close(tvlm_tower_run *tower);
+void tvlmc_tower_run_close(tvlmc_tower_run *tower);
 
 #endif

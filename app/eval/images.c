@@ -28,10 +28,10 @@ static tvlm_status visit_file(search *s, size_t i, const char *path, tvlm_error 
 {
     char *data;
     size_t size;
-    if (!tvlm_path_exists(path)) return TVLM_OK;
+    if (!tvlmc_path_exists(path)) return TVLM_OK;
     s->found[i] = true;
     if (!s->visit) return TVLM_OK;
-    TVLM_TRY(tvlm_text_load(path, MAX_FILE, &data, &size, err));
+    TVLM_TRY(tvlmc_text_load(path, MAX_FILE, &data, &size, err));
     tvlm_status status = s->visit(s->user, i, data, size, err);
     free(data);
     return status;
@@ -41,7 +41,7 @@ static tvlm_status visit_folder(search *s, tvlm_error *err)
 {
     for (size_t i = 0; i < s->n; i++) {
         if (s->found[i]) continue;
-        char *path = tvlm_path_join(s->source, s->names[i]);
+        char *path = tvlmc_path_join(s->source, s->names[i]);
         if (!path) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a path");
         tvlm_status status = visit_file(s, i, path, err);
         free(path);

@@ -39,9 +39,9 @@ static tvlm_status read_row(eval_row *row, tvlm_error *err)
     const json_t *o = row->object;
     if (!json_is_object(o)) return tvlm_fail(err, TVLM_ERR_FORMAT, "not a JSON object");
     row->source = "";
-    TVLM_TRY(tvlm_json_string(o, "image", true, &row->image, err));
-    TVLM_TRY(tvlm_json_string(o, "source", false, &row->source, err));
-    TVLM_TRY(tvlm_json_string(o, "question", false, &row->question, err));
+    TVLM_TRY(tvlmc_json_string(o, "image", true, &row->image, err));
+    TVLM_TRY(tvlmc_json_string(o, "source", false, &row->source, err));
+    TVLM_TRY(tvlmc_json_string(o, "question", false, &row->question, err));
     if (!is_inside(row->image))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "'image' is not a name inside of a folder: %.200s",
                          row->image);
@@ -90,7 +90,7 @@ static tvlm_status read_line(const char *path, size_t line, const char *text, si
     eval_row row = {.line = line, .p_yes = -1};
     if (strspn(text, " \t\r") >= len) return TVLM_OK;
     snprintf(label, sizeof label, "%.400s, line %zu", path, line);
-    TVLM_TRY(tvlm_json_parse(label, text, len, &row.object, err));
+    TVLM_TRY(tvlmc_json_parse(label, text, len, &row.object, err));
     tvlm_status status = read_row(&row, &why);
     if (status) tvlm_fail(err, status, "%s: %s", label, why.message);
     if (!status && passes(&row, filter)) {
@@ -182,7 +182,7 @@ tvlm_status eval_rows_load(const char *path, const eval_row_filter *filter, eval
     char *text;
     size_t size;
     *out = (eval_rows){0};
-    TVLM_TRY(tvlm_text_load(path, MAX_FILE, &text, &size, err));
+    TVLM_TRY(tvlmc_text_load(path, MAX_FILE, &text, &size, err));
     tvlm_status status = read_lines(path, text, size, filter, out, err);
     free(text);
     if (!status) {

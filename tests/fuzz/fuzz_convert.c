@@ -46,11 +46,11 @@ static size_t unpack(const uint8_t *data, size_t size)
     return n;
 }
 
-static tvlm_status convert(const char *out, const tvlm_convert_params *p, tvlm_error *err)
+static tvlm_status convert(const char *out, const tvlmc_convert_params *p, tvlm_error *err)
 {
     const char *mmproj = fuzz_path("mmproj.gguf");
-    return access(mmproj, F_OK) ? tvlm_convert(fuzz_folder, out, p, err)
-                                : tvlm_convert_pair(fuzz_path("text.gguf"), mmproj, out, p, err);
+    return access(mmproj, F_OK) ? tvlmc_convert(fuzz_folder, out, p, err)
+                                : tvlmc_convert_pair(fuzz_path("text.gguf"), mmproj, out, p, err);
 }
 
 static void must_open(const char *path)
@@ -64,11 +64,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const tvlm_type types[] = {TVLM_TYPE_F32,  TVLM_TYPE_F16,  TVLM_TYPE_BF16,
                                       TVLM_TYPE_Q8_0, TVLM_TYPE_Q4_0, TVLM_TYPE_Q4_K};
-    tvlm_convert_params p;
+    tvlmc_convert_params p;
     tvlm_error err = {0};
     fuzz_enter();
     size_t n = unpack(data, size);
-    tvlm_convert_params_init(&p);
+    tvlmc_convert_params_init(&p);
     p.type = types[fuzz_mode(data, size) % TVLM_COUNT(types)];
     tvlm_status status = convert(fuzz_path("out.gguf"), &p, &err);
     if (status == TVLM_OK)

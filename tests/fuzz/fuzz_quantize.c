@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const double bounds[] = {INFINITY, 0.02, 0};
     if (!size) return 0;
     unsigned mode = fuzz_mode(data, size), served = 0;
-    tvlm_quantize_params p = {
+    tvlmc_quantize_params p = {
         .type = types[mode % TVLM_COUNT(types)], .next_picture = next_picture, .user = &served};
     tvlm_error err = {0};
     uint8_t *bytes = malloc(size);
@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     free(bytes);
     char in[1024];
     snprintf(in, sizeof in, "%s", fuzz_path("in.gguf"));
-    tvlm_status status = tvlm_quantize_file(in, fuzz_path("out.gguf"), &p, &err);
+    tvlm_status status = tvlmc_quantize_file(in, fuzz_path("out.gguf"), &p, &err);
     if (status == TVLM_OK)
         must_open(fuzz_path("out.gguf"));
     else if (!err.message[0])

@@ -63,22 +63,23 @@ static void note(void *user, const char *line)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    tvlm_tokenizer_files files;
-    tvlm_hf_config config;
+    tvlmc_tokenizer_files files;
+    tvlmc_hf_config config;
     tvlm_error err = {0};
     json_t *json;
-    if (tvlm_json_parse("fuzz", data, size, &json, &err)) {
+    if (tvlmc_json_parse("fuzz", data, size, &json, &err)) {
         check(!json && err.message[0]);
         return 0;
     }
     if (json_object_get(json, "model_type")) {
         const json_t *preprocessor = json_object_get(json, "preprocessor");
-        check(tvlm_hf_config_parse(json, preprocessor, &config, &err) == TVLM_OK || err.message[0]);
-    } else if (tvlm_tokenizer_json_parse(json, json_object_get(json, "config"), &files, note, &err,
-                                         &err) == TVLM_OK) {
+        check(tvlmc_hf_config_parse(json, preprocessor, &config, &err) == TVLM_OK ||
+              err.message[0]);
+    } else if (tvlmc_tokenizer_json_parse(json, json_object_get(json, "config"), &files, note, &err,
+                                          &err) == TVLM_OK) {
         use(&files.vocab);
         tvlm_chat_recognise((tvlm_str){files.chat_template, strlen(files.chat_template)});
-        tvlm_tokenizer_files_close(&files);
+        tvlmc_tokenizer_files_close(&files);
     } else {
         check(err.message[0] && !files.store);
     }

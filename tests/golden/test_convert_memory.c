@@ -59,11 +59,11 @@ static void fail_each(work run, size_t step)
 
 static tvlm_status convert_folder(const char *folder, tvlm_error *err)
 {
-    tvlm_convert_params p;
-    tvlm_convert_params_init(&p);
+    tvlmc_convert_params p;
+    tvlmc_convert_params_init(&p);
     p.type = TVLM_TYPE_Q8_0;
     p.tokenizer = GOLDEN "tiny";
-    return tvlm_convert(folder, OUT, &p, err);
+    return tvlmc_convert(folder, OUT, &p, err);
 }
 
 static tvlm_status convert_other(tvlm_error *err)
@@ -91,7 +91,7 @@ static void unpack(FILE *in, const char *path)
 
 static tvlm_status convert_pair(tvlm_error *err)
 {
-    return tvlm_convert_pair(TEXT, MMPROJ, OUT, NULL, err);
+    return tvlmc_convert_pair(TEXT, MMPROJ, OUT, NULL, err);
 }
 
 static void joining(void **state)
@@ -134,12 +134,12 @@ static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
 static tvlm_status quantize_int8(tvlm_error *err)
 {
     bool served = false;
-    tvlm_quantize_params p = {.type = TVLM_TYPE_Q8_0,
-                              .int8_tower = true,
-                              .max_layer_error = 0.003,
-                              .next_picture = next_picture,
-                              .user = &served};
-    return tvlm_quantize_file(FLOAT, OUT, &p, err);
+    tvlmc_quantize_params p = {.type = TVLM_TYPE_Q8_0,
+                               .int8_tower = true,
+                               .max_layer_error = 0.003,
+                               .next_picture = next_picture,
+                               .user = &served};
+    return tvlmc_quantize_file(FLOAT, OUT, &p, err);
 }
 
 static void quantizing(void **state)

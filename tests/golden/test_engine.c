@@ -33,12 +33,12 @@ typedef struct rig {
 static void convert(const char *name, const char *out)
 {
     char dir[512];
-    tvlm_convert_params p;
-    tvlm_convert_params_init(&p);
+    tvlmc_convert_params p;
+    tvlmc_convert_params_init(&p);
     p.type = TVLM_TYPE_F32;
     p.tokenizer = GOLDEN "tiny";
     snprintf(dir, sizeof dir, GOLDEN "%s", name);
-    OK(tvlm_convert(dir, out, &p, &err));
+    OK(tvlmc_convert(dir, out, &p, &err));
 }
 
 static tvlm_session *new_session(const tvlm_model *model, uint32_t n_ctx)

@@ -159,9 +159,9 @@ static void model_of_a_loader(void **state)
 static int setup(void **state)
 {
     (void)state;
-    tvlm_convert_params c;
-    tvlm_convert_params_init(&c);
-    OK(tvlm_convert(TVLM_TEST_DATA "/golden/tiny", PATH, &c, &err));
+    tvlmc_convert_params c;
+    tvlmc_convert_params_init(&c);
+    OK(tvlmc_convert(TVLM_TEST_DATA "/golden/tiny", PATH, &c, &err));
     return 0;
 }
 

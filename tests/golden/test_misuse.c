@@ -427,10 +427,10 @@ static void nothing_is_left_out(void **state)
 static int setup(void **state)
 {
     (void)state;
-    tvlm_convert_params c;
+    tvlmc_convert_params c;
     tvlm_engine_params e;
-    tvlm_convert_params_init(&c);
-    OK(tvlm_convert(TVLM_TEST_DATA "/golden/tiny", PATH, &c, &err));
+    tvlmc_convert_params_init(&c);
+    OK(tvlmc_convert(TVLM_TEST_DATA "/golden/tiny", PATH, &c, &err));
     OK(tvlm_model_open(PATH, NULL, &model, &err));
     tvlm_engine_params_init(&e, sizeof e);
     e.n_threads = 1;

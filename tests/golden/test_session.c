@@ -79,10 +79,10 @@ static int setup(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof picture_data; i++)
         picture_data[i] = (uint8_t)(i / 270 * 3 + i % 270);
-    tvlm_convert_params c;
-    tvlm_convert_params_init(&c);
+    tvlmc_convert_params c;
+    tvlmc_convert_params_init(&c);
     c.type = TVLM_TYPE_F32;
-    OK(tvlm_convert(GOLDEN "tiny", PATH, &c, &err));
+    OK(tvlmc_convert(GOLDEN "tiny", PATH, &c, &err));
     OK(tvlm_model_open(PATH, NULL, &model, &err));
     tvlm_engine_params e;
     tvlm_engine_params_init(&e, sizeof e);

@@ -78,20 +78,20 @@ static void add_pooling(void)
     pair("mm.pool.ffn_down", D, 2 * D);
 }
 
-static void more_keys(tvlm_gguf_writer *w)
+static void more_keys(tvlmc_gguf_writer *w)
 {
     static const double scale[3] = {1 / 128.0, 1 / 128.0, 1 / 128.0}, bias[3] = {-1, -1, -1};
     static const int32_t strides[4] = {2, 2, 2, 2}, taps[1] = {2};
     tvlm_error error;
-    TINY_OK(tvlm_gguf_put_string(w, "vision.tower", (tvlm_str){"efficientnet_lite", 17}, &error));
-    TINY_OK(tvlm_gguf_put_u32(w, "vision.image_size", SIDE, &error));
-    TINY_OK(tvlm_gguf_put_string(w, "vision.preprocess.mode", (tvlm_str){"squash", 6}, &error));
-    TINY_OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.scale", scale, 3, &error));
-    TINY_OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.bias", bias, 3, &error));
-    TINY_OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.strides", strides, 4, &error));
-    TINY_OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.taps", taps, 1, &error));
-    TINY_OK(tvlm_gguf_put_u32(w, "tinyvlm.pool.head_count", 3, &error));
-    TINY_OK(tvlm_gguf_put_string(w, "tinyvlm.chat_template", (tvlm_str){"tinyvlm", 7}, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "vision.tower", (tvlm_str){"efficientnet_lite", 17}, &error));
+    TINY_OK(tvlmc_gguf_put_u32(w, "vision.image_size", SIDE, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "vision.preprocess.mode", (tvlm_str){"squash", 6}, &error));
+    TINY_OK(tvlmc_gguf_put_f64_array(w, "vision.preprocess.scale", scale, 3, &error));
+    TINY_OK(tvlmc_gguf_put_f64_array(w, "vision.preprocess.bias", bias, 3, &error));
+    TINY_OK(tvlmc_gguf_put_i32_array(w, "vision.efficientnet.strides", strides, 4, &error));
+    TINY_OK(tvlmc_gguf_put_i32_array(w, "vision.efficientnet.taps", taps, 1, &error));
+    TINY_OK(tvlmc_gguf_put_u32(w, "tinyvlm.pool.head_count", 3, &error));
+    TINY_OK(tvlmc_gguf_put_string(w, "tinyvlm.chat_template", (tvlm_str){"tinyvlm", 7}, &error));
 }
 
 static void open_model(const char *precision)

@@ -35,12 +35,12 @@ static void convert(const char *name, const char *tokenizer, tvlm_type type, con
 {
     char dir[512];
     tvlm_error err = {0};
-    tvlm_convert_params params;
-    tvlm_convert_params_init(&params);
+    tvlmc_convert_params params;
+    tvlmc_convert_params_init(&params);
     params.type = type;
     params.tokenizer = tokenizer;
     snprintf(dir, sizeof dir, GOLDEN "%s", name);
-    if (tvlm_convert(dir, gguf_path(out), &params, &err) != TVLM_OK)
+    if (tvlmc_convert(dir, gguf_path(out), &params, &err) != TVLM_OK)
         fail_msg("%s: %s", name, err.message);
 }
 

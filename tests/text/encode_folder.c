@@ -27,14 +27,14 @@ static void encode(const tvlm_tokenizer *t, const char *text, uint32_t len)
 
 int main(int argc, char **argv)
 {
-    tvlm_tokenizer_files files;
+    tvlmc_tokenizer_files files;
     tvlm_tokenizer *t;
     tvlm_error err;
     uint32_t len;
     if (argc != 2) die("a folder is needed");
-    if (tvlm_tokenizer_files_open(argv[1], &files, NULL, NULL, &err)) die(err.message);
+    if (tvlmc_tokenizer_files_open(argv[1], &files, NULL, NULL, &err)) die(err.message);
     if (tvlm_tokenizer_new(&files.vocab, &t, &err)) die(err.message);
-    tvlm_tokenizer_files_close(&files);
+    tvlmc_tokenizer_files_close(&files);
     while (fread(&len, sizeof len, 1, stdin) == 1) {
         char *text = malloc((size_t)len + 1);
         if (!text || fread(text, 1, len, stdin) != len) die("truncated input");

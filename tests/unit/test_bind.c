@@ -39,7 +39,7 @@ typedef struct variant {
 } variant;
 
 typedef struct writing {
-    tvlm_gguf_writer *w;
+    tvlmc_gguf_writer *w;
     const variant *variant;
     bool data; /* the second walk writes what the first declared */
 } writing;
@@ -66,7 +66,7 @@ static void tensor(writing *o, const char *name, tvlm_type type, const uint64_t 
     for (uint32_t i = 0; i < n_dims; i++)
         n *= (size_t)shape[i];
     if (!o->data) {
-        OK(tvlm_gguf_declare(o->w, name, type, shape, n_dims, &err));
+        OK(tvlmc_gguf_declare(o->w, name, type, shape, n_dims, &err));
         return;
     }
     if (c && same(c->name, name)) v0 = c->v[0], v1 = c->v[1];
@@ -80,7 +80,7 @@ static void tensor(writing *o, const char *name, tvlm_type type, const uint64_t 
         else
             tvlm_quantize(TVLM_TYPE_F32, &v, bytes + 4 * i, 1);
     }
-    OK(tvlm_gguf_write_tensor(o->w, bytes, size, &err));
+    OK(tvlmc_gguf_write_tensor(o->w, bytes, size, &err));
     free(bytes);
 }
 
@@ -166,7 +166,7 @@ static void all_tensors(writing *o)
     vector(o, "output_norm.weight", D, 1.0f);
 }
 
-static void put_keys(tvlm_gguf_writer *w)
+static void put_keys(tvlmc_gguf_writer *w)
 {
     static const struct {
         const char *key;
@@ -181,31 +181,31 @@ static void put_keys(tvlm_gguf_writer *w)
         {"vision.image_size",            32},
     };
     const double ones[3] = {1, 1, 1};
-    OK(tvlm_gguf_put_string(w, "general.architecture", (tvlm_str){"tinyvlm", 7}, &err));
+    OK(tvlmc_gguf_put_string(w, "general.architecture", (tvlm_str){"tinyvlm", 7}, &err));
     for (size_t i = 0; i < TVLM_COUNT(numbers); i++)
-        OK(tvlm_gguf_put_u32(w, numbers[i].key, numbers[i].v, &err));
-    OK(tvlm_gguf_put_f32(w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, &err));
-    OK(tvlm_gguf_put_f32(w, "tinyvlm.rope.freq_base", 1e4f, &err));
-    OK(tvlm_gguf_put_string(w, "vision.tower", (tvlm_str){"efficientnet_lite", 17}, &err));
-    OK(tvlm_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, &err));
-    OK(tvlm_gguf_put_string(w, "vision.preprocess.mode", (tvlm_str){"crop", 4}, &err));
-    OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.scale", ones, 3, &err));
-    OK(tvlm_gguf_put_f64_array(w, "vision.preprocess.bias", ones, 3, &err));
-    OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.strides", (int32_t[]){2, 2, 2, 2, 1}, BLOCKS,
-                               &err));
-    OK(tvlm_gguf_put_i32_array(w, "vision.efficientnet.taps", (int32_t[]){2}, 1, &err));
+        OK(tvlmc_gguf_put_u32(w, numbers[i].key, numbers[i].v, &err));
+    OK(tvlmc_gguf_put_f32(w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, &err));
+    OK(tvlmc_gguf_put_f32(w, "tinyvlm.rope.freq_base", 1e4f, &err));
+    OK(tvlmc_gguf_put_string(w, "vision.tower", (tvlm_str){"efficientnet_lite", 17}, &err));
+    OK(tvlmc_gguf_put_string(w, "vision.quantization", (tvlm_str){"int8", 4}, &err));
+    OK(tvlmc_gguf_put_string(w, "vision.preprocess.mode", (tvlm_str){"crop", 4}, &err));
+    OK(tvlmc_gguf_put_f64_array(w, "vision.preprocess.scale", ones, 3, &err));
+    OK(tvlmc_gguf_put_f64_array(w, "vision.preprocess.bias", ones, 3, &err));
+    OK(tvlmc_gguf_put_i32_array(w, "vision.efficientnet.strides", (int32_t[]){2, 2, 2, 2, 1},
+                                BLOCKS, &err));
+    OK(tvlmc_gguf_put_i32_array(w, "vision.efficientnet.taps", (int32_t[]){2}, 1, &err));
     tiny_put_vocabulary(w);
 }
 
 static tvlm_status open_variant(const variant *v, tvlm_model **out)
 {
     writing o = {.variant = v};
-    OK(tvlm_gguf_writer_new(PATH, NULL, &o.w, &err));
+    OK(tvlmc_gguf_writer_new(PATH, NULL, &o.w, &err));
     put_keys(o.w);
     all_tensors(&o);
     o.data = true;
     all_tensors(&o);
-    OK(tvlm_gguf_writer_finish(o.w, NULL, NULL, &err));
+    OK(tvlmc_gguf_writer_finish(o.w, NULL, NULL, &err));
     tvlm_status status = tvlm_model_open(PATH, NULL, out, &err);
     remove(PATH);
     return status;

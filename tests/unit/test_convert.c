@@ -54,18 +54,18 @@ static void test_names(void **state)
         {"lm_head.weight", "lm_head.weight"},
     };
     // clang-format on
-    tvlm_network network = {0};
-    char name[TVLM_KEY_MAX];
+    tvlmc_network network = {0};
+    char name[TVLMC_KEY_MAX];
     for (size_t i = 0; i < TVLM_COUNT(cases); i++)
-        tvlm_network_scan(&network, cases[i][0]);
+        tvlmc_network_scan(&network, cases[i][0]);
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        assert_true(tvlm_canonical_name(&network, cases[i][0], name));
+        assert_true(tvlmc_canonical_name(&network, cases[i][0], name));
         assert_string_equal(name, cases[i][1]);
     }
-    char longest[TVLM_KEY_MAX + 1];
-    memset(longest, 'x', TVLM_KEY_MAX);
-    longest[TVLM_KEY_MAX] = 0;
-    assert_false(tvlm_canonical_name(&network, longest, name));
+    char longest[TVLMC_KEY_MAX + 1];
+    memset(longest, 'x', TVLMC_KEY_MAX);
+    longest[TVLMC_KEY_MAX] = 0;
+    assert_false(tvlmc_canonical_name(&network, longest, name));
 }
 
 /* ---- configuration ---- */
@@ -74,13 +74,13 @@ static void test_names(void **state)
     "\"hidden_size\":64,\"intermediate_size\":160,\"num_hidden_layers\":3,"                        \
     "\"num_attention_heads\":4,\"max_position_embeddings\":512"
 
-static tvlm_status parse(const char *text, const char *preprocessor, tvlm_hf_config *out,
+static tvlm_status parse(const char *text, const char *preprocessor, tvlmc_hf_config *out,
                          tvlm_error *err)
 {
     json_t *config = json_loads(text, 0, NULL);
     json_t *p = preprocessor ? json_loads(preprocessor, 0, NULL) : NULL;
     assert_non_null(config);
-    tvlm_status status = tvlm_hf_config_parse(config, p, out, err);
+    tvlm_status status = tvlmc_hf_config_parse(config, p, out, err);
     json_decref(config);
     json_decref(p);
     return status;
@@ -89,7 +89,7 @@ static tvlm_status parse(const char *text, const char *preprocessor, tvlm_hf_con
 static void test_config(void **state)
 {
     (void)state;
-    tvlm_hf_config c;
+    tvlmc_hf_config c;
     assert_int_equal(parse("{\"model_type\":\"llava_qwen2\"," TEXT
                            ",\"mm_vision_tower\":\"mobileclip_l_384\",\"rope_theta\":1000000.0,"
                            "\"eos_token_id\":[7,8]}",
@@ -156,7 +156,7 @@ static void test_refused_configs(void **state)
     };
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_hf_config c;
+        tvlmc_hf_config c;
         tvlm_error err = {0};
         assert_int_not_equal(parse(cases[i][0], NULL, &c, &err), TVLM_OK);
         expect_says(err.message, cases[i][1]);
@@ -171,18 +171,18 @@ static void test_tokenizer_files(void **state)
     static const char *const paths[] = {GOLDEN "tiny", GOLDEN "tiny/tokenizer.json",
                                         GOLDEN "tiny/vocab.json"};
     for (size_t i = 0; i < TVLM_COUNT(paths); i++) {
-        tvlm_tokenizer_files f;
+        tvlmc_tokenizer_files f;
         tvlm_error err = {0};
-        if (tvlm_tokenizer_files_open(paths[i], &f, NULL, NULL, &err)) fail_msg("%s", err.message);
+        if (tvlmc_tokenizer_files_open(paths[i], &f, NULL, NULL, &err)) fail_msg("%s", err.message);
         assert_int_equal(f.vocab.pre, TVLM_PRE_QWEN2);
         assert_int_equal(f.vocab.n_tokens, 575);
         assert_int_equal(f.vocab.n_merges, 316);
         assert_int_equal(f.eos_id, 574);
         assert_int_equal(f.bos_id, -1);
         assert_int_equal(f.vocab.types[573], TVLM_TOKEN_CONTROL);
-        assert_int_equal(tvlm_tokenizer_files_id(&f, "<|im_start|>"), 573);
+        assert_int_equal(tvlmc_tokenizer_files_id(&f, "<|im_start|>"), 573);
         expect_says(f.chat_template, "messages");
-        tvlm_tokenizer_files_close(&f);
+        tvlmc_tokenizer_files_close(&f);
     }
 }
 
@@ -208,11 +208,11 @@ static void test_refused_tokenizers(void **state)
     };
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_tokenizer_files f;
+        tvlmc_tokenizer_files f;
         tvlm_error err = {0};
         json_t *json = json_loads(cases[i][0], 0, NULL);
         assert_non_null(json);
-        assert_int_not_equal(tvlm_tokenizer_json_parse(json, NULL, &f, NULL, NULL, &err), TVLM_OK);
+        assert_int_not_equal(tvlmc_tokenizer_json_parse(json, NULL, &f, NULL, NULL, &err), TVLM_OK);
         assert_null(f.store);
         expect_says(err.message, cases[i][1]);
         json_decref(json);
@@ -236,7 +236,7 @@ typedef struct slow {
     const char *vocab, *merges, *added, *config;
 } slow;
 
-static tvlm_status open_slow(const slow *s, tvlm_tokenizer_files *f, tvlm_error *err)
+static tvlm_status open_slow(const slow *s, tvlmc_tokenizer_files *f, tvlm_error *err)
 {
     mkdir(SLOW, 0755);
     write_text("vocab.json", s->vocab);
@@ -244,21 +244,21 @@ static tvlm_status open_slow(const slow *s, tvlm_tokenizer_files *f, tvlm_error 
     write_text("added_tokens.json", s->added);
     write_text("tokenizer_config.json", s->config);
     *err = (tvlm_error){0};
-    return tvlm_tokenizer_files_open(SLOW, f, NULL, NULL, err);
+    return tvlmc_tokenizer_files_open(SLOW, f, NULL, NULL, err);
 }
 
 #define SLOW_VOCAB "{\"#\":0,\"##\":1,\"a\":2,\"b\":3,\"ab\":4,\"ba\":5}"
 
 static void expect_merges(const char *merges, const char *first, size_t n)
 {
-    tvlm_tokenizer_files f;
+    tvlmc_tokenizer_files f;
     tvlm_error err;
     slow s = {.vocab = SLOW_VOCAB, .merges = merges};
     if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
     assert_int_equal(f.vocab.n_merges, n);
     if (n) assert_true(tvlm_str_eq(f.vocab.merges[0], first));
     if (n > 1) assert_true(tvlm_str_eq(f.vocab.merges[n - 1], "b a"));
-    tvlm_tokenizer_files_close(&f);
+    tvlmc_tokenizer_files_close(&f);
 }
 
 static void test_merge_lines(void **state)
@@ -299,7 +299,7 @@ static void test_slow_tokens(void **state)
     strcat(vocab, "}");
     strcat(config, "\"20\":{\"content\":\"<x>\",\"special\":true,\"lstrip\":true}}}");
     slow s = {vocab, "", "{\"<x>\":20,\"<end>\":22}", config};
-    tvlm_tokenizer_files f;
+    tvlmc_tokenizer_files f;
     tvlm_error err;
     if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
     assert_int_equal(f.vocab.pre, TVLM_PRE_QWEN2);
@@ -317,7 +317,7 @@ static void test_slow_tokens(void **state)
     assert_true(tvlm_str_eq(f.vocab.tokens[21], "[PAD21]"));
     assert_int_equal(f.vocab.types[22], TVLM_TOKEN_CONTROL);
     assert_int_equal(f.eos_id, 22);
-    tvlm_tokenizer_files_close(&f);
+    tvlmc_tokenizer_files_close(&f);
 }
 
 static void test_slow_classes(void **state)
@@ -326,11 +326,11 @@ static void test_slow_classes(void **state)
     slow s = {.vocab = SLOW_VOCAB,
               .merges = "a b\n",
               .config = "{\"tokenizer_class\":\"GPT2Tokenizer\"}"};
-    tvlm_tokenizer_files f;
+    tvlmc_tokenizer_files f;
     tvlm_error err;
     if (open_slow(&s, &f, &err)) fail_msg("%s", err.message);
     assert_int_equal(f.vocab.pre, TVLM_PRE_GPT2);
-    tvlm_tokenizer_files_close(&f);
+    tvlmc_tokenizer_files_close(&f);
 }
 
 static void test_refused_slow_files(void **state)
@@ -357,7 +357,7 @@ static void test_refused_slow_files(void **state)
     };
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_tokenizer_files f;
+        tvlmc_tokenizer_files f;
         tvlm_error err;
         if (!open_slow(&cases[i].files, &f, &err)) fail_msg("not refused: %s", cases[i].message);
         assert_null(f.store);
@@ -390,14 +390,14 @@ typedef struct converted {
 
 static tvlm_status convert(const char *dir, tvlm_type type, converted *out, tvlm_error *err)
 {
-    tvlm_convert_params params;
-    tvlm_convert_params_init(&params);
+    tvlmc_convert_params params;
+    tvlmc_convert_params_init(&params);
     *out = (converted){0};
     params.type = type;
     params.tokenizer = GOLDEN "tiny";
     params.on_note = on_note;
     params.user = &out->notes;
-    return tvlm_convert(dir, OUT, &params, err);
+    return tvlmc_convert(dir, OUT, &params, err);
 }
 
 static converted open_converted(const char *dir, tvlm_type type)
@@ -484,14 +484,14 @@ enum { D = 32, FF = 48, HEAD = 16, VOCAB = 576 };
 
 typedef struct llama {
     float embd[VOCAB * D], square[D * D], key[HEAD * D], value[HEAD * D], ff[FF * D], norm[D];
-    tvlm_st_tensor tensors[16];
+    tvlmc_st_tensor tensors[16];
     size_t n;
 } llama;
 
 static void put(llama *m, const char *name, const float *data, uint64_t n, uint64_t k)
 {
-    tvlm_st_tensor t = {
-        .name = name, .dtype = TVLM_ST_F32, .n_dims = k ? 2 : 1, .shape = {n, k}
+    tvlmc_st_tensor t = {
+        .name = name, .dtype = TVLMC_ST_F32, .n_dims = k ? 2 : 1, .shape = {n, k}
     };
     t.n = (size_t)(k ? n * k : n);
     t.data = (const unsigned char *)data;
@@ -533,7 +533,7 @@ static void save_llama(const llama *m)
           "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}",
           f);
     fclose(f);
-    assert_int_equal(tvlm_st_write(LLAMA_DIR "/model.safetensors", NULL, m->tensors, m->n, NULL),
+    assert_int_equal(tvlmc_st_write(LLAMA_DIR "/model.safetensors", NULL, m->tensors, m->n, NULL),
                      TVLM_OK);
 }
 
@@ -635,15 +635,15 @@ static void test_cancelled(void **state)
     (void)state;
     llama *m = make_llama();
     save_llama(m);
-    tvlm_convert_params p;
-    tvlm_convert_params_init(&p);
+    tvlmc_convert_params p;
+    tvlmc_convert_params_init(&p);
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_request(cancel);
     p.tokenizer = GOLDEN "tiny";
     p.cancel = cancel;
     struct stat file;
     remove(OUT);
-    assert_int_equal(tvlm_convert(LLAMA_DIR, OUT, &p, NULL), TVLM_ERR_CANCELLED);
+    assert_int_equal(tvlmc_convert(LLAMA_DIR, OUT, &p, NULL), TVLM_ERR_CANCELLED);
     assert_int_not_equal(stat(OUT, &file), 0);
     tvlm_cancel_free(cancel);
     free(m);

@@ -453,21 +453,21 @@ static unsigned char *read_file(const char *path, size_t *size)
 
 static const unsigned char contents[5] = {1, 2, 3, 4, 5};
 
-static void write_values(tvlm_gguf_writer *w)
+static void write_values(tvlmc_gguf_writer *w)
 {
-    OK(tvlm_gguf_put_u32(w, "u32", UINT32_MAX, &err));
-    OK(tvlm_gguf_put_i32(w, "i32", -7, &err));
-    OK(tvlm_gguf_put_f32(w, "f32", 0.25f, &err));
-    OK(tvlm_gguf_put_bool(w, "bool", true, &err));
-    OK(tvlm_gguf_put_string(w, "string", (tvlm_str){"a\0b", 3}, &err));
-    OK(tvlm_gguf_put_f64_array(w, "f64s", (double[]){0.1, -2.0}, 2, &err));
-    OK(tvlm_gguf_put_i32_array(w, "i32s", (int32_t[]){3, 4}, 2, &err));
-    OK(tvlm_gguf_put_string_array(w, "strings",
-                                  (tvlm_str[]){
-                                      {"x", 1},
-                                      {"",  0}
+    OK(tvlmc_gguf_put_u32(w, "u32", UINT32_MAX, &err));
+    OK(tvlmc_gguf_put_i32(w, "i32", -7, &err));
+    OK(tvlmc_gguf_put_f32(w, "f32", 0.25f, &err));
+    OK(tvlmc_gguf_put_bool(w, "bool", true, &err));
+    OK(tvlmc_gguf_put_string(w, "string", (tvlm_str){"a\0b", 3}, &err));
+    OK(tvlmc_gguf_put_f64_array(w, "f64s", (double[]){0.1, -2.0}, 2, &err));
+    OK(tvlmc_gguf_put_i32_array(w, "i32s", (int32_t[]){3, 4}, 2, &err));
+    OK(tvlmc_gguf_put_string_array(w, "strings",
+                                   (tvlm_str[]){
+                                       {"x", 1},
+                                       {"",  0}
     },
-                                  2, &err));
+                                   2, &err));
 }
 
 static void check_values(const tvlm_gguf *g)
@@ -505,17 +505,17 @@ static void check_values(const tvlm_gguf *g)
 /* Writes the values (or the keys of `from`) and two tensors. */
 static void write_file(const tvlm_gguf *from)
 {
-    tvlm_gguf_writer *w;
-    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
+    tvlmc_gguf_writer *w;
+    OK(tvlmc_gguf_writer_new(PATH, NULL, &w, &err));
     if (!from) write_values(w);
     for (size_t i = 0; from && i < from->n_kv; i++)
-        OK(tvlm_gguf_put_kv(w, &from->kv[i], &err));
-    OK(tvlm_gguf_declare(w, "matrix", TVLM_TYPE_F16, (uint64_t[]){3, 2}, 2, &err));
-    OK(tvlm_gguf_declare(w, "five", TVLM_TYPE_I8, (uint64_t[]){5}, 1, &err));
-    OK(tvlm_gguf_write_tensor(w, "0123456789ab", 12, &err));
-    OK(tvlm_gguf_write_tensor(w, contents, 5, &err));
+        OK(tvlmc_gguf_put_kv(w, &from->kv[i], &err));
+    OK(tvlmc_gguf_declare(w, "matrix", TVLM_TYPE_F16, (uint64_t[]){3, 2}, 2, &err));
+    OK(tvlmc_gguf_declare(w, "five", TVLM_TYPE_I8, (uint64_t[]){5}, 1, &err));
+    OK(tvlmc_gguf_write_tensor(w, "0123456789ab", 12, &err));
+    OK(tvlmc_gguf_write_tensor(w, contents, 5, &err));
     assert_false(exists(PATH)); /* nothing half-written under the name */
-    OK(tvlm_gguf_writer_finish(w, NULL, NULL, &err));
+    OK(tvlmc_gguf_writer_finish(w, NULL, NULL, &err));
     assert_true(exists(PATH));
 }
 
@@ -551,25 +551,26 @@ static void written_files_read_back(void **state)
 static void the_writer_refuses(void **state)
 {
     (void)state;
-    tvlm_gguf_writer *w;
+    tvlmc_gguf_writer *w;
     remove(PATH);
-    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
-    assert_int_equal(tvlm_gguf_declare(w, "q", TVLM_TYPE_Q8_0, (uint64_t[]){2, 33}, 2, &err),
+    OK(tvlmc_gguf_writer_new(PATH, NULL, &w, &err));
+    assert_int_equal(tvlmc_gguf_declare(w, "q", TVLM_TYPE_Q8_0, (uint64_t[]){2, 33}, 2, &err),
                      TVLM_ERR_ARGUMENT);
-    assert_int_equal(tvlm_gguf_declare(w, "huge", TVLM_TYPE_F32,
-                                       (uint64_t[]){(uint64_t)1 << 26, (uint64_t)1 << 25}, 2, &err),
+    assert_int_equal(tvlmc_gguf_declare(w, "huge", TVLM_TYPE_F32,
+                                        (uint64_t[]){(uint64_t)1 << 26, (uint64_t)1 << 25}, 2,
+                                        &err),
                      TVLM_ERR_ARGUMENT);
-    assert_int_equal(tvlm_gguf_declare(w, "z", TVLM_TYPE_F32, (uint64_t[]){0}, 1, &err),
+    assert_int_equal(tvlmc_gguf_declare(w, "z", TVLM_TYPE_F32, (uint64_t[]){0}, 1, &err),
                      TVLM_ERR_ARGUMENT);
-    OK(tvlm_gguf_declare(w, "t", TVLM_TYPE_F32, (uint64_t[]){2}, 1, &err));
-    assert_int_equal(tvlm_gguf_write_tensor(w, contents, 5, &err), TVLM_ERR_ARGUMENT);
-    assert_int_equal(tvlm_gguf_writer_finish(w, NULL, NULL, &err),
+    OK(tvlmc_gguf_declare(w, "t", TVLM_TYPE_F32, (uint64_t[]){2}, 1, &err));
+    assert_int_equal(tvlmc_gguf_write_tensor(w, contents, 5, &err), TVLM_ERR_ARGUMENT);
+    assert_int_equal(tvlmc_gguf_writer_finish(w, NULL, NULL, &err),
                      TVLM_ERR_STATE); /* one is missing */
     assert_false(exists(PATH));
-    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
-    tvlm_gguf_writer_abort(w);
+    OK(tvlmc_gguf_writer_new(PATH, NULL, &w, &err));
+    tvlmc_gguf_writer_abort(w);
     assert_false(exists(PATH));
-    assert_int_equal(tvlm_gguf_writer_new("/no/such/folder/x.gguf", NULL, &w, &err),
+    assert_int_equal(tvlmc_gguf_writer_new("/no/such/folder/x.gguf", NULL, &w, &err),
                      TVLM_ERR_WRITE);
     assert_null(w);
     assert_non_null(strstr(err.message, "/no/such/folder/x.gguf"));

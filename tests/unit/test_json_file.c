@@ -14,7 +14,7 @@ static void expect(const char *text, const char *want)
 {
     json_t *json;
     tvlm_error err = {0};
-    if (tvlm_json_parse("x.json", text, strlen(text), &json, &err)) fail_msg("%s", err.message);
+    if (tvlmc_json_parse("x.json", text, strlen(text), &json, &err)) fail_msg("%s", err.message);
     char *got = json_dumps(json, JSON_COMPACT);
     assert_string_equal(got, want);
     free(got);
@@ -49,7 +49,7 @@ static void refused(const char *text, size_t size, const char *message)
 {
     json_t *json;
     tvlm_error err = {0};
-    assert_int_equal(tvlm_json_parse("x.json", text, size, &json, &err), TVLM_ERR_FORMAT);
+    assert_int_equal(tvlmc_json_parse("x.json", text, size, &json, &err), TVLM_ERR_FORMAT);
     assert_null(json);
     assert_non_null(strstr(err.message, "x.json: not valid JSON: "));
     if (!strstr(err.message, message)) fail_msg("'%s' does not say '%s'", err.message, message);
@@ -84,23 +84,23 @@ static void test_typed(void **state)
     tvlm_error err = {0};
     uint32_t u = 7;
     double d = 7;
-    assert_int_equal(tvlm_json_parse("x", text, sizeof text - 1, &json, &err), TVLM_OK);
-    assert_int_equal(tvlm_json_u32(json, "big", true, 0, 9, &u, &err), TVLM_ERR_FORMAT);
-    assert_int_equal(tvlm_json_f64(json, "nan", true, 0, 9, &d, &err), TVLM_ERR_FORMAT);
+    assert_int_equal(tvlmc_json_parse("x", text, sizeof text - 1, &json, &err), TVLM_OK);
+    assert_int_equal(tvlmc_json_u32(json, "big", true, 0, 9, &u, &err), TVLM_ERR_FORMAT);
+    assert_int_equal(tvlmc_json_f64(json, "nan", true, 0, 9, &d, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "key 'nan'"));
     assert_true(u == 7 && d == 7);
     json_decref(json);
     static const char bounds[] = "{\"below\":2,\"low\":3,\"high\":9,\"above\":10,\"negative\":-1}";
-    assert_int_equal(tvlm_json_parse("x", bounds, sizeof bounds - 1, &json, &err), TVLM_OK);
-    assert_int_equal(tvlm_json_u32(json, "low", true, 3, 9, &u, &err), TVLM_OK);
+    assert_int_equal(tvlmc_json_parse("x", bounds, sizeof bounds - 1, &json, &err), TVLM_OK);
+    assert_int_equal(tvlmc_json_u32(json, "low", true, 3, 9, &u, &err), TVLM_OK);
     assert_int_equal(u, 3);
-    assert_int_equal(tvlm_json_f64(json, "high", true, 3, 9, &d, &err), TVLM_OK);
+    assert_int_equal(tvlmc_json_f64(json, "high", true, 3, 9, &d, &err), TVLM_OK);
     assert_true(d == 9);
     static const char *const outside[] = {"below", "above", "negative"};
     for (size_t i = 0; i < TVLM_COUNT(outside); i++) {
-        assert_int_equal(tvlm_json_u32(json, outside[i], true, 3, 9, &u, &err), TVLM_ERR_FORMAT);
+        assert_int_equal(tvlmc_json_u32(json, outside[i], true, 3, 9, &u, &err), TVLM_ERR_FORMAT);
         assert_non_null(strstr(err.message, "expected an integer in 3..9"));
-        assert_int_equal(tvlm_json_f64(json, outside[i], true, 3, 9, &d, &err), TVLM_ERR_FORMAT);
+        assert_int_equal(tvlmc_json_f64(json, outside[i], true, 3, 9, &d, &err), TVLM_ERR_FORMAT);
     }
     assert_true(u == 3 && d == 9);
     json_decref(json);

@@ -42,7 +42,7 @@ static const struct {
     {"output_norm.weight",       TVLM_TYPE_F32,  {D},        1},
 };
 
-static void put_tokens(tvlm_gguf_writer *w)
+static void put_tokens(tvlmc_gguf_writer *w)
 {
     static char text[VOCAB][8];
     tvlm_str tokens[VOCAB];
@@ -60,27 +60,27 @@ static void put_tokens(tvlm_gguf_writer *w)
             snprintf(text[i], sizeof text[i], "%c%c", (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
         tokens[i] = (tvlm_str){text[i], strlen(text[i])};
     }
-    OK(tvlm_gguf_put_string_array(w, "tokenizer.ggml.tokens", tokens, VOCAB, &err));
+    OK(tvlmc_gguf_put_string_array(w, "tokenizer.ggml.tokens", tokens, VOCAB, &err));
 }
 
 static int write_model(void **state)
 {
     (void)state;
-    tvlm_gguf_writer *w;
-    OK(tvlm_gguf_writer_new(PATH, NULL, &w, &err));
-    OK(tvlm_gguf_put_string(w, "general.architecture", (tvlm_str){"llama", 5}, &err));
-    OK(tvlm_gguf_put_u32(w, "llama.block_count", 1, &err));
-    OK(tvlm_gguf_put_u32(w, "llama.embedding_length", D, &err));
-    OK(tvlm_gguf_put_u32(w, "llama.feed_forward_length", FF, &err));
-    OK(tvlm_gguf_put_u32(w, "llama.attention.head_count", 2, &err));
-    OK(tvlm_gguf_put_u32(w, "llama.context_length", 64, &err));
-    OK(tvlm_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, &err));
-    OK(tvlm_gguf_put_string(w, "tokenizer.ggml.model", (tvlm_str){"gpt2", 4}, &err));
-    OK(tvlm_gguf_put_string(w, "tokenizer.ggml.pre", (tvlm_str){"gpt-2", 5}, &err));
+    tvlmc_gguf_writer *w;
+    OK(tvlmc_gguf_writer_new(PATH, NULL, &w, &err));
+    OK(tvlmc_gguf_put_string(w, "general.architecture", (tvlm_str){"llama", 5}, &err));
+    OK(tvlmc_gguf_put_u32(w, "llama.block_count", 1, &err));
+    OK(tvlmc_gguf_put_u32(w, "llama.embedding_length", D, &err));
+    OK(tvlmc_gguf_put_u32(w, "llama.feed_forward_length", FF, &err));
+    OK(tvlmc_gguf_put_u32(w, "llama.attention.head_count", 2, &err));
+    OK(tvlmc_gguf_put_u32(w, "llama.context_length", 64, &err));
+    OK(tvlmc_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, &err));
+    OK(tvlmc_gguf_put_string(w, "tokenizer.ggml.model", (tvlm_str){"gpt2", 4}, &err));
+    OK(tvlmc_gguf_put_string(w, "tokenizer.ggml.pre", (tvlm_str){"gpt-2", 5}, &err));
     put_tokens(w);
     for (size_t i = 0; i < TVLM_COUNT(tensors); i++)
-        OK(tvlm_gguf_declare(w, tensors[i].name, tensors[i].type, tensors[i].shape,
-                             tensors[i].n_dims, &err));
+        OK(tvlmc_gguf_declare(w, tensors[i].name, tensors[i].type, tensors[i].shape,
+                              tensors[i].n_dims, &err));
     srand(3);
     for (size_t i = 0; i < TVLM_COUNT(tensors); i++) {
         size_t n = (size_t)tensors[i].shape[0] *
@@ -91,11 +91,11 @@ static int write_model(void **state)
             x[k] = (float)rand() / (float)RAND_MAX - 0.5f;
         assert_true(tvlm_quantize(tensors[i].type, x, bytes, n));
         size_t size = n / tvlm_type_block(tensors[i].type) * tvlm_type_block_bytes(tensors[i].type);
-        OK(tvlm_gguf_write_tensor(w, bytes, size, &err));
+        OK(tvlmc_gguf_write_tensor(w, bytes, size, &err));
         free(x);
         free(bytes);
     }
-    OK(tvlm_gguf_writer_finish(w, NULL, NULL, &err));
+    OK(tvlmc_gguf_writer_finish(w, NULL, NULL, &err));
     FILE *f = fopen(PATH, "rb");
     assert_non_null(f);
     fseek(f, 0, SEEK_END);
@@ -624,12 +624,12 @@ static void rope_factors_are_ones(void **state)
 
 static tvlm_str odd_name, odd_prompt;
 
-static void put_odd(tvlm_gguf_writer *w)
+static void put_odd(tvlmc_gguf_writer *w)
 {
-    OK(tvlm_gguf_put_string(w, "general.name", odd_name, &err));
-    OK(tvlm_gguf_put_string(w, "general.license", (tvlm_str){"MIT", 3}, &err));
-    OK(tvlm_gguf_put_string(w, "general.description", (tvlm_str){"two\nlines", 9}, &err));
-    OK(tvlm_gguf_put_string(w, "tinyvlm.describe_prompt", odd_prompt, &err));
+    OK(tvlmc_gguf_put_string(w, "general.name", odd_name, &err));
+    OK(tvlmc_gguf_put_string(w, "general.license", (tvlm_str){"MIT", 3}, &err));
+    OK(tvlmc_gguf_put_string(w, "general.description", (tvlm_str){"two\nlines", 9}, &err));
+    OK(tvlmc_gguf_put_string(w, "tinyvlm.describe_prompt", odd_prompt, &err));
 }
 
 static tvlm_status open_odd(tvlm_str name, tvlm_str prompt, tvlm_model **out)

@@ -40,7 +40,7 @@ static const char *path_of(const char *name)
 /* ---- writing the random model ---- */
 
 typedef struct builder {
-    tvlm_gguf_writer *w;
+    tvlmc_gguf_writer *w;
     bool declaring;
     const char *spiked; /* a tensor whose last value is `spike`; nullable */
     float spike;
@@ -60,7 +60,7 @@ static void put(builder *b, const char *name, double center, double spread, uint
                 const uint64_t *shape)
 {
     if (b->declaring) {
-        assert_int_equal(tvlm_gguf_declare(b->w, name, TVLM_TYPE_F32, shape, n_dims, NULL),
+        assert_int_equal(tvlmc_gguf_declare(b->w, name, TVLM_TYPE_F32, shape, n_dims, NULL),
                          TVLM_OK);
         return;
     }
@@ -72,7 +72,7 @@ static void put(builder *b, const char *name, double center, double spread, uint
         x[i] = (float)(center + spread * uniform(b));
     if (b->spiked && strcmp(name, b->spiked) == 0) x[n - 1] = b->spike;
     if (b->cut && strcmp(name, b->cut) == 0) x[n - 1] = -1000;
-    assert_int_equal(tvlm_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
+    assert_int_equal(tvlmc_gguf_write_tensor(b->w, x, n * sizeof *x, NULL), TVLM_OK);
     free(x);
 }
 
@@ -168,12 +168,12 @@ static void put_decoder(builder *b, uint64_t n_vocab)
 
 static void put_u32(builder *b, const char *key, uint32_t v)
 {
-    assert_int_equal(tvlm_gguf_put_u32(b->w, key, v, NULL), TVLM_OK);
+    assert_int_equal(tvlmc_gguf_put_u32(b->w, key, v, NULL), TVLM_OK);
 }
 
 static void put_text(builder *b, const char *key, const char *v)
 {
-    assert_int_equal(tvlm_gguf_put_string(b->w, key, (tvlm_str){v, strlen(v)}, NULL), TVLM_OK);
+    assert_int_equal(tvlmc_gguf_put_string(b->w, key, (tvlm_str){v, strlen(v)}, NULL), TVLM_OK);
 }
 
 /* Byte-level vocabulary: GPT-2's characters of the 256 bytes, then two special tokens. */
@@ -201,12 +201,12 @@ static uint64_t put_tokenizer(builder *b)
     tvlm_str merge = {"a b", 3};
     put_text(b, "tokenizer.ggml.model", "gpt2");
     put_text(b, "tokenizer.ggml.pre", "smollm");
-    tvlm_gguf_put_string_array(b->w, "tokenizer.ggml.tokens", tokens, 258, NULL);
-    tvlm_gguf_put_i32_array(b->w, "tokenizer.ggml.token_type", types, 258, NULL);
-    tvlm_gguf_put_string_array(b->w, "tokenizer.ggml.merges", &merge, 0, NULL);
+    tvlmc_gguf_put_string_array(b->w, "tokenizer.ggml.tokens", tokens, 258, NULL);
+    tvlmc_gguf_put_i32_array(b->w, "tokenizer.ggml.token_type", types, 258, NULL);
+    tvlmc_gguf_put_string_array(b->w, "tokenizer.ggml.merges", &merge, 0, NULL);
     put_u32(b, "tokenizer.ggml.bos_token_id", 256);
     put_u32(b, "tokenizer.ggml.eos_token_id", 257);
-    tvlm_gguf_put_bool(b->w, "tokenizer.ggml.add_bos_token", false, NULL);
+    tvlmc_gguf_put_bool(b->w, "tokenizer.ggml.add_bos_token", false, NULL);
     return 258;
 }
 
@@ -226,26 +226,27 @@ static void put_keys(builder *b)
     put_u32(b, "tinyvlm.attention.head_count_kv", 1);
     put_u32(b, "tinyvlm.vocab_size", 258);
     put_u32(b, "tinyvlm.pool.head_count", HEADS);
-    tvlm_gguf_put_f32(b->w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, NULL);
-    tvlm_gguf_put_f32(b->w, "tinyvlm.rope.freq_base", 1e5f, NULL);
-    tvlm_gguf_put_f32(b->w, "tinyvlm.pool.layer_norm_epsilon", 1e-5f, NULL);
+    tvlmc_gguf_put_f32(b->w, "tinyvlm.attention.layer_norm_rms_epsilon", 1e-5f, NULL);
+    tvlmc_gguf_put_f32(b->w, "tinyvlm.rope.freq_base", 1e5f, NULL);
+    tvlmc_gguf_put_f32(b->w, "tinyvlm.pool.layer_norm_epsilon", 1e-5f, NULL);
     put_text(b, "tinyvlm.chat_template", "tinyvlm");
     put_text(b, "vision.tower", "efficientnet_lite");
     put_u32(b, "vision.image_size", S);
     put_text(b, "vision.preprocess.mode", "squash");
     put_text(b, "vision.preprocess.filter", "bicubic");
-    tvlm_gguf_put_f64_array(b->w, "vision.preprocess.scale", scale, 3, NULL);
-    tvlm_gguf_put_f64_array(b->w, "vision.preprocess.bias", bias, 3, NULL);
-    tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.strides", strides, TVLM_COUNT(blocks), NULL);
+    tvlmc_gguf_put_f64_array(b->w, "vision.preprocess.scale", scale, 3, NULL);
+    tvlmc_gguf_put_f64_array(b->w, "vision.preprocess.bias", bias, 3, NULL);
+    tvlmc_gguf_put_i32_array(b->w, "vision.efficientnet.strides", strides, TVLM_COUNT(blocks),
+                             NULL);
     put_u32(b, "vision.efficientnet.stem_stride", 2);
-    tvlm_gguf_put_i32_array(b->w, "vision.efficientnet.taps", &tap, 1, NULL);
+    tvlmc_gguf_put_i32_array(b->w, "vision.efficientnet.taps", &tap, 1, NULL);
 }
 
 static void write_model(const char *path, builder b)
 {
     tvlm_error err = {0};
     b.seed = 1;
-    assert_int_equal(tvlm_gguf_writer_new(path, NULL, &b.w, &err), TVLM_OK);
+    assert_int_equal(tvlmc_gguf_writer_new(path, NULL, &b.w, &err), TVLM_OK);
     put_keys(&b);
     uint64_t n_vocab = put_tokenizer(&b);
     for (int pass = 0; pass < 2; pass++) {
@@ -254,7 +255,7 @@ static void write_model(const char *path, builder b)
         put_pooling(&b);
         put_decoder(&b, n_vocab);
     }
-    if (tvlm_gguf_writer_finish(b.w, NULL, NULL, &err) != TVLM_OK) fail_msg("%s", err.message);
+    if (tvlmc_gguf_writer_finish(b.w, NULL, NULL, &err) != TVLM_OK) fail_msg("%s", err.message);
 }
 
 /* ---- pictures ---- */
@@ -294,14 +295,14 @@ static void count_note(void *user, const char *line)
 
 static void quantize_from(const char *in, const char *out, tvlm_type type, bool int8)
 {
-    tvlm_quantize_params params = {.type = type,
-                                   .int8_tower = int8,
-                                   .max_layer_error = INFINITY,
-                                   .next_picture = next_picture,
-                                   .on_note = count_note};
+    tvlmc_quantize_params params = {.type = type,
+                                    .int8_tower = int8,
+                                    .max_layer_error = INFINITY,
+                                    .next_picture = next_picture,
+                                    .on_note = count_note};
     tvlm_error err = {0};
     n_notes = lent = 0;
-    if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
+    if (tvlmc_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
 }
 
 static void quantize(const char *out, tvlm_type type, bool int8)
@@ -421,7 +422,7 @@ static void ranges_hold_zero_exactly(void **state)
         {-0.1,         9}
     };
     for (size_t i = 0; i < TVLM_COUNT(ranges); i++) {
-        tvlm_qparam q = tvlm_u7_range(ranges[i][0], ranges[i][1]);
+        tvlm_qparam q = tvlmc_u7_range(ranges[i][0], ranges[i][1]);
         assert_true(q.scale > 0 && q.zero >= 0 && q.zero <= 127);
         /* both ends within a step */
         assert_true(fabs((0 - q.zero) * (double)q.scale - ranges[i][0]) <= q.scale);
@@ -508,10 +509,10 @@ static void values_beyond_f16_stay_f32(void **state)
 static void expect_refused(const char *in, tvlm_type type, tvlm_status want, const char *says)
 {
     const char *out = path_of("refused");
-    tvlm_quantize_params params = {.type = type};
+    tvlmc_quantize_params params = {.type = type};
     tvlm_error err = {0};
     remove(out);
-    assert_int_equal(tvlm_quantize_file(in, out, &params, &err), want);
+    assert_int_equal(tvlmc_quantize_file(in, out, &params, &err), want);
     if (!strstr(err.message, says) || !strstr(err.message, in))
         fail_msg("%s: %s", says, err.message);
     assert_null(fopen(out, "rb"));
@@ -731,7 +732,7 @@ static struct {
     double worst_alone, tokens;
 } told;
 
-static void take_error(void *user, const tvlm_layer_error *e)
+static void take_error(void *user, const tvlmc_layer_error *e)
 {
     (void)user;
     assert_true(strcmp(e->layer, "tokens") == 0 ? isnan(e->alone) : e->alone >= 0);
@@ -746,15 +747,15 @@ static void take_error(void *user, const tvlm_layer_error *e)
 
 static void quantize_within(const char *in, const char *out, double max_layer_error)
 {
-    tvlm_quantize_params params = {.type = TVLM_TYPE_F32,
-                                   .int8_tower = true,
-                                   .max_layer_error = max_layer_error,
-                                   .next_picture = next_picture,
-                                   .on_error = take_error};
+    tvlmc_quantize_params params = {.type = TVLM_TYPE_F32,
+                                    .int8_tower = true,
+                                    .max_layer_error = max_layer_error,
+                                    .next_picture = next_picture,
+                                    .on_error = take_error};
     tvlm_error err = {0};
     lent = 0;
     memset(&told, 0, sizeof told);
-    if (tvlm_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
+    if (tvlmc_quantize_file(in, out, &params, &err) != TVLM_OK) fail_msg("%s", err.message);
     assert_int_equal(told.n, 2 + 3 * TVLM_COUNT(blocks) - 1 + 1); /* the first does not expand */
 }
 
@@ -846,15 +847,15 @@ static void activations_beyond_range_are_refused(void **state)
         {"v.blk.1.project.bias",   3.0e38f, "'blocks.1' reaches"              },
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_quantize_params p = {.type = TVLM_TYPE_Q8_0,
-                                  .int8_tower = true,
-                                  .max_layer_error = INFINITY,
-                                  .next_picture = next_picture};
+        tvlmc_quantize_params p = {.type = TVLM_TYPE_Q8_0,
+                                   .int8_tower = true,
+                                   .max_layer_error = INFINITY,
+                                   .next_picture = next_picture};
         tvlm_error err = {0};
         lent = 0;
         write_model(path_of("spiked"),
                     (builder){.spiked = cases[i].spiked, .spike = cases[i].spike});
-        assert_int_equal(tvlm_quantize_file(path_of("spiked"), path_of("refused"), &p, &err),
+        assert_int_equal(tvlmc_quantize_file(path_of("spiked"), path_of("refused"), &p, &err),
                          TVLM_ERR_FORMAT);
         if (!strstr(err.message, cases[i].says)) fail_msg("%s", err.message);
         assert_null(fopen(path_of("refused"), "rb"));
@@ -876,10 +877,10 @@ static tvlm_status lend_nothing(void *user, tvlm_pixels *out, tvlm_error *err)
     return TVLM_OK;
 }
 
-static void expect(const char *in, const char *out, tvlm_quantize_params params, tvlm_status want)
+static void expect(const char *in, const char *out, tvlmc_quantize_params params, tvlm_status want)
 {
     tvlm_error err = {0};
-    assert_int_equal(tvlm_quantize_file(in, out, &params, &err), want);
+    assert_int_equal(tvlmc_quantize_file(in, out, &params, &err), want);
     assert_true(err.message[0] != 0);
 }
 
@@ -887,7 +888,7 @@ static void wrong_requests_are_refused(void **state)
 {
     (void)state;
     const char *source = path_of("source"), *out = path_of("refused");
-    tvlm_quantize_params good = {.type = TVLM_TYPE_Q8_0}, p = good;
+    tvlmc_quantize_params good = {.type = TVLM_TYPE_Q8_0}, p = good;
     remove(out);
     p.type = TVLM_TYPE_I8;
     expect(source, out, p, TVLM_ERR_ARGUMENT);

@@ -29,9 +29,9 @@ static size_t build(unsigned char *out, const char *header, size_t n_data)
 
 static void expect_refused(const void *data, size_t size, tvlm_status status, const char *message)
 {
-    tvlm_st_set set;
+    tvlmc_st_set set;
     tvlm_error err = {0};
-    assert_int_equal(tvlm_st_open_memory("file", data, size, &set, &err), status);
+    assert_int_equal(tvlmc_st_open_memory("file", data, size, &set, &err), status);
     assert_null(set.tensors);
     if (!strstr(err.message, message)) fail_msg("'%s' does not say '%s'", err.message, message);
 }
@@ -132,8 +132,8 @@ static void test_values(void **state)
     char header[1024] = "{\"__metadata__\":{\"format\":\"pt\"}";
     size_t at = 0;
     for (size_t i = 0; i < TVLM_COUNT(names); i++) {
-        size_t size = tvlm_st_dtype_size((tvlm_st_dtype)i), n = strlen(header);
-        assert_string_equal(tvlm_st_dtype_name((tvlm_st_dtype)i), names[i]);
+        size_t size = tvlmc_st_dtype_size((tvlmc_st_dtype)i), n = strlen(header);
+        assert_string_equal(tvlmc_st_dtype_name((tvlmc_st_dtype)i), names[i]);
         snprintf(header + n, sizeof header - n,
                  ",\"t%zu\":{\"dtype\":\"%s\",\"shape\":[],\"data_offsets\":[%zu,%zu]}", i,
                  names[i], at, at + size);
@@ -144,22 +144,22 @@ static void test_values(void **state)
     unsigned char file[1200];
     size_t size = build(file, header, sizeof bytes);
     memcpy(file + size - sizeof bytes, bytes, sizeof bytes);
-    tvlm_st_set set;
-    assert_int_equal(tvlm_st_open_memory("file", file, size, &set, NULL), TVLM_OK);
+    tvlmc_st_set set;
+    assert_int_equal(tvlmc_st_open_memory("file", file, size, &set, NULL), TVLM_OK);
     assert_int_equal(set.n, TVLM_COUNT(names));
     for (size_t i = 0; i < TVLM_COUNT(names); i++) {
         char name[8];
         float v = 0;
         snprintf(name, sizeof name, "t%zu", i);
-        const tvlm_st_tensor *t = tvlm_st_find(&set, name);
+        const tvlmc_st_tensor *t = tvlmc_st_find(&set, name);
         assert_non_null(t);
         assert_int_equal(t->n, 1);
-        assert_int_equal(tvlm_st_read_f32(t, 0, 1, &v, NULL), TVLM_OK);
+        assert_int_equal(tvlmc_st_read_f32(t, 0, 1, &v, NULL), TVLM_OK);
         assert_true(v == expected[i]);
     }
-    assert_null(tvlm_st_find(&set, "t"));
-    assert_null(tvlm_st_find(&set, "__metadata__"));
-    tvlm_st_close(&set);
+    assert_null(tvlmc_st_find(&set, "t"));
+    assert_null(tvlmc_st_find(&set, "__metadata__"));
+    tvlmc_st_close(&set);
 }
 
 static void test_write_and_read(void **state)
@@ -168,36 +168,36 @@ static void test_write_and_read(void **state)
     static const float a[6] = {1, 2, 3, -4, 5.5f, 6};
     static const int32_t b[3] = {-200, 7, 151645};
     const char *path = TVLM_BUILD_DIR "/test_write.safetensors";
-    const tvlm_st_tensor list[] = {
-        {"b/\"quoted\"", TVLM_ST_I32, 1, {3},    3, (const unsigned char *)b, NULL, 0},
-        {"a",            TVLM_ST_F32, 2, {2, 3}, 6, (const unsigned char *)a, NULL, 0},
-        {"nothing",      TVLM_ST_U8,  1, {0},    0, NULL,                     NULL, 0},
+    const tvlmc_st_tensor list[] = {
+        {"b/\"quoted\"", TVLMC_ST_I32, 1, {3},    3, (const unsigned char *)b, NULL, 0},
+        {"a",            TVLMC_ST_F32, 2, {2, 3}, 6, (const unsigned char *)a, NULL, 0},
+        {"nothing",      TVLMC_ST_U8,  1, {0},    0, NULL,                     NULL, 0},
     };
     tvlm_error err = {0};
-    tvlm_st_set set;
-    assert_int_equal(tvlm_st_write(path, NULL, list, 3, &err), TVLM_OK);
-    assert_int_equal(tvlm_st_open(path, &set, &err), TVLM_OK);
-    const tvlm_st_tensor *t = tvlm_st_find(&set, "a");
+    tvlmc_st_set set;
+    assert_int_equal(tvlmc_st_write(path, NULL, list, 3, &err), TVLM_OK);
+    assert_int_equal(tvlmc_st_open(path, &set, &err), TVLM_OK);
+    const tvlmc_st_tensor *t = tvlmc_st_find(&set, "a");
     assert_non_null(t);
     assert_int_equal(t->n_dims, 2);
     assert_int_equal(t->shape[1], 3);
     float values[6];
-    assert_int_equal(tvlm_st_read_f32(t, 0, 6, values, &err), TVLM_OK);
+    assert_int_equal(tvlmc_st_read_f32(t, 0, 6, values, &err), TVLM_OK);
     assert_memory_equal(values, a, sizeof a);
-    assert_int_equal(tvlm_st_read_f32(t, 4, 2, values, &err), TVLM_OK);
+    assert_int_equal(tvlmc_st_read_f32(t, 4, 2, values, &err), TVLM_OK);
     assert_memory_equal(values, a + 4, 2 * sizeof *a);
-    t = tvlm_st_find(&set, "b/\"quoted\"");
+    t = tvlmc_st_find(&set, "b/\"quoted\"");
     assert_non_null(t);
-    assert_int_equal(tvlm_st_read_f32(t, 0, 3, values, &err), TVLM_OK);
+    assert_int_equal(tvlmc_st_read_f32(t, 0, 3, values, &err), TVLM_OK);
     for (size_t i = 0; i < 3; i++)
         assert_true(values[i] == (float)b[i]);
-    assert_non_null(tvlm_st_find(&set, "nothing"));
+    assert_non_null(tvlmc_st_find(&set, "nothing"));
     FILE *f = fopen(path, "wb"); /* cut while it is open */
     assert_true(f && !fclose(f));
-    assert_int_equal(tvlm_st_read_f32(t, 0, 3, values, &err), TVLM_ERR_IO);
-    tvlm_st_close(&set);
+    assert_int_equal(tvlmc_st_read_f32(t, 0, 3, values, &err), TVLM_ERR_IO);
+    tvlmc_st_close(&set);
     remove(path);
-    assert_int_equal(tvlm_st_write("/nonexistent/x.safetensors", NULL, list, 3, &err),
+    assert_int_equal(tvlmc_st_write("/nonexistent/x.safetensors", NULL, list, 3, &err),
                      TVLM_ERR_WRITE);
     assert_non_null(strstr(err.message, "/nonexistent/x.safetensors: cannot write"));
 }
@@ -205,18 +205,18 @@ static void test_write_and_read(void **state)
 static void test_shards(void **state)
 {
     (void)state;
-    tvlm_st_set set, single;
+    tvlmc_st_set set, single;
     tvlm_error err = {0};
-    assert_int_equal(tvlm_st_open(GOLDEN "tiny_unfused", &set, &err), TVLM_OK);
-    assert_non_null(tvlm_st_find(&set, "lm_head.weight"));
-    assert_non_null(tvlm_st_find(&set, "model.mm_projector.0.weight"));
+    assert_int_equal(tvlmc_st_open(GOLDEN "tiny_unfused", &set, &err), TVLM_OK);
+    assert_non_null(tvlmc_st_find(&set, "lm_head.weight"));
+    assert_non_null(tvlmc_st_find(&set, "model.mm_projector.0.weight"));
     assert_int_equal(
-        tvlm_st_open(GOLDEN "tiny_unfused/model-00002-of-00002.safetensors", &single, &err),
+        tvlmc_st_open(GOLDEN "tiny_unfused/model-00002-of-00002.safetensors", &single, &err),
         TVLM_OK);
     assert_true(single.n < set.n);
-    tvlm_st_close(&set);
-    tvlm_st_close(&single);
-    assert_int_equal(tvlm_st_open(TVLM_TEST_DATA, &set, &err), TVLM_ERR_IO);
+    tvlmc_st_close(&set);
+    tvlmc_st_close(&single);
+    assert_int_equal(tvlmc_st_open(TVLM_TEST_DATA, &set, &err), TVLM_ERR_IO);
     assert_non_null(strstr(err.message, "no model.safetensors"));
 }
 
@@ -237,15 +237,15 @@ static void test_refused_indexes(void **state)
     };
     // clang-format on
     static const unsigned char byte = 1;
-    const tvlm_st_tensor one = {"a", TVLM_ST_U8, 1, {1}, 1, &byte, NULL, 0};
+    const tvlmc_st_tensor one = {"a", TVLMC_ST_U8, 1, {1}, 1, &byte, NULL, 0};
     const char *path = TVLM_BUILD_DIR "/test.index.json";
     const char *shard = TVLM_BUILD_DIR "/index_shard.safetensors";
-    assert_int_equal(tvlm_st_write(shard, NULL, &one, 1, NULL), TVLM_OK);
+    assert_int_equal(tvlmc_st_write(shard, NULL, &one, 1, NULL), TVLM_OK);
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        tvlm_st_set set;
+        tvlmc_st_set set;
         tvlm_error err = {0};
         put_text(path, cases[i][0]);
-        assert_int_not_equal(tvlm_st_open(path, &set, &err), TVLM_OK);
+        assert_int_not_equal(tvlmc_st_open(path, &set, &err), TVLM_OK);
         if (!strstr(err.message, cases[i][1]))
             fail_msg("'%s' does not say '%s'", err.message, cases[i][1]);
     }
