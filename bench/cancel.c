@@ -74,10 +74,10 @@ int main(int argc, char **argv)
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.cancel = cancel;
     enum { SIDE = 2000 };
-    uint8_t *picture = malloc((size_t)SIDE * SIDE * 3);
+    uint8_t *photo = malloc((size_t)SIDE * SIDE * 3);
     for (size_t i = 0; i < (size_t)SIDE * SIDE * 3; i++)
-        picture[i] = (uint8_t)(i * 2654435761u >> 24);
-    tvlm_pixels pixels = {picture, SIDE, SIDE, 3, 0};
+        photo[i] = (uint8_t)(i * 2654435761u >> 24);
+    tvlm_pixels pixels = {photo, SIDE, SIDE, 3, 0};
     for (int run = 0; run < runs; run++) {
         if (info.image_size) {
             tvlm_image *image;
@@ -113,6 +113,6 @@ int main(int argc, char **argv)
     tvlm_engine_free(engine);
     tvlm_model_free(model);
     tvlm_cancel_free(cancel);
-    free(picture);
+    free(photo);
     return 0;
 }

@@ -23,15 +23,15 @@ static const char help[] =
 
 enum { OPT_SAVE_IMAGE = CLI_OWN };
 
-typedef struct pictures {
+typedef struct photos {
     char **paths;
     size_t n;
     const char *save;
-} pictures;
+} photos;
 
 static bool take(void *user, int value, const char *text)
 {
-    pictures *p = user;
+    photos *p = user;
     if (value == OPT_SAVE_IMAGE) {
         p->save = text;
         return *text;
@@ -40,7 +40,7 @@ static bool take(void *user, int value, const char *text)
     return *text;
 }
 
-static int ask(cli_options *o, const pictures *p, const char *question)
+static int ask(cli_options *o, const photos *p, const char *question)
 {
     cli_runner r;
     if (!p->n || !question)
@@ -63,7 +63,7 @@ int cmd_ask(int argc, char **argv)
         {"save-image", required_argument, NULL, OPT_SAVE_IMAGE},
         {0}
     };
-    pictures p = {.paths = malloc((size_t)argc * sizeof *p.paths)};
+    photos p = {.paths = malloc((size_t)argc * sizeof *p.paths)};
     cli_own own = {names, take, &p};
     cli_options o;
     cli_options_init(&o);

@@ -461,16 +461,16 @@ static bool take(void *user, int value, const char *text)
     return cli_unsigned(text, 1, 100000, &b->prompt_tokens);
 }
 
-static tvlm_status bench_model(cli_runner *r, bench *b, const char *picture, tvlm_error *err)
+static tvlm_status bench_model(cli_runner *r, bench *b, const char *photo, tvlm_error *err)
 {
     static uint8_t grey[64 * 64];
     tvlm_decoded decoded = {0};
     report p;
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
-    TVLM_TRY(cli_takes_pictures(r, picture != NULL, err));
-    if (picture) {
-        TVLM_TRY(cli_decode(r->options, picture, false, &decoded, err));
+    TVLM_TRY(cli_takes_photos(r, photo != NULL, err));
+    if (photo) {
+        TVLM_TRY(cli_decode(r->options, photo, false, &decoded, err));
         pixels = tvlm_decoded_pixels(&decoded);
     }
     tvlm_status status = measure(r, b, r->info.image_size ? &pixels : NULL, err);

@@ -60,45 +60,45 @@ static char *copy(const char *text, size_t len)
     return s;
 }
 
-static void free_pictures(pictures *p)
+static void free_photos(photos *p)
 {
     while (p->n)
-        cli_picture_free(&p->at[--p->n]);
+        cli_photo_free(&p->at[--p->n]);
     free(p->at);
-    *p = (pictures){0};
+    *p = (photos){0};
 }
 
-/* Moves the pictures of `from` before or behind those of `to`; false, and nothing moved, when out
+/* Moves the images of `from` before or behind those of `to`; false, and nothing moved, when out
  * of memory. */
-static bool move_pictures(pictures *from, pictures *to, bool before)
+static bool move_photos(photos *from, photos *to, bool before)
 {
     if (!from->n) return true;
-    cli_picture *grown = realloc(to->at, (to->n + from->n) * sizeof *grown);
+    cli_photo *grown = realloc(to->at, (to->n + from->n) * sizeof *grown);
     if (!grown) return false;
     to->at = grown;
     if (before && to->n) memmove(grown + from->n, grown, to->n * sizeof *grown);
     memcpy(grown + (before ? 0 : to->n), from->at, from->n * sizeof *grown);
     to->n += from->n;
     from->n = 0;
-    free_pictures(from);
+    free_photos(from);
     return true;
 }
 
 static void free_turn(turn *t)
 {
-    free_pictures(&t->pictures);
+    free_photos(&t->photos);
     free(t->question);
     free(t->answer);
     *t = (turn){0};
 }
 
-/* The first n turns go; their pictures stay, with the turn that is the first now or the question to
+/* The first n turns go; their images stay, with the turn that is the first now or the question to
  * come. */
 static void drop_turns(conversation *c, size_t n)
 {
     for (size_t i = n; i-- > 0;) {
-        pictures *to = n < c->n_turns ? &c->turns[n].pictures : &c->next;
-        move_pictures(&c->turns[i].pictures, to, true);
+        photos *to = n < c->n_turns ? &c->turns[n].photos : &c->next;
+        move_photos(&c->turns[i].photos, to, true);
     }
     for (size_t i = 0; i < n; i++)
         free_turn(&c->turns[i]);
@@ -106,10 +106,10 @@ static void drop_turns(conversation *c, size_t n)
     if (c->n_turns) memmove(c->turns, c->turns + n, c->n_turns * sizeof *c->turns);
 }
 
-static void forget(conversation *c, bool pictures_too)
+static void forget(conversation *c, bool photos_too)
 {
     drop_turns(c, c->n_turns);
-    if (pictures_too) free_pictures(&c->next);
+    if (photos_too) free_photos(&c->next);
     tvlm_session_reset(c->runner.session);
 }
 
@@ -124,8 +124,8 @@ static tvlm_status add_turn(conversation *c, const char *text, size_t len, tvlm_
     }
     char *question = copy(text, len);
     if (!question) return no_memory(err);
-    c->turns[c->n_turns++] = (turn){.pictures = c->next, .question = question, .question_len = len};
-    c->next = (pictures){0};
+    c->turns[c->n_turns++] = (turn){.photos = c->next, .question = question, .question_len = len};
+    c->next = (photos){0};
     return TVLM_OK;
 }
 
@@ -133,60 +133,60 @@ static tvlm_status add_turn(conversation *c, const char *text, size_t len, tvlm_
 static void take_back(conversation *c)
 {
     turn *last = &c->turns[--c->n_turns];
-    move_pictures(&last->pictures, &c->next, true);
+    move_photos(&last->photos, &c->next, true);
     free_turn(last);
 }
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
-static size_t count_pictures(const conversation *c)
+static size_t count_photos(const conversation *c)
 {
     size_t n = c->next.n;
     for (size_t i = 0; i < c->n_turns; i++)
-        n += c->turns[i].pictures.n;
+        n += c->turns[i].photos.n;
     return n;
 }
 
-static tvlm_status open_pictures(conversation *c, char *const *paths, size_t n, pictures *out,
-                                 tvlm_error *err)
+static tvlm_status open_photos(conversation *c, char *const *paths, size_t n, photos *out,
+                               tvlm_error *err)
 {
     out->at = calloc(n, sizeof *out->at);
     if (!out->at) return no_memory(err);
     for (; out->n < n; out->n++)
-        TVLM_TRY(cli_picture_open(&c->runner, paths[out->n], &out->at[out->n], err));
+        TVLM_TRY(cli_photo_open(&c->runner, paths[out->n], &out->at[out->n], err));
     return TVLM_OK;
 }
 
 /* All of them or none. */
 static tvlm_status look_at(conversation *c, char *const *paths, size_t n, tvlm_error *err)
 {
-    pictures opened = {0};
+    photos opened = {0};
     bool replaces = c->runner.info.max_images == 1;
-    TVLM_TRY(cli_takes_pictures(&c->runner, n + (replaces ? 0 : count_pictures(c)), err));
-    tvlm_status status = open_pictures(c, paths, n, &opened, err);
+    TVLM_TRY(cli_takes_photos(&c->runner, n + (replaces ? 0 : count_photos(c)), err));
+    tvlm_status status = open_photos(c, paths, n, &opened, err);
     if (!status && replaces) forget(c, true);
-    if (!status && !move_pictures(&opened, &c->next, false)) status = no_memory(err);
-    free_pictures(&opened);
+    if (!status && !move_photos(&opened, &c->next, false)) status = no_memory(err);
+    free_photos(&opened);
     return status;
 }
 
 /* ---- what the model reads ---- */
 
-/* The conversation from turn `first` on, with every picture there is: those of turns before come
+/* The conversation from turn `first` on, with every image there is: those of turns before come
  * with it. */
 static tvlm_status render(const conversation *c, size_t first, tvlm_prompt *prompt, tvlm_error *err)
 {
     const char *system = c->options.system;
     size_t n = 0, n_images = 0, at = 0;
     tvlm_message *messages = malloc((2 * c->n_turns + 1) * sizeof *messages);
-    tvlm_image **images = malloc((count_pictures(c) + 1) * sizeof *images);
+    tvlm_image **images = malloc((count_photos(c) + 1) * sizeof *images);
     if (messages && images) {
         if (system)
             messages[n++] = (tvlm_message){TVLM_ROLE_SYSTEM, system, strlen(system), NULL, 0, NULL};
         for (size_t i = 0; i < c->n_turns; i++) {
             const turn *t = &c->turns[i];
-            for (size_t k = 0; k < t->pictures.n; k++)
-                images[n_images++] = t->pictures.at[k].image;
+            for (size_t k = 0; k < t->photos.n; k++)
+                images[n_images++] = t->photos.at[k].image;
             if (i < first) continue;
             messages[n++] = (tvlm_message){TVLM_ROLE_USER, t->question,   t->question_len,
                                            images + at,    n_images - at, NULL};
@@ -300,8 +300,8 @@ static tvlm_status answer(conversation *c, cli_exchange *e, tvlm_error *err)
     last->answer = copy(e->result.text, e->result.text_len);
     last->answer_len = e->result.text_len;
     if (!last->answer) return no_memory(err);
-    *e = (cli_exchange){last->pictures.at,  last->pictures.n, last->question,
-                        last->question_len, e->result,        e->interrupted};
+    *e = (cli_exchange){last->photos.at,    last->photos.n, last->question,
+                        last->question_len, e->result,      e->interrupted};
     cli_print_exchange(&c->runner, e);
     if (e->result.finish == TVLM_FINISH_CONTEXT && !c->options.json && !e->interrupted)
         fputs("tinyvlm: the answer was cut: the context is full; --ctx N gives more\n", stderr);
@@ -342,7 +342,7 @@ static bool is_one_of(const char *text, size_t len, const char *names)
     return false;
 }
 
-static void show_pictures(conversation *c, const char *text)
+static void show_photos(conversation *c, const char *text)
 {
     tvlm_error err;
     cli_paths paths;
@@ -364,7 +364,7 @@ static bool command(conversation *c, const char *text)
     size_t len = strcspn(text, " \t");
     const char *rest = text + len + strspn(text + len, " \t");
     if (is_one_of(text, len, "/image ")) {
-        show_pictures(c, rest);
+        show_photos(c, rest);
         return true;
     }
     if (!*rest && is_one_of(text, len, "/quit /exit /bye ")) return false;
@@ -388,7 +388,7 @@ static bool command_line(conversation *c, const char *text, size_t len)
     return stays;
 }
 
-/* Pictures that the message begins with, then a question about them, or none yet. */
+/* Images that the message begins with, then a question about them, or none yet. */
 static void look_and_ask(conversation *c, const cli_paths *paths, const char *question)
 {
     tvlm_error err;

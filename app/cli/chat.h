@@ -6,13 +6,13 @@
 #include "cli/cli.h"
 
 /* Of one message. */
-typedef struct pictures {
-    cli_picture *at;
+typedef struct photos {
+    cli_photo *at;
     size_t n;
-} pictures;
+} photos;
 
 typedef struct turn {
-    pictures pictures; /* that came with the question */
+    photos photos; /* that came with the question */
     char *question, *answer;
     size_t question_len, answer_len;
 } turn;
@@ -23,7 +23,7 @@ typedef struct conversation {
     cli_lines *lines;
     turn *turns;
     size_t n_turns, cap_turns;
-    pictures next; /* of the question to come */
+    photos next; /* of the question to come */
     bool no_shift;
     char **named; /* by --image */
     size_t n_named;

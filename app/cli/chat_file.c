@@ -46,7 +46,7 @@ static tvlm_status put_number(sink *s, uint64_t v, size_t n)
     return put(s, bytes, n);
 }
 
-static json_t *list_images(const pictures *p, tvlm_error *err)
+static json_t *list_images(const photos *p, tvlm_error *err)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < p->n; i++) {
@@ -67,7 +67,7 @@ static json_t *list_turns(const conversation *c, tvlm_error *err)
     json_t *list = json_array();
     for (size_t i = 0; i < c->n_turns; i++) {
         const turn *t = &c->turns[i];
-        json_t *images = list_images(&t->pictures, err);
+        json_t *images = list_images(&t->photos, err);
         json_t *object = images
                              ? json_pack("{s:o,s:o,s:o}", "question",
                                          cli_json_text(t->question, t->question_len), "answer",
@@ -95,7 +95,7 @@ static char *make_text(const conversation *c, size_t session, tvlm_error *err)
     return text;
 }
 
-static tvlm_status put_images(sink *s, const pictures *p)
+static tvlm_status put_images(sink *s, const photos *p)
 {
     for (size_t i = 0; i < p->n; i++) {
         size_t size;
@@ -126,7 +126,7 @@ static tvlm_status put_all(sink *s, const conversation *c, const char *text, siz
     TVLM_TRY(put_number(s, strlen(text), 8));
     TVLM_TRY(put(s, text, strlen(text)));
     for (size_t i = 0; i < c->n_turns; i++)
-        TVLM_TRY(put_images(s, &c->turns[i].pictures));
+        TVLM_TRY(put_images(s, &c->turns[i].photos));
     TVLM_TRY(put_images(s, &c->next));
     TVLM_TRY(put_session(s, c->runner.session, session));
     return put_number(s, s->crc, CRC);
@@ -253,7 +253,7 @@ static tvlm_status name_part(const source *s, const char *part, tvlm_status stat
                      "%s: %s: %s", s->path, part, why->message);
 }
 
-static tvlm_status take_image(source *s, conversation *c, const json_t *object, cli_picture *out)
+static tvlm_status take_image(source *s, conversation *c, const json_t *object, cli_photo *out)
 {
     const unsigned char *bytes;
     size_t n, len;
@@ -265,7 +265,7 @@ static tvlm_status take_image(source *s, conversation *c, const json_t *object, 
 }
 
 static tvlm_status take_images(source *s, conversation *c, const json_t *object, const char *key,
-                               pictures *out)
+                               photos *out)
 {
     const json_t *list = json_object_get(object, key);
     if (!json_is_array(list)) return bad_key(s, key, "a list");
@@ -284,7 +284,7 @@ static tvlm_status take_turn(source *s, conversation *c, const json_t *object)
     turn *t = &c->turns[c->n_turns++];
     TVLM_TRY(take_string(s, object, "question", &t->question, &t->question_len));
     TVLM_TRY(take_string(s, object, "answer", &t->answer, &t->answer_len));
-    return take_images(s, c, object, "images", &t->pictures);
+    return take_images(s, c, object, "images", &t->photos);
 }
 
 static tvlm_status take_turns(source *s, conversation *c, const json_t *all)
@@ -303,7 +303,7 @@ static size_t count_images(const conversation *c)
 {
     size_t n = c->next.n;
     for (size_t i = 0; i < c->n_turns; i++)
-        n += c->turns[i].pictures.n;
+        n += c->turns[i].photos.n;
     return n;
 }
 
@@ -318,7 +318,7 @@ static tvlm_status take_all(source *s, conversation *c, const json_t *all)
     TVLM_TRY(take_turns(s, c, all));
     TVLM_TRY(take_images(s, c, all, "next", &c->next));
     TVLM_TRY(
-        name_part(s, "key 'images'", cli_takes_pictures(&c->runner, count_images(c), &why), &why));
+        name_part(s, "key 'images'", cli_takes_photos(&c->runner, count_images(c), &why), &why));
     TVLM_TRY(take(s, all, "session", &bytes, &n));
     if (s->left)
         return tvlm_fail(s->err, TVLM_ERR_FORMAT, "%s: %zu bytes follow its session", s->path,

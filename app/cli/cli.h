@@ -80,15 +80,15 @@ const char *cli_model_path(const cli_options *o);
 tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **out,
                            tvlm_error *err);
 
-/* A picture as viewers show it, or as_stored (image/decode.h); a warning goes to standard error,
+/* An image as viewers show it, or as_stored (image/decode.h); a warning goes to standard error,
  * except from the quiet one, which any thread may call. */
 tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
                        tvlm_error *err);
 tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_stored,
                                tvlm_decoded *out, tvlm_error *err);
-void cli_warn_of_picture(const char *path, const tvlm_decoded *picture);
+void cli_warn_of_photo(const char *path, const tvlm_decoded *photo);
 /* The path, or what "-" stands for. */
-const char *cli_picture_name(const char *path);
+const char *cli_photo_name(const char *path);
 
 /* A progress bar on standard error when that is a terminal. */
 void cli_progress(const char *what, uint64_t done, uint64_t total);
@@ -149,10 +149,10 @@ cli_input cli_lines_next(cli_lines *l, const char **text, size_t *len, bool *blo
 /* Whether text has something to ask: more than white space. */
 bool cli_says_something(const char *text, size_t len);
 
-/* What became of decoding a picture; path NULL: none. */
+/* What became of decoding an image; path NULL: none. */
 typedef struct cli_decoded {
     const char *path;
-    tvlm_decoded picture;
+    tvlm_decoded photo;
     tvlm_status status;
     tvlm_error err;
     double ms;
@@ -165,35 +165,35 @@ typedef struct cli_runner {
     tvlm_model_info info;
     tvlm_engine *engine;
     tvlm_session *session;
-    cli_decoded ahead; /* until cli_picture_open asks for it */
+    cli_decoded ahead; /* until cli_photo_open asks for it */
     double load_ms;
     bool terminal;          /* standard output is one */
     const char *save_image; /* where the one image of a question goes, encoded; NULL: nowhere */
 } cli_runner;
-/* 0 or an exit code. picture: the first that will be asked about, decoded while the model loads
+/* 0 or an exit code. image: the first that will be asked about, decoded while the model loads
  * where there is a thread for it; NULL: none. */
-int cli_runner_open(cli_runner *r, cli_options *o, const char *picture);
+int cli_runner_open(cli_runner *r, cli_options *o, const char *photo);
 void cli_runner_close(cli_runner *r);
 uint32_t cli_context(const cli_runner *r); /* positions of the session */
 
-typedef struct cli_picture {
+typedef struct cli_photo {
     char *path;
     tvlm_image *image;
     double decode_ms;
     char warning[160]; /* "" when there is nothing to say */
-} cli_picture;
+} cli_photo;
 /* Of both commands that answer about an image: --save-image. */
 extern const char cli_save_image_help[];
-/* Whether the model takes n pictures in one question. */
-tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err);
+/* Whether the model takes n images in one question. */
+tvlm_status cli_takes_photos(const cli_runner *r, size_t n, tvlm_error *err);
 /* An image file, or one that --save-image wrote, which costs no work. */
-tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err);
-void cli_picture_free(cli_picture *picture);
+tvlm_status cli_photo_open(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err);
+void cli_photo_free(cli_photo *photo);
 
-/* A question, the pictures that came with it, and its answer. */
+/* A question, the images that came with it, and its answer. */
 typedef struct cli_exchange {
-    cli_picture *pictures;
-    size_t n_pictures;
+    cli_photo *photos;
+    size_t n_photos;
     const char *question;
     size_t len;
     tvlm_result result;
@@ -209,7 +209,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
                          tvlm_error *err);
 /* One line: JSON on standard output, or timings on standard error. */
 void cli_print_exchange(const cli_runner *r, const cli_exchange *e);
-/* describe and ask: one question about n pictures; an exit code. heading: the first one's name. */
+/* describe and ask: one question about n images; an exit code. heading: the first one's name. */
 int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question, bool heading);
 
 #endif

@@ -429,9 +429,9 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
 }
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
-const char *cli_picture_name(const char *path)
+const char *cli_photo_name(const char *path)
 {
     return strcmp(path, "-") ? path : "standard input";
 }
@@ -444,16 +444,16 @@ tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_s
     return tvlm_decode_file(path, &params, out, err);
 }
 
-void cli_warn_of_picture(const char *path, const tvlm_decoded *picture)
+void cli_warn_of_photo(const char *path, const tvlm_decoded *photo)
 {
-    if (picture->warning[0]) cli_note("warning: %s: %s", cli_picture_name(path), picture->warning);
+    if (photo->warning[0]) cli_note("warning: %s: %s", cli_photo_name(path), photo->warning);
 }
 
 tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
                        tvlm_error *err)
 {
     TVLM_TRY(cli_decode_quietly(o, path, as_stored, out, err));
-    cli_warn_of_picture(path, out);
+    cli_warn_of_photo(path, out);
     return TVLM_OK;
 }
 

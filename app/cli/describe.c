@@ -46,7 +46,7 @@ int cmd_describe(int argc, char **argv)
     if (code) return code;
     r.save_image = save;
     int worst = 0;
-    /* a picture that cannot be read does not keep the others from being described */
+    /* an image that cannot be read does not keep the others from being described */
     for (int i = first; i < argc && !cli_signal() && cli_flush(); i++) {
         code = cli_answer(&r, &argv[i], 1, r.info.describe_prompt, argc - first > 1);
         worst = code ? code : worst;

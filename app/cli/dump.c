@@ -80,10 +80,10 @@ static tvlm_status out_of_memory(tvlm_error *err)
 
 static tvlm_status see(dump *d, tvlm_error *err)
 {
-    tvlm_decoded picture;
+    tvlm_decoded photo;
     tvlm_encode_params encode;
-    TVLM_TRY(cli_decode(d->options, d->image_path, true, &picture, err));
-    tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
+    TVLM_TRY(cli_decode(d->options, d->image_path, true, &photo, err));
+    tvlm_pixels pixels = tvlm_decoded_pixels(&photo);
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.keep_vision_tokens = true;
     encode.fit = d->fit;
@@ -93,11 +93,11 @@ static tvlm_status see(dump *d, tvlm_error *err)
     tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, &encode, d->pixels, n, err)
                                    : out_of_memory(err);
     if (!status) status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
-    tvlm_decoded_free(&picture);
+    tvlm_decoded_free(&photo);
     return status;
 }
 
-/* Text around the first "<image>" apart, the picture between. */
+/* Text around the first "<image>" apart, the image between. */
 static tvlm_status raw_prompt(dump *d, tvlm_error *err)
 {
     const char *mark = d->image ? strstr(d->prompt, "<image>") : NULL, *rest = d->prompt;
@@ -105,7 +105,7 @@ static tvlm_status raw_prompt(dump *d, tvlm_error *err)
         TVLM_TRY(tvlm_prompt_add_text(d->ids, d->prompt, (size_t)(mark - d->prompt), true, err));
         TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
         rest = mark + strlen("<image>");
-    } else if (d->image) { /* Tiny-VLM's picture has no place among the ids */
+    } else if (d->image) { /* Tiny-VLM's image has no place among the ids */
         TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
     }
     return tvlm_prompt_add_text(d->ids, rest, strlen(rest), true, err);

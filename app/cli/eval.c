@@ -342,7 +342,7 @@ static tvlm_status report(const job *j, tvlm_error *err)
 static tvlm_status measure(job *j, tvlm_error *err)
 {
     tvlm_output *out = NULL;
-    TVLM_TRY(cli_takes_pictures(&j->runner, 1, err));
+    TVLM_TRY(cli_takes_photos(&j->runner, 1, err));
     TVLM_TRY(learn_yes_and_no(j, err));
     if (!j->prompt) j->prompt = j->runner.info.describe_prompt;
     if (j->shuffle) eval_rows_shuffle(&j->rows);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Messages that are typed, pasted or piped. At a terminal with libedit: editing and history (in
- * memory: what is asked about a picture is written nowhere). Without it the terminal's own line.
+ * memory: what is asked about an image is written nowhere). Without it the terminal's own line.
  *
  *   lines: editor | terminal  -->  pasted text, """ blocks  -->  messages */
 #include "cli/cli.h"

@@ -39,7 +39,7 @@ static const char help[] =
     "  -q, --quiet             no notes, no progress, no table of errors\n"
     "  -h, --help              this text\n";
 
-enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, OPT_MAX_ERROR, MAX_PICTURES = 512 };
+enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, OPT_MAX_ERROR, MAX_IMAGES = 512 };
 
 typedef struct job {
     tvlmc_quantize_params params;
@@ -47,9 +47,9 @@ typedef struct job {
     const char *folder;
     bool typed;
     tvlm_type decoder;
-    char **paths; /* of the calibration pictures */
+    char **paths; /* of the calibration images */
     size_t n_paths, cap, next, n_read;
-    tvlm_decoded picture;
+    tvlm_decoded photo;
 } job;
 
 static bool take_max_error(job *j, const char *text)
@@ -98,7 +98,7 @@ static void say_error(void *user, const tvlmc_layer_error *e)
     printf("%8.2f %%%s\n", 100 * e->behind, e->is_float ? "  float" : "");
 }
 
-/* ---- calibration pictures ---- */
+/* ---- calibration images ---- */
 
 static void say_skipped(job *j, const char *path, const char *why)
 {
@@ -107,18 +107,18 @@ static void say_skipped(job *j, const char *path, const char *why)
     note(j, line);
 }
 
-/* Pictures that cannot be read are skipped, as long as one can. */
-static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+/* Images that cannot be read are skipped, as long as one can. */
+static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     job *j = user;
     while (j->next < j->n_paths) {
         tvlm_error why = {0};
         const char *path = j->paths[j->next++];
-        tvlm_decoded_free(&j->picture);
-        tvlm_status status = cli_decode(&j->options, path, false, &j->picture, &why);
+        tvlm_decoded_free(&j->photo);
+        tvlm_status status = cli_decode(&j->options, path, false, &j->photo, &why);
         if (status == TVLM_ERR_MEMORY) return tvlm_fail(err, status, "%s", why.message);
         if (!status) {
-            *out = tvlm_decoded_pixels(&j->picture);
+            *out = tvlm_decoded_pixels(&j->photo);
             j->n_read++;
             return TVLM_OK;
         }
@@ -134,7 +134,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static bool is_picture(const char *name)
+static bool is_photo(const char *name)
 {
     static const char *const endings[] = {"jpg",  "jpeg", "jpe",  "jfif", "png", "webp",
                                           "ppm",  "pgm",  "pbm",  "pnm",  "gif", "bmp",
@@ -164,7 +164,7 @@ static tvlm_status add_path(job *j, char *path, tvlm_error *err)
     return TVLM_OK;
 }
 
-/* Regular files (or links to them) that are named as pictures are; of sub-folders it is said that
+/* Regular files (or links to them) that are named as images are; of sub-folders it is said that
  * they are not entered. */
 static tvlm_status add_entry(job *j, const char *name, tvlm_error *err)
 {
@@ -175,19 +175,19 @@ static tvlm_status add_entry(job *j, const char *name, tvlm_error *err)
     if (!path) return add_path(j, NULL, err);
     snprintf(path, size, "%s/%s", j->folder, name);
     bool there = stat(path, &facts) == 0;
-    if (there && S_ISREG(facts.st_mode) && is_picture(name)) return add_path(j, path, err);
+    if (there && S_ISREG(facts.st_mode) && is_photo(name)) return add_path(j, path, err);
     if (there && S_ISDIR(facts.st_mode))
         say_skipped(j, path, "a folder in the folder");
-    else if (is_picture(name))
+    else if (is_photo(name))
         say_skipped(j, path, there ? "not a file" : strerror(errno));
     free(path);
     return TVLM_OK;
 }
 
-/* Keeps MAX_PICTURES of the sorted paths, evenly. */
+/* Keeps MAX_IMAGES of the sorted paths, evenly. */
 static void thin(job *j)
 {
-    size_t most = j->n_paths < MAX_PICTURES ? j->n_paths : MAX_PICTURES, kept = 0;
+    size_t most = j->n_paths < MAX_IMAGES ? j->n_paths : MAX_IMAGES, kept = 0;
     for (size_t i = 0; i < j->n_paths; i++) {
         if (kept < most && i == kept * j->n_paths / most)
             j->paths[kept++] = j->paths[i];
@@ -197,7 +197,7 @@ static void thin(job *j)
     j->n_paths = kept;
 }
 
-static tvlm_status list_pictures(job *j, tvlm_error *err)
+static tvlm_status list_photos(job *j, tvlm_error *err)
 {
     DIR *dir = opendir(j->folder);
     if (!dir) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
@@ -215,7 +215,7 @@ static tvlm_status list_pictures(job *j, tvlm_error *err)
 static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error *err)
 {
     if (j->folder) TVLM_TRY(tvlm_output_not_input(out, j->folder, err));
-    if (j->params.int8_tower) TVLM_TRY(list_pictures(j, err));
+    if (j->params.int8_tower) TVLM_TRY(list_photos(j, err));
     return tvlmc_quantize_file(in, out, &j->params, err);
 }
 
@@ -245,14 +245,14 @@ int cmd_quantize(int argc, char **argv)
     if (j.params.int8_tower && !j.folder)
         return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of images");
     if (j.params.int8_tower) j.params.type = j.decoder;
-    j.params.next_picture = next_picture;
+    j.params.next_photo = next_photo;
     j.params.on_note = note;
     j.params.on_progress = progress;
     j.params.on_error = say_error;
     j.params.user = &j;
     j.params.cancel = cli_cancel();
     tvlm_status status = quantize(&j, argv[first], argv[first + 1], &err);
-    tvlm_decoded_free(&j.picture);
+    tvlm_decoded_free(&j.photo);
     for (size_t i = 0; i < j.n_paths; i++)
         free(j.paths[i]);
     free(j.paths);

@@ -21,7 +21,7 @@ static cli_decoded decode(const cli_options *o, const char *path)
 {
     cli_decoded d = {.path = path};
     double begin = tvlm_now_ms();
-    d.status = cli_decode_quietly(o, path, false, &d.picture, &d.err);
+    d.status = cli_decode_quietly(o, path, false, &d.photo, &d.err);
     d.ms = tvlm_now_ms() - begin;
     return d;
 }
@@ -50,7 +50,7 @@ static tvlm_status open_model(cli_runner *r, tvlm_error *err)
 
 typedef struct opening {
     cli_runner *runner;
-    const char *picture;
+    const char *photo;
     tvlm_status status; /* of the model */
     tvlm_error err;
 } opening;
@@ -60,28 +60,28 @@ static void open_part(void *ctx, size_t part, unsigned thread)
     (void)thread;
     opening *o = ctx;
     if (part)
-        o->runner->ahead = decode(o->runner->options, o->picture);
+        o->runner->ahead = decode(o->runner->options, o->photo);
     else
         o->status = open_model(o->runner, &o->err);
 }
 
-/* Another thread for the picture: not for a pipe, whose writer may keep a failure waiting. */
-static tvlm_pool *second_thread(const cli_options *o, const char *picture)
+/* Another thread for the image: not for a pipe, whose writer may keep a failure waiting. */
+static tvlm_pool *second_thread(const cli_options *o, const char *photo)
 {
     tvlm_sys_facts facts;
     tvlm_pool *pool = NULL;
-    if (!picture || (o->threads ? o->threads : tvlm_cpu_count()) < 2) return NULL;
-    if (!tvlm_sys_look(picture, &facts) || facts.kind != TVLM_SYS_REGULAR) return NULL;
+    if (!photo || (o->threads ? o->threads : tvlm_cpu_count()) < 2) return NULL;
+    if (!tvlm_sys_look(photo, &facts) || facts.kind != TVLM_SYS_REGULAR) return NULL;
     return tvlm_pool_new(2, &pool, NULL) ? NULL : pool;
 }
 
-int cli_runner_open(cli_runner *r, cli_options *o, const char *picture)
+int cli_runner_open(cli_runner *r, cli_options *o, const char *photo)
 {
     *r = (cli_runner){.options = o, .terminal = tvlm_sys_terminal(TVLM_SYS_STDOUT)};
     o->model = cli_model_path(o);
     if (!o->model) return EXIT_INPUT;
-    opening job = {.runner = r, .picture = picture};
-    tvlm_pool *pool = second_thread(o, picture);
+    opening job = {.runner = r, .photo = photo};
+    tvlm_pool *pool = second_thread(o, photo);
     tvlm_pool_for(pool, pool ? 2 : 1, open_part, &job, NULL);
     tvlm_pool_free(pool);
     if (!job.status) return 0;
@@ -91,7 +91,7 @@ int cli_runner_open(cli_runner *r, cli_options *o, const char *picture)
 
 void cli_runner_close(cli_runner *r)
 {
-    if (r->ahead.path && !r->ahead.status) tvlm_decoded_free(&r->ahead.picture);
+    if (r->ahead.path && !r->ahead.status) tvlm_decoded_free(&r->ahead.photo);
     tvlm_session_free(r->session);
     tvlm_engine_free(r->engine);
     tvlm_model_free(r->model);
@@ -104,9 +104,9 @@ uint32_t cli_context(const cli_runner *r)
     return wanted < r->info.n_ctx_train ? wanted : r->info.n_ctx_train;
 }
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
-tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err)
+tvlm_status cli_takes_photos(const cli_runner *r, size_t n, tvlm_error *err)
 {
     uint32_t most = r->info.max_images;
     if (n && !most)
@@ -118,7 +118,7 @@ tvlm_status cli_takes_pictures(const cli_runner *r, size_t n, tvlm_error *err)
                      r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
 }
 
-/* The picture that was decoded ahead, if it is this one. */
+/* The image that was decoded ahead, if it is this one. */
 static cli_decoded take_decoded(cli_runner *r, const char *path)
 {
     if (r->ahead.path != path) return decode(r->options, path);
@@ -141,7 +141,7 @@ static bool is_encoded(const char *path)
 }
 
 /* Another model's file is no fault of the command line. */
-static tvlm_status load_encoded(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+static tvlm_status load_encoded(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err)
 {
     tvlm_error why;
     tvlm_status status = tvlm_image_load(r->model, path, &out->image, &why);
@@ -150,52 +150,51 @@ static tvlm_status load_encoded(cli_runner *r, const char *path, cli_picture *ou
                      why.message);
 }
 
-static tvlm_status encode(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+static tvlm_status encode(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err)
 {
     tvlm_error local;
     tvlm_encode_params params;
     cli_decoded decoded = take_decoded(r, path);
     if (decoded.status) return tvlm_fail(err, decoded.status, "%s", decoded.err.message);
-    tvlm_decoded picture = decoded.picture;
-    cli_warn_of_picture(path, &picture);
+    tvlm_decoded photo = decoded.photo;
+    cli_warn_of_photo(path, &photo);
     out->decode_ms = decoded.ms;
-    snprintf(out->warning, sizeof out->warning, "%s", picture.warning);
+    snprintf(out->warning, sizeof out->warning, "%s", photo.warning);
     tvlm_encode_params_init(&params, sizeof params);
     params.cancel = cli_cancel();
-    tvlm_pixels pixels = tvlm_decoded_pixels(&picture);
+    tvlm_pixels pixels = tvlm_decoded_pixels(&photo);
     tvlm_status status = tvlm_image_encode(r->engine, &pixels, &params, &out->image, &local);
-    tvlm_decoded_free(&picture);
-    return status ? tvlm_fail(err, status, "%s: %s", cli_picture_name(path), local.message)
-                  : TVLM_OK;
+    tvlm_decoded_free(&photo);
+    return status ? tvlm_fail(err, status, "%s: %s", cli_photo_name(path), local.message) : TVLM_OK;
 }
 
-tvlm_status cli_picture_open(cli_runner *r, const char *path, cli_picture *out, tvlm_error *err)
+tvlm_status cli_photo_open(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err)
 {
-    *out = (cli_picture){0};
-    TVLM_TRY(cli_takes_pictures(r, 1, err));
+    *out = (cli_photo){0};
+    TVLM_TRY(cli_takes_photos(r, 1, err));
     TVLM_TRY((is_encoded(path) ? load_encoded : encode)(r, path, out, err));
     out->path = malloc(strlen(path) + 1);
     if (out->path) {
         strcpy(out->path, path);
         return TVLM_OK;
     }
-    cli_picture_free(out);
+    cli_photo_free(out);
     return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
 /* What cannot be written is no input's fault. */
-static tvlm_status save_encoded(const char *path, const cli_picture *picture, tvlm_error *err)
+static tvlm_status save_encoded(const char *path, const cli_photo *photo, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_output_not_input(path, picture->path, err));
-    tvlm_status status = tvlm_image_save(picture->image, path, err);
+    TVLM_TRY(tvlm_output_not_input(path, photo->path, err));
+    tvlm_status status = tvlm_image_save(photo->image, path, err);
     return status == TVLM_ERR_IO ? TVLM_ERR_WRITE : status;
 }
 
-void cli_picture_free(cli_picture *picture)
+void cli_photo_free(cli_photo *photo)
 {
-    tvlm_image_free(picture->image);
-    free(picture->path);
-    *picture = (cli_picture){0};
+    tvlm_image_free(photo->image);
+    free(photo->path);
+    *photo = (cli_photo){0};
 }
 
 /* ---- answers ---- */
@@ -247,18 +246,18 @@ static double tokens_per_second(const tvlm_result *r)
     return r->n_ids > 1 && r->decode_ms > 0 ? (double)(r->n_ids - 1) * 1000.0 / r->decode_ms : 0.0;
 }
 
-/* Of all the pictures together. */
+/* Of all the images together. */
 static double sum_timings(const cli_exchange *e, tvlm_image_timings *sum)
 {
     double decode_ms = 0;
     *sum = (tvlm_image_timings){0};
-    for (size_t i = 0; i < e->n_pictures; i++) {
+    for (size_t i = 0; i < e->n_photos; i++) {
         tvlm_image_timings t = {.size = sizeof t};
-        if (tvlm_image_get_timings(e->pictures[i].image, &t, NULL)) continue;
+        if (tvlm_image_get_timings(e->photos[i].image, &t, NULL)) continue;
         sum->preprocess_ms += t.preprocess_ms;
         sum->tower_ms += t.tower_ms;
         sum->bridge_ms += t.bridge_ms;
-        decode_ms += e->pictures[i].decode_ms;
+        decode_ms += e->photos[i].decode_ms;
     }
     return decode_ms;
 }
@@ -269,7 +268,7 @@ static void print_timings(const cli_runner *r, const cli_exchange *e)
     double decode_ms = sum_timings(e, &t);
     if (r->options->quiet) return;
     fprintf(stderr, "%s", cli_dim());
-    if (e->n_pictures)
+    if (e->n_photos)
         fprintf(stderr,
                 "decode %.1f ms, image %.1f ms (preprocess %.1f, tower %.1f, bridge %.1f), ",
                 decode_ms, t.preprocess_ms + t.tower_ms + t.bridge_ms, t.preprocess_ms, t.tower_ms,
@@ -281,19 +280,18 @@ static void print_timings(const cli_runner *r, const cli_exchange *e)
     fprintf(stderr, "%s\n", cli_reset());
 }
 
-/* "image" is the one picture's name, "images" the names of several. "warning" is what there is to
+/* "image" is the one image's name, "images" the names of several. "warning" is what there is to
  * say about the first that has one: standard error has them all. */
-static void add_pictures(json_t *object, const cli_exchange *e)
+static void add_photos(json_t *object, const cli_exchange *e)
 {
-    for (size_t i = 0; i < e->n_pictures && !json_object_get(object, "warning"); i++)
-        if (*e->pictures[i].warning)
-            json_object_set_new(object, "warning", cli_json_string(e->pictures[i].warning));
-    if (e->n_pictures == 1)
-        json_object_set_new(object, "image", cli_json_string(e->pictures[0].path));
-    if (e->n_pictures < 2) return;
+    for (size_t i = 0; i < e->n_photos && !json_object_get(object, "warning"); i++)
+        if (*e->photos[i].warning)
+            json_object_set_new(object, "warning", cli_json_string(e->photos[i].warning));
+    if (e->n_photos == 1) json_object_set_new(object, "image", cli_json_string(e->photos[0].path));
+    if (e->n_photos < 2) return;
     json_t *names = json_array();
-    for (size_t i = 0; i < e->n_pictures; i++)
-        json_array_append_new(names, cli_json_string(e->pictures[i].path));
+    for (size_t i = 0; i < e->n_photos; i++)
+        json_array_append_new(names, cli_json_string(e->photos[i].path));
     json_object_set_new(object, "images", names);
 }
 
@@ -304,7 +302,7 @@ static void print_json(const cli_runner *r, const cli_exchange *e)
     tvlm_image_timings t = {.size = sizeof t};
     double decode_ms = sum_timings(e, &t);
     json_t *object = json_object();
-    add_pictures(object, e);
+    add_photos(object, e);
     json_t *rest = json_pack(
         "{s:o,s:o,s:s,s:I,s:I,s:I,s:I,s:{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}}", "prompt",
         cli_json_text(e->question, e->len), "text", cli_json_text(result->text, result->text_len),
@@ -341,8 +339,8 @@ tvlm_status cli_prompt(const cli_runner *r, const char *question, size_t len,
     return status;
 }
 
-/* Refuses a question that cannot fit before the pictures are encoded. The template may put a few
- * ids around a picture: whether those fit too, the engine finds. */
+/* Refuses a question that cannot fit before the images are encoded. The template may put a few
+ * ids around an image: whether those fit too, the engine finds. */
 static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size_t n_images,
                                 tvlm_error *err)
 {
@@ -357,20 +355,20 @@ static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size
                      (unsigned)cli_context(r));
 }
 
-static tvlm_status open_pictures(cli_runner *r, char *const *paths, size_t n, cli_exchange *e,
-                                 tvlm_error *err)
+static tvlm_status open_photos(cli_runner *r, char *const *paths, size_t n, cli_exchange *e,
+                               tvlm_error *err)
 {
-    for (; e->n_pictures < n; e->n_pictures++)
-        TVLM_TRY(cli_picture_open(r, paths[e->n_pictures], &e->pictures[e->n_pictures], err));
-    return r->save_image ? save_encoded(r->save_image, &e->pictures[0], err) : TVLM_OK;
+    for (; e->n_photos < n; e->n_photos++)
+        TVLM_TRY(cli_photo_open(r, paths[e->n_photos], &e->photos[e->n_photos], err));
+    return r->save_image ? save_encoded(r->save_image, &e->photos[0], err) : TVLM_OK;
 }
 
 static tvlm_status answer(cli_runner *r, cli_exchange *e, tvlm_image **images, tvlm_error *err)
 {
     tvlm_prompt *prompt;
-    for (size_t i = 0; i < e->n_pictures; i++)
-        images[i] = e->pictures[i].image;
-    TVLM_TRY(cli_prompt(r, e->question, e->len, images, e->n_pictures, &prompt, err));
+    for (size_t i = 0; i < e->n_photos; i++)
+        images[i] = e->photos[i].image;
+    TVLM_TRY(cli_prompt(r, e->question, e->len, images, e->n_photos, &prompt, err));
     tvlm_status status = cli_generate(r, prompt, &e->result, err);
     tvlm_prompt_free(prompt);
     return status;
@@ -381,23 +379,23 @@ int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question
     tvlm_error err;
     cli_exchange e = {.question = question, .len = strlen(question)};
     tvlm_image **images = malloc((n + 1) * sizeof *images);
-    e.pictures = calloc(n + 1, sizeof *e.pictures);
-    tvlm_status status = images && e.pictures ? cli_takes_pictures(r, n, &err)
-                                              : tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory");
+    e.photos = calloc(n + 1, sizeof *e.photos);
+    tvlm_status status = images && e.photos ? cli_takes_photos(r, n, &err)
+                                            : tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory");
     if (!status) status = check_length(r, &e, n, &err);
-    if (!status) status = open_pictures(r, paths, n, &e, &err);
+    if (!status) status = open_photos(r, paths, n, &e, &err);
     if (!status) {
         if (heading && !r->options->json) {
             print_text(r, paths[0], strlen(paths[0]));
             fputs(": ", stdout);
         }
         status = answer(r, &e, images, &err);
-        tvlm_session_reset(r->session); /* it must not keep pictures that are gone */
+        tvlm_session_reset(r->session); /* it must not keep images that are gone */
     }
     if (!status) cli_print_exchange(r, &e);
-    for (size_t i = 0; i < e.n_pictures; i++)
-        cli_picture_free(&e.pictures[i]);
-    free(e.pictures);
+    for (size_t i = 0; i < e.n_photos; i++)
+        cli_photo_free(&e.photos[i]);
+    free(e.photos);
     free(images);
     if (status) return cli_fail(status, &err);
     return cli_flush() ? 0 : EXIT_RUN;

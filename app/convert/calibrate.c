@@ -109,7 +109,7 @@ static tvlm_qparam best_range(const observed *layer)
     return tvlmc_u7_range(lo, hi);
 }
 
-/* The values that any picture's bytes can take. */
+/* The values that any image's bytes can take. */
 static tvlm_qparam input_range(const tvlm_preprocess_config *config)
 {
     double lo = 0, hi = 0;
@@ -123,13 +123,13 @@ static tvlm_qparam input_range(const tvlm_preprocess_config *config)
 
 /* ---- running the tower ---- */
 
-static bool is_held_out(const tvlmc_pictures *pictures, size_t i)
+static bool is_held_out(const tvlmc_photos *photos, size_t i)
 {
-    return pictures->n >= TVLMC_HOLD_OUT && i % TVLMC_HOLD_OUT == TVLMC_HOLD_OUT - 1;
+    return photos->n >= TVLMC_HOLD_OUT && i % TVLMC_HOLD_OUT == TVLMC_HOLD_OUT - 1;
 }
 
 typedef struct calibration {
-    const tvlmc_pictures *pictures;
+    const tvlmc_photos *photos;
     const tvlmc_quantize_params *params;
     tvlmc_tower_run tower;
     observer seen;
@@ -140,21 +140,21 @@ static void say(const tvlmc_quantize_params *params, const char *what, size_t do
     if (params->on_progress) params->on_progress(params->user, what, done, total);
 }
 
-static tvlm_status observe_picture(calibration *c, size_t i, tvlm_error *err)
+static tvlm_status observe_photo(calibration *c, size_t i, tvlm_error *err)
 {
-    tvlm_pixels picture = tvlmc_pictures_at(c->pictures, i);
-    TVLM_TRY(tvlmc_tower_run_see(&c->tower, &picture, err));
+    tvlm_pixels photo = tvlmc_photos_at(c->photos, i);
+    TVLM_TRY(tvlmc_tower_run_see(&c->tower, &photo, err));
     if (!c->seen.no_number[0]) return TVLM_OK;
     return tvlm_fail(err, TVLM_ERR_FORMAT,
                      "calibration: the tower's layer '%s' gives NaN or infinity",
                      c->seen.no_number);
 }
 
-static tvlm_status run_pictures(calibration *c, tvlm_error *err)
+static tvlm_status run_photos(calibration *c, tvlm_error *err)
 {
-    size_t n = c->pictures->n;
+    size_t n = c->photos->n;
     for (size_t i = 0; i < n; i++) {
-        if (!is_held_out(c->pictures, i)) TVLM_TRY(observe_picture(c, i, err));
+        if (!is_held_out(c->photos, i)) TVLM_TRY(observe_photo(c, i, err));
         say(c->params, "calibrating", c->seen.counting * n + i + 1, 2 * n);
     }
     return TVLM_OK;
@@ -162,9 +162,9 @@ static tvlm_status run_pictures(calibration *c, tvlm_error *err)
 
 static tvlm_status both_passes(calibration *c, tvlm_error *err)
 {
-    TVLM_TRY(run_pictures(c, err));
+    TVLM_TRY(run_photos(c, err));
     c->seen.counting = true;
-    return run_pictures(c, err);
+    return run_photos(c, err);
 }
 
 static tvlm_status store_all(tvlmc_tower_plan *out, const observer *o, tvlm_error *err)
@@ -182,11 +182,11 @@ static tvlm_status store_all(tvlmc_tower_plan *out, const observer *o, tvlm_erro
     return TVLM_OK;
 }
 
-tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_pictures *pictures,
+tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_photos *photos,
                             const tvlmc_quantize_params *params, tvlmc_tower_plan *out,
                             tvlm_error *err)
 {
-    calibration c = {.pictures = pictures,
+    calibration c = {.photos = photos,
                      .params = params,
                      .seen = {.layers = calloc(TVLMC_MAX_TOWER_LAYERS, sizeof *c.seen.layers)}};
     tvlm_tap tap = {observe, &c.seen};
@@ -221,21 +221,21 @@ static double relative(difference d)
     return sqrt(d.error / (d.norm > 0 ? d.norm : 1));
 }
 
-static bool is_reported(const tvlmc_pictures *p, size_t i)
+static bool is_reported(const tvlmc_photos *p, size_t i)
 {
     return p->n < TVLMC_HOLD_OUT || is_held_out(p, i);
 }
 
 /* ---- each layer alone ---- */
 
-enum { MEASURED = 8 }; /* pictures: the tower runs once a layer on each */
+enum { MEASURED = 8 }; /* images: the tower runs once a layer on each */
 
 /* The float tower with one layer of the int8 one. */
 typedef struct lone {
     const tvlm_efficientnet *exact, *int8;
     tvlm_efficientnet mix;
     tvlmc_tower_run tower;
-    const tvlmc_pictures *pictures;
+    const tvlmc_photos *photos;
     float *tokens; /* of the float tower [MEASURED][n] */
     size_t n;
 } lone;
@@ -256,16 +256,16 @@ static void take_layer(tvlm_efficientnet *to, const tvlm_efficientnet *from, con
         to->blocks[index].dw = from->blocks[index].dw;
 }
 
-/* The mix as it is now, over the first pictures of the report: its tokens are compared with those
+/* The mix as it is now, over the first images of the report: its tokens are compared with those
  * kept, or, without `found`, kept. */
 static tvlm_status run_mix(lone *l, difference *found, tvlm_error *err)
 {
     float *kept = l->tokens;
     TVLM_TRY(tvlmc_tower_run_take(&l->tower, &l->mix, err));
-    for (size_t i = 0; i < l->pictures->n && kept < l->tokens + MEASURED * l->n; i++) {
-        if (!is_reported(l->pictures, i)) continue;
-        tvlm_pixels picture = tvlmc_pictures_at(l->pictures, i);
-        TVLM_TRY(tvlmc_tower_run_see(&l->tower, &picture, err));
+    for (size_t i = 0; i < l->photos->n && kept < l->tokens + MEASURED * l->n; i++) {
+        if (!is_reported(l->photos, i)) continue;
+        tvlm_pixels photo = tvlmc_photos_at(l->photos, i);
+        TVLM_TRY(tvlmc_tower_run_see(&l->tower, &photo, err));
         if (found)
             add_error(found, kept, l->tower.tokens, l->n);
         else
@@ -298,14 +298,13 @@ static tvlm_status measure_layers(lone *l, const tvlmc_quantize_params *params,
 }
 
 tvlm_status tvlmc_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
-                                 const tvlmc_pictures *pictures,
-                                 const tvlmc_quantize_params *params, tvlmc_tower_plan *plan,
-                                 tvlm_error *err)
+                                 const tvlmc_photos *photos, const tvlmc_quantize_params *params,
+                                 tvlmc_tower_plan *plan, tvlm_error *err)
 {
     const tvlm_pooling *pooling = &exact->weights.pooling;
     lone l = {.exact = &exact->weights.efficientnet,
               .int8 = &int8->weights.efficientnet,
-              .pictures = pictures,
+              .photos = photos,
               .n = pooling->n_query * pooling->d};
     l.tokens = calloc(l.n, MEASURED * sizeof *l.tokens);
     tvlm_status status = l.tokens ? tvlmc_tower_run_open(&l.tower, exact, NULL, params->cancel, err)
@@ -319,7 +318,7 @@ tvlm_status tvlmc_measure_layers(const tvlm_model *exact, const tvlm_model *int8
 /* ---- the report ---- */
 
 typedef struct compared {
-    float *exact; /* of the picture at hand */
+    float *exact; /* of the image at hand */
     difference all;
 } compared;
 
@@ -352,12 +351,12 @@ static void compare(void *user, const char *name, const float *data, size_t h, s
         add_error(&layer->all, layer->exact, data, h * w * c);
 }
 
-static tvlm_status see(report *r, tvlmc_tower_run *tower, bool exact, const tvlm_pixels *picture,
+static tvlm_status see(report *r, tvlmc_tower_run *tower, bool exact, const tvlm_pixels *photo,
                        tvlm_error *err)
 {
     r->next = 0;
     r->exact = exact;
-    TVLM_TRY(tvlmc_tower_run_see(tower, picture, err));
+    TVLM_TRY(tvlmc_tower_run_see(tower, photo, err));
     return r->lost ? tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the report") : TVLM_OK;
 }
 
@@ -367,7 +366,7 @@ typedef struct both {
     tvlm_image *images[2];
 } both;
 
-static tvlm_status encode(both *b, const tvlm_pixels *picture, const tvlm_cancel *cancel,
+static tvlm_status encode(both *b, const tvlm_pixels *photo, const tvlm_cancel *cancel,
                           compared *tokens, tvlm_error *err)
 {
     const float *rows[2];
@@ -378,29 +377,28 @@ static tvlm_status encode(both *b, const tvlm_pixels *picture, const tvlm_cancel
     for (int i = 0; i < 2; i++) {
         tvlm_image_free(b->images[i]);
         b->images[i] = NULL;
-        TVLM_TRY(tvlm_image_encode(b->engines[i], picture, &params, &b->images[i], err));
+        TVLM_TRY(tvlm_image_encode(b->engines[i], photo, &params, &b->images[i], err));
         rows[i] = tvlm_image_tokens(b->images[i], &n, &dim);
     }
     add_error(&tokens->all, rows[0], rows[1], n * dim);
     return TVLM_OK;
 }
 
-static tvlm_status compare_picture(both *b, report *r, const tvlm_pixels *picture,
-                                   const tvlm_cancel *cancel, tvlm_error *err)
+static tvlm_status compare_photo(both *b, report *r, const tvlm_pixels *photo,
+                                 const tvlm_cancel *cancel, tvlm_error *err)
 {
-    TVLM_TRY(see(r, &b->towers[0], true, picture, err));
-    TVLM_TRY(see(r, &b->towers[1], false, picture, err));
-    return encode(b, picture, cancel, &r->layers[TVLMC_MAX_TOWER_LAYERS], err);
+    TVLM_TRY(see(r, &b->towers[0], true, photo, err));
+    TVLM_TRY(see(r, &b->towers[1], false, photo, err));
+    return encode(b, photo, cancel, &r->layers[TVLMC_MAX_TOWER_LAYERS], err);
 }
 
-static tvlm_status compare_pictures(both *b, report *r, const tvlmc_pictures *pictures,
-                                    const tvlmc_quantize_params *params, tvlm_error *err)
+static tvlm_status compare_photos(both *b, report *r, const tvlmc_photos *photos,
+                                  const tvlmc_quantize_params *params, tvlm_error *err)
 {
-    for (size_t i = 0; i < pictures->n; i++) {
-        tvlm_pixels picture = tvlmc_pictures_at(pictures, i);
-        if (is_reported(pictures, i))
-            TVLM_TRY(compare_picture(b, r, &picture, params->cancel, err));
-        say(params, "comparing", i + 1, pictures->n);
+    for (size_t i = 0; i < photos->n; i++) {
+        tvlm_pixels photo = tvlmc_photos_at(photos, i);
+        if (is_reported(photos, i)) TVLM_TRY(compare_photo(b, r, &photo, params->cancel, err));
+        say(params, "comparing", i + 1, photos->n);
     }
     return TVLM_OK;
 }
@@ -440,7 +438,7 @@ static void tell(const report *r, const tvlmc_tower_plan *plan, const tvlmc_quan
 }
 
 tvlm_status tvlmc_report_int8(const tvlm_model *exact, const tvlm_model *int8,
-                              const tvlmc_pictures *pictures, const tvlmc_quantize_params *params,
+                              const tvlmc_photos *photos, const tvlmc_quantize_params *params,
                               const tvlmc_tower_plan *plan, tvlm_error *err)
 {
     if (!params->on_error) return TVLM_OK;
@@ -449,7 +447,7 @@ tvlm_status tvlmc_report_int8(const tvlm_model *exact, const tvlm_model *int8,
     tvlm_tap tap = {compare, &r};
     tvlm_status status =
         open_both(&b, (const tvlm_model *[]){exact, int8}, &tap, params->cancel, err);
-    if (!status) status = compare_pictures(&b, &r, pictures, params, err);
+    if (!status) status = compare_photos(&b, &r, photos, params, err);
     if (!status) tell(&r, plan, params);
     close_both(&b);
     for (size_t i = 0; i < TVLMC_MAX_TOWER_LAYERS; i++)

@@ -21,26 +21,25 @@ typedef struct tvlmc_tower_plan {
     size_t n;
 } tvlmc_tower_plan;
 
-/* With at least TVLMC_HOLD_OUT pictures, the last of each TVLMC_HOLD_OUT is not calibrated with:
+/* With at least TVLMC_HOLD_OUT images, the last of each TVLMC_HOLD_OUT is not calibrated with:
  * the report takes those, and with fewer all. */
 enum { TVLMC_HOLD_OUT = 8 };
 
-/* Runs the float tower over the pictures twice: extremes first, then histograms between them. A
+/* Runs the float tower over the images twice: extremes first, then histograms between them. A
  * layer that gives NaN or infinity is refused by name. */
-tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_pictures *pictures,
+tvlm_status tvlmc_calibrate(const tvlm_model *model, const tvlmc_photos *photos,
                             const tvlmc_quantize_params *params, tvlmc_tower_plan *out,
                             tvlm_error *err);
 
 /* Each layer's error `alone`: of the tokens that the decoder sees, where the float tower has this
- * layer of the int8 one, over up to eight pictures of the report. */
+ * layer of the int8 one, over up to eight images of the report. */
 tvlm_status tvlmc_measure_layers(const tvlm_model *exact, const tvlm_model *int8,
-                                 const tvlmc_pictures *pictures,
-                                 const tvlmc_quantize_params *params, tvlmc_tower_plan *plan,
-                                 tvlm_error *err);
+                                 const tvlmc_photos *photos, const tvlmc_quantize_params *params,
+                                 tvlmc_tower_plan *plan, tvlm_error *err);
 
 /* Compares the int8 model with the float one it was made of, and tells params->on_error. */
 tvlm_status tvlmc_report_int8(const tvlm_model *exact, const tvlm_model *int8,
-                              const tvlmc_pictures *pictures, const tvlmc_quantize_params *params,
+                              const tvlmc_photos *photos, const tvlmc_quantize_params *params,
                               const tvlmc_tower_plan *plan, tvlm_error *err);
 
 /* Codes 0..127 for the values lo..hi (lo <= 0 <= hi): zero is exact. */

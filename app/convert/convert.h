@@ -15,7 +15,7 @@ typedef struct tvlmc_convert_params {
      * Matrices with values beyond the type's range stay F32, as norms, biases and convolutions do.
      */
     tvlm_type type;
-    tvlm_fit fit;          /* how pictures become squares: PAD (default) or CROP */
+    tvlm_fit fit;          /* how images become squares: PAD (default) or CROP */
     const char *tokenizer; /* folder or file, where the checkpoint has none; NULL: in the folder */
     void (*on_note)(void *user, const char *line); /* nullable: what the user should know */
     void (*on_progress)(void *user, uint64_t done, uint64_t total); /* nullable: bytes written */

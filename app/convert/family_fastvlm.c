@@ -80,7 +80,7 @@ static void plan_vision(tvlmc_conversion *c)
     plan_bridge(c);
 }
 
-/* The picture's side: as given, or from the number of visual tokens, or 1024. */
+/* The image's side: as given, or from the number of visual tokens, or 1024. */
 static uint32_t image_size(tvlmc_keys *k)
 {
     const tvlmc_hf_config *h = &k->c->config;

@@ -196,7 +196,7 @@ static void put_tokenizer(tvlmc_keys *k, uint32_t vocab_rows)
     const tvlmc_tokenizer_files *t = &k->c->tokenizer;
     const tvlmc_hf_config *h = &k->c->config;
     uint32_t n = t->vocab.n_tokens;
-    /* the engine places pictures itself: their stand-in must never be read or produced as text */
+    /* the engine places images itself: their stand-in must never be read or produced as text */
     if (h->image_token == (int64_t)n - 1 && tvlm_str_eq(t->vocab.tokens[n - 1], "<image>")) n--;
     if (n > vocab_rows && !k->status)
         k->status = tvlm_fail(k->c->err, TVLM_ERR_FORMAT,

@@ -39,7 +39,7 @@ typedef struct quantizer {
     tvlmc_gguf_source source;
     float *largest;    /* magnitude, per tensor of the source */
     tvlm_model *model; /* the source, with int8_tower */
-    tvlmc_pictures pictures;
+    tvlmc_photos photos;
     tvlmc_tower_plan tower;
     bool settled; /* which layers of the tower stay float */
     entry *entries;
@@ -420,7 +420,7 @@ static size_t leave_float(quantizer *q)
 static tvlm_status settle(quantizer *q, const tvlm_model *model, tvlm_error *err)
 {
     if (!q->params->on_error && isinf(q->params->max_layer_error)) return TVLM_OK;
-    TVLM_TRY(tvlmc_measure_layers(q->model, model, &q->pictures, q->params, &q->tower, err));
+    TVLM_TRY(tvlmc_measure_layers(q->model, model, &q->photos, q->params, &q->tower, err));
     q->settled = true;
     return leave_float(q) ? tvlm_fail(err, TVLM_ERR_FORMAT, "layers lose too much in int8")
                           : TVLM_OK;
@@ -433,8 +433,7 @@ static tvlm_status check_int8(void *user, const char *path, tvlm_error *err)
     tvlm_model *model = NULL;
     tvlm_status status = tvlm_model_open(path, NULL, &model, err);
     if (!status && !q->settled) status = settle(q, model, err);
-    if (!status)
-        status = tvlmc_report_int8(q->model, model, &q->pictures, q->params, &q->tower, err);
+    if (!status) status = tvlmc_report_int8(q->model, model, &q->photos, q->params, &q->tower, err);
     tvlm_model_free(model);
     return status;
 }
@@ -501,7 +500,7 @@ static tvlm_status can_calibrate(const quantizer *q, tvlm_error *err)
     if (q->model->config.vision_int8)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "the tower is int8 already; the other types quantise the rest");
-    if (!q->params->next_picture)
+    if (!q->params->next_photo)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs calibration images");
     return TVLM_OK;
 }
@@ -510,8 +509,8 @@ static tvlm_status load_and_calibrate(quantizer *q, tvlm_error *err)
 {
     TVLM_TRY(load(q, err));
     TVLM_TRY(can_calibrate(q, err));
-    TVLM_TRY(tvlmc_pictures_take(q->model, q->params, &q->pictures, err));
-    return tvlmc_calibrate(q->model, &q->pictures, q->params, &q->tower, err);
+    TVLM_TRY(tvlmc_photos_take(q->model, q->params, &q->photos, err));
+    return tvlmc_calibrate(q->model, &q->photos, q->params, &q->tower, err);
 }
 
 static tvlm_status calibrate(quantizer *q, tvlm_error *err)
@@ -544,7 +543,7 @@ tvlm_status tvlmc_quantize_file(const char *in, const char *out,
     tvlm_status status = run(&q, in, out, err);
     tvlmc_gguf_source_close(&q.source);
     tvlm_model_free(q.model);
-    free(q.pictures.rgb);
+    free(q.photos.rgb);
     free(q.largest);
     free(q.entries);
     return status;

@@ -14,7 +14,7 @@
 #include "tinyvlm.h"
 #include "quant/quant.h"
 
-/* What int8 costs: relative L2 errors on the pictures held out of the calibration (on all when they
+/* What int8 costs: relative L2 errors on the images held out of the calibration (on all when they
  * are fewer than 8). */
 typedef struct tvlmc_layer_error {
     const char *layer; /* as `dump` and the messages name it; "tokens": what the decoder sees */
@@ -26,19 +26,19 @@ typedef struct tvlmc_layer_error {
 typedef struct tvlmc_quantize_params {
     tvlm_type type; /* one that tvlm_quantize makes */
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
-     * that the float tower shows on the calibration pictures. */
+     * that the float tower shows on the calibration images. */
     bool int8_tower;
     /* With int8_tower: layers whose error alone is larger stay float. INFINITY: none does. */
     double max_layer_error;
-    /* Lends the next picture until the following call; data stays NULL when there are no more. A
+    /* Lends the next image until the following call; data stays NULL when there are no more. A
      * failure ends the work. */
-    tvlm_status (*next_picture)(void *user, tvlm_pixels *out, tvlm_error *err);
+    tvlm_status (*next_photo)(void *user, tvlm_pixels *out, tvlm_error *err);
     void (*on_note)(void *user, const char *line); /* nullable */
     /* Nullable; with int8_tower, once the file is made: for each layer in order, then the tokens.
      */
     void (*on_error)(void *user, const tvlmc_layer_error *error);
     /* nullable; what: "calibrating" (runs of the tower), "quantizing" (tensors),
-     * "measuring" and "comparing" (pictures) */
+     * "measuring" and "comparing" (images) */
     void (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
     const tvlm_cancel *cancel; /* nullable: stops between tensors, leaving no file */

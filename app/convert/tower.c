@@ -6,10 +6,10 @@
 
 #include <stdlib.h>
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
-/* Room for one more picture of `size` bytes. */
-static bool reserve(tvlmc_pictures *p, size_t size)
+/* Room for one more image of `size` bytes. */
+static bool reserve(tvlmc_photos *p, size_t size)
 {
     if (p->n < p->cap) return true;
     size_t cap = p->cap ? 2 * p->cap : 16, bytes;
@@ -21,7 +21,7 @@ static bool reserve(tvlmc_pictures *p, size_t size)
 }
 
 /* Resized by a configuration without scale and bias, so that the values are bytes. */
-static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlmc_pictures *p,
+static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlmc_photos *p,
                         tvlm_error *err)
 {
     tvlm_preprocess_config plain = model->config.preprocess;
@@ -52,26 +52,26 @@ static tvlm_status keep(const tvlm_model *model, const tvlm_pixels *pixels, tvlm
     return status;
 }
 
-tvlm_status tvlmc_pictures_take(const tvlm_model *model, const tvlmc_quantize_params *params,
-                                tvlmc_pictures *out, tvlm_error *err)
+tvlm_status tvlmc_photos_take(const tvlm_model *model, const tvlmc_quantize_params *params,
+                              tvlmc_photos *out, tvlm_error *err)
 {
-    *out = (tvlmc_pictures){.side = model->config.preprocess.image_size};
+    *out = (tvlmc_photos){.side = model->config.preprocess.image_size};
     for (;;) {
-        tvlm_pixels picture = {0};
+        tvlm_pixels photo = {0};
         if (tvlm_cancelled(params->cancel))
             return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
-        TVLM_TRY(params->next_picture(params->user, &picture, err));
-        if (!picture.data) break;
-        TVLM_TRY(keep(model, &picture, out, err));
+        TVLM_TRY(params->next_photo(params->user, &photo, err));
+        if (!photo.data) break;
+        TVLM_TRY(keep(model, &photo, out, err));
     }
     return out->n ? TVLM_OK
                   : tvlm_fail(err, TVLM_ERR_ARGUMENT, "int8 needs at least one calibration image");
 }
 
-tvlm_pixels tvlmc_pictures_at(const tvlmc_pictures *pictures, size_t i)
+tvlm_pixels tvlmc_photos_at(const tvlmc_photos *photos, size_t i)
 {
-    size_t side = pictures->side;
-    return (tvlm_pixels){pictures->rgb + i * side * side * 3, pictures->side, pictures->side, 3, 0};
+    size_t side = photos->side;
+    return (tvlm_pixels){photos->rgb + i * side * side * 3, photos->side, photos->side, 3, 0};
 }
 
 /* ---- running ---- */
@@ -137,13 +137,13 @@ tvlm_status tvlmc_tower_run_open(tvlmc_tower_run *tower, const tvlm_model *model
     return status;
 }
 
-tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *picture, tvlm_error *err)
+tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *photo, tvlm_error *err)
 {
-    size_t n = (size_t)picture->width * picture->height * 3;
+    size_t n = (size_t)photo->width * photo->height * 3;
     tvlm_encode_params params;
     tvlm_encode_params_init(&params, sizeof params);
     params.cancel = tower->cx.cancel;
-    TVLM_TRY(tvlm_preprocess(tower->model, picture, &params, tower->pixels, n, err));
+    TVLM_TRY(tvlm_preprocess(tower->model, photo, &params, tower->pixels, n, err));
     forward(tower);
     return tvlm_nn_ok(&tower->cx) ? TVLM_OK : tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * An EfficientNet tower over pictures, layer by layer: for calibration and its report. */
+ * An EfficientNet tower over images, layer by layer: for calibration and its report. */
 #ifndef TVLM_APP_TOWER_H
 #define TVLM_APP_TOWER_H
 
@@ -7,17 +7,17 @@
 #include "model/model.h"
 #include "nn/nn.h"
 
-/* Pictures at the model's size, each decoded once. */
-typedef struct tvlmc_pictures {
+/* Images at the model's size, each decoded once. */
+typedef struct tvlmc_photos {
     uint8_t *rgb; /* [n][side][side][3] */
     size_t n, cap;
     uint32_t side;
-} tvlmc_pictures;
+} tvlmc_photos;
 
-/* Takes all of params->next_picture; none at all is an error. The caller frees rgb in any case. */
-tvlm_status tvlmc_pictures_take(const tvlm_model *model, const tvlmc_quantize_params *params,
-                                tvlmc_pictures *out, tvlm_error *err);
-tvlm_pixels tvlmc_pictures_at(const tvlmc_pictures *pictures, size_t i);
+/* Takes all of params->next_photo; none at all is an error. The caller frees rgb in any case. */
+tvlm_status tvlmc_photos_take(const tvlm_model *model, const tvlmc_quantize_params *params,
+                              tvlmc_photos *out, tvlm_error *err);
+tvlm_pixels tvlmc_photos_at(const tvlmc_photos *photos, size_t i);
 
 typedef struct tvlmc_tower_run {
     const tvlm_model *model;
@@ -36,8 +36,7 @@ tvlm_status tvlmc_tower_run_open(tvlmc_tower_run *tower, const tvlm_model *model
 /* Weights of the same shapes, of any layers' types, to run from now on; the caller's. */
 tvlm_status tvlmc_tower_run_take(tvlmc_tower_run *tower, const tvlm_efficientnet *weights,
                                  tvlm_error *err);
-tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *picture,
-                                tvlm_error *err);
+tvlm_status tvlmc_tower_run_see(tvlmc_tower_run *tower, const tvlm_pixels *photo, tvlm_error *err);
 void tvlmc_tower_run_close(tvlmc_tower_run *tower);
 
 #endif

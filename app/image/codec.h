@@ -34,7 +34,7 @@ tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channel
 /* The data ended after `rows` whole rows: the others become grey, and a warning says so. An error
  * when there are none. */
 tvlm_status tvlm_decoded_cut(tvlm_decoded *out, uint32_t rows, const char *format, tvlm_error *err);
-/* The same for an interlaced picture of which every dx-th pixel of every dy-th row is there; the
+/* The same for an interlaced image of which every dx-th pixel of every dy-th row is there; the
  * others repeat it. */
 void tvlm_decoded_spread(tvlm_decoded *out, uint32_t dx, uint32_t dy, const char *format);
 

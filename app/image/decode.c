@@ -87,7 +87,7 @@ tvlm_pixels tvlm_decoded_pixels(const tvlm_decoded *d)
 
 /* ---- from stored to shown ---- */
 
-/* One row of the turned picture: every `step` bytes from p on. */
+/* One row of the turned image: every `step` bytes from p on. */
 static void copy_row(uint8_t *to, const uint8_t *p, ptrdiff_t step, uint32_t n, uint32_t channels)
 {
     for (uint32_t x = 0; x < n; x++, p += step, to += channels)
@@ -95,7 +95,7 @@ static void copy_row(uint8_t *to, const uint8_t *p, ptrdiff_t step, uint32_t n, 
             to[c] = p[c];
 }
 
-/* The pixel (x, y) of the turned picture is the stored one at begin + x * dx + y * dy bytes. */
+/* The pixel (x, y) of the turned image is the stored one at begin + x * dx + y * dy bytes. */
 static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
 {
     int o = d->orientation;
@@ -183,7 +183,7 @@ static size_t known_size(FILE *f)
     return end > begin ? (size_t)(end - begin) : 0;
 }
 
-/* What is no picture is refused by its beginning: it may be a film, or have no end. */
+/* What is no image is refused by its beginning: it may be a film, or have no end. */
 static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
 {
     size_t n, size = known_size(f);

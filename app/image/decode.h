@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Picture files -> 8-bit pixels. libjpeg-turbo, libspng, libwebp, giflib and libheif decode; PNM is
+ * Image files -> 8-bit pixels. libjpeg-turbo, libspng, libwebp, giflib and libheif decode; PNM is
  * ours. The format is told by the first bytes, never by the name. */
 #ifndef TVLM_APP_DECODE_H
 #define TVLM_APP_DECODE_H
@@ -17,16 +17,16 @@ typedef struct tvlm_decode_params {
 /* Rows of width * channels bytes, channels 1 (grey) or 3 (RGB). */
 typedef struct tvlm_decoded {
     uint8_t *data;
-    size_t size; /* of the allocation: the picture or more */
+    size_t size; /* of the allocation: the image or more */
     uint32_t width, height, channels;
-    char warning[160]; /* what of the picture is missing or in doubt; "" when nothing is */
+    char warning[160]; /* what of the image is missing or in doubt; "" when nothing is */
     int orientation;   /* of the pixels as stored: 1..8 as EXIF numbers them, else unknown */
 } tvlm_decoded;
 
-/* A truncated or damaged picture of which at least the first rows can be read is TVLM_OK with a
+/* A truncated or damaged image of which at least the first rows can be read is TVLM_OK with a
  * warning; what is missing is grey. path "-" reads standard input. Errors begin with the path,
  * the warning does not. Memory beside the file's: up to 4 bytes for each pixel, and as much again
- * while a picture is turned and for lossless WebP; a progressive JPEG takes 2 more for each sample
+ * while an image is turned and for lossless WebP; a progressive JPEG takes 2 more for each sample
  * and HEIC or AVIF what libheif takes, about 6 for each pixel. */
 tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params, tvlm_decoded *out,
                              tvlm_error *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * HEIC and AVIF through libheif: the primary picture, 8 bits. The file's own transformations are
+ * HEIC and AVIF through libheif: the primary image, 8 bits. The file's own transformations are
  * what turns it; EXIF says the same once more and is not applied.
  *
  * libheif is opened when such a file comes: it brings ten libraries along, whose constructors and

@@ -11,10 +11,10 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-/* Cameras and encoders write 1 to 12 scans; each costs a pass over the whole picture. */
+/* Cameras and encoders write 1 to 12 scans; each costs a pass over the whole image. */
 #define MAX_SCANS       100u
 #define MAX_SCAN_PIXELS 4000000000u
-/* Above this size a picture is decoded smaller, but no side below what any model takes. */
+/* Above this size an image is decoded smaller, but no side below what any model takes. */
 #define REDUCE_ABOVE 50000000u
 #define LEAST_SIDE   1024u
 
@@ -92,7 +92,7 @@ static void fail(j_common_ptr codec)
 }
 
 /* Stray bytes, odd parameters of a sequential scan, an unknown JFIF version and the like lose
- * nothing; whatever else libjpeg warns of touches the picture. */
+ * nothing; whatever else libjpeg warns of touches the image. */
 static void note(j_common_ptr codec, int level)
 {
     decoder *d = (decoder *)codec;
@@ -170,7 +170,7 @@ static void read_rows(decoder *d, tvlm_decoded *out)
     }
 }
 
-/* Whether all of a picture whose end mark is missing has come. */
+/* Whether all of an image whose end mark is missing has come. */
 static bool is_whole(const struct jpeg_decompress_struct *c)
 {
     if (!c->progressive_mode)

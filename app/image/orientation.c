@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Which side of a picture is up: EXIF through libexif, XMP as text. */
+ * Which side of an image is up: EXIF through libexif, XMP as text. */
 #include "image/codec.h"
 
 #include <stdlib.h>

@@ -42,7 +42,7 @@ static bool is(const chunk *c, const char *type)
     return !memcmp(c->type, type, 4);
 }
 
-/* A palette matters to pictures of colour type 3; for others it is a suggestion. */
+/* A palette matters to images of colour type 3; for others it is a suggestion. */
 static bool makes_pixels(const tvlm_encoded *in, const chunk *c)
 {
     return is(c, "IHDR") || is(c, "IDAT") || is(c, "tRNS") || is(c, "IEND") ||

@@ -154,7 +154,7 @@ static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *
     tvlm_work_add(work, g, tvlm_square(side), "v.head.weight");
 }
 
-/* With the keys and values that every layer takes from the picture's tokens. */
+/* With the keys and values that every layer takes from the image's tokens. */
 static void count_bridge(tvlm_work *work, const tvlm_model *m)
 {
     const tvlm_gguf *g = &m->gguf;

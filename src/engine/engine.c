@@ -186,7 +186,7 @@ static void leave_line(tvlm_engine *e, const turn *t)
     *at = t->next;
 }
 
-/* A picture takes as long as many passes: a line of them must not stop every answer. */
+/* An image takes as long as many passes: a line of them must not stop every answer. */
 static const turn *next_turn(const tvlm_engine *e)
 {
     for (const turn *t = e->waiting; t; t = t->next)

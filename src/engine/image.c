@@ -193,7 +193,7 @@ static tvlm_status encode(tvlm_engine *engine, frames *f, const tvlm_cancel *can
 {
     const tvlm_model *model = engine->model;
     tvlm_cx cx;
-    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_PICTURE, cancel, &cx, err));
+    TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_IMAGE, cancel, &cx, err));
     tvlm_status status = encode_frames(&cx, model, f, image, err);
     double begin = tvlm_now_ms();
     if (!status && image->cross_kv)

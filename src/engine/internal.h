@@ -9,7 +9,7 @@
 #include "model/arch.h"
 #include "vision/vision.h"
 
-typedef enum tvlm_turn_kind { TVLM_TURN_PASS, TVLM_TURN_PICTURE } tvlm_turn_kind;
+typedef enum tvlm_turn_kind { TVLM_TURN_PASS, TVLM_TURN_IMAGE } tvlm_turn_kind;
 
 struct tvlm_engine {
     tvlm_refs refs;            /* its maker and batchers */
@@ -44,13 +44,13 @@ struct tvlm_prompt {
     int32_t *ids;
     size_t n_ids, cap_ids;
     tvlm_image **images; /* held, in the order of their TVLM_IMAGE_IDs, one a frame; Tiny-VLM: the
-                            one picture */
+                            one image */
     size_t n_images, cap_images;
     size_t text_bytes;
     bool prefilled; /* it ends in the beginning of the answer */
 };
 
-/* What a position of the cache was made of: the token `id`, or row `id` of the picture `image`. */
+/* What a position of the cache was made of: the token `id`, or row `id` of the image `image`. */
 typedef struct tvlm_history {
     tvlm_hash image; /* zeros: a token */
     int32_t id;
@@ -78,7 +78,7 @@ struct tvlm_session {
     tvlm_kv kv;
     tvlm_history *history; /* [n_ctx] */
     uint32_t position;
-    tvlm_image *image; /* Tiny-VLM: the picture that rows cross-attend to, held */
+    tvlm_image *image; /* Tiny-VLM: the image that rows cross-attend to, held */
     tvlm_hash image_id;
     float *logits;              /* [1 + TVLM_MAX_DRAFT][n_vocab] of the last pass */
     size_t logits_row;          /* of them, the last position's */
@@ -126,7 +126,7 @@ tvlm_engine *tvlm_engine_retain(tvlm_engine *engine);
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...) TVLM_PRINTF(2, 3);
 
 /* One computation, alone on the engine. Waits for its turn, or fails when cancelled first. Passes
- * and pictures take turns where both wait; of a kind, whoever came first. */
+ * and images take turns where both wait; of a kind, whoever came first. */
 tvlm_status tvlm_engine_begin(tvlm_engine *engine, tvlm_turn_kind kind, const tvlm_cancel *cancel,
                               tvlm_cx *cx, tvlm_error *err);
 void tvlm_engine_end(tvlm_engine *engine);

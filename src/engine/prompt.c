@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Text and pictures -> ids. */
+ * Text and images -> ids. */
 #include "engine/internal.h"
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ tvlm_status tvlm_prompt_new(const tvlm_model *model, tvlm_prompt **out, tvlm_err
     return TVLM_OK;
 }
 
-/* Back to the first n_ids ids and n_images pictures. */
+/* Back to the first n_ids ids and n_images images. */
 static void truncate_to(tvlm_prompt *p, size_t n_ids, size_t n_images, size_t text_bytes)
 {
     while (p->n_images > n_images)
@@ -176,7 +176,7 @@ tvlm_status tvlm_prompt_add_image(tvlm_prompt *prompt, const tvlm_image *image, 
     return status;
 }
 
-/* ---- chat: pieces between pictures are tokenised as one string ---- */
+/* ---- chat: pieces between images are tokenised as one string ---- */
 
 typedef struct renderer {
     tvlm_prompt *prompt;

@@ -228,7 +228,7 @@ static tvlm_status check_prompt(const tvlm_session *s, const tvlm_prompt *p, siz
     return TVLM_OK;
 }
 
-/* Tiny-VLM: another picture makes every cached row another row. An equal one is as good as the one
+/* Tiny-VLM: another image makes every cached row another row. An equal one is as good as the one
  * that is held. */
 static void attach_image(tvlm_session *s, const tvlm_prompt *p)
 {

@@ -74,7 +74,7 @@ static inline float tvlm_pow2_1(float t)
 #define POW2(t)      tvlm_pow2_1(t)
 #include "kernels/math_body.h"
 
-/* The taps [*t0, *t1) of k that fall on [0, size) of a picture; tap t reads first + t - pad. */
+/* The taps [*t0, *t1) of k that fall on [0, size) of an image; tap t reads first + t - pad. */
 static inline void tvlm_clip_taps(size_t first, size_t pad, size_t k, size_t size, size_t *t0,
                                   size_t *t1)
 {

@@ -154,7 +154,7 @@ static void self_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
     tvlm_nn_linear(cx, &l->o, TVLM_ACT_NONE, p->a, p->m, 1.0f, p->h, p->h);
 }
 
-/* Gated cross-attention to each row's picture; rows without one get nothing added. */
+/* Gated cross-attention to each row's image; rows without one get nothing added. */
 static void cross_attention(pass *p, const tvlm_decoder_layer *l, uint32_t layer)
 {
     tvlm_cx *cx = p->cx;

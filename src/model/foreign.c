@@ -8,7 +8,7 @@
 #define GGML_OLD   "a GGML file from before GGUF: convert the original checkpoint anew"
 #define ANSWER     ", perhaps an error of the server that it was downloaded from"
 #define PACKED     "a compressed file: unpack it first"
-#define PICTURE    "an image, not a model"
+#define IMAGE      "an image, not a model"
 #define HTML       "an HTML page: the address gave a page in the place of the file; download it again"
 
 typedef struct magic {
@@ -47,10 +47,10 @@ static const magic magics[] = {
     MAGIC(0, "BZh", PACKED),
     MAGIC(0, "7z\xbc\xaf", PACKED),
     MAGIC(0, "Rar!", PACKED),
-    MAGIC(0, "\xff\xd8\xff", PICTURE),
-    MAGIC(0, "\x89PNG", PICTURE),
-    MAGIC(8, "WEBP", PICTURE),
-    MAGIC(0, "GIF8", PICTURE),
+    MAGIC(0, "\xff\xd8\xff", IMAGE),
+    MAGIC(0, "\x89PNG", IMAGE),
+    MAGIC(8, "WEBP", IMAGE),
+    MAGIC(0, "GIF8", IMAGE),
 };
 
 /* Letters of either case, after white space. */

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * Chat templates. All but Tiny-VLM's are ChatML and differ in the system message that is put first
- * when the conversation brings none, and in whether pictures have a place:
+ * when the conversation brings none, and in whether images have a place:
  *
  *   <|im_start|>system\n S <|im_end|>\n
  *   <|im_start|>user\n [image \n]... Q <|im_end|>\n, or images inside of Q
  *   <|im_start|>assistant\n A <|im_end|>\n ... <|im_start|>assistant\n [beginning of an answer]
  *
- * Tiny-VLM was trained on a shorter form, whose pictures lie outside the text:
+ * Tiny-VLM was trained on a shorter form, whose images lie outside the text:
  *
- *   [picture] <|im_start|> Q <|im_end|> A <|im_end|> <|im_start|> Q <|im_end|> */
+ *   [image] <|im_start|> Q <|im_end|> A <|im_end|> <|im_start|> Q <|im_end|> */
 #include "text/chat.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@
 typedef struct chat_form {
     const char *name;
     const char *system; /* default system message, nullable */
-    bool pictures;
+    bool photos;
     bool thinks;        /* answers may begin with <think> ... </think> */
     const char *answer; /* put behind the assistant's last mark, nullable */
 } chat_form;
@@ -240,7 +240,7 @@ static tvlm_status check_message(tvlm_chat chat, const tvlm_message *messages, s
     if (m->n_images && m->role != TVLM_ROLE_USER)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "message %zu: only messages of the user have images", i);
-    if (m->n_images && !forms[chat].pictures)
+    if (m->n_images && !forms[chat].photos)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "message %zu: chat template '%s' has no place for images", i,
                          forms[chat].name);

@@ -12,7 +12,7 @@ typedef enum tvlm_chat {
     TVLM_CHAT_QWEN2,    /* ChatML; default system "You are a helpful assistant." */
     TVLM_CHAT_QWEN2_5,  /* ChatML; default system of Qwen2.5-Instruct */
     TVLM_CHAT_SMOLLM2,  /* ChatML; default system of SmolLM2-Instruct */
-    TVLM_CHAT_FASTVLM,  /* QWEN2, picture as "<image>\n" before the user's text (llava qwen_2) */
+    TVLM_CHAT_FASTVLM,  /* QWEN2, image as "<image>\n" before the user's text (llava qwen_2) */
     TVLM_CHAT_TINYVLM,  /* <|im_start|> question <|im_end|> answer <|im_end|> ; no system message */
     TVLM_CHAT_QWEN3,    /* CHATML; answers lose their <think> part once they are history */
     TVLM_CHAT_QWEN3_NO_THINK, /* the same, the next answer beginning behind an empty one */
@@ -31,7 +31,7 @@ const char *tvlm_chat_name(tvlm_chat chat);
 const char *tvlm_chat_system(tvlm_chat chat);
 
 /* A rendered conversation is a list of pieces; special pieces are tokenised with special tokens,
- * text pieces (a user's words) never are. Adjacent pieces between pictures are tokenised apart. */
+ * text pieces (a user's words) never are. Adjacent pieces between images are tokenised apart. */
 typedef enum tvlm_piece_kind {
     TVLM_PIECE_SPECIAL,
     TVLM_PIECE_TEXT,

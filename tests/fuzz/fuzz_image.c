@@ -10,12 +10,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     tvlm_decode_params p = {.max_pixels = 1 << 20};
-    tvlm_decoded picture;
+    tvlm_decoded photo;
     tvlm_error err = {0};
-    tvlm_status status = tvlm_decode_memory(data, size, &p, &picture, &err);
-    if (status ? !err.message[0] || picture.data
-               : !picture.data || (uint64_t)picture.width * picture.height > p.max_pixels)
+    tvlm_status status = tvlm_decode_memory(data, size, &p, &photo, &err);
+    if (status ? !err.message[0] || photo.data
+               : !photo.data || (uint64_t)photo.width * photo.height > p.max_pixels)
         abort();
-    tvlm_decoded_free(&picture);
+    tvlm_decoded_free(&photo);
     return 0;
 }

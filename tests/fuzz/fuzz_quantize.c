@@ -30,7 +30,7 @@ static uint32_t mend_checksums(uint8_t *bytes, size_t size)
     return side;
 }
 
-static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     static const uint8_t pixels[2][4] = {
         {0,   255, 90, 7},
@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size) return 0;
     unsigned mode = fuzz_mode(data, size), served = 0;
     tvlmc_quantize_params p = {
-        .type = types[mode % TVLM_COUNT(types)], .next_picture = next_picture, .user = &served};
+        .type = types[mode % TVLM_COUNT(types)], .next_photo = next_photo, .user = &served};
     tvlm_error err = {0};
     uint8_t *bytes = malloc(size);
     if (!bytes) return 0;

@@ -121,7 +121,7 @@ static void converting_with_jansson(void **state)
     json_set_alloc_funcs(malloc, free);
 }
 
-static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     static const uint8_t grey[4] = {0, 255, 90, 7};
     bool *served = user;
@@ -137,7 +137,7 @@ static tvlm_status quantize_int8(tvlm_error *err)
     tvlmc_quantize_params p = {.type = TVLM_TYPE_Q8_0,
                                .int8_tower = true,
                                .max_layer_error = 0.003,
-                               .next_picture = next_picture,
+                               .next_photo = next_photo,
                                .user = &served};
     return tvlmc_quantize_file(FLOAT, OUT, &p, err);
 }

@@ -30,14 +30,14 @@ static atomic_uint encoded;
 
 static uint8_t picture_data[90 * 70 * 3]; /* written by setup, then shared by threads */
 
-static tvlm_pixels picture(void)
+static tvlm_pixels photo(void)
 {
     return (tvlm_pixels){picture_data, 90, 70, 3, 0};
 }
 
 static tvlm_status encode(const tvlm_cancel *cancel, tvlm_image **out)
 {
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     tvlm_encode_params p;
     tvlm_encode_params_init(&p, sizeof p);
     p.cancel = cancel;
@@ -167,7 +167,7 @@ static void *look(void *user)
     talk *t = user;
     tvlm_image *own;
     tvlm_error error;
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     for (int i = 0; i < 4 && !t->status; i++) {
         t->status = tvlm_image_encode(engine, &pixels, NULL, &own, &error);
         if (t->status) break;
@@ -251,7 +251,7 @@ static void cancel_of_preprocessing(void **state)
     (void)state;
     tvlm_model_info info = {.size = sizeof info};
     tvlm_encode_params p;
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     OK(tvlm_model_get_info(model, &info, &err));
     size_t n = (size_t)info.image_size * info.image_size * 3;
     float *out = calloc(n, sizeof *out);
@@ -1489,7 +1489,7 @@ typedef struct line {
     tvlm_session *session;
     atomic_bool go;
     atomic_size_t there;
-    unsigned pictures;
+    unsigned photos;
     size_t passed[3]; /* rows of the pass when picture i was done */
 } line;
 
@@ -1504,9 +1504,9 @@ static void note_picture(void *user, const char *text)
 {
     line *l = user;
     if (strncmp(text, "image:", 6) != 0) return;
-    assert_true(l->pictures < 3);
-    l->passed[l->pictures] = l->pictures ? tvlm_session_position(l->session) : 0;
-    l->pictures++;
+    assert_true(l->photos < 3);
+    l->passed[l->photos] = l->photos ? tvlm_session_position(l->session) : 0;
+    l->photos++;
 }
 
 /* Asked at first in the line; the first of all is held inside its work until the others wait. */
@@ -1522,7 +1522,7 @@ static bool poll_waiter(void *user)
 static void *encode_in_line(void *user)
 {
     waiter *w = user;
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     tvlm_image *own;
     tvlm_encode_params p;
     tvlm_encode_params_init(&p, sizeof p);
@@ -1566,7 +1566,7 @@ static void pictures_do_not_stop_answers(void **state)
         pthread_join(threads[i], NULL);
         tvlm_cancel_free(all[i].cancel);
     }
-    assert_int_equal(l.pictures, 3);
+    assert_int_equal(l.photos, 3);
     assert_int_equal(l.passed[1], 1);
     tvlm_session_free(l.session);
     tvlm_engine_free(l.engine);
@@ -1583,7 +1583,7 @@ static void each_stage_when_it_is_there(void **state)
     tvlm_engine *early = NULL;
     tvlm_image *own = NULL;
     tvlm_session *session = NULL;
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     bool saw_tower = false, saw_bridge = false;
     float logits[1024];
     OK(tvlm_loader_new(NULL, &loader, &err));
@@ -1678,7 +1678,7 @@ static void arguments_are_named(void **state)
     p.batcher = batcher;
     IS(ARGUMENT, tvlm_generate(engine, session, prompt, &p, &result, &err));
     SAYS("another engine");
-    tvlm_pixels pixels = picture();
+    tvlm_pixels pixels = photo();
     tvlm_encode_params e;
     tvlm_image *none;
     tvlm_engine *none_made;

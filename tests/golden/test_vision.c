@@ -221,13 +221,13 @@ static void unfused_checkpoint(void **state)
     (void)state;
     convert("tiny_unfused", NULL, TVLM_TYPE_F32, "tiny_unfused");
     tensor_file golden = tensors_open(GOLDEN "golden_tiny_unfused.safetensors");
-    tensor_file picture = tensors_open(GOLDEN "golden_tiny_128.safetensors");
+    tensor_file photo = tensors_open(GOLDEN "golden_tiny_128.safetensors");
     tvlm_model *model = open_model("tiny_unfused", NULL);
     static outcome out;
-    run(model, 2, tensors_find(&picture, "pixel_values"), NULL, &out);
+    run(model, 2, tensors_find(&photo, "pixel_values"), NULL, &out);
     check_rows(&golden, "vision_tokens", out.tokens[0], out.n * FEATURES);
     tvlm_model_free(model);
-    tensors_close(&picture);
+    tensors_close(&photo);
     tensors_close(&golden);
 }
 

@@ -17,10 +17,10 @@ typedef struct transcript {
     int stop_after; /* pieces until the sink fails; negative: never */
 } transcript;
 
-static char pictures[4]; /* only their addresses matter */
-static tvlm_image *picture(size_t i)
+static char photos[4]; /* only their addresses matter */
+static tvlm_image *photo(size_t i)
 {
-    return (tvlm_image *)(void *)&pictures[i];
+    return (tvlm_image *)(void *)&photos[i];
 }
 
 static tvlm_status record(void *ctx, const tvlm_piece *piece, tvlm_error *err)
@@ -30,7 +30,7 @@ static tvlm_status record(void *ctx, const tvlm_piece *piece, tvlm_error *err)
     char *at = t->text + t->len;
     size_t room = sizeof t->text - t->len;
     if (piece->kind == TVLM_PIECE_IMAGE) {
-        ptrdiff_t i = (const char *)(const void *)piece->image - pictures;
+        ptrdiff_t i = (const char *)(const void *)piece->image - photos;
         t->len += (size_t)snprintf(at, room, "[%d]", (int)i);
     } else {
         assert_true(piece->text.len > 0);
@@ -95,7 +95,7 @@ static void test_fastvlm(void **state)
 {
     (void)state;
     tvlm_message look = USER("What is this?");
-    tvlm_image *images[] = {picture(0), picture(1)};
+    tvlm_image *images[] = {photo(0), photo(1)};
     look.images = images;
     look.n_images = 1;
     EXPECT(TVLM_CHAT_FASTVLM,
@@ -169,7 +169,7 @@ static void test_images_between_texts(void **state)
 {
     (void)state;
     tvlm_message look = USER("Is \xC3\xA9 in, or in?");
-    tvlm_image *images[] = {picture(0), picture(1), picture(2)};
+    tvlm_image *images[] = {photo(0), photo(1), photo(2)};
     size_t at[] = {8, 15, 16};
     look.images = images;
     look.image_at = at;
@@ -206,7 +206,7 @@ static void test_smolvlm(void **state)
 {
     (void)state;
     tvlm_message look = USER("What is this?");
-    tvlm_image *images[] = {picture(0), picture(1)};
+    tvlm_image *images[] = {photo(0), photo(1)};
     look.images = images;
     look.n_images = 2;
     EXPECT(TVLM_CHAT_SMOLVLM,
@@ -220,7 +220,7 @@ static void test_tinyvlm(void **state)
 {
     (void)state;
     tvlm_message look = USER("What is this?");
-    tvlm_image *image = picture(2);
+    tvlm_image *image = photo(2);
     look.images = &image;
     look.n_images = 1;
     EXPECT(TVLM_CHAT_TINYVLM, "[2]<|im_start|>{What is this?}<|im_end|>", look);
@@ -272,7 +272,7 @@ static void test_refusals(void **state)
     bad = USER("x");
     bad.n_images = 1;
     REFUSED(chat, TVLM_ERR_ARGUMENT, "NULL", bad);
-    tvlm_image *image = picture(0);
+    tvlm_image *image = photo(0);
     bad.images = &image;
     REFUSED(TVLM_CHAT_QWEN2, TVLM_ERR_UNSUPPORTED, "'qwen2' has no place for images", bad);
     bad.role = TVLM_ROLE_SYSTEM;
@@ -286,7 +286,7 @@ static void test_sink_failure_stops(void **state)
 {
     (void)state;
     tvlm_message look = USER("q");
-    tvlm_image *image = picture(0);
+    tvlm_image *image = photo(0);
     look.images = &image;
     look.n_images = 1;
     for (tvlm_chat chat = TVLM_CHAT_FASTVLM; chat <= TVLM_CHAT_TINYVLM; chat++) {

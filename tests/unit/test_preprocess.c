@@ -139,10 +139,10 @@ static void pixel_values_match(void **state)
     tensor_file vectors = tensors_open(TVLM_TEST_DATA "/preprocess/preprocess.safetensors");
     tensor_file golden = tensors_open(TVLM_TEST_DATA "/golden/golden_tiny_128.safetensors");
     tensor want = tensors_find(&golden, "pixel_values");
-    size_t picture;
-    unsigned char *ppm = read_whole_file(TVLM_TEST_DATA "/golden/image_100x150.ppm", &picture);
+    size_t photo;
+    unsigned char *ppm = read_whole_file(TVLM_TEST_DATA "/golden/image_100x150.ppm", &photo);
     tvlm_pixels p = {
-        .data = ppm + picture - 100 * 150 * 3, .width = 150, .height = 100, .channels = 3};
+        .data = ppm + photo - 100 * 150 * 3, .width = 150, .height = 100, .channels = 3};
     static float got[128][128][3];
     tvlm_error err;
     size_t bytes = tvlm_preprocess_bytes(&base, p.width, 1);

@@ -275,7 +275,7 @@ static void lend_picture(size_t index, tvlm_pixels *out)
 }
 
 static size_t lent;
-static tvlm_status next_picture(void *user, tvlm_pixels *out, tvlm_error *err)
+static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
 {
     (void)user;
     (void)err;
@@ -298,7 +298,7 @@ static void quantize_from(const char *in, const char *out, tvlm_type type, bool 
     tvlmc_quantize_params params = {.type = type,
                                     .int8_tower = int8,
                                     .max_layer_error = INFINITY,
-                                    .next_picture = next_picture,
+                                    .next_photo = next_photo,
                                     .on_note = count_note};
     tvlm_error err = {0};
     n_notes = lent = 0;
@@ -334,13 +334,12 @@ static void forward(tvlm_cx *cx, const tvlm_model *model, const float *pixels, m
                               (tvlm_features){hi, lo});
 }
 
-static void run_tower(const char *path, const char *cpu, unsigned threads, size_t picture,
-                      maps *out)
+static void run_tower(const char *path, const char *cpu, unsigned threads, size_t photo, maps *out)
 {
     static float pixels[S * S * 3];
     tvlm_model *model = open_model(path, cpu);
     tvlm_pixels p;
-    lend_picture(picture, &p);
+    lend_picture(photo, &p);
     assert_int_equal(tvlm_preprocess(model, &p, NULL, pixels, TVLM_COUNT(pixels), NULL), TVLM_OK);
     tvlm_arena arena;
     tvlm_arena_init_measure(&arena);
@@ -380,14 +379,14 @@ static void int8_tower_is_close_to_float(void **state)
 {
     (void)state;
     quantize(path_of("int8"), TVLM_TYPE_Q8_0, true);
-    for (size_t picture = 0; picture < PICTURES + 2; picture++) { /* two that were not calibrated */
+    for (size_t photo = 0; photo < PICTURES + 2; photo++) { /* two that were not calibrated */
         static maps want, got;
-        run_tower(path_of("source"), NULL, 1, picture, &want);
-        run_tower(path_of("int8"), NULL, 1, picture, &got);
+        run_tower(path_of("source"), NULL, 1, photo, &want);
+        run_tower(path_of("int8"), NULL, 1, photo, &got);
         double lo = relative_error(got.lo[0], want.lo[0], N_LO * 40);
         double hi = relative_error(got.hi[0], want.hi[0], N_HI * C_HI);
         print_message("picture %zu: int8 against float, relative error %.3f low, %.3f high\n",
-                      picture, lo, hi);
+                      photo, lo, hi);
         assert_true(lo < 0.1 && hi < 0.1);
         assert_true(lo > 0 && hi > 0);
     }
@@ -660,7 +659,7 @@ static void answer(const char *path)
     tvlm_model *model = open_model(path, NULL);
     tvlm_engine *engine;
     tvlm_session *session;
-    tvlm_image *picture;
+    tvlm_image *photo;
     tvlm_prompt *prompt;
     tvlm_pixels pixels;
     tvlm_generate_params p;
@@ -672,9 +671,9 @@ static void answer(const char *path)
     p.ignore_eos = true;
     assert_int_equal(tvlm_engine_new(model, NULL, &engine, &err), TVLM_OK);
     assert_int_equal(tvlm_session_new(model, NULL, &session, &err), TVLM_OK);
-    assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &picture, &err), TVLM_OK);
+    assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &photo, &err), TVLM_OK);
     assert_int_equal(tvlm_prompt_new(model, &prompt, &err), TVLM_OK);
-    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, &picture, 1, NULL};
+    tvlm_message m = {TVLM_ROLE_USER, "What?", 5, &photo, 1, NULL};
     assert_int_equal(tvlm_prompt_chat(prompt, &m, 1, &err), TVLM_OK);
     assert_int_equal(tvlm_generate(engine, session, prompt, &p, &result, &err), TVLM_OK);
     assert_int_equal(result.n_ids, 4);
@@ -683,7 +682,7 @@ static void answer(const char *path)
     for (size_t i = 0; i < 258; i++)
         assert_true(isfinite(logits[i]));
     tvlm_prompt_free(prompt);
-    tvlm_image_free(picture);
+    tvlm_image_free(photo);
     tvlm_session_free(session);
     tvlm_engine_free(engine);
     tvlm_model_free(model);
@@ -750,7 +749,7 @@ static void quantize_within(const char *in, const char *out, double max_layer_er
     tvlmc_quantize_params params = {.type = TVLM_TYPE_F32,
                                     .int8_tower = true,
                                     .max_layer_error = max_layer_error,
-                                    .next_picture = next_picture,
+                                    .next_photo = next_photo,
                                     .on_error = take_error};
     tvlm_error err = {0};
     lent = 0;
@@ -850,7 +849,7 @@ static void activations_beyond_range_are_refused(void **state)
         tvlmc_quantize_params p = {.type = TVLM_TYPE_Q8_0,
                                    .int8_tower = true,
                                    .max_layer_error = INFINITY,
-                                   .next_picture = next_picture};
+                                   .next_photo = next_photo};
         tvlm_error err = {0};
         lent = 0;
         write_model(path_of("spiked"),
@@ -897,11 +896,11 @@ static void wrong_requests_are_refused(void **state)
     p = good;
     p.int8_tower = true;
     expect(source, out, p, TVLM_ERR_ARGUMENT); /* no pictures */
-    p.next_picture = fail_to_lend;
+    p.next_photo = fail_to_lend;
     expect(source, out, p, TVLM_ERR_IO);
-    p.next_picture = lend_nothing;
+    p.next_photo = lend_nothing;
     expect(source, out, p, TVLM_ERR_ARGUMENT);
-    p.next_picture = next_picture;
+    p.next_photo = next_photo;
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_request(cancel);
     p.cancel = good.cancel = cancel;

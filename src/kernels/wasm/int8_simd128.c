@@ -172,7 +172,7 @@ static void qgemm_simd128(const tvlm_qgemm_args *args, size_t m0, size_t m1, siz
 enum { PIXELS = 4 };
 
 /* Output pixels that share their taps: those of rows i0 .. i1 and columns j0 .. j1 of the window
- * lie inside the picture. The others would hold zx, so they add nothing to sums of (x - zx) w. */
+ * lie inside the image. The others would hold zx, so they add nothing to sums of (x - zx) w. */
 typedef struct qtile {
     size_t oy, ox, i0, i1, j0, j1;
 } qtile;
@@ -234,7 +234,7 @@ TVLM_INLINE void qconv(const tvlm_qdwconv_args *args, const qtile *t, const requ
         requant8(q, acc[p], NULL, n, y + p * args->c);
 }
 
-/* Pixels go four at a time where no window leaves the picture sideways, else one by one. */
+/* Pixels go four at a time where no window leaves the image sideways, else one by one. */
 TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, const requant *q, size_t oy, size_t c,
                              const size_t n)
 {

@@ -9,7 +9,7 @@
  *   3x3  3 quads   rows 0-2 at columns 0, 1, 2
  *   5x5  7 quads   rows 0-3 at columns 0 .. 4; row 4 at columns 0-3, 4-7
  *
- * Quads hold the zero point where the window leaves the picture, so no pixel is special. */
+ * Quads hold the zero point where the window leaves the image, so no pixel is special. */
 
 enum {
     LANES = 32,       /* channels of a block */
@@ -117,15 +117,15 @@ TVLM_INLINE void start_block(qblock *b, const tvlm_qdwconv_args *args, size_t c,
                  _mm256_mullo_epi32(load256(b->start + i), _mm256_set1_epi32(-args->zx)));
 }
 
-/* Input of a run: columns x .. x + columns, which may begin before the picture (x wraps) and end
+/* Input of a run: columns x .. x + columns, which may begin before the image (x wraps) and end
  * behind it, for windows whose first row is y (which may wrap, too). */
 typedef struct qrun {
     size_t y, x, columns;
-    size_t first, last; /* of the columns those that lie in the picture */
+    size_t first, last; /* of the columns those that lie in the image */
 } qrun;
 
 /* The block's channels of an input row, pixel after pixel; `step` is 0 where the row lies outside
- * the picture and the pixel holds the zero point. */
+ * the image and the pixel holds the zero point. */
 typedef struct qrow {
     const uint8_t *pixel;
     size_t step;
