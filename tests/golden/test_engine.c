@@ -522,6 +522,18 @@ static void stream_stops_where_it_should(void **state)
     assert_int_equal(result.finish, TVLM_FINISH_STOP);
     assert_int_equal(cut.len, at);
     assert_memory_equal(cut.text, whole.text, at);
+    /* one that the text begins with, past its first token: nothing of it is heard */
+    for (size_t n = 2; n <= space + 2; n++) {
+        char beginning[64] = {0};
+        assert_true(n < sizeof beginning);
+        heard none = {.stop_after = 0};
+        memcpy(beginning, whole.text, n);
+        stop[0] = beginning;
+        p.user = &none;
+        OK(tvlm_generate(r.engine, r.session, prompt, &p, &result, &err));
+        assert_int_equal(result.finish, TVLM_FINISH_STOP);
+        assert_true(none.len == 0 && result.text_len == 0);
+    }
     p.n_stop = 0;
     p.user = &few;
     OK(tvlm_generate(r.engine, r.session, prompt, &p, &result, &err));

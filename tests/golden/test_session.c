@@ -445,6 +445,37 @@ static void cancel_of_the_leader(void **state)
     tvlm_cancel_free(cancel);
 }
 
+/* A pass that is full is not waited for, whoever else may come. */
+static void a_full_pass_runs_at_once(void **state)
+{
+    (void)state;
+    tvlm_batcher_params b;
+    tvlm_batcher *batcher;
+    tvlm_batcher_params_init(&b, sizeof b);
+    b.max_batch_size = 1;
+    b.timeout_ms = 600000; /* the test would not end before */
+    OK(tvlm_batcher_new(engine, &b, &batcher, &err));
+    sleeper s = {
+        .talk = {.session = new_session(), .prompt = ask("One?"), .batcher = batcher}
+    };
+    talk t = {.session = new_session(), .prompt = ask("Two?"), .batcher = batcher};
+    pthread_t slow;
+    assert_int_equal(pthread_create(&slow, NULL, sleep_in_company, &s), 0);
+    while (!atomic_load(&s.meeting.asleep))
+        sched_yield();
+    converse(&t);
+    assert_int_equal(t.status, TVLM_OK);
+    assert_false(atomic_load(&s.meeting.awake));
+    atomic_store(&s.meeting.awake, true);
+    pthread_join(slow, NULL);
+    assert_int_equal(s.talk.status, TVLM_OK);
+    tvlm_session_free(s.talk.session);
+    tvlm_prompt_free(s.talk.prompt);
+    tvlm_session_free(t.session);
+    tvlm_prompt_free(t.prompt);
+    tvlm_batcher_free(batcher);
+}
+
 static void cancel_while_answering(void **state)
 {
     (void)state;
@@ -1300,6 +1331,30 @@ static void part(asked *all)
     }
 }
 
+static void a_prompt_may_fill_the_context(void **state)
+{
+    (void)state;
+    enum { CTX = 20 };
+    tvlm_session_params p;
+    tvlm_session *session;
+    tvlm_generate_params g;
+    tvlm_result r = {.size = sizeof r};
+    tvlm_session_params_init(&p, sizeof p);
+    tvlm_generate_params_init(&g, sizeof g);
+    p.n_ctx = CTX;
+    g.ignore_eos = true;
+    OK(tvlm_session_new(model, &p, &session, &err));
+    tvlm_prompt *fits = prompt_of(CTX), *more = prompt_of(CTX + 1);
+    OK(tvlm_generate(engine, session, fits, &g, &r, &err));
+    assert_int_equal(r.finish, TVLM_FINISH_CONTEXT);
+    assert_int_equal(tvlm_session_position(session), CTX);
+    IS(CONTEXT, tvlm_generate(engine, session, more, &g, &r, &err));
+    SAYS("the prompt needs 21 positions, the context has 20");
+    tvlm_prompt_free(fits);
+    tvlm_prompt_free(more);
+    tvlm_session_free(session);
+}
+
 /* Each comes in a step of its own; passes have room for all, for two, for one. */
 static void one_thread_runs_all(void **state)
 {
@@ -1406,6 +1461,59 @@ static void submitted_answers_end_early(void **state)
         tvlm_batcher_free(batcher);
         tvlm_cancel_free(cancel);
     }
+}
+
+typedef struct spoiler {
+    tvlm_cancel *cancel;
+    unsigned n_passes;
+} spoiler;
+
+static void spoil_the_second_pass(void *user, const char *line)
+{
+    spoiler *s = user;
+    if (!strncmp(line, "pass:", 5) && ++s->n_passes == 2) tvlm_cancel_request(s->cancel);
+}
+
+/* A pass stops for one of its answers; the others wait in the queue again when more come. */
+static void answers_join_those_of_a_pass_that_stopped(void **state)
+{
+    (void)state;
+    static asked all[MANY];
+    spoiler s = {.cancel = tvlm_cancel_new()};
+    tvlm_engine *e;
+    tvlm_engine_params p;
+    tvlm_batcher *batcher;
+    tvlm_engine_params_init(&p, sizeof p);
+    p.n_threads = 2;
+    p.on_log = spoil_the_second_pass;
+    p.user = &s;
+    OK(tvlm_engine_new(model, &p, &e, &err));
+    OK(tvlm_batcher_new(e, NULL, &batcher, &err));
+    ask_alone(all);
+    all[5].params.cancel = s.cancel;
+    submit(batcher, &all[5], e);
+    submit(batcher, &all[0], e);
+    submit(batcher, &all[1], e);
+    tvlm_status status = TVLM_OK;
+    while (!status) {
+        tvlm_generation *g;
+        tvlm_event event = {.size = sizeof event};
+        status = tvlm_batcher_step(batcher, &g, &event, &err);
+        if (!status) note_event(all, g, &event);
+    }
+    assert_int_equal(status, TVLM_ERR_CANCELLED);
+    assert_int_equal(s.n_passes, 2);
+    assert_int_equal(tvlm_batcher_pending(batcher), 2);
+    for (size_t i = 2; i < 5; i++)
+        submit(batcher, &all[i], e);
+    while (tvlm_batcher_pending(batcher))
+        step_once(batcher, all);
+    for (size_t i = 0; i < 5; i++)
+        assert_same_end(&all[i].alone, &all[i].stepped);
+    part(all);
+    tvlm_batcher_free(batcher);
+    tvlm_engine_free(e);
+    tvlm_cancel_free(s.cancel);
 }
 
 /* Answers of calls on two other threads, of the same batcher. */
@@ -1744,6 +1852,7 @@ int main(void)
         cmocka_unit_test(cancel_while_reading_the_prompt),
         cmocka_unit_test(cancel_while_answering),
         cmocka_unit_test(cancel_in_company),
+        cmocka_unit_test(a_full_pass_runs_at_once),
         cmocka_unit_test(cancel_of_the_leader),
         cmocka_unit_test(answers_are_utf8),
         cmocka_unit_test(stop_strings_are_utf8),
@@ -1761,7 +1870,9 @@ int main(void)
         cmocka_unit_test(a_cancel_ends_one_call),
         cmocka_unit_test(one_thread_runs_all),
         cmocka_unit_test(a_step_is_a_pass_for_all),
+        cmocka_unit_test(a_prompt_may_fill_the_context),
         cmocka_unit_test(submitted_answers_end_early),
+        cmocka_unit_test(answers_join_those_of_a_pass_that_stopped),
         cmocka_unit_test(steps_beside_calls),
         cmocka_unit_test(what_submit_refuses),
         cmocka_unit_test(pictures_do_not_stop_answers),
