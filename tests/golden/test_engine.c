@@ -434,6 +434,9 @@ static void limits_are_refused_with_numbers(void **state)
     tvlm_pixels pixels = test_picture();
     tvlm_image *refused;
     assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &refused, &err), TVLM_ERR_LIMIT);
+    pixels.width = pixels.height = 65536; /* whose product is 0 in 32 bits */
+    IS(LIMIT, tvlm_image_encode(engine, &pixels, NULL, &refused, &err));
+    SAYS("an image of 65536x65536, the limit is 100 pixels");
     pixels.height = 0;
     assert_int_equal(tvlm_image_encode(engine, &pixels, NULL, &refused, &err), TVLM_ERR_ARGUMENT);
     tvlm_input row = {r.session, 100000, NULL, true};
