@@ -30,6 +30,7 @@ void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, of
 int __wrap_munmap(void *block, size_t size);
 
 static size_t calls, failing; /* the call that fails; 0: none */
+static size_t largest;        /* bytes that a call asked for, since fail_call */
 
 /* The blocks of a run; what the C library made by itself is freed here too, but not known. */
 enum { SLOTS = 1 << 17 };
@@ -63,38 +64,39 @@ static void forget(const void *block)
         }
 }
 
-static bool fails(void)
+static bool fails(size_t size)
 {
     bool now = ++calls == failing;
+    if (size > largest) largest = size;
     if (now) errno = ENOMEM;
     return now;
 }
 
 void *__wrap_malloc(size_t size)
 {
-    return fails() ? NULL : remember(__real_malloc(size));
+    return fails(size) ? NULL : remember(__real_malloc(size));
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-    return fails() ? NULL : remember(__real_calloc(n, size));
+    return fails(n * size) ? NULL : remember(__real_calloc(n, size));
 }
 
 void *__wrap_realloc(void *block, size_t size)
 {
-    if (fails()) return NULL;
+    if (fails(size)) return NULL;
     forget(block);
     return remember(__real_realloc(block, size));
 }
 
 void *__wrap_aligned_alloc(size_t align, size_t size)
 {
-    return fails() ? NULL : remember(__real_aligned_alloc(align, size));
+    return fails(size) ? NULL : remember(__real_aligned_alloc(align, size));
 }
 
 int __wrap_posix_memalign(void **out, size_t align, size_t size)
 {
-    if (fails()) return ENOMEM;
+    if (fails(size)) return ENOMEM;
     int code = __real_posix_memalign(out, align, size);
     if (!code) remember(*out);
     return code;
@@ -108,7 +110,7 @@ void __wrap_free(void *block)
 
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    if (fails()) return MAP_FAILED;
+    if (fails(size)) return MAP_FAILED;
     void *block = __real_mmap(at, size, protection, flags, fd, offset);
     if (block != MAP_FAILED) remember(block);
     return block;
@@ -130,7 +132,7 @@ int __wrap_munmap(void *block, size_t size)
 static void fail_call(size_t which)
 {
     memset(slots, 0, sizeof slots);
-    live = calls = 0;
+    live = calls = largest = 0;
     failing = which;
 }
 

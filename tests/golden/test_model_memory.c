@@ -160,9 +160,37 @@ static void loading_in_pieces(void **state)
     fail_each("llama.gguf", true);
 }
 
+/* A header's counts are believed only as far as there are bytes for them. */
+static void counts_that_lie_take_no_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        uint16_t tensors, keys;
+    } lies[] = {
+        {60000, 0    },
+        {0,     60000},
+        {60000, 60000}
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        unsigned char file[4096] = "GGUF\3";
+        tvlm_model *model;
+        tvlm_error err = {0};
+        for (size_t k = 0; k < 2; k++) {
+            file[8 + k] = (unsigned char)(lies[i].tensors >> 8 * k);
+            file[16 + k] = (unsigned char)(lies[i].keys >> 8 * k);
+        }
+        fail_call(0);
+        assert_int_equal(tvlm_model_open_memory(file, sizeof file, NULL, &model, &err),
+                         TVLM_ERR_FORMAT);
+        if (largest > 100000) fail_msg("%zu bytes at once: %s", largest, err.message);
+        assert_int_equal(live, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_that_lie_take_no_memory),
         cmocka_unit_test(loading_and_answering),
         cmocka_unit_test(loading_on_threads),
         cmocka_unit_test(loading_in_pieces),

@@ -256,6 +256,10 @@ static void bad_tensors_are_named(void **state)
     bytes_tensor(&b, "two", 0, (uint64_t[5]){1}, 32);
     refused(&b, TVLM_ERR_FORMAT, "'two': overlaps");
     bytes_begin(&b);
+    bytes_tensor(&b, "by one", TVLM_TYPE_I8, (uint64_t[5]){33}, 0);
+    bytes_tensor(&b, "two", 0, (uint64_t[5]){1}, 32);
+    refused(&b, TVLM_ERR_FORMAT, "'two': overlaps");
+    bytes_begin(&b);
     bytes_tensor(&b, "same", 0, (uint64_t[5]){1}, 0);
     bytes_tensor(&b, "other", 0, (uint64_t[5]){1}, 32);
     bytes_tensor(&b, "same", 0, (uint64_t[5]){1}, 64);

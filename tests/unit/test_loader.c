@@ -260,26 +260,115 @@ static void every_flip_is_refused(void **state)
     tvlm_model_free(m);
 }
 
-/* Those of others, and of this program before file version 2: here the keys get other names. */
+static unsigned char *find_key(unsigned char *bytes, size_t size, const char *key)
+{
+    for (size_t i = 0; i + strlen(key) < size; i++)
+        if (!memcmp(bytes + i, key, strlen(key))) return bytes + i;
+    return NULL;
+}
+
+/* The keys get other names. */
+static void drop_header_checksum(unsigned char *bytes, size_t size)
+{
+    static const char *const keys[] = {"tinyvlm.file_version", "tinyvlm.header_crc32c"};
+    for (size_t k = 0; k < 2; k++) {
+        unsigned char *at = find_key(bytes, size, keys[k]);
+        if (at) *at = 'X';
+    }
+}
+
+static unsigned char *without_header_checksum(void)
+{
+    unsigned char *copy = malloc(file_size);
+    assert_non_null(copy);
+    memcpy(copy, file, file_size);
+    drop_header_checksum(copy, file_size);
+    return copy;
+}
+
+/* Those of others, and of this program before file version 2. */
 static void files_without_a_header_checksum_load(void **state)
 {
     (void)state;
     tvlm_model *m;
-    unsigned char *copy = malloc(file_size);
-    assert_non_null(copy);
-    memcpy(copy, file, file_size);
-    static const char *const keys[] = {"tinyvlm.file_version", "tinyvlm.header_crc32c"};
-    for (size_t k = 0; k < 2; k++)
-        for (size_t i = 0; i + strlen(keys[k]) < file_size; i++)
-            if (!memcmp(copy + i, keys[k], strlen(keys[k]))) copy[i] = 'X';
+    unsigned char *copy = without_header_checksum();
     OK(tvlm_model_open_memory(copy, file_size, NULL, &m, &err));
     assert_int_equal(m->gguf.header_crc_at, 0);
     tvlm_model_free(m);
-    for (size_t i = 0; i + 21 < file_size; i++) /* the version alone asks for a checksum */
-        if (!memcmp(copy + i, "Xinyvlm.file_version", 20)) copy[i] = 't';
+    *find_key(copy, file_size, "Xinyvlm.file_version") = 't'; /* it alone asks for a checksum */
     assert_int_equal(tvlm_model_open_memory(copy, file_size, NULL, &m, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "tinyvlm.header_crc32c"));
     free(copy);
+}
+
+static void every_bit_of_a_checksum_counts(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    unsigned char *copy = without_header_checksum(), *crc = NULL;
+    static const char key[] = "tinyvlm.tensor_crc32c";
+    crc = find_key(copy, file_size, key);
+    assert_non_null(crc);
+    crc += sizeof key - 1 + 16; /* behind its type, its elements' and their number */
+    for (size_t bit = 0; bit < 32 * TVLM_COUNT(tensors); bit += 1 + bit / 32 % 3) {
+        crc[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        IS(CHECKSUM, tvlm_model_open_memory(copy, file_size, NULL, &m, &err));
+        crc[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+    OK(tvlm_model_open_memory(copy, file_size, NULL, &m, &err));
+    tvlm_model_free(m);
+    free(copy);
+}
+
+static void heads_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *key;
+        unsigned char value;
+        const char *says;
+    } cases[] = {
+        {"fastvlm", "vision.fastvit.head_dim", 24, "16 features are not whole heads of 24"},
+        {"fastvlm", "vision.fastvit.head_dim", 32, "16 features are not whole heads of 32"},
+        {"tinyvlm", "tinyvlm.pool.head_count", 3,  "head_count': 3 heads of 32 features"  },
+        {"tinyvlm", "tinyvlm.pool.head_count", 8,  "head_count': 8 heads of 32 features"  },
+    };
+    static unsigned char bytes[1 << 18];
+    for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
+        char path[512];
+        tvlm_model *m;
+        snprintf(path, sizeof path, TVLM_TEST_DATA "/../fuzz/corpus/gguf/%s.gguf", cases[i].model);
+        FILE *f = fopen(path, "rb");
+        assert_non_null(f);
+        size_t size = fread(bytes, 1, sizeof bytes, f);
+        fclose(f);
+        assert_true(size < sizeof bytes);
+        drop_header_checksum(bytes, size);
+        unsigned char *at = find_key(bytes, size, cases[i].key);
+        assert_non_null(at);
+        at[strlen(cases[i].key) + 4] = cases[i].value; /* behind its type */
+        assert_int_not_equal(tvlm_model_open_memory(bytes, size, NULL, &m, &err), TVLM_OK);
+        SAYS(cases[i].says);
+    }
+}
+
+static void weights_may_take_what_is_allowed(void **state)
+{
+    (void)state;
+    tvlm_model *m;
+    tvlm_model_params p;
+    unsigned long long bytes = 0, most = 0;
+    tvlm_model_params_init(&p, sizeof p);
+    p.max_memory = 1;
+    IS(LIMIT, tvlm_model_open_memory(file, file_size, &p, &m, &err));
+    assert_int_equal(
+        sscanf(err.message, "the weights take %llu bytes, the limit is %llu", &bytes, &most), 2);
+    assert_true(bytes > 1000 && most == 1);
+    p.max_memory = (size_t)bytes - 1;
+    IS(LIMIT, tvlm_model_open_memory(file, file_size, &p, &m, &err));
+    p.max_memory = (size_t)bytes;
+    OK(tvlm_model_open_memory(file, file_size, &p, &m, &err));
+    tvlm_model_free(m);
 }
 
 static tiny small(const char *arch)
@@ -799,6 +888,9 @@ int main(void)
         cmocka_unit_test(damage_is_caught),
         cmocka_unit_test(every_flip_is_refused),
         cmocka_unit_test(files_without_a_header_checksum_load),
+        cmocka_unit_test(every_bit_of_a_checksum_counts),
+        cmocka_unit_test(heads_that_do_not_fit_are_refused),
+        cmocka_unit_test(weights_may_take_what_is_allowed),
         cmocka_unit_test(any_threads),
         cmocka_unit_test(damage_is_told_by_any_threads),
         cmocka_unit_test(short_files_and_padding_on_threads),
