@@ -28,6 +28,24 @@ static void half_round_trip(void **state)
     }
 }
 
+/* A NaN whose payload is in the bits that are dropped must not become an infinity. */
+static void not_a_number_stays_so(void **state)
+{
+    (void)state;
+    static const uint32_t bits[] = {0x7f800001, 0xff800001, 0x7f801fff, 0xff80ffff, 0x7fffffff};
+    for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) {
+        float f;
+        memcpy(&f, &bits[i], sizeof f);
+        assert_true(isnan(tvlm_f16_to_f32(tvlm_f32_to_f16(f))));
+        assert_true(isnan(tvlm_bf16_to_f32(tvlm_f32_to_bf16(f))));
+        assert_int_equal(tvlm_f32_to_bf16(f) >> 15, bits[i] >> 31);
+    }
+    const float infinity = INFINITY;
+    assert_int_equal(tvlm_f32_to_bf16(infinity), 0x7f80);
+    assert_int_equal(tvlm_f32_to_bf16(-infinity), 0xff80);
+    assert_int_equal(tvlm_f32_to_f16(infinity), 0x7c00);
+}
+
 /* Between two neighbours the nearer one is taken, the even one in the middle. */
 static void half_rounds_to_nearest_even(void **state)
 {
@@ -285,11 +303,11 @@ static void names_and_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(half_round_trip),   cmocka_unit_test(half_rounds_to_nearest_even),
-        cmocka_unit_test(blocks_by_hand),    cmocka_unit_test(super_blocks_by_hand),
-        cmocka_unit_test(error_bounds),      cmocka_unit_test(errors_of_normal_weights),
-        cmocka_unit_test(extremes_saturate), cmocka_unit_test(constant_blocks),
-        cmocka_unit_test(names_and_sizes),
+        cmocka_unit_test(half_round_trip),          cmocka_unit_test(half_rounds_to_nearest_even),
+        cmocka_unit_test(not_a_number_stays_so),    cmocka_unit_test(blocks_by_hand),
+        cmocka_unit_test(super_blocks_by_hand),     cmocka_unit_test(error_bounds),
+        cmocka_unit_test(errors_of_normal_weights), cmocka_unit_test(extremes_saturate),
+        cmocka_unit_test(constant_blocks),          cmocka_unit_test(names_and_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
