@@ -20,7 +20,7 @@ void tvlmc_convert_params_init(tvlmc_convert_params *params)
 void tvlmc_conversion_note(const tvlmc_conversion *c, const char *format, ...)
 {
     if (!c->params->on_note) return;
-    char line[600];
+    char line[1200];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);

@@ -5,6 +5,7 @@
 #include "convert/pair.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,20 +278,32 @@ static void check_positions(tvlm_reader *r, uint32_t grid)
 }
 
 /* All released checkpoints enlarge images to four frames a side. */
-static void read_split(tvlm_reader *r, tvlmc_hf_config *out, char note[256])
+static void read_split(tvlm_reader *r, tvlmc_hf_config *out, char note[512])
 {
     uint32_t usual = 4 * out->image_size < 4096 ? 4 * out->image_size : 4096;
     if (r->status) return;
     out->siglip.split_edge =
         tvlm_read_u32(r, KEY "preproc_image_size", usual, out->image_size, 4096);
     if (!tvlm_gguf_find(r->gguf, KEY "preproc_image_size"))
-        snprintf(note, 256,
+        snprintf(note, 512,
                  "it does not say how large images are before they are split; %u pixels are taken, "
                  "as SmolVLM's checkpoints have it",
                  (unsigned)usual);
 }
 
-static void read_mmproj(tvlm_reader *r, tvlmc_hf_config *out, char note[256])
+/* llama.cpp's converter writes 1e-5 where a checkpoint leaves it to transformers, whose default is
+ * 1e-6: no fault of the file, but its results are not those of the checkpoint to the last digit. */
+static void tell_epsilon(double eps, char note[512])
+{
+    size_t n = strlen(note);
+    if (fabs(eps - 1e-5) < 1e-9)
+        snprintf(note + n, 512 - n,
+                 "%sits layer norm epsilon of 1e-05 is kept; the checkpoint's may be 1e-06: "
+                 "convert the checkpoint for exact results",
+                 n ? "; " : "");
+}
+
+static void read_mmproj(tvlm_reader *r, tvlmc_hf_config *out, char note[512])
 {
     tvlmc_hf_siglip *s = &out->siglip;
     must_use_gelu(r);
@@ -308,6 +321,7 @@ static void read_mmproj(tvlm_reader *r, tvlmc_hf_config *out, char note[256])
         out->scale[i] = 1.0 / 255.0;
     if (!r->status) check_positions(r, out->image_size / s->patch_size);
     read_split(r, out, note);
+    tell_epsilon(s->ln_eps, note);
 }
 
 /* Older files call the first matrix of the two "down". */

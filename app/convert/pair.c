@@ -111,7 +111,7 @@ static tvlm_status read_mmproj(pair *p, tvlm_error *err)
 {
     tvlm_error why = {0};
     tvlm_reader r = {&p->mmproj.gguf, "", &why, TVLM_OK};
-    char note[256] = "";
+    char note[512] = "";
     const tvlmc_family *family = p->c.config.family = read_projector(&r);
     if (family) check_keys(&r, family);
     if (family && !r.status) family->mmproj->read(&r, &p->c.config, note);

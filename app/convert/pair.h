@@ -24,7 +24,7 @@ typedef struct tvlmc_mmproj {
     const char *projector;   /* clip.projector_type */
     const char *const *keys; /* under "clip.vision." that read takes or that change nothing */
     /* The vision part of *out; what a failure is of is in r. note: a line for the user, or "". */
-    void (*read)(tvlm_reader *r, tvlmc_hf_config *out, char note[256]);
+    void (*read)(tvlm_reader *r, tvlmc_hf_config *out, char note[512]);
     /* Changes name or shape where ours are others. */
     void (*adapt)(const tvlm_gguf *mmproj, const tvlmc_hf_config *config, tvlmc_taken *t);
 } tvlmc_mmproj;

@@ -129,6 +129,11 @@ def llama_cpp(tmp_path, folder, *options, name="pair"):
     return text, mmproj
 
 
+def edited(path, key, value):
+    field = gguf.GGUFReader(path, "r+").fields[key]
+    field.parts[field.data[0]][0] = value
+
+
 def test_qwen3_of_llama_cpp(tmp_path):
     want, out = load_file(GOLDEN / "golden_qwen3.safetensors"), tmp_path / "out.safetensors"
     text, _ = llama_cpp(tmp_path, GOLDEN / "qwen3", "--tokenizer", GOLDEN / "tiny")
@@ -184,6 +189,16 @@ def test_smolvlm_of_llama_cpp_types(tmp_path, kind, most):
     ok("info", "--model", smaller)
 
 
+def test_smolvlm_of_llama_cpp_epsilon(tmp_path):
+    """llama.cpp's own default is kept, and told."""
+    text, mmproj = llama_cpp(tmp_path, GOLDEN / "smolvlm")
+    edited(mmproj, "clip.vision.attention.layer_norm_epsilon", 1e-5)
+    done = ok("convert", text, tmp_path / "m.gguf", "--mmproj", mmproj)
+    assert "epsilon of 1e-05 is kept" in done.err
+    want = load_file(GOLDEN / "golden_smolvlm.safetensors")["vision_tokens"]
+    assert 2e-6 < error(dump(tmp_path, tmp_path / "m.gguf")["vision_tokens"], want) < 1e-4
+
+
 PAIR_FAULTS = [
     ("clip.vision.image_size", 0, "'clip.vision.image_size': 0 is not in"),
     ("clip.vision.image_size", 200, "'clip.vision.image_size': the positions of 25 patches"),
@@ -214,8 +229,7 @@ def test_faults_of_pairs(tmp_path):
 
     for key, value, message in PAIR_FAULTS:
         bad.write_bytes(good)
-        field = gguf.GGUFReader(bad, "r+").fields[key]
-        field.parts[field.data[0]][0] = value
+        edited(bad, key, value)
         says(message)
     for old, new, message in (
         (b"idefics3", b"idefics9", "'clip.projector_type': 'idefics9' is not supported; 'idefics3' (SmolVLM) is"),
