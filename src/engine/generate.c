@@ -18,6 +18,7 @@ void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 /* tvlm_sized of what tvlm_generate and tvlm_generation_next write. */
 #define RESULT TVLM_SIZED(tvlm_result, n_accepted)
 #define EVENT  TVLM_SIZED(tvlm_event, n_alternatives)
+#define PARAMS TVLM_SIZED(tvlm_generate_params, resume)
 
 /* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller. Tokens are
  * bytes: the text is made of them by utf8, so that it, its stop strings and what is sent are whole
@@ -111,7 +112,8 @@ struct tvlm_generation {
     char *stops; /* copies of the stop strings, NULL: they are the caller's */
     stream out;
     tvlm_lookup draft;
-    uint64_t state; /* of the random draws */
+    uint64_t state;    /* of the random draws */
+    uint32_t n_before; /* ids of the answer that this one resumes: they lie before its own */
     double begin;
     tvlm_result result; /* so far */
     bool over;          /* an end, or an error */
@@ -145,12 +147,17 @@ static tvlm_status plan_prompt(tvlm_generation *g, tvlm_error *err)
     return TVLM_OK;
 }
 
+static int32_t *own_ids(const tvlm_generation *g)
+{
+    return g->session->ids + g->n_before;
+}
+
 /* The token chosen last: the last pass has read it if it was drafted, else it and a new draft are
  * read by the next. */
 static void plan_token(tvlm_generation *g)
 {
     tvlm_session *s = g->session;
-    int32_t id = s->ids[g->result.n_ids - 1];
+    int32_t id = own_ids(g)[g->result.n_ids - 1];
     g->n_rows = 0;
     if (tvlm_lookup_right(&g->draft, id)) {
         g->result.n_accepted++;
@@ -215,17 +222,20 @@ static tvlm_status read_on(tvlm_generation *g, tvlm_error *err)
 static int32_t choose(tvlm_generation *g)
 {
     tvlm_session *s = g->session;
-    return tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s),
-                               s->model->config.lm.n_vocab, &g->params.sampling, s->ids,
-                               g->result.n_ids, s->candidates, &g->state);
+    int32_t id = tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s),
+                                     s->model->config.lm.n_vocab, &g->params.sampling, s->ids,
+                                     g->n_before + g->result.n_ids, s->candidates, &g->state);
+    s->random = g->state;
+    return id;
 }
 
 /* TVLM_FINISH_* when the answer ends with the token, -1 to go on. */
 static int take_token(tvlm_generation *g, int32_t id)
 {
-    const tvlm_session *s = g->session;
+    tvlm_session *s = g->session;
     bool end = ends(&s->model->config, id);
-    s->ids[g->result.n_ids++] = id;
+    own_ids(g)[g->result.n_ids++] = id;
+    s->n_said = g->n_before + (uint32_t)g->result.n_ids;
     if (end ? !g->params.ignore_eos : !append(&g->out, id)) return TVLM_FINISH_STOP;
     if (g->result.n_ids == g->params.max_tokens) return TVLM_FINISH_LENGTH;
     return s->position == s->params.n_ctx ? TVLM_FINISH_CONTEXT : -1;
@@ -271,7 +281,7 @@ static void update_result(tvlm_generation *g)
 {
     g->result.text = g->session->text;
     g->result.text_len = g->out.sent;
-    g->result.ids = g->session->ids;
+    g->result.ids = own_ids(g);
     if (!g->prompt) g->result.decode_ms = tvlm_now_ms() - g->begin - g->result.prefill_ms;
 }
 
@@ -279,7 +289,7 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
                                tvlm_error *err)
 {
     *out = defaults;
-    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_generate_params, n_alternatives), err));
+    TVLM_TRY(tvlm_sized_read(out, in, PARAMS, err));
     if (!out->max_tokens)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "max_tokens is 0: tvlm_session_feed reads a prompt alone");
@@ -293,6 +303,16 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
             return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is not UTF-8", i);
     }
     return tvlm_sampling_check(&out->sampling, err);
+}
+
+/* The ids said so far stay before the new ones: as many as the prompt may hold, so that all fit. */
+static void resume(tvlm_generation *g)
+{
+    tvlm_session *s = g->session;
+    size_t n = least(s->n_said, tvlm_prompt_n_tokens(g->prompt));
+    memmove(s->ids, s->ids + s->n_said - n, n * sizeof *s->ids);
+    s->n_said = g->n_before = (uint32_t)n;
+    if (n) g->state = s->random;
 }
 
 /* leave() ends it. */
@@ -310,11 +330,12 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
     if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));
-    g->out =
-        (stream){.params = &g->params,
-                 .session = session,
-                 .trim = session->model->config.chat == TVLM_CHAT_TINYVLM && !prompt->prefilled};
+    g->out = (stream){.params = &g->params,
+                      .session = session,
+                      .trim = session->model->config.chat == TVLM_CHAT_TINYVLM &&
+                              !prompt->prefilled && !g->params.resume};
     g->state = g->params.sampling.seed;
+    if (g->params.resume) resume(g);
     g->begin = tvlm_now_ms();
     tvlm_lookup_init(&g->draft);
     join(g);

@@ -83,7 +83,9 @@ struct tvlm_session {
     float *logits;              /* [1 + TVLM_MAX_DRAFT][n_vocab] of the last pass */
     size_t logits_row;          /* of them, the last position's */
     tvlm_candidate *candidates; /* [n_vocab] */
-    int32_t *ids;               /* [n_ctx] generated */
+    int32_t *ids;               /* [n_ctx + 1] of the last answer */
+    uint32_t n_said;            /* of them, with those of the answer that it resumed */
+    uint64_t random;            /* state of the draws behind them */
     char *text;                 /* the answer, whole */
 };
 

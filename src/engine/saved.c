@@ -3,8 +3,8 @@
  *
  *   header, 64 bytes:
  *     magic u8[8] | version u32 | arithmetic u32 | model u64[2] | values u32[7] | crc32c u32
- *   TVLMSESS, a session; values: kv_type, n_layers, kv_row, n_vocab, position, n_images, 0
- *     position x { image u64[2] | id i32 } | logits f32[n_vocab] |
+ *   TVLMSESS, a session; values: kv_type, n_layers, kv_row, n_vocab, position, n_images, n_said
+ *     random u64 | said i32[n_said] | position x { image u64[2] | id i32 } | logits f32[n_vocab] |
  *     n_layers x { keys, values: [position][kv_row] of the kv_type } | the image, as below
  *   TVLMIMAG, an image; values: n_tokens, n_embd, n_vision_tokens, vision_dim, n_cross, 0, 0
  *     id u64[2] | tokens [n_tokens][n_embd] | vision [][] | cross-attention [n_cross], all f32
@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-enum { VERSION = 1, HEADER = 64, VALUES = 7, HISTORY = 20, PIECE = 64 };
+enum { VERSION = 2, HEADER = 64, VALUES = 7, HISTORY = 20, PIECE = 64 };
 
 /* What a header says, and by which names messages call it. */
 typedef struct header {
@@ -27,7 +27,7 @@ typedef struct header {
     uint32_t values[VALUES];
 } header;
 
-enum { KV_TYPE, N_LAYERS, KV_ROW, N_VOCAB, POSITION, N_IMAGES };
+enum { KV_TYPE, N_LAYERS, KV_ROW, N_VOCAB, POSITION, N_IMAGES, N_SAID };
 enum { N_TOKENS, N_EMBD, N_VISION, VISION_DIM, N_CROSS, ROWS, COLS };
 
 /* Without all weights it is not known which model this is. */
@@ -42,9 +42,9 @@ static header session_header(const tvlm_session *s)
     const tvlm_decoder_config *c = &s->model->config.lm;
     return (header){
         "TVLMSESS",
-        {"kv_type", "n_layers", "kv_row", "n_vocab", "position", "n_images", "reserved"},
+        {"kv_type",                             "n_layers",  "kv_row",            "n_vocab",  "position", "n_images",       "n_said" },
         {s->kv.f16 ? TVLM_KV_F16 : TVLM_KV_F32, c->n_layers, (uint32_t)s->kv.row, c->n_vocab,
-          s->position, s->image != NULL},
+          s->position,                                                                                     s->image != NULL, s->n_said},
     };
 }
 
@@ -155,6 +155,9 @@ static void put_session(sink *s, const void *object)
     const tvlm_session *session = object;
     header h = session_header(session);
     put_header(s, session->model, &h);
+    put_number(s, session->random, 8);
+    for (uint32_t i = 0; i < session->n_said; i++)
+        put_number(s, (uint32_t)session->ids[i], 4);
     for (uint32_t i = 0; i < session->position; i++) {
         put_hash(s, session->history[i].image);
         put_number(s, (uint32_t)session->history[i].id, 4);
@@ -331,16 +334,38 @@ static tvlm_status take_history(source *s, tvlm_session *session, uint32_t n, tv
     return TVLM_OK;
 }
 
+/* What the last answer said, and the random numbers that would have gone on. */
+static tvlm_status take_said(source *s, tvlm_session *session, uint32_t n, tvlm_error *err)
+{
+    unsigned char bytes[8];
+    TVLM_TRY(take(s, bytes, 8, "random", err));
+    session->random = load_le(bytes, 8);
+    for (uint32_t i = 0; i < n; i++) {
+        TVLM_TRY(take(s, bytes, 4, "said", err));
+        uint32_t id = (uint32_t)load_le(bytes, 4);
+        if (id >= s->model->config.lm.n_vocab)
+            return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: said[%u] is %u", s->name, (unsigned)i,
+                             (unsigned)id);
+        session->ids[i] = (int32_t)id;
+    }
+    session->n_said = n;
+    return TVLM_OK;
+}
+
 static tvlm_status check_session(const source *s, const tvlm_session *session, const header *h,
                                  tvlm_error *err)
 {
     header want = session_header(session);
     want.values[POSITION] = h->values[POSITION];
+    want.values[N_SAID] = h->values[N_SAID];
     want.values[N_IMAGES] = s->model->config.lm.cross_attention && h->values[N_IMAGES];
     TVLM_TRY(check_values(s, h, &want, err));
     if (h->values[POSITION] > session->params.n_ctx)
         return tvlm_fail(err, TVLM_ERR_CONTEXT, "%s: position is %u, the context has %u", s->name,
                          (unsigned)h->values[POSITION], (unsigned)session->params.n_ctx);
+    if (h->values[N_SAID] > session->params.n_ctx + 1)
+        return tvlm_fail(err, TVLM_ERR_CONTEXT, "%s: n_said is %u, the context has %u", s->name,
+                         (unsigned)h->values[N_SAID], (unsigned)session->params.n_ctx);
     return TVLM_OK;
 }
 
@@ -350,6 +375,7 @@ static tvlm_status take_session(source *s, void *object, tvlm_error *err)
     header h = session_header(session);
     TVLM_TRY(take_header(s, &h, err));
     TVLM_TRY(check_session(s, session, &h, err));
+    TVLM_TRY(take_said(s, session, h.values[N_SAID], err));
     TVLM_TRY(take_history(s, session, h.values[POSITION], err));
     session->position = h.values[POSITION];
     session->logits_row = 0;

@@ -71,6 +71,7 @@ static void go_on(const rig *r, const tvlm_image *image)
     tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 3;
     p.lookup = true;
+    p.resume = true;
     if (image && tvlm_prompt_add_image(prompt, image, NULL)) abort();
     if (tvlm_prompt_add_ids(prompt, (int32_t[]){1, 2}, 2, NULL)) abort();
     tvlm_generate(r->engine, r->session, prompt, &p, NULL, NULL);

@@ -211,6 +211,60 @@ static void a_saved_session_goes_on(void **state)
         }
 }
 
+/* The answer to a question, from its id `from` on. */
+static void answer_from(talk *t, bool resume, size_t from, size_t until)
+{
+    tvlm_prompt *prompt;
+    tvlm_generate_params p;
+    tvlm_result r = {.size = sizeof r};
+    OK(tvlm_prompt_new(t->model, &prompt, &err));
+    OK(tvlm_prompt_add_ids(prompt, (int32_t[]){1, 2, 3}, 3, &err));
+    if (t->image) OK(tvlm_prompt_add_image(prompt, t->image, &err));
+    OK(tvlm_prompt_add_ids(prompt, t->ids, from, &err));
+    tvlm_generate_params_init(&p, sizeof p);
+    p.max_tokens = (uint32_t)(until - from);
+    p.ignore_eos = true;
+    p.resume = resume;
+    p.sampling = (tvlm_sampling){
+        .temperature = 2, .top_p = 1, .repeat_penalty = 1.7f, .repeat_last_n = 64, .seed = 5};
+    OK(tvlm_generate(t->engine, t->session, prompt, &p, &r, &err));
+    assert_int_equal(r.n_ids, until - from);
+    memcpy(t->ids + from, r.ids, r.n_ids * sizeof *r.ids);
+    t->n_ids = until;
+    tvlm_prompt_free(prompt);
+}
+
+/* Cut after any token, saved, loaded, and cut again: the same ids. Begun anew they are others. */
+static void a_cut_answer_is_resumed(void **state)
+{
+    (void)state;
+    size_t n_others = 0;
+    for (size_t i = 0; i < TVLM_COUNT(models); i++) {
+        talk whole = open_talk(models[i], TVLM_KV_F16);
+        look(&whole);
+        answer_from(&whole, true, 0, 2 * ANSWER); /* there is nothing to resume: it begins */
+        for (size_t cut = 1; cut < ANSWER; cut++) {
+            talk a = open_talk(models[i], TVLM_KV_F16), b = open_talk(models[i], TVLM_KV_F16);
+            look(&a);
+            look(&b);
+            answer_from(&a, false, 0, cut);
+            bytes s = saved_session(&a);
+            OK(tvlm_session_load_memory(b.session, s.data, s.size, &err));
+            memcpy(b.ids, a.ids, sizeof a.ids);
+            answer_from(&b, true, cut, ANSWER);
+            answer_from(&b, true, ANSWER, 2 * ANSWER);
+            assert_same(&whole, &b);
+            answer_from(&a, false, cut, 2 * ANSWER);
+            n_others += memcmp(a.ids, whole.ids, sizeof a.ids) != 0;
+            free(s.data);
+            close_talk(&a);
+            close_talk(&b);
+        }
+        close_talk(&whole);
+    }
+    assert_true(n_others > 0);
+}
+
 static void a_loaded_image_is_the_image(void **state)
 {
     (void)state;
@@ -475,23 +529,26 @@ static void other_weights_are_another_model(void **state)
 static void hostile_fields_are_refused(void **state)
 {
     (void)state;
+    enum { PAST = HEADER + 8 + 4 * ANSWER }; /* of the answer's ids */
     static const struct {
         size_t at;
         uint32_t value;
         const char *says;
     } lies[] = {
-        {8,           2,          "version 2"       },
-        {32,          7,          "kv_type is 7"    },
-        {36,          1u << 31,   "n_layers is"     },
-        {40,          1,          "kv_row is"       },
-        {44,          UINT32_MAX, "n_vocab is"      },
-        {48,          UINT32_MAX, "position is"     },
-        {48,          N_CTX,      "saved session: " }, /* more than there is */
-        {52,          1,          "n_images is 1"   },
-        {56,          1,          "reserved is 1"   },
-        {HEADER + 16, UINT32_MAX, "history[0].id is"},
-        {HEADER + 16, 1 << 30,    "history[0].id is"},
-        {HEADER,      5,          "history[0].id is"}, /* of an image: of so many tokens */
+        {8,          3,          "version 3"       },
+        {32,         7,          "kv_type is 7"    },
+        {36,         1u << 31,   "n_layers is"     },
+        {40,         1,          "kv_row is"       },
+        {44,         UINT32_MAX, "n_vocab is"      },
+        {48,         UINT32_MAX, "position is"     },
+        {48,         N_CTX,      "saved session: " }, /* more than there is */
+        {52,         1,          "n_images is 1"   },
+        {56,         N_CTX + 2,  "n_said is"       },
+        {56,         N_CTX + 1,  "saved session: " }, /* more than there is */
+        {HEADER + 8, UINT32_MAX, "said[0] is"      },
+        {PAST + 16,  UINT32_MAX, "history[0].id is"},
+        {PAST + 16,  1 << 30,    "history[0].id is"},
+        {PAST,       5,          "history[0].id is"}, /* of an image: of so many tokens */
     };
     talk t = open_talk("fastvlm", TVLM_KV_F16);
     look(&t);
@@ -500,7 +557,7 @@ static void hostile_fields_are_refused(void **state)
     for (size_t i = 0; i < TVLM_COUNT(lies); i++) {
         memcpy(copy.data, s.data, s.size);
         store32(copy.data + lies[i].at, lies[i].value);
-        if (i + 1 == TVLM_COUNT(lies)) store32(copy.data + HEADER + 16, 400);
+        if (i + 1 == TVLM_COUNT(lies)) store32(copy.data + PAST + 16, 400);
         sign(copy);
         assert_refused(&t, copy);
         SAYS(lies[i].says);
@@ -556,6 +613,7 @@ int main(int argc, char **argv)
     mkdir(FOLDER, 0777);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_session_goes_on),
+        cmocka_unit_test(a_cut_answer_is_resumed),
         cmocka_unit_test(a_loaded_image_is_the_image),
         cmocka_unit_test(another_process_goes_on),
         cmocka_unit_test(a_session_rewinds),

@@ -463,8 +463,8 @@ TVLM_API tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position,
 
 /* A session as bytes: KV cache, history, last logits and, where the decoder cross-attends, the
  * image. It goes on with the same bits, in another process too, and a prompt that shows the same
- * images (tvlm_image_load) reuses it. Rules and errors are those of tvlm_image_save. Not part of
- * it: a generation that is under way (its random state starts at sampling.seed). The session that
+ * images (tvlm_image_load) reuses it. Rules and errors are those of tvlm_image_save. An answer that
+ * was under way is continued by tvlm_generate_params.resume. The session that
  * loads must have the same kv_type and an n_ctx that holds the positions; whatever it held is gone,
  * and after a failure it is empty. Time and size grow with the positions. */
 TVLM_API tvlm_status tvlm_session_save(const tvlm_session *session, const char *path,
@@ -547,6 +547,10 @@ typedef struct tvlm_generate_params {
      * likely ones (at most TVLM_MAX_ALTERNATIVES), by the model alone, before sampling. */
     bool logprobs;
     uint32_t n_alternatives;
+    /* Go on with the session's last answer, which ended or was cut anywhere: the prompt is the one
+     * before and the ids of that answer. Its random numbers go on, instead of beginning at
+     * sampling.seed, and the repetition penalty counts its ids: the same ids as uncut. */
+    bool resume;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *TVLM_NULLABLE params, size_t size);
 
