@@ -59,9 +59,9 @@ uint32_t tvlm_cpu_detect(void)
 uint32_t tvlm_cpu_detect(void)
 {
 #if defined(__ARM_FEATURE_CRC32) /* as on every machine of Apple's */
-    return TVLM_CPU_CRC32C;
+    return TVLM_CPU_NEON | TVLM_CPU_CRC32C;
 #else
-    return tvlm_hwcap() & 1u << 7 /* HWCAP_CRC32 */ ? TVLM_CPU_CRC32C : 0;
+    return TVLM_CPU_NEON | (tvlm_hwcap() & 1u << 7 /* HWCAP_CRC32 */ ? TVLM_CPU_CRC32C : 0);
 #endif
 }
 
@@ -102,6 +102,7 @@ const tvlm_cpu_tier tvlm_cpu_tiers[] = {
     {"avx512",     UP_TO_AVX512                       },
     {"avx512vnni", UP_TO_VNNI                         },
     {"avx512bf16", UP_TO_BF16                         },
+    {"neon",       TVLM_CPU_CRC32C | TVLM_CPU_NEON    },
     {"simd128",    TVLM_CPU_SIMD128                   },
     {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
 };

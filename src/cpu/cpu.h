@@ -16,6 +16,7 @@ enum {
     TVLM_CPU_SIMD128 = 1u << 5,     /* WebAssembly SIMD: a module is built with it or without */
     TVLM_CPU_RELAXED = 1u << 6,     /* relaxed SIMD too */
     TVLM_CPU_AVX_VNNI = 1u << 7,    /* dot products with AVX2 alone; implies AVX2 */
+    TVLM_CPU_NEON = 1u << 8,        /* of 64-bit ARM, which always has it */
 };
 
 /* From the lowest up; each mask includes the tiers that it builds on. */

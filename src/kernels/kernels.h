@@ -131,6 +131,7 @@ void tvlm_kernels_install_avx2(tvlm_kernels *table);   /* does nothing on other 
 void tvlm_kernels_install_avx512(tvlm_kernels *table); /* these likewise */
 void tvlm_kernels_install_avxvnni(tvlm_kernels *table);
 void tvlm_kernels_install_avx512vnni(tvlm_kernels *table);
+void tvlm_kernels_install_neon(tvlm_kernels *table);
 void tvlm_kernels_install_simd128(tvlm_kernels *table);
 
 #endif

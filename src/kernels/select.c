@@ -13,6 +13,7 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     if (cpu_mask & TVLM_CPU_AVX_VNNI) tvlm_kernels_install_avxvnni(table);
     if (cpu_mask & TVLM_CPU_AVX512) tvlm_kernels_install_avx512(table);
     if (cpu_mask & TVLM_CPU_AVX512_VNNI) tvlm_kernels_install_avx512vnni(table);
+    if (cpu_mask & TVLM_CPU_NEON) tvlm_kernels_install_neon(table);
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 
@@ -22,8 +23,8 @@ const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
     &tvlm_gemm_avx2_int16,    &tvlm_gemm_avx2_int8,        &tvlm_gemm_avx2_k,
     &tvlm_gemm_avxvnni_int16, &tvlm_gemm_avxvnni_int8,     &tvlm_gemm_avxvnni_k,
     &tvlm_gemm_avx512,        &tvlm_gemm_avx512vnni_int16, &tvlm_gemm_avx512vnni_int8,
-    &tvlm_gemm_avx512vnni_k,  &tvlm_gemm_avx512bf16,       &tvlm_gemm_simd128,
-    &tvlm_gemm_simd128_int16, &tvlm_gemm_simd128_int8};
+    &tvlm_gemm_avx512vnni_k,  &tvlm_gemm_avx512bf16,       &tvlm_gemm_neon,
+    &tvlm_gemm_simd128,       &tvlm_gemm_simd128_int16,    &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)
