@@ -56,13 +56,20 @@ uint32_t tvlm_cpu_detect(void)
 
 #elif defined(__aarch64__)
 
+/* What the whole build has (on Apple's machines the first two), and what Linux tells. */
 uint32_t tvlm_cpu_detect(void)
 {
-#if defined(__ARM_FEATURE_CRC32) /* as on every machine of Apple's */
-    return TVLM_CPU_NEON | TVLM_CPU_CRC32C;
-#else
-    return TVLM_CPU_NEON | (tvlm_hwcap() & 1u << 7 /* HWCAP_CRC32 */ ? TVLM_CPU_CRC32C : 0);
+    const unsigned long hwcap = tvlm_hwcap();
+    uint32_t mask = TVLM_CPU_NEON;
+#if defined(__ARM_FEATURE_CRC32)
+    mask |= TVLM_CPU_CRC32C;
 #endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    mask |= TVLM_CPU_DOTPROD;
+#endif
+    if (hwcap & 1u << 7 /* HWCAP_CRC32 */) mask |= TVLM_CPU_CRC32C;
+    if (hwcap & 1u << 20 /* HWCAP_ASIMDDP */) mask |= TVLM_CPU_DOTPROD;
+    return mask;
 }
 
 #elif defined(__wasm_relaxed_simd__)
@@ -95,16 +102,17 @@ enum {
     UP_TO_BF16 = UP_TO_VNNI | TVLM_CPU_AVX512_BF16
 };
 const tvlm_cpu_tier tvlm_cpu_tiers[] = {
-    {"scalar",     0                                  },
-    {"crc32c",     TVLM_CPU_CRC32C                    },
-    {"avx2",       UP_TO_AVX2                         },
-    {"avxvnni",    UP_TO_AVX2 | TVLM_CPU_AVX_VNNI     },
-    {"avx512",     UP_TO_AVX512                       },
-    {"avx512vnni", UP_TO_VNNI                         },
-    {"avx512bf16", UP_TO_BF16                         },
-    {"neon",       TVLM_CPU_CRC32C | TVLM_CPU_NEON    },
-    {"simd128",    TVLM_CPU_SIMD128                   },
-    {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
+    {"scalar",     0                                                 },
+    {"crc32c",     TVLM_CPU_CRC32C                                   },
+    {"avx2",       UP_TO_AVX2                                        },
+    {"avxvnni",    UP_TO_AVX2 | TVLM_CPU_AVX_VNNI                    },
+    {"avx512",     UP_TO_AVX512                                      },
+    {"avx512vnni", UP_TO_VNNI                                        },
+    {"avx512bf16", UP_TO_BF16                                        },
+    {"neon",       TVLM_CPU_CRC32C | TVLM_CPU_NEON                   },
+    {"dotprod",    TVLM_CPU_CRC32C | TVLM_CPU_NEON | TVLM_CPU_DOTPROD},
+    {"simd128",    TVLM_CPU_SIMD128                                  },
+    {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED               },
 };
 const size_t tvlm_cpu_n_tiers = TVLM_COUNT(tvlm_cpu_tiers);
 

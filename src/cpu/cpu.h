@@ -17,6 +17,7 @@ enum {
     TVLM_CPU_RELAXED = 1u << 6,     /* relaxed SIMD too */
     TVLM_CPU_AVX_VNNI = 1u << 7,    /* dot products with AVX2 alone; implies AVX2 */
     TVLM_CPU_NEON = 1u << 8,        /* of 64-bit ARM, which always has it */
+    TVLM_CPU_DOTPROD = 1u << 9,     /* its dot products of bytes */
 };
 
 /* From the lowest up; each mask includes the tiers that it builds on. */

@@ -224,8 +224,8 @@ static inline tvlm_k_layout tvlm_k_layout_of(tvlm_type type)
     }
 }
 
-/* A block of x for K-quants on x86: tvlm_input_block with the sums of both halves in the place of
- * their own. */
+/* Another form of a block of x, for K-quants and ARM: tvlm_input_block with the sums of both halves
+ * in the place of their own. */
 typedef struct tvlm_half_block {
     float d;
     int16_t sum[2];

@@ -24,7 +24,8 @@ const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
     &tvlm_gemm_avxvnni_int16, &tvlm_gemm_avxvnni_int8,     &tvlm_gemm_avxvnni_k,
     &tvlm_gemm_avx512,        &tvlm_gemm_avx512vnni_int16, &tvlm_gemm_avx512vnni_int8,
     &tvlm_gemm_avx512vnni_k,  &tvlm_gemm_avx512bf16,       &tvlm_gemm_neon,
-    &tvlm_gemm_simd128,       &tvlm_gemm_simd128_int16,    &tvlm_gemm_simd128_int8};
+    &tvlm_gemm_neon_int8,     &tvlm_gemm_dotprod_int8,     &tvlm_gemm_simd128,
+    &tvlm_gemm_simd128_int16, &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)
