@@ -132,6 +132,7 @@ void tvlm_kernels_install_avx512(tvlm_kernels *table); /* these likewise */
 void tvlm_kernels_install_avxvnni(tvlm_kernels *table);
 void tvlm_kernels_install_avx512vnni(tvlm_kernels *table);
 void tvlm_kernels_install_neon(tvlm_kernels *table);
+void tvlm_kernels_install_dotprod(tvlm_kernels *table);
 void tvlm_kernels_install_simd128(tvlm_kernels *table);
 
 #endif

@@ -14,6 +14,7 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     if (cpu_mask & TVLM_CPU_AVX512) tvlm_kernels_install_avx512(table);
     if (cpu_mask & TVLM_CPU_AVX512_VNNI) tvlm_kernels_install_avx512vnni(table);
     if (cpu_mask & TVLM_CPU_NEON) tvlm_kernels_install_neon(table);
+    if (cpu_mask & TVLM_CPU_DOTPROD) tvlm_kernels_install_dotprod(table);
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The int8 class of linear layers on ARM, exact within a block as pack.h states. A tile is four
  * rows of x by a panel: 16 registers of sums, each of four columns. Included once by a tier's file,
- * behind neon.h and
- * multiply_bytes(sum, w, q, lane): sum += for each of four columns the products of its four signed
- * bytes of w with bytes 4 lane .. 4 lane + 3 of q. */
+ * behind bytes.h. */
 
 enum { MAX_ROWS = 4, PARTS = 8 };
 

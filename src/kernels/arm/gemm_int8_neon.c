@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * The int8 class of linear layers on NEON without dot products: products of bytes are words, which
- * hold sums of two of them. */
+ * The int8 class of linear layers on NEON without dot products. */
 #include "cpu/cpu.h"
 #include "kernels/arm/neon.h"
 
 #if defined(__aarch64__)
+#include "kernels/arm/bytes.h"
 
 /* ---- rows of x ---- */
 
@@ -52,20 +52,6 @@ static size_t input_bytes(size_t k)
 }
 
 const tvlm_gemm_input tvlm_neon_input_int8 = {input_bytes, pack_input};
-
-/* ---- tiles ---- */
-
-TVLM_INLINE int32x4_t multiply_bytes(int32x4_t sum, int8x16_t w, int8x16_t q, const int lane)
-{
-    int32x4_t all = vreinterpretq_s32_s8(q);
-    int32x2_t four = lane == 0   ? vdup_laneq_s32(all, 0)
-                     : lane == 1 ? vdup_laneq_s32(all, 1)
-                     : lane == 2 ? vdup_laneq_s32(all, 2)
-                                 : vdup_laneq_s32(all, 3);
-    int8x8_t x = vreinterpret_s8_s32(four);
-    int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), x), vmull_s8(vget_high_s8(w), x));
-    return vpadalq_s16(sum, pairs);
-}
 
 #define TIER "neon"
 #define CPU  TVLM_CPU_NEON

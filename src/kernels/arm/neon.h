@@ -11,6 +11,7 @@
 void tvlm_neon_install_rows(tvlm_kernels *table);
 void tvlm_neon_install_attention(tvlm_kernels *table);
 void tvlm_neon_install_dwconv(tvlm_kernels *table);
+void tvlm_neon_install_int8(tvlm_kernels *table);
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
