@@ -19,6 +19,7 @@ clang_runtime() {
 }
 wasm_runtime() { [ -f "$(clang-19 --target=wasm32-wasi -print-resource-dir 2>/dev/null)/lib/wasi/libclang_rt.builtins-wasm32.a" ]; }
 wasm_libc() { [ -f /usr/lib/wasm32-wasi/libc.a ]; }
+wine64() { [ -x /usr/lib/wine/wine64 ] || have wine64; }
 python_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # set | check | apt | dnf | pacman | brew
@@ -50,6 +51,9 @@ test|lib cmocka|libcmocka-dev|libcmocka-devel|cmocka|cmocka
 test|have llvm-nm|llvm|llvm|llvm|llvm
 test|have valgrind|valgrind|valgrind|valgrind|valgrind
 test|python_venv|python3 python3-venv|python3|python|python
+long|have x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64
+long|wine64|wine64|wine|wine|wine-stable
+long|have qemu-aarch64-static|qemu-user-static|qemu-user-static|qemu-user-static|qemu
 '
 
 # missing COLUMN: packages of that column whose check fails
@@ -58,6 +62,7 @@ missing() {
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
         case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo | bench-wasm | bench-test) continue ;; esac
+        [ "$set" != long ] || [ "$goal" = long ] || continue
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"

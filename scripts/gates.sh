@@ -60,10 +60,13 @@ converter_prefix() {
 android_imports() {
     "$nm" -u "${archive[@]}" >"$tmp/undefined" 2>&1 || cat "$tmp/undefined"
     awk -v most=26 'FNR == NR { if (/^[^#]/) level[$1] = $2; next }
-        $1 == "U" && $2 !~ /^tvlm_|^_GLOBAL_OFFSET_TABLE_$/ {
+        $1 == "U" && $2 !~ /^tvlm_|^_GLOBAL_OFFSET_TABLE_$|^__aeabi_/ { # the last are of the compiler
             n++
-            if (!($2 in level)) print $2 " is not in scripts/imports.txt"
-            else if (level[$2] > most) print $2 " is of API level " level[$2]
+            name = $2
+            if (name ~ /^__.*64$/) # of musl on 32-bit machines
+                gsub(/^__|(_time)?64$/, "", name)
+            if (!(name in level)) print name " is not in scripts/imports.txt"
+            else if (level[name] > most) print name " is of API level " level[name]
         }
         END { if (n < 20) print "only " n + 0 " imports are listed" }' scripts/imports.txt "$tmp/undefined" | sort -u
 }

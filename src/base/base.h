@@ -11,8 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#if defined(__clang__)
 #define TVLM_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#elif defined(__GNUC__) /* whose printf is an old one on Windows */
+#define TVLM_PRINTF(f, a) __attribute__((format(gnu_printf, f, a)))
 #else
 #define TVLM_PRINTF(f, a)
 #endif

@@ -7,6 +7,7 @@
 #define TVLM_KERNELS_MATH_H
 
 #include "kernels/kernels.h"
+#include "os/os.h"
 
 #include <math.h>
 #include <string.h>
@@ -22,9 +23,8 @@ static inline float tvlm_fma1(float a, float b, float c)
 {
 #if TVLM_UNFUSED
     return a * b + c;
-#elif defined(__wasm__)
-    /* The C library's fmaf needs rounding modes, which WebAssembly lacks, to round halfway cases.
-     * The product is exact in double; the sum is rounded to odd there, then once to float (Boldo
+#elif TVLM_OS_FMAF_ROUNDS_TWICE
+    /* The product is exact in double; the sum is rounded to odd there, then once to float (Boldo
      * and Melquiond 2008). */
     double product = (double)a * (double)b, sum = product + (double)c, c_part = sum - product;
     double error = (product - (sum - c_part)) + ((double)c - c_part);

@@ -14,6 +14,14 @@
 
 #define TVLM_ALIGN ((size_t)64)
 
+/* Whether the C library's fmaf is wrong in halfway cases: MinGW's goes by way of long double,
+ * wasi's needs rounding modes, which WebAssembly lacks. */
+#if defined(_WIN32) || defined(__wasm__)
+#define TVLM_OS_FMAF_ROUNDS_TWICE 1
+#else
+#define TVLM_OS_FMAF_ROUNDS_TWICE 0
+#endif
+
 /* Heap block aligned to TVLM_ALIGN, zeroed; NULL when out of memory or size is 0. */
 void *tvlm_aligned_alloc(size_t size);
 void tvlm_aligned_free(void *block);

@@ -186,8 +186,9 @@ static HANDLE open_utf8(const char *path, DWORD access, DWORD how)
 {
     WCHAR *wide = wide_path(path);
     if (!wide) return INVALID_HANDLE_VALUE;
-    HANDLE file = CreateFileW(wide, access, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, how,
-                              FILE_ATTRIBUTE_NORMAL, NULL);
+    /* as elsewhere: what is still open for writing can be read */
+    DWORD others_may = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    HANDLE file = CreateFileW(wide, access, others_may, NULL, how, FILE_ATTRIBUTE_NORMAL, NULL);
     DWORD reason = GetLastError();
     free(wide);
     SetLastError(reason);

@@ -15,6 +15,11 @@
 #include <cmocka.h>
 
 #define IMAGES TVLM_TEST_DATA "/images/"
+#if defined(_WIN32)
+#define FOLDER_IS_REFUSED "cannot open: "
+#else
+#define FOLDER_IS_REFUSED "cannot read: "
+#endif
 
 static uint8_t *read_expected(const char *name, uint32_t *width, uint32_t *height)
 {
@@ -203,7 +208,7 @@ static void test_refused(void **state)
         const char *message;
     } cases[] = {
         {"no-such-file", true, TVLM_ERR_IO, "cannot open: "},
-        {"", true, TVLM_ERR_IO, "cannot read: "},
+        {"", true, TVLM_ERR_IO, FOLDER_IS_REFUSED},
         {"bad_text", true, TVLM_ERR_FORMAT, "not an image in a known format"},
         {"bad_empty.ppm", true, TVLM_ERR_FORMAT, "an empty image: 0x0"},
         {"bad_cut.ppm", true, TVLM_ERR_FORMAT, "the PNM is truncated or damaged"},

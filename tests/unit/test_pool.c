@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Thread pool: every task once, results visible, cancel, sleep and wake, lifetime. */
-#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "base/pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -101,10 +99,17 @@ static void test_jobs_see_earlier_jobs(void **state)
     }
 }
 
-static void nap(long microseconds)
+static void nap(unsigned ms)
 {
-    struct timespec duration = {.tv_nsec = microseconds * 1000};
-    nanosleep(&duration, NULL);
+    tvlm_mutex lock;
+    tvlm_cond never;
+    tvlm_mutex_init(&lock);
+    tvlm_cond_init(&never);
+    tvlm_mutex_lock(&lock);
+    tvlm_cond_wait_ms(&never, &lock, ms);
+    tvlm_mutex_unlock(&lock);
+    tvlm_cond_destroy(&never);
+    tvlm_mutex_destroy(&lock);
 }
 
 typedef struct rendezvous {
@@ -119,8 +124,8 @@ static void meet(void *ctx, size_t task, unsigned thread)
     rendezvous *r = ctx;
     r->cores[task] = tvlm_cpu_count();
     atomic_fetch_add(&r->present, 1);
-    for (int i = 0; i < 100000 && atomic_load(&r->present) < 2; i++)
-        nap(100);
+    for (int i = 0; i < 10000 && atomic_load(&r->present) < 2; i++)
+        nap(1);
 }
 
 static void test_sleeping_threads_wake(void **state)
@@ -130,7 +135,7 @@ static void test_sleeping_threads_wake(void **state)
     for (int round = 0; round < 20; round++) {
         rendezvous r;
         atomic_init(&r.present, 0);
-        nap(round % 2 ? 5000 : 0); /* long enough to end the spin, or not at all */
+        nap(round % 2 ? 5 : 0); /* long enough to end the spin, or not at all */
         assert_true(tvlm_pool_for(pool, 2, meet, &r, NULL));
         assert_int_equal(atomic_load(&r.present), 2);
         assert_int_equal(r.cores[0], tvlm_cpu_count());
@@ -143,7 +148,7 @@ static void test_sleeping_threads_wake(void **state)
 static void doze(void *ctx, size_t task, unsigned thread)
 {
     unsigned *done = ctx;
-    nap(thread == 0 ? 1 : 3000);
+    nap(thread == 0 ? 0 : 3);
     done[task] = 1;
 }
 

@@ -385,8 +385,8 @@ static void int8_tower_is_close_to_float(void **state)
         run_tower(path_of("int8"), NULL, 1, photo, &got);
         double lo = relative_error(got.lo[0], want.lo[0], N_LO * 40);
         double hi = relative_error(got.hi[0], want.hi[0], N_HI * C_HI);
-        print_message("picture %zu: int8 against float, relative error %.3f low, %.3f high\n",
-                      photo, lo, hi);
+        print_message("picture %u: int8 against float, relative error %.3f low, %.3f high\n",
+                      (unsigned)photo, lo, hi);
         assert_true(lo < 0.1 && hi < 0.1);
         assert_true(lo > 0 && hi > 0);
     }

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/cross_test.sh [windows | aarch64 | musl]...
+# Links library, shared library and command line tool (without its optional libraries) for other
+# systems and runs the unit tests, and where memory can be guarded the kernels': Windows under
+# wine64 (MinGW), AArch64 under qemu and x86-64, both with musl and static (zig). On Debian 12, with
+# wine64, gcc-mingw-w64-x86-64, qemu-user-static, and tests/requirements-long.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+sources=$root/build/cross/sources
+jobs=$(getconf _NPROCESSORS_ONLN)
+model=models/tinyvlm-25m.gguf
+wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
+export WINEDEBUG=-all WINEPREFIX=$root/build/cross/wine
+[ $# -gt 0 ] || set -- windows aarch64 musl
+
+quietly() { "$@" >"$out/log" 2>&1 || { cat "$out/log"; echo "FAILED: $*"; exit 1; }; }
+
+# Debian's source packages of the libraries that the tests and the tool need.
+fetch() {
+    local lists=$sources/lists
+    local apt=(apt-get -q -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$sources/parts"
+        -o "Dir::State::Lists=$lists")
+    mkdir -p "$sources/parts" "$lists/partial"
+    if ! (cd "$sources" && sha256sum --quiet --check) <"$root/scripts/cross_sources.txt" 2>/dev/null; then
+        printf '%s\n' 'Types: deb-src' 'URIs: http://deb.debian.org/debian' 'Suites: bookworm' 'Components: main' \
+            'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$sources/parts/debian.sources"
+        quietly "${apt[@]}" update
+        (cd "$sources" && quietly "${apt[@]}" --download-only source cmocka jansson)
+        (cd "$sources" && sha256sum --quiet --check) <"$root/scripts/cross_sources.txt"
+    fi
+    (cd "$sources" && tar xf cmocka_*.orig.tar.* && tar xf jansson_*.orig.tar.*)
+}
+
+# package NAME FLAGS DEFINES SOURCE-FOLDER HEADER...: a static library and its .pc file
+package() {
+    local name=$1 defines=$2 folder=$3
+    shift 3
+    mkdir -p "$out/prefix/include" "$out/prefix/lib/pkgconfig" "$out/$name"
+    cp "$@" "$out/prefix/include"
+    # shellcheck disable=SC2086 # words
+    (cd "$out/$name" && quietly $cc -O1 -w -c $defines -I"$out/prefix/include" "$folder"/*.c)
+    rm -f "$out/prefix/lib/lib$name.a"
+    quietly $ar rcs "$out/prefix/lib/lib$name.a" "$out/$name"/*.o*
+    printf 'Name: %s\nDescription: %s\nVersion: 0\nCflags: %s -I%s\nLibs: -L%s -l%s\n' "$name" "$name" \
+        "$own_types" "$out/prefix/include" "$out/prefix/lib" "$name" >"$out/prefix/lib/pkgconfig/$name.pc"
+}
+
+# build SYSTEM PROCESSOR EMULATOR CMAKE-ARGUMENT...
+build() {
+    local system=$1 processor=$2 emulator=$3
+    shift 3
+    package cmocka "-DHAVE_INTTYPES_H -DHAVE_SIGNAL_H -DHAVE_STRINGS_H -DHAVE_STRUCT_TIMESPEC
+        -DHAVE_GCC_THREAD_LOCAL_STORAGE $own_types" "$sources"/cmocka-*/src "$sources"/cmocka-*/include/*.h
+    touch "$out/prefix/include/jansson_private_config.h" # its answers are the defines
+    package jansson "-DHAVE_STDINT_H -DINITIAL_HASHTABLE_ORDER=3" "$sources"/jansson-*/src "$sources"/jansson-*/src/jansson.h \
+        "$(find /usr/include -name jansson_config.h | head -1)"
+    export PKG_CONFIG_LIBDIR=$out/prefix/lib/pkgconfig PKG_CONFIG_PATH=
+    quietly cmake -S . -B "$out/build" -DCMAKE_SYSTEM_NAME="$system" -DCMAKE_SYSTEM_PROCESSOR="$processor" \
+        -DCMAKE_C_COMPILER="$cc" -DCMAKE_CROSSCOMPILING_EMULATOR="$emulator" -DCMAKE_BUILD_TYPE=Release \
+        -DTVLM_TESTS=ON -DTVLM_WERROR=ON -DTVLM_PYTHON=none "$@"
+    quietly cmake --build "$out/build" --parallel "$jobs" --target portable-tests tinyvlm-cli
+    # the faults are told in the words of glibc
+    (cd "$out/build" && ctest --output-on-failure --no-tests=error -j "$jobs" -R '^test_|^test-kernels$' -L fast -E faults)
+    says_the_same "$emulator"
+}
+
+# What the tool for this machine says.
+says_the_same() {
+    local tool=build/tinyvlm image=tests/data/golden/image_100x150.ppm other=$out/build/tinyvlm
+    [ -e "$other" ] || other=$other.exe
+    diff <("$tool" describe "$image" --model $model) <($1 "$other" describe "$image" --model $model) &&
+        echo "describes an image as the tool for this machine"
+}
+
+# A program that is linked with the DLL, as tests/embed has it.
+with_dll() {
+    quietly cmake --build "$out/build" --parallel "$jobs" --target tinyvlm-shared
+    quietly "$cc" -DTVLM_SHARED -Iinclude tests/embed/src/main.c "$out/build/libtinyvlm.dll.a" -o "$out/build/outside.exe"
+    [[ $("$wine" "$out/build/outside.exe" "$model") = *" tinyvlm"* ]] || { echo "a program with the DLL fails"; exit 1; }
+}
+
+# zig's compiler for a target, as one command
+zig() {
+    printf '#!/bin/sh\nexec %s -m ziglang cc -target %s "$@"\n' "$root/build/venv/bin/python" "$1" >"$out/cc"
+    chmod +x "$out/cc"
+    cc=$out/cc ar=ar
+    own_types=-D_UINTPTR_T_DEFINED # by musl, which cmocka does not know
+}
+
+for target in "$@"; do
+    out=$root/build/cross/run-$target
+    mkdir -p "$out"
+    fetch
+    case $target in
+    windows)
+        cc=x86_64-w64-mingw32-gcc ar=x86_64-w64-mingw32-ar own_types=
+        build Windows x86_64 "$wine" -DTVLM_SHARED=ON -DCMAKE_EXE_LINKER_FLAGS=-static
+        with_dll
+        ;;
+    aarch64)
+        zig aarch64-linux-musl
+        build Linux aarch64 "$(command -v qemu-aarch64 || command -v qemu-aarch64-static)" \
+            -DCMAKE_EXE_LINKER_FLAGS=-static
+        ;;
+    musl)
+        zig x86_64-linux-musl
+        build Linux x86_64 "" -DCMAKE_EXE_LINKER_FLAGS=-static
+        ;;
+    esac
+    echo "$target: ok"
+done
