@@ -13,7 +13,7 @@ READER = ["app/convert/tokenizer_files.c", "app/convert/json_file.c"]
 def compile_driver(folder, name, *sources):
     """tests/text/NAME.c with the library's lower layers and the sources named."""
     files = [f"tests/text/{name}.c", *sources, *glob.glob("src/text/*.c", root_dir=ROOT),
-             *glob.glob("src/base/*.c", root_dir=ROOT), "src/os/posix.c"]
+             *glob.glob("src/base/*.c", root_dir=ROOT), *glob.glob("src/os/posix*.c", root_dir=ROOT)]
     flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-pthread", "-Iinclude", "-Isrc", "-Iapp"]
     if sources:
         flags += subprocess.run(["pkg-config", "--cflags", "--libs", "jansson"], capture_output=True, check=True,
