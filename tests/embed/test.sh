@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: tests/embed/test.sh WORK-DIR
-# Builds the project of this folder with the library got in each way, and runs it.
+# Builds the project of this folder with the library got in each way, and runs it. LONG=1: with add_subdirectory, too,
+# which is what FetchContent comes to.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -40,7 +41,7 @@ mv prefix moved # what is installed finds itself
 [ -e moved/include/module.modulemap ] || { echo "no module map is installed"; exit 1; }
 export PKG_CONFIG_PATH=$PWD/moved/lib/pkgconfig
 [ "$(pkg-config --modversion tinyvlm)" = "$version" ] || { echo "pkg-config has another version"; exit 1; }
-try add_subdirectory
+[ -z "${LONG:-}" ] || try add_subdirectory
 try FetchContent
 try find_package
 try find_package -DBUILD_SHARED_LIBS=ON
