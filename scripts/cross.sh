@@ -4,7 +4,7 @@
 # Compiles the library, and where programs are run the command line tool without its optional
 # libraries, for systems that are not at hand: clang with the headers that zig brings along
 # (scripts/deps.sh test). A warning is an error. Then gates.sh looks at the library's objects.
-# quick: the library without its kernels for x86, for one system of Windows and one of Apple's, without making code.
+# quick: the library without its kernels, but ARM's, for one system of Windows and one of Apple's, without making code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cc=${CROSS_CC:-clang-19}
@@ -67,7 +67,7 @@ compile() {
 }
 
 sources() {
-    if [ -n "$mode" ]; then find src -name '*.c' ! -path '*/x86/*'; else find src -name '*.c'; fi
+    if [ -n "$mode" ]; then find src -name '*.c' ! -path '*/kernels/[swx]*/*'; else find src -name '*.c'; fi
     [[ -n $mode || $1 = *ios* ]] || find app -name '*.c' | grep -vE 'app/image/(jpeg|png|webp|gif|heif)[.]c'
 }
 

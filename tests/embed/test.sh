@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: tests/embed/test.sh WORK-DIR
-# Builds the project of this folder with the library got in each way, and runs it. LONG=1: with add_subdirectory, too,
-# which is what FetchContent comes to.
+# Builds the project of this folder with the library got in each way, and runs it. add_subdirectory and FetchContent,
+# which compile the library once more each, are only configured, but with LONG=1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -11,11 +11,18 @@ mkdir -p "$1"
 cd "$1"
 quietly() { "$@" >log 2>&1 || { cat log; echo "FAILED: $*"; exit 1; }; }
 
+# configure USE ARGUMENT...
+configure() {
+    local use=$1
+    shift
+    quietly cmake -S "$here" -B "$use$*" -DUSE="$use" -DTINYVLM="$root" -DCMAKE_PREFIX_PATH="$PWD/moved" "$@"
+}
+
 # try USE ARGUMENT...: the programs, with the library got in that way
 try() {
     local use=$1 program printed
+    configure "$@"
     shift
-    quietly cmake -S "$here" -B "$use$*" -DUSE="$use" -DTINYVLM="$root" -DCMAKE_PREFIX_PATH="$PWD/moved" "$@"
     quietly cmake --build "$use$*" --parallel 2
     for program in outside outside-cpp; do
         printed=$("$use$*/$program" "$root/models/tinyvlm-25m.gguf")
@@ -41,8 +48,10 @@ mv prefix moved # what is installed finds itself
 [ -e moved/include/module.modulemap ] || { echo "no module map is installed"; exit 1; }
 export PKG_CONFIG_PATH=$PWD/moved/lib/pkgconfig
 [ "$(pkg-config --modversion tinyvlm)" = "$version" ] || { echo "pkg-config has another version"; exit 1; }
-[ -z "${LONG:-}" ] || try add_subdirectory
-try FetchContent
+inside=configure
+[ -z "${LONG:-}" ] || inside=try
+$inside add_subdirectory
+$inside FetchContent
 try find_package
 try find_package -DBUILD_SHARED_LIBS=ON
 # a linker that is left the choice takes the shared library
