@@ -335,7 +335,10 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
                       .trim = session->model->config.chat == TVLM_CHAT_TINYVLM &&
                               !prompt->prefilled && !g->params.resume};
     g->state = g->params.sampling.seed;
-    if (g->params.resume) resume(g);
+    if (g->params.resume)
+        resume(g);
+    else
+        session->n_said = 0; /* this is the last answer now, even if it gets no id */
     g->begin = tvlm_now_ms();
     tvlm_lookup_init(&g->draft);
     join(g);

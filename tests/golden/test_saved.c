@@ -234,6 +234,28 @@ static void answer_from(talk *t, bool resume, size_t from, size_t until)
     tvlm_prompt_free(prompt);
 }
 
+/* An answer that was cut before its first id is the last one: the one before it is not resumed. */
+static void an_answer_without_ids_is_resumed(void **state)
+{
+    (void)state;
+    talk fresh = open_talk(models[0], TVLM_KV_F16), t = open_talk(models[0], TVLM_KV_F16);
+    tvlm_prompt *prompt;
+    tvlm_generation *cut;
+    look(&fresh);
+    look(&t);
+    answer_from(&fresh, false, 0, ANSWER);
+    answer_from(&t, false, 0, ANSWER);
+    OK(tvlm_prompt_new(t.model, &prompt, &err));
+    OK(tvlm_prompt_add_ids(prompt, (int32_t[]){1, 2, 3}, 3, &err));
+    OK(tvlm_generation_start(t.engine, t.session, prompt, NULL, &cut, &err));
+    tvlm_generation_free(cut);
+    tvlm_prompt_free(prompt);
+    answer_from(&t, true, 0, ANSWER);
+    assert_memory_equal(t.ids, fresh.ids, ANSWER * sizeof *t.ids);
+    close_talk(&fresh);
+    close_talk(&t);
+}
+
 /* Cut after any token, saved, loaded, and cut again: the same ids. Begun anew they are others. */
 static void a_cut_answer_is_resumed(void **state)
 {
@@ -614,6 +636,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_session_goes_on),
         cmocka_unit_test(a_cut_answer_is_resumed),
+        cmocka_unit_test(an_answer_without_ids_is_resumed),
         cmocka_unit_test(a_loaded_image_is_the_image),
         cmocka_unit_test(another_process_goes_on),
         cmocka_unit_test(a_session_rewinds),
