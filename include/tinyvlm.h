@@ -549,7 +549,9 @@ typedef struct tvlm_generate_params {
     uint32_t n_alternatives;
     /* Go on with the session's last answer, which ended or was cut anywhere: the prompt is the one
      * before and the ids of that answer. Its random numbers go on, instead of beginning at
-     * sampling.seed, and the repetition penalty counts its ids: the same ids as uncut. */
+     * sampling.seed, and the repetition penalty counts its ids: the same ids as uncut, and the
+     * text goes on where it was cut, inside a character or a stop string too; but the beginning of
+     * a stop string that max_tokens or the context cut was text. */
     bool resume;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *TVLM_NULLABLE params, size_t size);

@@ -20,14 +20,19 @@ void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 #define EVENT  TVLM_SIZED(tvlm_event, n_alternatives)
 #define PARAMS TVLM_SIZED(tvlm_generate_params, resume)
 
-/* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller. Tokens are
- * bytes: the text is made of them by utf8, so that it, its stop strings and what is sent are whole
- * characters. */
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The answer as it grows: text[0..len), of which [0..sent) has gone to the caller; [0..first) is of
+ * the answer that this one resumes. Tokens are bytes: the text is made of them by utf8, so that it,
+ * its stop strings and what is sent are whole characters. */
 typedef struct stream {
     const tvlm_generate_params *params;
     const tvlm_session *session;
     tvlm_utf8_stream utf8;
-    size_t len, sent;
+    size_t len, sent, first;
     bool trim; /* Tiny-VLM answers begin with a space that is no part of them */
 } stream;
 
@@ -46,31 +51,41 @@ static size_t held_back(const stream *s)
     return most;
 }
 
-/* Where the earliest stop string begins in text[from..len), or SIZE_MAX. */
+/* Where the earliest stop string begins that ends behind text[0..from), or SIZE_MAX. */
 static size_t find_stop(const stream *s, size_t from)
 {
-    for (size_t at = from; at < s->len; at++)
-        for (size_t i = 0; i < s->params->n_stop; i++) {
-            size_t n = strlen(s->params->stop[i]);
-            if (n && n <= s->len - at && !memcmp(s->session->text + at, s->params->stop[i], n))
-                return at;
-        }
-    return SIZE_MAX;
+    size_t first = SIZE_MAX;
+    for (size_t i = 0; i < s->params->n_stop; i++) {
+        const char *stop = s->params->stop[i];
+        size_t n = strlen(stop), at = n && n <= from ? from + 1 - n : 0;
+        while (at + n <= s->len && memcmp(s->session->text + at, stop, n) != 0)
+            at++;
+        if (n && at + n <= s->len) first = least(first, at);
+    }
+    return first;
 }
 
-/* Appends a token's bytes; false when a stop string ends the text here. */
-static bool append(stream *s, int32_t id)
+/* Appends a token's bytes. */
+static void add(stream *s, int32_t id)
 {
-    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id)) return true;
+    if (tvlm_tokenizer_is_control(s->session->model->tokenizer, id)) return;
     tvlm_str piece = tvlm_tokenizer_piece(s->session->model->tokenizer, id);
     while (s->trim && !s->len && piece.len && piece.data[0] == ' ') {
         piece.data++;
         piece.len--;
     }
     s->len += tvlm_utf8_feed(&s->utf8, piece.data, piece.len, s->session->text + s->len);
-    size_t stop = find_stop(s, s->sent);
+}
+
+/* The same; false when a stop string ends the text here. Of one that was cut, the beginning may
+ * have been sent. */
+static bool append(stream *s, int32_t id)
+{
+    size_t before = s->len;
+    add(s, id);
+    size_t stop = find_stop(s, before);
     if (stop != SIZE_MAX) {
-        s->len = stop;
+        s->len = stop > s->sent ? stop : s->sent;
         s->utf8.n = 0;
     }
     return stop == SIZE_MAX;
@@ -91,11 +106,6 @@ static tvlm_status check_numbers(const tvlm_session *s, tvlm_error *err)
     return bad ? tvlm_fail(err, TVLM_ERR_FORMAT,
                            "the model's logits are not finite numbers: its weights are damaged")
                : TVLM_OK;
-}
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* An answer that is being written. */
@@ -249,9 +259,11 @@ static void release_text(tvlm_generation *g, int finish, tvlm_event *e)
     if (finish == TVLM_FINISH_STOP)
         out->len += tvlm_utf8_end(&out->utf8, g->session->text + out->len);
     size_t until = finish < 0 ? out->len - held_back(out) : out->len;
+    if (until < out->sent) until = out->sent; /* when the answer was cut */
     e->text = g->session->text + out->sent;
     e->text_len = until - out->sent;
     out->sent = until;
+    g->session->n_unsent = (uint32_t)(out->len - until);
 }
 
 /* How likely the token was, and which others. */
@@ -279,8 +291,8 @@ static tvlm_status choose_next(tvlm_generation *g, tvlm_event *e, tvlm_error *er
 
 static void update_result(tvlm_generation *g)
 {
-    g->result.text = g->session->text;
-    g->result.text_len = g->out.sent;
+    g->result.text = g->session->text + g->out.first;
+    g->result.text_len = g->out.sent - g->out.first;
     g->result.ids = own_ids(g);
     if (!g->prompt) g->result.decode_ms = tvlm_now_ms() - g->begin - g->result.prefill_ms;
 }
@@ -305,7 +317,8 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
     return tvlm_sampling_check(&out->sampling, err);
 }
 
-/* The ids said so far stay before the new ones: as many as the prompt may hold, so that all fit. */
+/* The ids said so far stay before the new ones: as many as the prompt may hold, so that all fit.
+ * Their text is made once more, so that characters and stop strings may lie across the cut. */
 static void resume(tvlm_generation *g)
 {
     tvlm_session *s = g->session;
@@ -313,6 +326,9 @@ static void resume(tvlm_generation *g)
     memmove(s->ids, s->ids + s->n_said - n, n * sizeof *s->ids);
     s->n_said = g->n_before = (uint32_t)n;
     if (n) g->state = s->random;
+    for (size_t i = 0; i < n; i++)
+        add(&g->out, s->ids[i]);
+    g->out.first = g->out.sent = g->out.len - least(g->out.len, s->n_unsent);
 }
 
 /* leave() ends it. */
@@ -330,15 +346,15 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
     if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));
-    g->out = (stream){.params = &g->params,
-                      .session = session,
-                      .trim = session->model->config.chat == TVLM_CHAT_TINYVLM &&
-                              !prompt->prefilled && !g->params.resume};
+    g->out =
+        (stream){.params = &g->params,
+                 .session = session,
+                 .trim = session->model->config.chat == TVLM_CHAT_TINYVLM && !prompt->prefilled};
     g->state = g->params.sampling.seed;
     if (g->params.resume)
         resume(g);
     else
-        session->n_said = 0; /* this is the last answer now, even if it gets no id */
+        session->n_said = session->n_unsent = 0; /* the last answer now, even if it gets no id */
     g->begin = tvlm_now_ms();
     tvlm_lookup_init(&g->draft);
     join(g);

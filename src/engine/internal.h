@@ -85,6 +85,7 @@ struct tvlm_session {
     tvlm_candidate *candidates; /* [n_vocab] */
     int32_t *ids;               /* [n_ctx + 1] of the last answer */
     uint32_t n_said;            /* of them, with those of the answer that it resumed */
+    uint32_t n_unsent;          /* bytes at the end of its text: a stop string may begin there */
     uint64_t random;            /* state of the draws behind them */
     char *text;                 /* the answer, whole */
 };

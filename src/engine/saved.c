@@ -4,7 +4,8 @@
  *   header, 64 bytes:
  *     magic u8[8] | version u32 | arithmetic u32 | model u64[2] | values u32[7] | crc32c u32
  *   TVLMSESS, a session; values: kv_type, n_layers, kv_row, n_vocab, position, n_images, n_said
- *     random u64 | said i32[n_said] | position x { image u64[2] | id i32 } | logits f32[n_vocab] |
+ *     random u64 | n_unsent u32 | said i32[n_said] | position x { image u64[2] | id i32 } |
+ *     logits f32[n_vocab] |
  *     n_layers x { keys, values: [position][kv_row] of the kv_type } | the image, as below
  *   TVLMIMAG, an image; values: n_tokens, n_embd, n_vision_tokens, vision_dim, n_cross, 0, 0
  *     id u64[2] | tokens [n_tokens][n_embd] | vision [][] | cross-attention [n_cross], all f32
@@ -18,7 +19,7 @@
 
 #include <string.h>
 
-enum { VERSION = 2, HEADER = 64, VALUES = 7, HISTORY = 20, PIECE = 64 };
+enum { VERSION = 3, HEADER = 64, VALUES = 7, HISTORY = 20, PIECE = 64 };
 
 /* What a header says, and by which names messages call it. */
 typedef struct header {
@@ -156,6 +157,7 @@ static void put_session(sink *s, const void *object)
     header h = session_header(session);
     put_header(s, session->model, &h);
     put_number(s, session->random, 8);
+    put_number(s, session->n_unsent, 4);
     for (uint32_t i = 0; i < session->n_said; i++)
         put_number(s, (uint32_t)session->ids[i], 4);
     for (uint32_t i = 0; i < session->position; i++) {
@@ -334,12 +336,14 @@ static tvlm_status take_history(source *s, tvlm_session *session, uint32_t n, tv
     return TVLM_OK;
 }
 
-/* What the last answer said, and the random numbers that would have gone on. */
+/* What the last answer said, and how it would have gone on. */
 static tvlm_status take_said(source *s, tvlm_session *session, uint32_t n, tvlm_error *err)
 {
     unsigned char bytes[8];
     TVLM_TRY(take(s, bytes, 8, "random", err));
     session->random = load_le(bytes, 8);
+    TVLM_TRY(take(s, bytes, 4, "n_unsent", err));
+    session->n_unsent = (uint32_t)load_le(bytes, 4);
     for (uint32_t i = 0; i < n; i++) {
         TVLM_TRY(take(s, bytes, 4, "said", err));
         uint32_t id = (uint32_t)load_le(bytes, 4);

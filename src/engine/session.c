@@ -133,7 +133,7 @@ void tvlm_session_reset(tvlm_session *session)
     tvlm_image_free(session->image);
     session->image = NULL;
     session->image_id = (tvlm_hash){0, 0};
-    session->n_said = 0;
+    session->n_said = session->n_unsent = 0;
 }
 
 tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position, tvlm_error *err)

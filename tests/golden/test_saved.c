@@ -551,26 +551,26 @@ static void other_weights_are_another_model(void **state)
 static void hostile_fields_are_refused(void **state)
 {
     (void)state;
-    enum { PAST = HEADER + 8 + 4 * ANSWER }; /* of the answer's ids */
+    enum { PAST = HEADER + 12 + 4 * ANSWER }; /* of the answer's ids */
     static const struct {
         size_t at;
         uint32_t value;
         const char *says;
     } lies[] = {
-        {8,          3,          "version 3"       },
-        {32,         7,          "kv_type is 7"    },
-        {36,         1u << 31,   "n_layers is"     },
-        {40,         1,          "kv_row is"       },
-        {44,         UINT32_MAX, "n_vocab is"      },
-        {48,         UINT32_MAX, "position is"     },
-        {48,         N_CTX,      "saved session: " }, /* more than there is */
-        {52,         1,          "n_images is 1"   },
-        {56,         N_CTX + 2,  "n_said is"       },
-        {56,         N_CTX + 1,  "saved session: " }, /* more than there is */
-        {HEADER + 8, UINT32_MAX, "said[0] is"      },
-        {PAST + 16,  UINT32_MAX, "history[0].id is"},
-        {PAST + 16,  1 << 30,    "history[0].id is"},
-        {PAST,       5,          "history[0].id is"}, /* of an image: of so many tokens */
+        {8,           4,          "version 4"       },
+        {32,          7,          "kv_type is 7"    },
+        {36,          1u << 31,   "n_layers is"     },
+        {40,          1,          "kv_row is"       },
+        {44,          UINT32_MAX, "n_vocab is"      },
+        {48,          UINT32_MAX, "position is"     },
+        {48,          N_CTX,      "saved session: " }, /* more than there is */
+        {52,          1,          "n_images is 1"   },
+        {56,          N_CTX + 2,  "n_said is"       },
+        {56,          N_CTX + 1,  "saved session: " }, /* more than there is */
+        {HEADER + 12, UINT32_MAX, "said[0] is"      },
+        {PAST + 16,   UINT32_MAX, "history[0].id is"},
+        {PAST + 16,   1 << 30,    "history[0].id is"},
+        {PAST,        5,          "history[0].id is"}, /* of an image: of so many tokens */
     };
     talk t = open_talk("fastvlm", TVLM_KV_F16);
     look(&t);

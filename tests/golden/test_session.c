@@ -581,6 +581,110 @@ static void answers_are_utf8(void **state)
     tvlm_prompt_free(prompt);
 }
 
+/* Four bytes or so out of the middle of the text, whole characters. */
+static void choose_stop(const heard *h, char stop[16])
+{
+    size_t at = h->len / 2, n = 0;
+    while (at < h->len && ((unsigned char)h->text[at] & 0xC0) == 0x80)
+        at++;
+    while (at + n < h->len && (n < 4 || ((unsigned char)h->text[at + n] & 0xC0) == 0x80))
+        n++;
+    memcpy(stop, h->text + at, n);
+    stop[n] = '\0';
+}
+
+/* Ends after n tokens and says whether the answer did, too: by max_tokens, or because nobody asks
+ * for more. The text that is certain is heard. */
+static void cut_after(tvlm_session *session, const tvlm_prompt *prompt, tvlm_generate_params p,
+                      size_t n, bool abandoned, heard *h)
+{
+    tvlm_generation *g;
+    tvlm_event e = {.size = sizeof e};
+    if (!abandoned) p.max_tokens = (uint32_t)n;
+    OK(tvlm_generation_start(engine, session, prompt, &p, &g, &err));
+    for (size_t i = 0; i < n; i++) {
+        OK(tvlm_generation_next(g, &e, &err));
+        if (e.text_len) hear(h, e.text, e.text_len);
+    }
+    tvlm_generation_free(g);
+}
+
+/* The rest of it, of another session that was saved in between. */
+static void resume_after(tvlm_session **session, const int32_t *ids, size_t n,
+                         tvlm_generate_params p, heard *h, tvlm_result *r)
+{
+    static unsigned char saved[1 << 20];
+    size_t size, before = h->len;
+    tvlm_prompt *prompt = ask("Hm?");
+    OK(tvlm_prompt_add_ids(prompt, ids, n, &err));
+    OK(tvlm_session_save_memory(*session, saved, sizeof saved, &size, &err));
+    tvlm_session_free(*session);
+    *session = new_session();
+    OK(tvlm_session_load_memory(*session, saved, size, &err));
+    p.max_tokens -= (uint32_t)n;
+    p.resume = true;
+    p.on_text = hear;
+    p.user = h;
+    OK(tvlm_generate(engine, *session, prompt, &p, r, &err));
+    assert_int_equal(r->text_len, h->len - before);
+    assert_memory_equal(r->text, h->text + before, r->text_len);
+    tvlm_prompt_free(prompt);
+}
+
+/* Cut inside a character or a stop string. What max_tokens cuts off is text, of a stop string
+ * too. */
+static void a_cut_answer_has_the_same_text(void **state)
+{
+    (void)state;
+    tvlm_session *session = new_session();
+    tvlm_prompt *prompt = ask("Hm?");
+    size_t stopped = 0, inside = 0;
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        char stop[16];
+        heard want = {.len = 0};
+        tvlm_result r = {.size = sizeof r};
+        tvlm_generate_params p;
+        tvlm_generate_params_init(&p, sizeof p);
+        p.max_tokens = 24;
+        p.ignore_eos = true;
+        p.sampling =
+            (tvlm_sampling){.temperature = 3, .seed = seed, .top_p = 1, .repeat_penalty = 1};
+        for (int with_stop = 0; with_stop <= 1; with_stop++) {
+            if (with_stop) choose_stop(&want, stop);
+            want.len = 0;
+            p.stop = &(const char *){stop};
+            p.n_stop = (size_t)with_stop;
+            tvlm_generate_params whole = p;
+            whole.on_text = hear;
+            whole.user = &want;
+            tvlm_session_reset(session);
+            OK(tvlm_generate(engine, session, prompt, &whole, &r, &err));
+            size_t n_ids = r.n_ids;
+            int32_t ids[24];
+            memcpy(ids, r.ids, n_ids * sizeof *ids);
+            stopped += r.finish == TVLM_FINISH_STOP;
+            for (size_t cut = 1; cut < n_ids; cut++) {
+                bool abandoned = cut % 2;
+                heard got = {.len = 0};
+                tvlm_session_reset(session);
+                cut_after(session, prompt, p, cut, abandoned, &got);
+                resume_after(&session, ids, cut, p, &got, &r);
+                assert_int_equal(r.n_ids, n_ids - cut);
+                assert_memory_equal(r.ids, ids + cut, r.n_ids * sizeof *ids);
+                size_t more = got.len - want.len;
+                if (abandoned) assert_int_equal(more, 0);
+                assert_true(got.len >= want.len && more < (with_stop ? strlen(stop) : 1));
+                assert_memory_equal(got.text, want.text, want.len);
+                if (more) assert_memory_equal(got.text + want.len, stop, more);
+                inside += more > 0;
+            }
+        }
+    }
+    assert_true(stopped >= 4 && inside > 0);
+    tvlm_session_free(session);
+    tvlm_prompt_free(prompt);
+}
+
 static void stop_strings_are_utf8(void **state)
 {
     (void)state;
@@ -1855,6 +1959,7 @@ int main(void)
         cmocka_unit_test(a_full_pass_runs_at_once),
         cmocka_unit_test(cancel_of_the_leader),
         cmocka_unit_test(answers_are_utf8),
+        cmocka_unit_test(a_cut_answer_has_the_same_text),
         cmocka_unit_test(stop_strings_are_utf8),
         cmocka_unit_test(guesses_change_no_answer),
         cmocka_unit_test(events_are_the_answer),
