@@ -33,9 +33,9 @@ mutate: # before a release: faults that no test sees; ONLY=REGEX plants some
 	@scripts/deps.sh test
 	@scripts/mutate.py $(if $(ONLY),--only '$(ONLY)') $(if $(AGAIN),--again)
 
-coverage: # lines and branches that the tests run, per folder, with clang; FILES=1 lists files
+coverage: # lines and branches that the C tests run, per folder, with clang; FILES=1 lists files, PROGRAM=1 runs the program's too
 	@scripts/deps.sh test
-	@scripts/coverage.py $(if $(FILES),--files)
+	@scripts/coverage.py $(if $(FILES),--files) $(if $(PROGRAM),--program)
 
 wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 	@scripts/deps.sh wasm
