@@ -42,7 +42,7 @@ def is_c(test):
 
 
 def target(test):
-    return re.sub("-third$", "", test) if is_c(test) else "tinyvlm-cli"
+    return test if is_c(test) else "tinyvlm-cli"
 
 
 def unknown(test):

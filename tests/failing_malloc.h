@@ -31,6 +31,7 @@ int __wrap_munmap(void *block, size_t size);
 
 static size_t calls, failing; /* the call that fails; 0: none */
 static size_t largest;        /* bytes that a call asked for, since fail_call */
+static size_t mapped;         /* bytes, of whole pages */
 
 /* The blocks of a run; what the C library made by itself is freed here too, but not known. */
 enum { SLOTS = 1 << 17 };
@@ -112,8 +113,9 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
 {
     if (fails(size)) return MAP_FAILED;
     void *block = __real_mmap(at, size, protection, flags, fd, offset);
-    if (block != MAP_FAILED) remember(block);
-    return block;
+    if (block == MAP_FAILED) return block;
+    mapped += size;
+    return remember(block);
 }
 
 /* What glibc calls it where offsets have 64 bits. */
@@ -125,6 +127,7 @@ void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, of
 int __wrap_munmap(void *block, size_t size)
 {
     forget(block);
+    mapped -= size;
     return __real_munmap(block, size);
 }
 
@@ -132,7 +135,7 @@ int __wrap_munmap(void *block, size_t size)
 static void fail_call(size_t which)
 {
     memset(slots, 0, sizeof slots);
-    live = calls = largest = 0;
+    live = calls = largest = mapped = 0;
     failing = which;
 }
 

@@ -273,7 +273,8 @@ bool tvlm_os_append(const tvlm_os_file *file, const void *data, size_t n, tvlm_o
     for (const char *p = data; n;) {
         ssize_t put = write((int)file->handle, p, n < INT_MAX ? n : INT_MAX);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) {
+        if (put == 0) errno = ENOSPC;
+        if (put <= 0) {
             explain(errno, reason);
             return false;
         }

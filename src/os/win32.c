@@ -250,7 +250,9 @@ bool tvlm_os_append(const tvlm_os_file *file, const void *data, size_t n, tvlm_o
 {
     for (const char *p = data; n;) {
         DWORD put = 0, want = n < 0x40000000 ? (DWORD)n : 0x40000000;
-        if (!done(WriteFile((HANDLE)file->handle, p, want, &put, NULL), reason)) return false;
+        BOOL fine = WriteFile((HANDLE)file->handle, p, want, &put, NULL);
+        if (fine && !put) SetLastError(ERROR_DISK_FULL);
+        if (!done(fine && put, reason)) return false;
         p += put;
         n -= put;
     }

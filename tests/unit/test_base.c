@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "cpu/cpu.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -267,6 +268,9 @@ static void test_file(void **state)
     assert_int_equal(tvlm_file_read(&file, 10, got, 0, &err), TVLM_OK);
     assert_int_equal(tvlm_file_read(&file, 9, got, 2, &err), TVLM_ERR_IO);
     assert_int_equal(tvlm_file_read(&file, UINT64_MAX, got, 1, &err), TVLM_ERR_IO);
+#ifndef _WIN32
+    assert_non_null(strstr(err.message, strerror(EOVERFLOW))); /* the system was not asked */
+#endif
     write_file(SCRATCH, text, 5); /* it shrinks under its reader */
     assert_int_equal(tvlm_file_read(&file, 3, got, 4, &err), TVLM_ERR_IO);
     assert_non_null(strstr(err.message, "test_base.tmp: ends at byte 5, it had 10"));
@@ -285,6 +289,11 @@ static void test_file_refuses(void **state)
     tvlm_file_close(&file);
     assert_int_equal(tvlm_file_open(TVLM_BUILD_DIR, &file, &err), TVLM_ERR_IO);
     assert_int_equal(tvlm_file_open(TVLM_BUILD_DIR, &file, NULL), TVLM_ERR_IO);
+#ifndef _WIN32
+    assert_non_null(strstr(err.message, strerror(EISDIR)));
+    assert_int_equal(tvlm_file_open("/dev/null", &file, &err), TVLM_ERR_IO);
+    assert_non_null(strstr(err.message, "/dev/null: cannot open: Not a regular file"));
+#endif
 }
 
 /* One bit at a time, from the definition. */

@@ -218,6 +218,25 @@ static void every_cut_is_an_error(void **state)
     tvlm_gguf_free(&g);
 }
 
+/* A stream that ends one byte too soon. */
+static void every_byte_of_a_stream_is_needed(void **state)
+{
+    (void)state;
+    tvlm_gguf g;
+    tvlm_loader *l;
+    tvlm_model *m;
+    bool complete;
+    OK(tvlm_gguf_parse(file, file_size, &g, &complete, &err));
+    size_t end = (size_t)g.file_size;
+    tvlm_gguf_free(&g);
+    OK(tvlm_loader_new(NULL, &l, &err));
+    OK(tvlm_loader_feed(l, file, end - 1, &err));
+    IS(FORMAT, tvlm_loader_finish(l, &m, &err));
+    SAYS("truncated");
+    assert_null(m);
+    tvlm_loader_free(l);
+}
+
 /* A flipped bit anywhere in a tensor is caught, and the tensor named. */
 static void damage_is_caught(void **state)
 {
@@ -328,6 +347,42 @@ static void every_bit_of_a_checksum_counts(void **state)
     free(copy);
 }
 
+/* The file `name` of the corpus, which is changed then: without its header's checksum. */
+static unsigned char *read_corpus(const char *name, size_t *size)
+{
+    static unsigned char bytes[1 << 18];
+    char path[512];
+    snprintf(path, sizeof path, TVLM_TEST_DATA "/../fuzz/corpus/gguf/%s.gguf", name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    *size = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    assert_true(*size < sizeof bytes);
+    drop_header_checksum(bytes, *size);
+    return bytes;
+}
+
+/* The tokens that images of several frames are written with. */
+static void a_frame_without_its_token_is_refused(void **state)
+{
+    (void)state;
+    static const char *const needed[] = {"<fake_token_around_image>", "<global-img>",
+                                         "<row_1_col_1>", "<row_2_col_2>"};
+    size_t size;
+    tvlm_model *m;
+    unsigned char *bytes = read_corpus("smolvlm", &size);
+    for (size_t i = 0; i < TVLM_COUNT(needed); i++) {
+        unsigned char *at = find_key(bytes, size, needed[i]);
+        assert_non_null(at);
+        at[1] = 'X';
+        IS(UNSUPPORTED, tvlm_model_open_memory(bytes, size, NULL, &m, &err));
+        SAYS(needed[i]);
+        at[1] = (unsigned char)needed[i][1];
+    }
+    OK(tvlm_model_open_memory(bytes, size, NULL, &m, &err));
+    tvlm_model_free(m);
+}
+
 static void heads_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -341,18 +396,11 @@ static void heads_that_do_not_fit_are_refused(void **state)
         {"tinyvlm", "tinyvlm.pool.head_count", 3,  "head_count': 3 heads of 32 features"  },
         {"tinyvlm", "tinyvlm.pool.head_count", 8,  "head_count': 8 heads of 32 features"  },
     };
-    static unsigned char bytes[1 << 18];
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
-        char path[512];
+        size_t size;
         tvlm_model *m;
-        snprintf(path, sizeof path, TVLM_TEST_DATA "/../fuzz/corpus/gguf/%s.gguf", cases[i].model);
-        FILE *f = fopen(path, "rb");
-        assert_non_null(f);
-        size_t size = fread(bytes, 1, sizeof bytes, f);
-        fclose(f);
-        assert_true(size < sizeof bytes);
-        drop_header_checksum(bytes, size);
-        unsigned char *at = find_key(bytes, size, cases[i].key);
+        unsigned char *bytes = read_corpus(cases[i].model, &size),
+                      *at = find_key(bytes, size, cases[i].key);
         assert_non_null(at);
         at[strlen(cases[i].key) + 4] = cases[i].value; /* behind its type */
         assert_int_not_equal(tvlm_model_open_memory(bytes, size, NULL, &m, &err), TVLM_OK);
@@ -893,10 +941,12 @@ int main(void)
         cmocka_unit_test(refused_header_has_no_model),
         cmocka_unit_test(any_pieces),
         cmocka_unit_test(every_cut_is_an_error),
+        cmocka_unit_test(every_byte_of_a_stream_is_needed),
         cmocka_unit_test(damage_is_caught),
         cmocka_unit_test(every_flip_is_refused),
         cmocka_unit_test(files_without_a_header_checksum_load),
         cmocka_unit_test(every_bit_of_a_checksum_counts),
+        cmocka_unit_test(a_frame_without_its_token_is_refused),
         cmocka_unit_test(heads_that_do_not_fit_are_refused),
         cmocka_unit_test(weights_may_take_what_is_allowed),
         cmocka_unit_test(any_threads),

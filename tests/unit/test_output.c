@@ -170,15 +170,19 @@ static void test_links(void **state)
     assert_int_equal(symlink("sub/none", at("dangling")), 0);
     assert_int_equal(symlink("loop", at("loop")), 0);
     assert_int_equal(symlink("no/such", at("lost")), 0);
+    assert_int_equal(symlink(at("sub/file"), at("absolute")), 0);
     write_to(at("one"), "new");
     write_to(at("dangling"), "made");
     expect_text(at("sub/file"), "new");
+    write_to(at("absolute"), "newer");
+    expect_text(at("sub/file"), "newer");
+    assert_true(S_ISLNK(mode_of(at("absolute"))));
     expect_text(at("sub/none"), "made");
     assert_true(S_ISLNK(mode_of(at("one"))) && S_ISLNK(mode_of(at("sub/two"))));
     assert_true(S_ISLNK(mode_of(at("dangling"))));
     expect_refused(at("loop"), "cannot write");
     expect_refused(at("lost"), "No such file");
-    assert_int_equal(n_entries(folder), 5);
+    assert_int_equal(n_entries(folder), 6);
 }
 
 static void test_refused(void **state)
@@ -202,6 +206,22 @@ static void test_refused(void **state)
     expect_refused(at(name), "cannot write");
 }
 
+/* The path of the only one in `folder`. */
+static const char *temporary(void)
+{
+    const char *found = NULL;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (!strncmp(e->d_name, ".tinyvlm-", 9)) {
+            assert_null(found);
+            found = at(e->d_name);
+        }
+    closedir(dir);
+    assert_non_null(found);
+    return found;
+}
+
 static void *read_fifo(void *arg)
 {
     static char got[64];
@@ -221,8 +241,12 @@ static void test_fifo(void **state)
     snprintf(path, sizeof path, "%s", at("fifo"));
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_int_equal(symlink("fifo", at("link")), 0);
+    assert_int_equal(setenv("TMPDIR", folder, 1), 0);
+    mode_t mask = umask(0);
     pthread_create(&reader, NULL, read_fifo, path);
     tvlm_output *o = begin(at("link"), "test");
+    assert_int_equal(mode_of(temporary()) & 0777, 0600); /* nobody else reads it */
+    umask(mask);
     OK(tvlm_output_patch(o, 1, "ex", 2, &err));
     OK(tvlm_output_finish(o, NULL, NULL, &err));
     pthread_join(reader, &got);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Outputs when a system call or an allocation fails: the error says why, the old file is whole,
- * nothing is left open or behind. Linked with --wrap: the calls of app/file go through here. */
+ * Outputs of the program and files that the library saves when a system call or an allocation
+ * fails: the error says why, the old file is whole, nothing is left open or behind. Linked with
+ * --wrap: the calls of app/file and src/os go through here. */
 #define _POSIX_C_SOURCE 200809L
+#include "base/base.h"
 #include "file/output.h"
 
 #include <errno.h>
@@ -46,6 +48,7 @@ static struct {
     int nth, error;
 } planned;
 static size_t most_at_once; /* of a write */
+static bool garbles;        /* writes other bytes than it is given */
 
 static bool goes_wrong(call which)
 {
@@ -89,7 +92,9 @@ ssize_t __wrap_read(int fd, void *data, size_t size)
 
 ssize_t __wrap_write(int fd, const void *data, size_t size)
 {
+    static const char other[16] = "";
     if (goes_wrong(WRITE)) return -1;
+    if (garbles && size <= sizeof other) data = other;
     return __real_write(fd, data, size < most_at_once ? size : most_at_once);
 }
 
@@ -111,23 +116,45 @@ static tvlm_status write_it(const char *path, tvlm_error *err)
     return status;
 }
 
-static tvlm_status write_with(const char *path, call which, int nth, int error, tvlm_error *err)
+/* The same bytes, by the library. */
+static tvlm_status save_it(const char *path, tvlm_error *err)
+{
+    tvlm_writer w;
+    tvlm_status status = tvlm_writer_open(path, &w, err);
+    if (!status) status = tvlm_writer_put(&w, "Xbcd", 4, err);
+    if (!status) status = tvlm_writer_put(&w, "EF", 2, err);
+    if (!status) status = tvlm_writer_commit(&w, err);
+    tvlm_writer_close(&w);
+    return status;
+}
+
+typedef tvlm_status (*work)(const char *path, tvlm_error *err);
+
+static tvlm_status run_with(work run, const char *path, call which, int nth, int error,
+                            tvlm_error *err)
 {
     size_t open_before = n_entries("/proc/self/fd"), n_before = n_entries(FOLDER);
     *err = (tvlm_error){0};
     planned.call = which, planned.nth = nth, planned.error = error;
-    tvlm_status status = write_it(path, err);
+    tvlm_status status = run(path, err);
     planned.call = NO_CALL;
     assert_int_equal(n_entries("/proc/self/fd"), open_before);
     assert_int_equal(n_entries(FOLDER), n_before);
     return status;
 }
 
-static const struct {
+static tvlm_status write_with(const char *path, call which, int nth, int error, tvlm_error *err)
+{
+    return run_with(write_it, path, which, nth, error, err);
+}
+
+typedef struct file_case {
     call call;
     int nth, error;
     const char *message; /* NULL: the write succeeds */
-} file_cases[] = {
+} file_case;
+
+static const file_case file_cases[] = {
     {WRITE,  1, ENOSPC, "/out: cannot write: No space left on device"                 },
     {WRITE,  2, EIO,    "/out: cannot write: Input/output error"                      },
     {WRITE,  3, EDQUOT, "/out: cannot write: Disk quota exceeded"                     },
@@ -145,22 +172,58 @@ static const struct {
     {FCHMOD, 1, EPERM,  "/out: cannot write: Operation not permitted"                 },
 };
 
+static void expect_case(work run, const file_case *c, tvlm_status failure)
+{
+    tvlm_error err;
+    put_text(OUT, "old");
+    assert_int_equal(chmod(OUT, 0640), 0); /* not what a temporary has */
+    tvlm_status status = run_with(run, OUT, c->call, c->nth, c->error, &err);
+    assert_true(planned.nth <= 0); /* that call came */
+    assert_int_equal(status, c->message ? failure : TVLM_OK);
+    if (c->message && !strstr(err.message, c->message))
+        fail_msg("'%s' does not say '%s'", err.message, c->message);
+    expect_text(OUT, c->message ? "old" : "XbcdEF");
+}
+
 static void files(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof file_cases / sizeof *file_cases; i++) {
-        const char *message = file_cases[i].message;
-        tvlm_error err;
-        put_text(OUT, "old");
-        assert_int_equal(chmod(OUT, 0640), 0); /* not what a temporary has */
-        tvlm_status status =
-            write_with(OUT, file_cases[i].call, file_cases[i].nth, file_cases[i].error, &err);
-        assert_true(planned.nth <= 0); /* that call came */
-        assert_int_equal(status, message ? TVLM_ERR_WRITE : TVLM_OK);
-        if (message && !strstr(err.message, message))
-            fail_msg("'%s' does not say '%s'", err.message, message);
-        expect_text(OUT, message ? "old" : "XbcdEF");
-    }
+    for (size_t i = 0; i < sizeof file_cases / sizeof *file_cases; i++)
+        expect_case(write_it, &file_cases[i], TVLM_ERR_WRITE);
+}
+
+static void saved_files(void **state)
+{
+    (void)state;
+    static const file_case cases[] = {
+        {WRITE,  1, ENOSPC, "/out: cannot write: No space left on device"},
+        {WRITE,  2, EIO,    "/out: cannot write: Input/output error"     },
+        {WRITE,  2, EINTR,  NULL                                         },
+        {FSYNC,  1, EIO,    "/out: cannot write: Input/output error"     },
+        {RENAME, 1, EACCES, "/out: cannot write: Permission denied"      },
+    };
+    tvlm_error err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_case(save_it, &cases[i], TVLM_ERR_IO);
+    put_text(OUT, "old");
+    garbles = true; /* a disk that keeps something else is found out before the rename */
+    assert_int_equal(run_with(save_it, OUT, NO_CALL, 0, 0, &err), TVLM_ERR_IO);
+    garbles = false;
+    assert_non_null(strstr(err.message, "/out: what is read back is not what was written"));
+    most_at_once = 0;
+    assert_int_equal(run_with(save_it, OUT, NO_CALL, 0, 0, &err), TVLM_ERR_IO);
+    assert_non_null(strstr(err.message, "No space left on device"));
+    expect_text(OUT, "old");
+    most_at_once = 1;
+    assert_int_equal(run_with(save_it, OUT, NO_CALL, 0, 0, &err), TVLM_OK);
+    expect_text(OUT, "XbcdEF");
+    put_text(OUT, "old");
+    fail_call(1);
+    assert_int_equal(save_it(OUT, &err), TVLM_ERR_MEMORY);
+    failing = 0;
+    assert_int_equal(live, 0);
+    expect_text(OUT, "old");
+    assert_int_equal(n_entries(FOLDER), 1);
 }
 
 static void short_writes(void **state)
@@ -265,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(files, setup),
+        cmocka_unit_test_setup(saved_files, setup),
         cmocka_unit_test_setup(short_writes, setup),
         cmocka_unit_test_setup(streams, setup),
         cmocka_unit_test_setup(memory, setup),
