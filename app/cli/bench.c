@@ -205,7 +205,7 @@ typedef struct alarm_clock {
 static void ring(void *arg)
 {
     alarm_clock *a = arg;
-    tvlm_sys_sleep_ms(a->after_ms);
+    app_sys_sleep_ms(a->after_ms);
     a->rang_at = tvlm_now_ms();
     tvlm_cancel_request(a->cancel);
 }
@@ -430,7 +430,7 @@ static bool next_step(void)
 {
     char *line = NULL;
     size_t size = 0;
-    bool more = tvlm_sys_read_line(&line, &size) >= 0;
+    bool more = app_sys_read_line(&line, &size) >= 0;
     free(line);
     return more;
 }
@@ -464,20 +464,20 @@ static bool take(void *user, int value, const char *text)
 static tvlm_status bench_model(cli_runner *r, bench *b, const char *photo, tvlm_error *err)
 {
     static uint8_t grey[64 * 64];
-    tvlm_decoded decoded = {0};
+    app_decoded decoded = {0};
     report p;
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
     TVLM_TRY(cli_takes_photos(r, photo != NULL, err));
     if (photo) {
         TVLM_TRY(cli_decode(r->options, photo, false, &decoded, err));
-        pixels = tvlm_decoded_pixels(&decoded);
+        pixels = app_decoded_pixels(&decoded);
     }
     tvlm_status status = measure(r, b, r->info.image_size ? &pixels : NULL, err);
     if (!status && !b->step) status = make_report(r, b, &p, err);
     if (!status && !b->step && r->options->json) print_json(r, &p, b);
     if (!status && !b->step && !r->options->json) print_table(&p, b);
-    tvlm_decoded_free(&decoded);
+    app_decoded_free(&decoded);
     return status;
 }
 

@@ -451,7 +451,7 @@ static bool take(void *user, int value, const char *text)
 static int chat(conversation *c)
 {
     tvlm_error err;
-    tvlm_status status = tvlm_output_not_input("-", "-", &err); /* it would answer its answers */
+    tvlm_status status = app_output_not_input("-", "-", &err); /* it would answer its answers */
     int code = status ? cli_fail(status, &err) : cli_runner_open(&c->runner, &c->options, NULL);
     if (code) return code;
     status = c->session ? cli_chat_load(c, c->session, &err) : TVLM_OK;

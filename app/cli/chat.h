@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * A conversation of several turns (chat.c), and the file that keeps it (chat_file.c). */
-#ifndef TVLM_APP_CHAT_H
-#define TVLM_APP_CHAT_H
+#ifndef APP_CHAT_H
+#define APP_CHAT_H
 
 #include "cli/cli.h"
 

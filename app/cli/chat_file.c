@@ -27,7 +27,7 @@ static tvlm_status no_memory(tvlm_error *err)
 /* ---- saving ---- */
 
 typedef struct sink {
-    tvlm_output *out;
+    app_output *out;
     uint32_t crc;
     tvlm_error *err;
 } sink;
@@ -35,7 +35,7 @@ typedef struct sink {
 static tvlm_status put(sink *s, const void *data, size_t n)
 {
     s->crc = tvlm_crc32c(s->crc, data, n);
-    return tvlm_output_write(s->out, data, n, s->err);
+    return app_output_write(s->out, data, n, s->err);
 }
 
 static tvlm_status put_number(sink *s, uint64_t v, size_t n)
@@ -193,13 +193,13 @@ tvlm_status cli_chat_save(const conversation *c, const char *path, tvlm_error *e
     TVLM_TRY(tvlm_session_save_memory(c->runner.session, NULL, 0, &session, err));
     char *text = make_text(c, session, err);
     if (!text) return TVLM_ERR_MEMORY;
-    tvlm_status status = tvlm_output_open(path, NULL, &s.out, err);
+    tvlm_status status = app_output_open(path, NULL, &s.out, err);
     if (!status) {
         status = put_all(&s, c, text, session);
         if (status)
-            tvlm_output_abort(s.out);
+            app_output_abort(s.out);
         else
-            status = tvlm_output_finish(s.out, check_file, NULL, err);
+            status = app_output_finish(s.out, check_file, NULL, err);
     }
     free(text);
     return status;
@@ -349,8 +349,8 @@ tvlm_status cli_chat_load(conversation *c, const char *path, tvlm_error *err)
 {
     unsigned char *bytes;
     size_t size;
-    tvlm_sys_facts facts;
-    if (!tvlm_sys_look(path, &facts)) return TVLM_OK;
+    app_sys_facts facts;
+    if (!app_sys_look(path, &facts)) return TVLM_OK;
     tvlm_status status = read_file(path, &bytes, &size, err);
     if (!status) status = take_file(c, path, bytes, size, err);
     free(bytes);

@@ -3,8 +3,8 @@
  *
  * Exit codes: 0 done · 1 failed while running · 2 wrong usage · 3 an input file is missing, damaged
  * or not supported · 4 a limit or the context is too small · 128 + n ended by signal n. */
-#ifndef TVLM_APP_CLI_H
-#define TVLM_APP_CLI_H
+#ifndef APP_CLI_H
+#define APP_CLI_H
 
 #include "image/decode.h"
 
@@ -82,11 +82,11 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
 
 /* An image as viewers show it, or as_stored (image/decode.h); a warning goes to standard error,
  * except from the quiet one, which any thread may call. */
-tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
+tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, app_decoded *out,
                        tvlm_error *err);
 tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_stored,
-                               tvlm_decoded *out, tvlm_error *err);
-void cli_warn_of_photo(const char *path, const tvlm_decoded *photo);
+                               app_decoded *out, tvlm_error *err);
+void cli_warn_of_photo(const char *path, const app_decoded *photo);
 /* The path, or what "-" stands for. */
 const char *cli_photo_name(const char *path);
 
@@ -152,7 +152,7 @@ bool cli_says_something(const char *text, size_t len);
 /* What became of decoding an image; path NULL: none. */
 typedef struct cli_decoded {
     const char *path;
-    tvlm_decoded photo;
+    app_decoded photo;
     tvlm_status status;
     tvlm_error err;
     double ms;

@@ -385,16 +385,16 @@ const char *cli_model_path(const cli_options *o)
     static char found[4096 + 64];
     static const char *const places[] = {"", "/models", "/../models", "/../share/tinyvlm"};
     char folder[4096];
-    tvlm_sys_facts facts;
+    app_sys_facts facts;
     const char *named = o->model ? o->model : getenv("TINYVLM_MODEL");
     if (named && *named) return named;
-    if (tvlm_sys_program_folder(folder, sizeof folder))
+    if (app_sys_program_folder(folder, sizeof folder))
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
             snprintf(found, sizeof found, "%s%s/" DEFAULT_MODEL, folder, places[i]);
-            if (tvlm_sys_look(found, &facts)) return found;
+            if (app_sys_look(found, &facts)) return found;
         }
     snprintf(found, sizeof found, "models/" DEFAULT_MODEL);
-    if (tvlm_sys_look(found, &facts)) return found;
+    if (app_sys_look(found, &facts)) return found;
     fputs("tinyvlm: no model: " DEFAULT_MODEL " is neither beside the program, nor in models/ or "
           "../share/tinyvlm; name one with --model FILE or TINYVLM_MODEL\n",
           stderr);
@@ -420,7 +420,7 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;
     params.cancel = cli_cancel();
-    TVLM_TRY(tvlm_output_not_input("-", o->model, err));
+    TVLM_TRY(app_output_not_input("-", o->model, err));
     tvlm_status status = tvlm_model_open(o->model, &params, out, err);
     cli_signals_disarm(); /* what follows may wait for input, which a flag does not end */
     if (status || !cli_signal()) return status;
@@ -437,19 +437,19 @@ const char *cli_photo_name(const char *path)
 }
 
 tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_stored,
-                               tvlm_decoded *out, tvlm_error *err)
+                               app_decoded *out, tvlm_error *err)
 {
-    tvlm_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
-    TVLM_TRY(tvlm_output_not_input("-", path, err));
-    return tvlm_decode_file(path, &params, out, err);
+    app_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
+    TVLM_TRY(app_output_not_input("-", path, err));
+    return app_decode_file(path, &params, out, err);
 }
 
-void cli_warn_of_photo(const char *path, const tvlm_decoded *photo)
+void cli_warn_of_photo(const char *path, const app_decoded *photo)
 {
     if (photo->warning[0]) cli_note("warning: %s: %s", cli_photo_name(path), photo->warning);
 }
 
-tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, tvlm_decoded *out,
+tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, app_decoded *out,
                        tvlm_error *err)
 {
     TVLM_TRY(cli_decode_quietly(o, path, as_stored, out, err));
@@ -461,7 +461,7 @@ tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, t
 
 bool cli_stderr_is_terminal(void)
 {
-    return tvlm_sys_terminal(TVLM_SYS_STDERR);
+    return app_sys_terminal(APP_SYS_STDERR);
 }
 
 static bool colours(void)

@@ -80,10 +80,10 @@ static tvlm_status out_of_memory(tvlm_error *err)
 
 static tvlm_status see(dump *d, tvlm_error *err)
 {
-    tvlm_decoded photo;
+    app_decoded photo;
     tvlm_encode_params encode;
     TVLM_TRY(cli_decode(d->options, d->image_path, true, &photo, err));
-    tvlm_pixels pixels = tvlm_decoded_pixels(&photo);
+    tvlm_pixels pixels = app_decoded_pixels(&photo);
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.keep_vision_tokens = true;
     encode.fit = d->fit;
@@ -93,7 +93,7 @@ static tvlm_status see(dump *d, tvlm_error *err)
     tvlm_status status = d->pixels ? tvlm_preprocess(d->model, &pixels, &encode, d->pixels, n, err)
                                    : out_of_memory(err);
     if (!status) status = tvlm_image_encode(d->engine, &pixels, &encode, &d->image, err);
-    tvlm_decoded_free(&photo);
+    app_decoded_free(&photo);
     return status;
 }
 
@@ -184,8 +184,8 @@ static tvlm_status run(dump *d, tvlm_error *err)
     tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = d->options->ctx;
     session.kv_type = TVLM_KV_F32;
-    TVLM_TRY(tvlm_output_not_input(d->output, d->options->model, err));
-    if (d->image_path) TVLM_TRY(tvlm_output_not_input(d->output, d->image_path, err));
+    TVLM_TRY(app_output_not_input(d->output, d->options->model, err));
+    if (d->image_path) TVLM_TRY(app_output_not_input(d->output, d->image_path, err));
     TVLM_TRY(cli_open_model(d->options, false, &d->model, err));
     TVLM_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
     TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));

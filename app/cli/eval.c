@@ -224,17 +224,17 @@ static tvlm_status encode(job *j, const void *data, size_t size, tvlm_image **ou
 {
     static const uint8_t grey[3] = {128, 128, 128};
     tvlm_pixels pixels = {grey, 1, 1, 3, 0};
-    tvlm_decoded decoded = {0};
+    app_decoded decoded = {0};
     tvlm_encode_params encode;
-    const tvlm_decode_params decode = {.max_pixels = j->options.max_pixels};
+    const app_decode_params decode = {.max_pixels = j->options.max_pixels};
     if (!j->grey) {
-        TVLM_TRY(tvlm_decode_memory(data, size, &decode, &decoded, err));
-        pixels = tvlm_decoded_pixels(&decoded);
+        TVLM_TRY(app_decode_memory(data, size, &decode, &decoded, err));
+        pixels = app_decoded_pixels(&decoded);
     }
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.cancel = cli_cancel();
     tvlm_status status = tvlm_image_encode(j->runner.engine, &pixels, &encode, out, err);
-    tvlm_decoded_free(&decoded);
+    app_decoded_free(&decoded);
     return status;
 }
 
@@ -302,18 +302,18 @@ static tvlm_status ask_all(job *j, tvlm_error *err)
 
 /* ---- results ---- */
 
-static tvlm_status write_row(tvlm_output *out, const eval_row *row, tvlm_error *err)
+static tvlm_status write_row(app_output *out, const eval_row *row, tvlm_error *err)
 {
     json_object_set_new(row->object, "answer", cli_json_string(row->answer));
     if (row->p_yes >= 0) json_object_set_new(row->object, "p_yes", json_real(row->p_yes));
     char *line = json_dumps(row->object, JSON_COMPACT);
     if (!line) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");
-    tvlm_status status = tvlm_output_write(out, line, strlen(line), err);
+    tvlm_status status = app_output_write(out, line, strlen(line), err);
     free(line);
-    return status ? status : tvlm_output_write(out, "\n", 1, err);
+    return status ? status : app_output_write(out, "\n", 1, err);
 }
 
-static tvlm_status write_answers(const job *j, tvlm_output *out, tvlm_error *err)
+static tvlm_status write_answers(const job *j, app_output *out, tvlm_error *err)
 {
     for (size_t i = 0; i < j->rows.n; i++)
         TVLM_TRY(write_row(out, &j->rows.at[i], err));
@@ -341,26 +341,25 @@ static tvlm_status report(const job *j, tvlm_error *err)
 /* Answers that were asked for are in their file before any number is told. */
 static tvlm_status measure(job *j, tvlm_error *err)
 {
-    tvlm_output *out = NULL;
+    app_output *out = NULL;
     TVLM_TRY(cli_takes_photos(&j->runner, 1, err));
     TVLM_TRY(learn_yes_and_no(j, err));
     if (!j->prompt) j->prompt = j->runner.info.describe_prompt;
     if (j->shuffle) eval_rows_shuffle(&j->rows);
-    if (j->answers) TVLM_TRY(tvlm_output_open(j->answers, cli_cancel(), &out, err));
+    if (j->answers) TVLM_TRY(app_output_open(j->answers, cli_cancel(), &out, err));
     tvlm_status status = ask_all(j, err);
     if (!status && out) status = write_answers(j, out, err);
-    if (!status && out)
-        return tvlm_output_finish(out, NULL, NULL, err) ? err->code : report(j, err);
-    tvlm_output_abort(out);
+    if (!status && out) return app_output_finish(out, NULL, NULL, err) ? err->code : report(j, err);
+    app_output_abort(out);
     return status ? status : report(j, err);
 }
 
 static tvlm_status check_output(const job *j, const char *rows, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_output_not_input(j->answers, rows, err));
-    TVLM_TRY(tvlm_output_not_input(j->answers, j->options.model, err));
+    TVLM_TRY(app_output_not_input(j->answers, rows, err));
+    TVLM_TRY(app_output_not_input(j->answers, j->options.model, err));
     for (size_t i = 0; i < j->n_sources; i++)
-        TVLM_TRY(tvlm_output_not_input(j->answers, j->sources[i], err));
+        TVLM_TRY(app_output_not_input(j->answers, j->sources[i], err));
     return TVLM_OK;
 }
 

@@ -27,7 +27,7 @@
 struct cli_lines {
     bool terminal, prompts; /* standard input is one; so is standard output, for us to write on */
     const char *prompt;     /* of the line that is read */
-    char *line;             /* of tvlm_sys_read_line */
+    char *line;             /* of app_sys_read_line */
     size_t line_cap;
     char *text; /* the message */
     size_t len, cap;
@@ -54,7 +54,7 @@ enum { GLANCE_MS = 50 };
 static bool wait_for_input(void)
 {
     while (!cli_signal()) {
-        int n = tvlm_sys_input_ready(GLANCE_MS);
+        int n = app_sys_input_ready(GLANCE_MS);
         if (n > 0 || (n < 0 && errno != EINTR)) return true;
     }
     return false;
@@ -66,16 +66,16 @@ static cli_input read_plain(cli_lines *l, const char **line, size_t *len)
 {
     show(l, PASTE_ON);
     show(l, l->prompt);
-    tvlm_sys_line_begin();
+    app_sys_line_begin();
     long n = -1;
     int error = EINTR;
     while (error == EINTR && (l->terminal ? wait_for_input() : !cli_signal())) {
         clearerr(stdin);
         errno = 0;
-        n = tvlm_sys_read_line(&l->line, &l->line_cap);
+        n = app_sys_read_line(&l->line, &l->line_cap);
         error = n < 0 && ferror(stdin) ? errno : 0;
     }
-    bool cleared = tvlm_sys_line_end(error == EINTR);
+    bool cleared = app_sys_line_end(error == EINTR);
     show(l, PASTE_OFF);
     clearerr(stdin); /* the end of input at a terminal is not for ever */
     *line = l->line;
@@ -109,7 +109,7 @@ static int read_byte(cli_lines *l)
     bool held = l->holds;
     l->holds = false;
     if (held) return 1;
-    return wait_for_input() ? (int)tvlm_sys_read(TVLM_SYS_STDIN, &l->byte, 1) : -1;
+    return wait_for_input() ? (int)app_sys_read(APP_SYS_STDIN, &l->byte, 1) : -1;
 }
 
 /* The same. A NUL is the end of input too where it was typed before the editor had the terminal,
@@ -120,7 +120,7 @@ static int read_character(EditLine *editor, wchar_t *out)
     cli_lines *l = lines_of(editor);
     mbstate_t state = {0};
     size_t used = 0;
-    l->ahead = l->ahead && tvlm_sys_input_ready(0) > 0;
+    l->ahead = l->ahead && app_sys_input_ready(0) > 0;
     while (used == 0 || used == (size_t)-2) {
         int n = read_byte(l);
         if (n != 1) return n;
@@ -309,8 +309,8 @@ cli_lines *cli_lines_new(bool json)
 {
     cli_lines *l = calloc(1, sizeof *l);
     if (!l) return NULL;
-    l->terminal = tvlm_sys_terminal(TVLM_SYS_STDIN);
-    l->prompts = l->terminal && !json && tvlm_sys_terminal(TVLM_SYS_STDOUT);
+    l->terminal = app_sys_terminal(APP_SYS_STDIN);
+    l->prompts = l->terminal && !json && app_sys_terminal(APP_SYS_STDOUT);
 #if TVLM_HAVE_EDIT
     open_editor(l);
 #endif

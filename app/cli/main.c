@@ -82,7 +82,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    tvlm_sys_standard_streams(); /* first of all */
+    app_sys_standard_streams(); /* first of all */
     cli_signals_init();
     return cli_finish(run(argc, argv));
 }

@@ -12,8 +12,8 @@ enum { LONGEST = 4096 }; /* of a path that is looked up */
 
 static bool is_file(const char *path, bool regular)
 {
-    tvlm_sys_facts facts;
-    return tvlm_sys_look(path, &facts) && (!regular || facts.kind == TVLM_SYS_REGULAR);
+    app_sys_facts facts;
+    return app_sys_look(path, &facts) && (!regular || facts.kind == APP_SYS_REGULAR);
 }
 
 static char *copy(const char *text, size_t len)

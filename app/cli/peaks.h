@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * What the machine can do at most, measured: the yardstick of `tinyvlm bench`. */
-#ifndef TVLM_APP_PEAKS_H
-#define TVLM_APP_PEAKS_H
+#ifndef APP_PEAKS_H
+#define APP_PEAKS_H
 
 #include <stdbool.h>
 

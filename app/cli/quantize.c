@@ -49,7 +49,7 @@ typedef struct job {
     tvlm_type decoder;
     char **paths; /* of the calibration images */
     size_t n_paths, cap, next, n_read;
-    tvlm_decoded photo;
+    app_decoded photo;
 } job;
 
 static bool take_max_error(job *j, const char *text)
@@ -114,11 +114,11 @@ static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
     while (j->next < j->n_paths) {
         tvlm_error why = {0};
         const char *path = j->paths[j->next++];
-        tvlm_decoded_free(&j->photo);
+        app_decoded_free(&j->photo);
         tvlm_status status = cli_decode(&j->options, path, false, &j->photo, &why);
         if (status == TVLM_ERR_MEMORY) return tvlm_fail(err, status, "%s", why.message);
         if (!status) {
-            *out = tvlm_decoded_pixels(&j->photo);
+            *out = app_decoded_pixels(&j->photo);
             j->n_read++;
             return TVLM_OK;
         }
@@ -214,7 +214,7 @@ static tvlm_status list_photos(job *j, tvlm_error *err)
 
 static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error *err)
 {
-    if (j->folder) TVLM_TRY(tvlm_output_not_input(out, j->folder, err));
+    if (j->folder) TVLM_TRY(app_output_not_input(out, j->folder, err));
     if (j->params.int8_tower) TVLM_TRY(list_photos(j, err));
     return tvlmc_quantize_file(in, out, &j->params, err);
 }
@@ -252,7 +252,7 @@ int cmd_quantize(int argc, char **argv)
     j.params.user = &j;
     j.params.cancel = cli_cancel();
     tvlm_status status = quantize(&j, argv[first], argv[first + 1], &err);
-    tvlm_decoded_free(&j.photo);
+    app_decoded_free(&j.photo);
     for (size_t i = 0; i < j.n_paths; i++)
         free(j.paths[i]);
     free(j.paths);

@@ -68,16 +68,16 @@ static void open_part(void *ctx, size_t part, unsigned thread)
 /* Another thread for the image: not for a pipe, whose writer may keep a failure waiting. */
 static tvlm_pool *second_thread(const cli_options *o, const char *photo)
 {
-    tvlm_sys_facts facts;
+    app_sys_facts facts;
     tvlm_pool *pool = NULL;
     if (!photo || (o->threads ? o->threads : tvlm_cpu_count()) < 2) return NULL;
-    if (!tvlm_sys_look(photo, &facts) || facts.kind != TVLM_SYS_REGULAR) return NULL;
+    if (!app_sys_look(photo, &facts) || facts.kind != APP_SYS_REGULAR) return NULL;
     return tvlm_pool_new(2, &pool, NULL) ? NULL : pool;
 }
 
 int cli_runner_open(cli_runner *r, cli_options *o, const char *photo)
 {
-    *r = (cli_runner){.options = o, .terminal = tvlm_sys_terminal(TVLM_SYS_STDOUT)};
+    *r = (cli_runner){.options = o, .terminal = app_sys_terminal(APP_SYS_STDOUT)};
     o->model = cli_model_path(o);
     if (!o->model) return EXIT_INPUT;
     opening job = {.runner = r, .photo = photo};
@@ -91,7 +91,7 @@ int cli_runner_open(cli_runner *r, cli_options *o, const char *photo)
 
 void cli_runner_close(cli_runner *r)
 {
-    if (r->ahead.path && !r->ahead.status) tvlm_decoded_free(&r->ahead.photo);
+    if (r->ahead.path && !r->ahead.status) app_decoded_free(&r->ahead.photo);
     tvlm_session_free(r->session);
     tvlm_engine_free(r->engine);
     tvlm_model_free(r->model);
@@ -131,9 +131,9 @@ static cli_decoded take_decoded(cli_runner *r, const char *path)
 static bool is_encoded(const char *path)
 {
     char magic[8] = "";
-    tvlm_sys_facts facts;
+    app_sys_facts facts;
     tvlm_file file = {0};
-    if (!tvlm_sys_look(path, &facts) || facts.kind != TVLM_SYS_REGULAR) return false;
+    if (!app_sys_look(path, &facts) || facts.kind != APP_SYS_REGULAR) return false;
     bool read = !tvlm_file_open(path, &file, NULL) && file.os.size >= sizeof magic &&
                 !tvlm_file_read(&file, 0, magic, sizeof magic, NULL);
     tvlm_file_close(&file);
@@ -156,15 +156,15 @@ static tvlm_status encode(cli_runner *r, const char *path, cli_photo *out, tvlm_
     tvlm_encode_params params;
     cli_decoded decoded = take_decoded(r, path);
     if (decoded.status) return tvlm_fail(err, decoded.status, "%s", decoded.err.message);
-    tvlm_decoded photo = decoded.photo;
+    app_decoded photo = decoded.photo;
     cli_warn_of_photo(path, &photo);
     out->decode_ms = decoded.ms;
     snprintf(out->warning, sizeof out->warning, "%s", photo.warning);
     tvlm_encode_params_init(&params, sizeof params);
     params.cancel = cli_cancel();
-    tvlm_pixels pixels = tvlm_decoded_pixels(&photo);
+    tvlm_pixels pixels = app_decoded_pixels(&photo);
     tvlm_status status = tvlm_image_encode(r->engine, &pixels, &params, &out->image, &local);
-    tvlm_decoded_free(&photo);
+    app_decoded_free(&photo);
     return status ? tvlm_fail(err, status, "%s: %s", cli_photo_name(path), local.message) : TVLM_OK;
 }
 
@@ -185,9 +185,9 @@ tvlm_status cli_photo_open(cli_runner *r, const char *path, cli_photo *out, tvlm
 /* What cannot be written is no input's fault. */
 static tvlm_status save_encoded(const char *path, const cli_photo *photo, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_output_not_input(path, photo->path, err));
+    TVLM_TRY(app_output_not_input(path, photo->path, err));
     tvlm_status status = tvlm_image_save(photo->image, path, err);
-    return status == TVLM_ERR_IO ? TVLM_ERR_WRITE : status;
+    return status == TVLM_ERR_IO ? APP_ERR_WRITE : status;
 }
 
 void cli_photo_free(cli_photo *photo)

@@ -12,14 +12,14 @@ static atomic_int seen;
 
 static void end(int number)
 {
-    tvlm_output_unlink_all();
-    tvlm_sys_exit(EXIT_SIGNAL + number);
+    app_output_unlink_all();
+    app_sys_exit(EXIT_SIGNAL + number);
 }
 
 /* A core dump is wanted, not our exit code. */
 static void quit(int number)
 {
-    tvlm_output_unlink_all();
+    app_output_unlink_all();
     signal(number, SIG_DFL);
     raise(number); /* ends the process when the handler returns */
 }
@@ -35,7 +35,7 @@ static void on_signal(int number)
 
 void cli_signals_init(void)
 {
-    tvlm_sys_on_signals(on_signal, quit);
+    app_sys_on_signals(on_signal, quit);
 }
 
 tvlm_cancel *cli_cancel(void)

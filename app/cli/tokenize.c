@@ -44,7 +44,7 @@ static tvlm_status read_input(char **text, size_t *len, tvlm_error *err)
 {
     size_t cap = 1 << 16, n;
     *len = 0;
-    TVLM_TRY(tvlm_output_not_input("-", "-", err));
+    TVLM_TRY(app_output_not_input("-", "-", err));
     *text = malloc(cap);
     while (*text && (n = fread(*text + *len, 1, cap - *len, stdin)) > 0) {
         *len += n;

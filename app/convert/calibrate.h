@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Activation ranges of an EfficientNet tower -> the (scale, zero point) of every layer's output;
  * what they and the rounding of weights cost, and so which layers stay float. */
-#ifndef TVLM_APP_CALIBRATE_H
-#define TVLM_APP_CALIBRATE_H
+#ifndef TVLMC_CALIBRATE_H
+#define TVLMC_CALIBRATE_H
 
 #include "convert/tower.h"
 

@@ -3,8 +3,8 @@
  * projector named as Apple's, tower named as timm's under "v." (stem.I, stages.S.downsample,
  * stages.S.pos_emb, stages.S.blocks.J, final_conv), in training form with timm's branch names.
  * Each tensor that conversion reads is marked, so that none is lost silently. */
-#ifndef TVLM_APP_CHECKPOINT_H
-#define TVLM_APP_CHECKPOINT_H
+#ifndef TVLMC_CHECKPOINT_H
+#define TVLMC_CHECKPOINT_H
 
 #include "convert/safetensors.h"
 

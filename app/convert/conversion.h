@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * A conversion under way: what was read, and the tensors planned for the file. Planning functions
  * do nothing after the first failure, so they are called in a row and checked once. */
-#ifndef TVLM_APP_CONVERSION_H
-#define TVLM_APP_CONVERSION_H
+#ifndef TVLMC_CONVERSION_H
+#define TVLMC_CONVERSION_H
 
 #include "convert/checkpoint.h"
 #include "convert/convert.h"

@@ -272,8 +272,8 @@ static tvlm_status plan(tvlmc_conversion *c)
 static tvlm_status convert(tvlmc_conversion *c, const char *dir, const char *out)
 {
     const tvlmc_convert_params *p = c->params;
-    TVLM_TRY(tvlm_output_not_input(out, dir, c->err));
-    if (p->tokenizer) TVLM_TRY(tvlm_output_not_input(out, p->tokenizer, c->err));
+    TVLM_TRY(app_output_not_input(out, dir, c->err));
+    if (p->tokenizer) TVLM_TRY(app_output_not_input(out, p->tokenizer, c->err));
     TVLM_TRY(tvlmc_checkpoint_look(dir, c->err));
     TVLM_TRY(tvlmc_hf_config_read(dir, &c->config, c->err));
     TVLM_TRY(tvlmc_tokenizer_files_open(p->tokenizer ? p->tokenizer : dir, &c->tokenizer,

@@ -2,8 +2,8 @@
  * A Hugging Face checkpoint folder -> GGUF: FastVLM in Apple's layout (llava_qwen2) or Hugging
  * Face's (fast_vlm), with fused or training-form tower, SmolVLM, and text models (qwen2, qwen3,
  * llama). Or llama.cpp's pair of files of a SmolVLM. */
-#ifndef TVLM_APP_CONVERT_H
-#define TVLM_APP_CONVERT_H
+#ifndef TVLMC_CONVERT_H
+#define TVLMC_CONVERT_H
 
 #include "tinyvlm.h"
 #include "quant/quant.h"

@@ -2,8 +2,8 @@
  * A family of checkpoints as data and functions: how its config.json is read, which tensors its
  * tower and bridge become, which keys tell of them. The decoder is the same for all but for the
  * variants here. A new family is a file, or a row of families.c, and a line of the table there. */
-#ifndef TVLM_APP_FAMILY_H
-#define TVLM_APP_FAMILY_H
+#ifndef TVLMC_FAMILY_H
+#define TVLMC_FAMILY_H
 
 #include "convert/conversion.h"
 

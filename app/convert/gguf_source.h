@@ -2,8 +2,8 @@
  * A GGUF file that is read for its values. Every read is checked: the file's size, the checksum
  * of each tensor where the file has one, and that every value is a number. Messages begin with the
  * file's path and name the tensor. */
-#ifndef TVLM_APP_GGUF_SOURCE_H
-#define TVLM_APP_GGUF_SOURCE_H
+#ifndef TVLMC_GGUF_SOURCE_H
+#define TVLMC_GGUF_SOURCE_H
 
 #include "model/gguf.h"
 

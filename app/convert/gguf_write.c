@@ -21,7 +21,7 @@ typedef struct declared {
 
 struct tvlmc_gguf_writer {
     char *path;
-    tvlm_output *output;
+    app_output *output;
     buffer kv, tensors;
     declared *list;
     size_t n_kv, n_tensors, cap, written;
@@ -102,7 +102,7 @@ tvlm_status tvlmc_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
     if (w) w->path = malloc(size);
     if (w && w->path) memcpy(w->path, path, size);
     tvlm_status status =
-        w && w->path ? tvlm_output_open(path, cancel, &w->output, err) : memory_error(err);
+        w && w->path ? app_output_open(path, cancel, &w->output, err) : memory_error(err);
     if (!status) status = begin_header(w, err);
     if (status)
         tvlmc_gguf_writer_abort(w);
@@ -114,7 +114,7 @@ tvlm_status tvlmc_gguf_writer_new(const char *path, const tvlm_cancel *cancel,
 void tvlmc_gguf_writer_abort(tvlmc_gguf_writer *w)
 {
     if (!w) return;
-    tvlm_output_abort(w->output);
+    app_output_abort(w->output);
     free(w->kv.data);
     free(w->tensors.data);
     free(w->list);
@@ -288,7 +288,7 @@ static tvlm_status write_header(tvlmc_gguf_writer *w, tvlm_error *err)
     header_parts(w, &head, parts);
     tvlm_status status = w->kv.failed || head.failed ? memory_error(err) : TVLM_OK;
     for (size_t i = 0; i < TVLM_COUNT(parts) && !status; i++)
-        status = tvlm_output_write(w->output, parts[i].data, parts[i].len, err);
+        status = app_output_write(w->output, parts[i].data, parts[i].len, err);
     w->header_done = true;
     free(head.data);
     return status;
@@ -302,8 +302,8 @@ tvlm_status tvlmc_gguf_write_tensor(tvlmc_gguf_writer *w, const void *data, size
         return tvlm_fail(err, TVLM_ERR_ARGUMENT,
                          "%s: tensor %zu: %zu bytes are not its declared size", w->path, w->written,
                          size);
-    TVLM_TRY(tvlm_output_write(w->output, data, size, err));
-    TVLM_TRY(tvlm_output_write(w->output, zeros, padding(size), err));
+    TVLM_TRY(app_output_write(w->output, data, size, err));
+    TVLM_TRY(app_output_write(w->output, zeros, padding(size), err));
     w->list[w->written++].crc = tvlm_crc32c(0, data, size);
     return TVLM_OK;
 }
@@ -326,7 +326,7 @@ static tvlm_status set_checksums(tvlmc_gguf_writer *w, tvlm_error *err)
 
 static tvlm_status patch_kv(tvlmc_gguf_writer *w, size_t at, size_t size, tvlm_error *err)
 {
-    return tvlm_output_patch(w->output, HEAD + at, w->kv.data + at, size, err);
+    return app_output_patch(w->output, HEAD + at, w->kv.data + at, size, err);
 }
 
 static tvlm_status complete(tvlmc_gguf_writer *w, tvlm_error *err)
@@ -340,12 +340,12 @@ static tvlm_status complete(tvlmc_gguf_writer *w, tvlm_error *err)
     return patch_kv(w, w->crc_at, 4 * w->n_tensors, err);
 }
 
-tvlm_status tvlmc_gguf_writer_finish(tvlmc_gguf_writer *w, tvlm_output_check check, void *user,
+tvlm_status tvlmc_gguf_writer_finish(tvlmc_gguf_writer *w, app_output_check check, void *user,
                                      tvlm_error *err)
 {
     tvlm_status status = complete(w, err);
     if (!status) {
-        status = tvlm_output_finish(w->output, check, user, err);
+        status = app_output_finish(w->output, check, user, err);
         w->output = NULL;
     }
     tvlmc_gguf_writer_abort(w);

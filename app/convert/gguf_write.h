@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Writing GGUF v3. */
-#ifndef TVLM_APP_GGUF_WRITE_H
-#define TVLM_APP_GGUF_WRITE_H
+#ifndef TVLMC_GGUF_WRITE_H
+#define TVLMC_GGUF_WRITE_H
 
 #include "file/output.h"
 #include "model/gguf.h"
@@ -30,8 +30,8 @@ tvlm_status tvlmc_gguf_declare(tvlmc_gguf_writer *w, const char *name, tvlm_type
 /* After the last declaration: tensor i's bytes, in order, the whole tensor at once. */
 tvlm_status tvlmc_gguf_write_tensor(tvlmc_gguf_writer *w, const void *data, size_t size,
                                     tvlm_error *err);
-/* check: as in tvlm_output_finish. Also frees w. */
-tvlm_status tvlmc_gguf_writer_finish(tvlmc_gguf_writer *w, tvlm_output_check check, void *user,
+/* check: as in app_output_finish. Also frees w. */
+tvlm_status tvlmc_gguf_writer_finish(tvlmc_gguf_writer *w, app_output_check check, void *user,
                                      tvlm_error *err);
 void tvlmc_gguf_writer_abort(tvlmc_gguf_writer *w); /* nullable; nothing is left */
 

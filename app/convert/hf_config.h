@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * config.json and preprocessor_config.json of a checkpoint folder -> what conversion needs.
  * Settings that would change the computation and are not supported are refused by name. */
-#ifndef TVLM_APP_HF_CONFIG_H
-#define TVLM_APP_HF_CONFIG_H
+#ifndef TVLMC_HF_CONFIG_H
+#define TVLMC_HF_CONFIG_H
 
 #include "base/base.h"
 

@@ -4,8 +4,8 @@
  * and numbers that jansson cannot hold (NaN, infinities, integers beyond 64 bits) arrive as strings
  * of their spelling. Size and depth are limited. Messages name the file, line and column and, for
  * wrong types, the key. */
-#ifndef TVLM_APP_JSON_FILE_H
-#define TVLM_APP_JSON_FILE_H
+#ifndef TVLMC_JSON_FILE_H
+#define TVLMC_JSON_FILE_H
 
 #include "base/base.h"
 

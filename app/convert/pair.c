@@ -271,8 +271,8 @@ static tvlm_status write_file(pair *p, const char *out, tvlm_error *err)
 
 static tvlm_status convert(pair *p, const char *out, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_output_not_input(out, p->text_path, err));
-    TVLM_TRY(tvlm_output_not_input(out, p->mmproj_path, err));
+    TVLM_TRY(app_output_not_input(out, p->text_path, err));
+    TVLM_TRY(app_output_not_input(out, p->mmproj_path, err));
     TVLM_TRY(check_text(p, err));
     TVLM_TRY(tvlmc_gguf_source_open(p->text_path, &p->text, err));
     TVLM_TRY(tvlmc_gguf_source_open(p->mmproj_path, &p->mmproj, err));

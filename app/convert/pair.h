@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * llama.cpp's two files of a vision model, the text model and its "mmproj" -> one. Rows are taken
  * over as they are stored, whatever their type. */
-#ifndef TVLM_APP_PAIR_H
-#define TVLM_APP_PAIR_H
+#ifndef TVLMC_PAIR_H
+#define TVLMC_PAIR_H
 
 #include "convert/gguf_source.h"
 #include "convert/hf_config.h"

@@ -538,7 +538,7 @@ tvlm_status tvlmc_quantize_file(const char *in, const char *out,
     if (!tvlmc_type_is_written(params->type))
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "%s cannot be written",
                          tvlm_type_name((uint32_t)params->type));
-    TVLM_TRY(tvlm_output_not_input(out, in, err));
+    TVLM_TRY(app_output_not_input(out, in, err));
     quantizer q = {.params = params};
     tvlm_status status = run(&q, in, out, err);
     tvlmc_gguf_source_close(&q.source);

@@ -8,8 +8,8 @@
  * and F32 are named through on_note.
  * Refused by the tensor's name: bytes that do not match their checksum, NaN, infinity, types that
  * are not read. */
-#ifndef TVLM_APP_QUANTIZE_H
-#define TVLM_APP_QUANTIZE_H
+#ifndef TVLMC_QUANTIZE_H
+#define TVLMC_QUANTIZE_H
 
 #include "tinyvlm.h"
 #include "quant/quant.h"

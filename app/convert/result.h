@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * What convert and quantize have in common about the file that they make. */
-#ifndef TVLM_APP_RESULT_H
-#define TVLM_APP_RESULT_H
+#ifndef TVLMC_RESULT_H
+#define TVLMC_RESULT_H
 
 #include "convert/gguf_write.h"
 

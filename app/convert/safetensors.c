@@ -506,17 +506,17 @@ static char *make_header(const tvlmc_st_tensor *tensors, size_t n, size_t *size)
     return padded;
 }
 
-static tvlm_status write_all(tvlm_output *o, const char *header, size_t size,
+static tvlm_status write_all(app_output *o, const char *header, size_t size,
                              const tvlmc_st_tensor *tensors, size_t n, tvlm_error *err)
 {
     unsigned char le[8];
     for (unsigned i = 0; i < 8; i++)
         le[i] = (unsigned char)((uint64_t)size >> (8 * i));
-    TVLM_TRY(tvlm_output_write(o, le, sizeof le, err));
-    TVLM_TRY(tvlm_output_write(o, header, size, err));
+    TVLM_TRY(app_output_write(o, le, sizeof le, err));
+    TVLM_TRY(app_output_write(o, header, size, err));
     for (size_t i = 0; i < n; i++)
-        TVLM_TRY(tvlm_output_write(o, tensors[i].data, tensors[i].n * dtypes[tensors[i].dtype].size,
-                                   err));
+        TVLM_TRY(app_output_write(o, tensors[i].data, tensors[i].n * dtypes[tensors[i].dtype].size,
+                                  err));
     return TVLM_OK;
 }
 
@@ -524,13 +524,13 @@ tvlm_status tvlmc_st_write(const char *path, const tvlm_cancel *cancel,
                            const tvlmc_st_tensor *tensors, size_t n, tvlm_error *err)
 {
     size_t size = 0;
-    tvlm_output *o;
+    app_output *o;
     char *header = make_header(tensors, n, &size);
     if (!header) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
-    tvlm_status status = tvlm_output_open(path, cancel, &o, err);
+    tvlm_status status = app_output_open(path, cancel, &o, err);
     if (!status) status = write_all(o, header, size, tensors, n, err);
     free(header);
-    if (!status) return tvlm_output_finish(o, NULL, NULL, err);
-    tvlm_output_abort(o);
+    if (!status) return app_output_finish(o, NULL, NULL, err);
+    app_output_abort(o);
     return status;
 }

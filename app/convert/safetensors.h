@@ -6,8 +6,8 @@
  *
  * Everything is checked before use: the header's length, types, shapes against offsets, and that
  * the tensors cover the data exactly, without overlap, under different names. */
-#ifndef TVLM_APP_SAFETENSORS_H
-#define TVLM_APP_SAFETENSORS_H
+#ifndef TVLMC_SAFETENSORS_H
+#define TVLMC_SAFETENSORS_H
 
 #include "base/base.h"
 

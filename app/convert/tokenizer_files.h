@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Byte-level BPE vocabularies of model folders: tokenizer.json, or vocab.json + merges.txt with
  * added_tokens.json and tokenizer_config.json beside them. */
-#ifndef TVLM_APP_TOKENIZER_FILES_H
-#define TVLM_APP_TOKENIZER_FILES_H
+#ifndef TVLMC_TOKENIZER_FILES_H
+#define TVLMC_TOKENIZER_FILES_H
 
 #include "text/tokenizer.h"
 

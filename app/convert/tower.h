@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * An EfficientNet tower over images, layer by layer: for calibration and its report. */
-#ifndef TVLM_APP_TOWER_H
-#define TVLM_APP_TOWER_H
+#ifndef TVLMC_TOWER_H
+#define TVLMC_TOWER_H
 
 #include "convert/quantize.h"
 #include "model/model.h"

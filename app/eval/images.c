@@ -148,10 +148,10 @@ tvlm_status eval_images_visit(const char *const *sources, size_t n_sources,
         found[i] = false;
     for (size_t i = 0; i < n_sources; i++) {
         search s = {sources[i], names, n, found, visit, user};
-        tvlm_sys_facts facts;
-        if (!tvlm_sys_look(sources[i], &facts))
+        app_sys_facts facts;
+        if (!app_sys_look(sources[i], &facts))
             return tvlm_fail(err, TVLM_ERR_IO, "%s: not found", sources[i]);
-        TVLM_TRY(facts.kind == TVLM_SYS_FOLDER ? visit_folder(&s, err) : visit_archive(&s, err));
+        TVLM_TRY(facts.kind == APP_SYS_FOLDER ? visit_folder(&s, err) : visit_archive(&s, err));
     }
     return TVLM_OK;
 }

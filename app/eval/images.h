@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Images by name, out of folders and out of archives that libarchive reads (tar, zip ...,
  * compressed or not). */
-#ifndef TVLM_APP_EVAL_IMAGES_H
-#define TVLM_APP_EVAL_IMAGES_H
+#ifndef APP_EVAL_IMAGES_H
+#define APP_EVAL_IMAGES_H
 
 #include "base/base.h"
 

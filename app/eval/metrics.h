@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * How good answers and captions are. BLEU-4 (Papineni et al. 2002) and CIDEr-D (Vedantam et al.
  * 2015) give what pycocoevalcap gives for the same words. */
-#ifndef TVLM_APP_METRICS_H
-#define TVLM_APP_METRICS_H
+#ifndef APP_METRICS_H
+#define APP_METRICS_H
 
 #include "base/base.h"
 

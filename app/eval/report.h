@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * From answers to numbers. */
-#ifndef TVLM_APP_REPORT_H
-#define TVLM_APP_REPORT_H
+#ifndef APP_REPORT_H
+#define APP_REPORT_H
 
 #include "eval/metrics.h"
 #include "eval/rows.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * What is asked of a model: JSON lines, each an image with a question and the answers that count,
  * or with captions. */
-#ifndef TVLM_APP_ROWS_H
-#define TVLM_APP_ROWS_H
+#ifndef APP_ROWS_H
+#define APP_ROWS_H
 
 #include "base/base.h"
 

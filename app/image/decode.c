@@ -14,8 +14,7 @@
 
 /* ---- what the decoders share ---- */
 
-tvlm_status tvlm_check_size(const tvlm_encoded *in, uint64_t width, uint64_t height,
-                            tvlm_error *err)
+tvlm_status app_check_size(const app_encoded *in, uint64_t width, uint64_t height, tvlm_error *err)
 {
     unsigned long long w = width, h = height, most = in->max_pixels;
     if (!w || !h) return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty image: %llux%llu", w, h);
@@ -29,8 +28,8 @@ tvlm_status tvlm_check_size(const tvlm_encoded *in, uint64_t width, uint64_t hei
     return TVLM_OK;
 }
 
-tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels,
-                               tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels, app_decoded *out,
+                              tvlm_error *err)
 {
     size_t size;
     if (!tvlm_mul_size((size_t)width * channels, height, &size) ||
@@ -44,13 +43,13 @@ tvlm_status tvlm_decoded_alloc(uint32_t width, uint32_t height, uint32_t channel
     return TVLM_OK;
 }
 
-static void warn_of_cut(tvlm_decoded *out, const char *format)
+static void warn_of_cut(app_decoded *out, const char *format)
 {
     snprintf(out->warning, sizeof out->warning,
              "the %s is truncated or damaged: part of the image is missing", format);
 }
 
-tvlm_status tvlm_decoded_cut(tvlm_decoded *out, uint32_t rows, const char *format, tvlm_error *err)
+tvlm_status app_decoded_cut(app_decoded *out, uint32_t rows, const char *format, tvlm_error *err)
 {
     size_t row = (size_t)out->width * out->channels, begin = rows * row;
     if (!rows)
@@ -63,7 +62,7 @@ tvlm_status tvlm_decoded_cut(tvlm_decoded *out, uint32_t rows, const char *forma
     return TVLM_OK;
 }
 
-void tvlm_decoded_spread(tvlm_decoded *out, uint32_t dx, uint32_t dy, const char *format)
+void app_decoded_spread(app_decoded *out, uint32_t dx, uint32_t dy, const char *format)
 {
     for (size_t y = 0; y < out->height; y++)
         for (size_t x = 0; x < out->width; x++) {
@@ -74,13 +73,13 @@ void tvlm_decoded_spread(tvlm_decoded *out, uint32_t dx, uint32_t dy, const char
     warn_of_cut(out, format);
 }
 
-void tvlm_decoded_free(tvlm_decoded *image)
+void app_decoded_free(app_decoded *image)
 {
     tvlm_pages_free(image->data, image->size);
-    *image = (tvlm_decoded){0};
+    *image = (app_decoded){0};
 }
 
-tvlm_pixels tvlm_decoded_pixels(const tvlm_decoded *d)
+tvlm_pixels app_decoded_pixels(const app_decoded *d)
 {
     return (tvlm_pixels){d->data, d->width, d->height, d->channels, 0};
 }
@@ -96,7 +95,7 @@ static void copy_row(uint8_t *to, const uint8_t *p, ptrdiff_t step, uint32_t n, 
 }
 
 /* The pixel (x, y) of the turned image is the stored one at begin + x * dx + y * dy bytes. */
-static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
+static tvlm_status turn(app_decoded *d, tvlm_error *err)
 {
     int o = d->orientation;
     if (o <= 1 || o > 8) return TVLM_OK;
@@ -108,9 +107,9 @@ static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
     ptrdiff_t dx = transposed ? down : across, dy = transposed ? across : down;
     const uint8_t *begin =
         d->data + (mirrored ? row - pixel : 0) + (flipped ? row * ((ptrdiff_t)d->height - 1) : 0);
-    tvlm_decoded t = *d;
-    TVLM_TRY(tvlm_decoded_alloc(transposed ? d->height : d->width,
-                                transposed ? d->width : d->height, d->channels, &t, err));
+    app_decoded t = *d;
+    TVLM_TRY(app_decoded_alloc(transposed ? d->height : d->width, transposed ? d->width : d->height,
+                               d->channels, &t, err));
     for (uint32_t y = 0; y < t.height; y++)
         copy_row(t.data + (size_t)y * t.width * t.channels, begin + y * dy, dx, t.width,
                  t.channels);
@@ -120,7 +119,7 @@ static tvlm_status turn(tvlm_decoded *d, tvlm_error *err)
 }
 
 /* RGBA -> RGB, in place: on white, or without regard to alpha as the reference does. */
-static void flatten(tvlm_decoded *d, bool on_white)
+static void flatten(app_decoded *d, bool on_white)
 {
     size_t n = (size_t)d->width * d->height;
     for (size_t i = 0; i < n; i++) {
@@ -134,7 +133,7 @@ static void flatten(tvlm_decoded *d, bool on_white)
 
 /* ---- files ---- */
 
-static tvlm_status refuse(const tvlm_format *f, size_t size, tvlm_error *err)
+static tvlm_status refuse(const app_format *f, size_t size, tvlm_error *err)
 {
     if (!size) return tvlm_fail(err, TVLM_ERR_FORMAT, "the file is empty");
     if (!f)
@@ -143,21 +142,20 @@ static tvlm_status refuse(const tvlm_format *f, size_t size, tvlm_error *err)
     return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "%s: %s", f->name, f->advice);
 }
 
-tvlm_status tvlm_decode_memory(const void *data, size_t size, const tvlm_decode_params *params,
-                               tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_memory(const void *data, size_t size, const app_decode_params *params,
+                              app_decoded *out, tvlm_error *err)
 {
-    static const tvlm_decode_params defaults;
+    static const app_decode_params defaults;
     params = params ? params : &defaults;
-    tvlm_encoded in = {data, size,
-                       params->max_pixels ? params->max_pixels : TVLM_DEFAULT_MAX_PIXELS,
-                       params->as_stored};
-    const tvlm_format *f = tvlm_format_of(data, size);
-    *out = (tvlm_decoded){0};
+    app_encoded in = {data, size, params->max_pixels ? params->max_pixels : TVLM_DEFAULT_MAX_PIXELS,
+                      params->as_stored};
+    const app_format *f = app_format_of(data, size);
+    *out = (app_decoded){0};
     if (!f || !f->decode) return refuse(f, size, err);
     tvlm_status status = f->decode(&in, out, err);
     if (!status && out->channels == 4) flatten(out, !in.as_stored);
     if (!status && !in.as_stored) status = turn(out, err);
-    if (status) tvlm_decoded_free(out);
+    if (status) app_decoded_free(out);
     return status;
 }
 
@@ -192,7 +190,7 @@ static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
         if (b->size == b->cap) TVLM_TRY(reserve(b, 2 * b->cap, err));
         n = fread(b->data + b->size, 1, b->cap - b->size, f);
         if (!b->size) {
-            const tvlm_format *format = tvlm_format_of(b->data, n);
+            const app_format *format = app_format_of(b->data, n);
             if (!ferror(f) && (!format || !format->decode)) return refuse(format, n, err);
         }
         b->size += n;
@@ -206,18 +204,18 @@ static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
     return TVLM_OK;
 }
 
-tvlm_status tvlm_decode_file(const char *path, const tvlm_decode_params *params, tvlm_decoded *out,
-                             tvlm_error *err)
+tvlm_status app_decode_file(const char *path, const app_decode_params *params, app_decoded *out,
+                            tvlm_error *err)
 {
     bool standard = !strcmp(path, "-");
     tvlm_error local = {0};
     buffer b = {0};
-    *out = (tvlm_decoded){0};
+    *out = (app_decoded){0};
     FILE *f = standard ? stdin : fopen(path, "rb");
     tvlm_status status = f ? read_all(f, &b, &local)
                            : tvlm_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
     if (f && !standard) fclose(f);
-    if (!status) status = tvlm_decode_memory(b.data, b.size, params, out, &local);
+    if (!status) status = app_decode_memory(b.data, b.size, params, out, &local);
     free(b.data);
     if (status) tvlm_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
     return status;

@@ -6,31 +6,31 @@
 #include <string.h>
 
 #if !TVLM_HAVE_JPEG
-#define tvlm_decode_jpeg NULL
+#define app_decode_jpeg NULL
 #endif
 #if !TVLM_HAVE_PNG
-#define tvlm_decode_png NULL
+#define app_decode_png NULL
 #endif
 #if !TVLM_HAVE_WEBP
-#define tvlm_decode_webp NULL
+#define app_decode_webp NULL
 #endif
 #if !TVLM_HAVE_GIF
-#define tvlm_decode_gif NULL
+#define app_decode_gif NULL
 #endif
 #if !TVLM_HAVE_HEIF
-#define tvlm_decode_heif NULL
+#define app_decode_heif NULL
 #endif
 
 // clang-format off
 #define INSTALL(library) "install " library " and rebuild, or convert it"
-#define JPEG {"a JPEG image", tvlm_decode_jpeg, INSTALL("libjpeg-dev")}
-#define PNG {"a PNG image", tvlm_decode_png, INSTALL("libspng-dev")}
-#define WEBP {"a WebP image", tvlm_decode_webp, INSTALL("libwebp-dev")}
-#define GIF {"a GIF image", tvlm_decode_gif, INSTALL("libgif-dev")}
-#define HEIC {"a HEIC image", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define AVIF {"an AVIF image", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define HEIF {"a HEIC or AVIF image", tvlm_decode_heif, INSTALL("libheif-dev")}
-#define PNM {"a PNM image", tvlm_decode_pnm, NULL}
+#define JPEG {"a JPEG image", app_decode_jpeg, INSTALL("libjpeg-dev")}
+#define PNG {"a PNG image", app_decode_png, INSTALL("libspng-dev")}
+#define WEBP {"a WebP image", app_decode_webp, INSTALL("libwebp-dev")}
+#define GIF {"a GIF image", app_decode_gif, INSTALL("libgif-dev")}
+#define HEIC {"a HEIC image", app_decode_heif, INSTALL("libheif-dev")}
+#define AVIF {"an AVIF image", app_decode_heif, INSTALL("libheif-dev")}
+#define HEIF {"a HEIC or AVIF image", app_decode_heif, INSTALL("libheif-dev")}
+#define PNM {"a PNM image", app_decode_pnm, NULL}
 #define IMAGE(name) {name, NULL, "convert it to JPEG or PNG"}
 #define VIDEO(name) {name, NULL, "save one of its frames as an image"}
 #define OTHER(name) {name, NULL, "not an image"}
@@ -39,7 +39,7 @@
 static const struct {
     uint8_t at, size;
     const char *magic;
-    tvlm_format format;
+    app_format format;
 } formats[] = {
     {0, 2, "\xff\xd8", JPEG},
     {0, 8, "\x89PNG\r\n\x1a\n", PNG},
@@ -81,7 +81,7 @@ static const struct {
 /* Told apart without regard to case, behind white space and a byte order mark. */
 static const struct {
     const char *begin;
-    tvlm_format format;
+    app_format format;
 } texts[] = {
     {"<!doctype html", DOWNLOAD("a web page (HTML)")},
     {"<html", DOWNLOAD("a web page (HTML)")},
@@ -101,7 +101,7 @@ static bool is_word(const uint8_t *p, size_t size, const char *text)
     return true;
 }
 
-const tvlm_format *tvlm_format_of(const uint8_t *p, size_t size)
+const app_format *app_format_of(const uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
         if (size >= (size_t)formats[i].at + formats[i].size &&

@@ -54,7 +54,7 @@ static void paint(const GifFileType *gif, int index, int transparent, uint8_t rg
     memcpy(rgba, (uint8_t[]){c.Red, c.Green, c.Blue, index == transparent ? 0 : 255}, 4);
 }
 
-static void paint_all(const GifFileType *gif, int transparent, tvlm_decoded *out)
+static void paint_all(const GifFileType *gif, int transparent, app_decoded *out)
 {
     uint8_t rgba[4];
     size_t n = (size_t)out->width * out->height;
@@ -64,7 +64,7 @@ static void paint_all(const GifFileType *gif, int transparent, tvlm_decoded *out
 }
 
 static bool read_row(GifFileType *gif, int transparent, uint32_t y, GifByteType *line,
-                     tvlm_decoded *out)
+                     app_decoded *out)
 {
     const GifImageDesc *f = &gif->Image;
     uint8_t *row = out->data + ((size_t)((uint32_t)f->Top + y) * out->width + (size_t)f->Left) * 4;
@@ -75,7 +75,7 @@ static bool read_row(GifFileType *gif, int transparent, uint32_t y, GifByteType 
 }
 
 /* Interlaced rows come in four passes: every 8th from 0 and from 4, every 4th from 2, every 2nd. */
-static tvlm_status read_rows(GifFileType *gif, int transparent, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status read_rows(GifFileType *gif, int transparent, app_decoded *out, tvlm_error *err)
 {
     static const uint8_t first[2][4] =
         {
@@ -89,8 +89,8 @@ static tvlm_status read_rows(GifFileType *gif, int transparent, tvlm_decoded *ou
         for (uint32_t y = first[woven][pass]; y < (uint32_t)gif->Image.Height;
              y += step[woven][pass])
             if (!read_row(gif, transparent, y, line, out))
-                return tvlm_decoded_cut(out, woven || !y ? 0 : (uint32_t)gif->Image.Top + y, "GIF",
-                                        err);
+                return app_decoded_cut(out, woven || !y ? 0 : (uint32_t)gif->Image.Top + y, "GIF",
+                                       err);
     return TVLM_OK;
 }
 
@@ -99,7 +99,7 @@ static uint32_t larger(int a, int b)
     return (uint32_t)(a > b ? a : b);
 }
 
-static tvlm_status decode(GifFileType *gif, const tvlm_encoded *in, tvlm_decoded *out,
+static tvlm_status decode(GifFileType *gif, const app_encoded *in, app_decoded *out,
                           tvlm_error *err)
 {
     int transparent;
@@ -108,13 +108,13 @@ static tvlm_status decode(GifFileType *gif, const tvlm_encoded *in, tvlm_decoded
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged GIF: there is no frame in it");
     uint32_t w = larger(gif->SWidth, f->Left + f->Width);
     uint32_t h = larger(gif->SHeight, f->Top + f->Height);
-    TVLM_TRY(tvlm_check_size(in, w, h, err));
-    TVLM_TRY(tvlm_decoded_alloc(w, h, 4, out, err));
+    TVLM_TRY(app_check_size(in, w, h, err));
+    TVLM_TRY(app_decoded_alloc(w, h, 4, out, err));
     paint_all(gif, transparent, out);
     return read_rows(gif, transparent, out, err);
 }
 
-tvlm_status tvlm_decode_gif(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_gif(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     int code;
     stream s = {in->data, in->size};

@@ -14,7 +14,7 @@
 #include <libheif/heif.h>
 
 #if !defined(TVLM_HEIF_LIBRARY)
-#define TVLM_HEIF_LIBRARY TVLM_SYS_LIBRARY("heif", 1)
+#define TVLM_HEIF_LIBRARY APP_SYS_LIBRARY("heif", 1)
 #endif
 
 #define FUNCTIONS(F)                                                                               \
@@ -58,8 +58,8 @@ typedef struct decoder {
 /* By its name, as the system finds libraries, then where it lay when this was built. */
 static void *open_library(void)
 {
-    void *library = tvlm_sys_library_open(TVLM_HEIF_LIBRARY);
-    return library ? library : tvlm_sys_library_open(TVLM_HEIF_DIR "/" TVLM_HEIF_LIBRARY);
+    void *library = app_sys_library_open(TVLM_HEIF_LIBRARY);
+    return library ? library : app_sys_library_open(TVLM_HEIF_DIR "/" TVLM_HEIF_LIBRARY);
 }
 
 static tvlm_status find_functions(decoder *d, tvlm_error *err)
@@ -68,7 +68,7 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
     if (!d->library)
         return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
                          "HEIC or AVIF: install libheif, or convert it (%s)",
-                         tvlm_sys_library_error());
+                         app_sys_library_error());
     const struct {
         const char *name;
         void *at;
@@ -78,10 +78,10 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
 #undef ENTRY
     };
     for (size_t i = 0; i < TVLM_COUNT(functions); i++) {
-        void *function = tvlm_sys_library_find(d->library, functions[i].name);
+        void *function = app_sys_library_find(d->library, functions[i].name);
         if (!function)
             return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "HEIC or AVIF: " TVLM_HEIF_LIBRARY ": %s",
-                             tvlm_sys_library_error());
+                             app_sys_library_error());
         memcpy(functions[i].at, &function, sizeof function); /* as POSIX has it */
     }
     return TVLM_OK;
@@ -97,22 +97,21 @@ static tvlm_status check(struct heif_error e, tvlm_error *err)
                      "HEIC or AVIF: libheif: %s", e.message);
 }
 
-static tvlm_status copy_rows(const decoder *d, uint32_t channels, tvlm_decoded *out,
-                             tvlm_error *err)
+static tvlm_status copy_rows(const decoder *d, uint32_t channels, app_decoded *out, tvlm_error *err)
 {
     int stride, w = d->image_get_width(d->image, heif_channel_interleaved),
                 h = d->image_get_height(d->image, heif_channel_interleaved);
     const uint8_t *p = d->image_get_plane_readonly(d->image, heif_channel_interleaved, &stride);
     if (!p || w < 1 || h < 1 || stride < 1)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "HEIC or AVIF: an empty image");
-    TVLM_TRY(tvlm_decoded_alloc((uint32_t)w, (uint32_t)h, channels, out, err));
+    TVLM_TRY(app_decoded_alloc((uint32_t)w, (uint32_t)h, channels, out, err));
     size_t row = (size_t)w * channels;
     for (size_t y = 0; y < (size_t)h; y++)
         memcpy(out->data + y * row, p + y * (size_t)stride, row);
     return TVLM_OK;
 }
 
-static tvlm_status decode(decoder *d, const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status decode(decoder *d, const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     d->context = d->context_alloc();
     d->options = d->decoding_options_alloc();
@@ -124,7 +123,7 @@ static tvlm_status decode(decoder *d, const tvlm_encoded *in, tvlm_decoded *out,
         check(d->context_read_from_memory_without_copy(d->context, in->data, in->size, NULL), err));
     TVLM_TRY(check(d->context_get_primary_image_handle(d->context, &d->handle), err));
     int w = d->image_handle_get_width(d->handle), h = d->image_handle_get_height(d->handle);
-    TVLM_TRY(tvlm_check_size(in, w > 0 ? (uint64_t)w : 0, h > 0 ? (uint64_t)h : 0, err));
+    TVLM_TRY(app_check_size(in, w > 0 ? (uint64_t)w : 0, h > 0 ? (uint64_t)h : 0, err));
     bool alpha = d->image_handle_has_alpha_channel(d->handle);
     TVLM_TRY(
         check(d->decode_image(d->handle, &d->image, heif_colorspace_RGB,
@@ -134,7 +133,7 @@ static tvlm_status decode(decoder *d, const tvlm_encoded *in, tvlm_decoded *out,
     return copy_rows(d, alpha ? 4 : 3, out, err);
 }
 
-tvlm_status tvlm_decode_heif(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_heif(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     decoder d = {0};
     tvlm_status status = find_functions(&d, err);

@@ -32,7 +32,7 @@ static bool has_length(uint8_t marker)
 }
 
 /* The next segment from *at on; stray bytes and a scan's codes before it are passed over. */
-static bool next_segment(const tvlm_encoded *in, size_t *at, segment *s)
+static bool next_segment(const app_encoded *in, size_t *at, segment *s)
 {
     for (size_t i = *at; i + 3 < in->size; i++) {
         const uint8_t *p = in->data + i;
@@ -53,7 +53,7 @@ static bool begins(const segment *s, const char *text, size_t n)
 }
 
 /* Of the segments before the first scan: EXIF of the first APP1 that has it, XMP of the last. */
-static int read_orientation(const tvlm_encoded *in)
+static int read_orientation(const app_encoded *in)
 {
     static const char xmp_name[] = "http://ns.adobe.com/xap/1.0/";
     segment s, exif = {0}, xmp = {0};
@@ -62,10 +62,10 @@ static int read_orientation(const tvlm_encoded *in)
         if (!exif.body && begins(&s, "Exif\0", 6)) exif = s;
         if (begins(&s, xmp_name, sizeof xmp_name)) xmp = s;
     }
-    return tvlm_orientation(exif.body, exif.size, xmp.body, xmp.size);
+    return app_orientation(exif.body, exif.size, xmp.body, xmp.size);
 }
 
-static unsigned count_scans(const tvlm_encoded *in)
+static unsigned count_scans(const app_encoded *in)
 {
     segment s;
     unsigned n = 0;
@@ -124,12 +124,12 @@ static void print_nothing(j_common_ptr codec)
 
 /* Every block of 8x8 samples takes a bit at least, so fewer bytes hold next to nothing of the size
  * that they claim (arithmetic codes may take less, but nobody writes those). */
-static tvlm_status check_claims(const struct jpeg_decompress_struct *c, const tvlm_encoded *in,
+static tvlm_status check_claims(const struct jpeg_decompress_struct *c, const app_encoded *in,
                                 tvlm_error *err)
 {
     uint64_t pixels = (uint64_t)c->image_width * c->image_height;
     unsigned scans = count_scans(in);
-    TVLM_TRY(tvlm_check_size(in, c->image_width, c->image_height, err));
+    TVLM_TRY(app_check_size(in, c->image_width, c->image_height, err));
     if (scans > MAX_SCANS || scans * pixels > MAX_SCAN_PIXELS)
         return tvlm_fail(err, TVLM_ERR_LIMIT,
                          "a JPEG of %ux%u in %s%u scans: more than any camera or editor writes",
@@ -149,7 +149,7 @@ static unsigned reduction(const struct jpeg_decompress_struct *c)
     return (unsigned)by;
 }
 
-static void choose_output(decoder *d, const tvlm_encoded *in)
+static void choose_output(decoder *d, const app_encoded *in)
 {
     struct jpeg_decompress_struct *c = &d->codec;
     c->out_color_space = c->num_components == 1   ? JCS_GRAYSCALE
@@ -160,7 +160,7 @@ static void choose_output(decoder *d, const tvlm_encoded *in)
     jpeg_calc_output_dimensions(c);
 }
 
-static void read_rows(decoder *d, tvlm_decoded *out)
+static void read_rows(decoder *d, app_decoded *out)
 {
     struct jpeg_decompress_struct *c = &d->codec;
     size_t stride = (size_t)out->width * out->channels;
@@ -181,7 +181,7 @@ static bool is_whole(const struct jpeg_decompress_struct *c)
     return true;
 }
 
-static tvlm_status judge(decoder *d, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status judge(decoder *d, app_decoded *out, tvlm_error *err)
 {
     bool cut = d->ended && (d->starved || d->codec.arith_code || !is_whole(&d->codec));
     if (d->none)
@@ -197,7 +197,7 @@ static tvlm_status judge(decoder *d, tvlm_decoded *out, tvlm_error *err)
 }
 
 /* Inks are stored inverted, as Adobe does; black is the fourth. */
-static void cmyk_to_rgb(tvlm_decoded *out)
+static void cmyk_to_rgb(app_decoded *out)
 {
     size_t n = (size_t)out->width * out->height;
     for (size_t i = 0; i < n; i++) {
@@ -232,26 +232,26 @@ static tvlm_status refuse(decoder *d, tvlm_error *err)
 }
 
 /* libjpeg leaves by longjmp: nothing here owns anything but through d and out. */
-static tvlm_status decode(decoder *d, const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status decode(decoder *d, const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     struct jpeg_decompress_struct *c = &d->codec;
     if (setjmp(d->failed)) {
         if (!c->output_scanline || !out->data) return refuse(d, err);
-        return tvlm_decoded_cut(out, c->output_scanline, "JPEG", err);
+        return app_decoded_cut(out, c->output_scanline, "JPEG", err);
     }
     jpeg_create_decompress(c);
     jpeg_mem_src(c, in->data, (unsigned long)in->size);
     jpeg_read_header(c, TRUE);
     TVLM_TRY(check_claims(c, in, err));
     choose_output(d, in);
-    TVLM_TRY(tvlm_decoded_alloc(c->output_width, c->output_height,
-                                (uint32_t)c->out_color_components, out, err));
+    TVLM_TRY(app_decoded_alloc(c->output_width, c->output_height, (uint32_t)c->out_color_components,
+                               out, err));
     jpeg_start_decompress(c);
     read_rows(d, out);
     return judge(d, out, err);
 }
 
-tvlm_status tvlm_decode_jpeg(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_jpeg(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     decoder d = {.errors = {0}};
     d.codec.err = jpeg_std_error(&d.errors);

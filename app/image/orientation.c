@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const uint8_t *tvlm_find(const uint8_t *data, size_t size, const char *text)
+const uint8_t *app_find(const uint8_t *data, size_t size, const char *text)
 {
     size_t n = strlen(text);
     for (const uint8_t *p = data; size >= n; p++) {
@@ -22,7 +22,7 @@ static int of_xmp(const uint8_t *xmp, size_t size)
     static const char key[] = "tiff:Orientation";
     if (!xmp) return 0;
     const uint8_t *p = xmp, *end = xmp + size;
-    while ((p = tvlm_find(p, (size_t)(end - p), key))) {
+    while ((p = app_find(p, (size_t)(end - p), key))) {
         p += sizeof key - 1;
         size_t n = end - p >= 3 && p[0] == '=' && p[1] == '"' ? 2 : end - p >= 2 && *p == '>';
         if (n && p[n] >= '0' && p[n] <= '9') return p[n] - '0';
@@ -79,7 +79,7 @@ static int of_exif(const uint8_t *exif, size_t size)
 }
 #endif
 
-int tvlm_orientation(const uint8_t *exif, size_t exif_size, const uint8_t *xmp, size_t xmp_size)
+int app_orientation(const uint8_t *exif, size_t exif_size, const uint8_t *xmp, size_t xmp_size)
 {
     int value = of_exif(exif, exif_size);
     if (value < 0) value = xmp ? of_xmp(xmp, xmp_size) : 0;

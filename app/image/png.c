@@ -27,7 +27,7 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static bool next_chunk(const tvlm_encoded *in, size_t *at, chunk *c)
+static bool next_chunk(const app_encoded *in, size_t *at, chunk *c)
 {
     if (in->size - *at < 12) return false;
     const uint8_t *p = in->data + *at;
@@ -43,7 +43,7 @@ static bool is(const chunk *c, const char *type)
 }
 
 /* A palette matters to images of colour type 3; for others it is a suggestion. */
-static bool makes_pixels(const tvlm_encoded *in, const chunk *c)
+static bool makes_pixels(const app_encoded *in, const chunk *c)
 {
     return is(c, "IHDR") || is(c, "IDAT") || is(c, "tRNS") || is(c, "IEND") ||
            (is(c, "PLTE") && in->data[25] == 3);
@@ -132,7 +132,7 @@ static void unpack_profile(text *t)
     t->size = n;
 }
 
-static int read_orientation(const tvlm_encoded *in)
+static int read_orientation(const app_encoded *in)
 {
     text profile = {0}, xmp = {0};
     chunk c, exif = {0};
@@ -142,8 +142,8 @@ static int read_orientation(const tvlm_encoded *in)
         take_text(&c, "XML:com.adobe.xmp", &xmp);
     }
     unpack_profile(&profile);
-    int o = tvlm_orientation(exif.body ? exif.body : profile.data,
-                             exif.body ? exif.size : profile.size, xmp.data, xmp.size);
+    int o = app_orientation(exif.body ? exif.body : profile.data,
+                            exif.body ? exif.size : profile.size, xmp.data, xmp.size);
     free(profile.data);
     free(xmp.data);
     return o;
@@ -154,7 +154,7 @@ static int read_orientation(const tvlm_encoded *in)
 /* What libspng reads, in pieces: the signature, then of each chunk that makes pixels its length and
  * type, and the rest. */
 typedef struct stream {
-    const tvlm_encoded *in;
+    const app_encoded *in;
     const uint8_t *p, *rest; /* the piece, and the one that follows it (nullable) */
     size_t left, rest_size;
     size_t next;    /* where the next chunk begins */
@@ -219,7 +219,7 @@ static int read_stream(spng_ctx *ctx, void *user, void *to, size_t n)
 /* Of Adam7's passes 0..6: spacing of the pixels that are there when the one before is done. */
 static const uint8_t pass_dx[] = {8, 8, 4, 4, 2, 2, 1}, pass_dy[] = {8, 8, 8, 4, 4, 2, 2};
 
-static tvlm_status read_rows(spng_ctx *ctx, tvlm_decoded *out, bool interlaced, tvlm_error *err)
+static tvlm_status read_rows(spng_ctx *ctx, app_decoded *out, bool interlaced, tvlm_error *err)
 {
     struct spng_row_info row = {0};
     size_t stride = (size_t)out->width * out->channels;
@@ -227,9 +227,9 @@ static tvlm_status read_rows(spng_ctx *ctx, tvlm_decoded *out, bool interlaced, 
     while (!code && !(code = spng_get_row_info(ctx, &row)))
         code = spng_decode_row(ctx, out->data + row.row_num * stride, stride);
     if (code == SPNG_EOI) return TVLM_OK;
-    if (!interlaced) return tvlm_decoded_cut(out, row.row_num, "PNG", err);
-    if (row.pass == 0) return tvlm_decoded_cut(out, 0, "PNG", err);
-    tvlm_decoded_spread(out, pass_dx[row.pass], pass_dy[row.pass], "PNG");
+    if (!interlaced) return app_decoded_cut(out, row.row_num, "PNG", err);
+    if (row.pass == 0) return app_decoded_cut(out, 0, "PNG", err);
+    app_decoded_spread(out, pass_dx[row.pass], pass_dy[row.pass], "PNG");
     return TVLM_OK;
 }
 
@@ -238,7 +238,7 @@ static tvlm_status damaged(int code, tvlm_error *err)
     return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNG: %s", spng_strerror(code));
 }
 
-static tvlm_status decode(spng_ctx *ctx, stream *s, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status decode(spng_ctx *ctx, stream *s, app_decoded *out, tvlm_error *err)
 {
     struct spng_ihdr head;
     struct spng_trns trns;
@@ -246,10 +246,10 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, tvlm_decoded *out, tvlm_erro
     if (!code) code = spng_set_png_stream(ctx, read_stream, s);
     if (!code) code = spng_get_ihdr(ctx, &head);
     if (code) return damaged(code, err);
-    TVLM_TRY(tvlm_check_size(s->in, head.width, head.height, err));
+    TVLM_TRY(app_check_size(s->in, head.width, head.height, err));
     bool alpha = head.color_type & 4 || !spng_get_trns(ctx, &trns);
     bool grey = head.color_type == 0 && head.bit_depth <= 8 && !alpha;
-    TVLM_TRY(tvlm_decoded_alloc(head.width, head.height, alpha ? 4 : grey ? 1 : 3, out, err));
+    TVLM_TRY(app_decoded_alloc(head.width, head.height, alpha ? 4 : grey ? 1 : 3, out, err));
     code = spng_decode_image(ctx, NULL, 0,
                              alpha  ? SPNG_FMT_RGBA8
                              : grey ? SPNG_FMT_G8
@@ -263,7 +263,7 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, tvlm_decoded *out, tvlm_erro
     return TVLM_OK;
 }
 
-tvlm_status tvlm_decode_png(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_png(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     stream s = {.in = in, .p = in->data, .left = 8, .next = 8};
     if (in->size < 33) return tvlm_fail(err, TVLM_ERR_FORMAT, "the PNG is truncated");

@@ -80,7 +80,7 @@ static bool take_row(reader *r, uint8_t *out, size_t n)
     return true;
 }
 
-tvlm_status tvlm_decode_pnm(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_pnm(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     uint8_t kind = in->data[1];
     reader r = {in->data, in->size, 2, 1, kind <= '3', kind == '1' || kind == '4'};
@@ -89,10 +89,10 @@ tvlm_status tvlm_decode_pnm(const tvlm_encoded *in, tvlm_decoded *out, tvlm_erro
         !r.most || r.most > 65535 || r.at == r.size || !is_space(r.data[r.at]))
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNM: its header is not valid");
     r.at += !r.plain;
-    TVLM_TRY(tvlm_check_size(in, w, h, err));
-    TVLM_TRY(tvlm_decoded_alloc(w, h, channels, out, err));
+    TVLM_TRY(app_check_size(in, w, h, err));
+    TVLM_TRY(app_decoded_alloc(w, h, channels, out, err));
     size_t n = (size_t)w * channels;
     for (uint32_t y = 0; y < h; y++)
-        if (!take_row(&r, out->data + y * n, n)) return tvlm_decoded_cut(out, y, "PNM", err);
+        if (!take_row(&r, out->data + y * n, n)) return app_decoded_cut(out, y, "PNM", err);
     return TVLM_OK;
 }

@@ -21,11 +21,11 @@ static WebPData find_chunk(WebPDemuxer *demuxer, const char *name)
 static int read_orientation(WebPDemuxer *demuxer)
 {
     WebPData exif = find_chunk(demuxer, "EXIF"), xmp = find_chunk(demuxer, "XMP ");
-    return tvlm_orientation(exif.bytes, exif.size, xmp.bytes, xmp.size);
+    return app_orientation(exif.bytes, exif.size, xmp.bytes, xmp.size);
 }
 
 /* Rows of the frame that could be decoded; -1 when it is damaged. */
-static int decode_frame(const WebPIterator *f, tvlm_decoded *out)
+static int decode_frame(const WebPIterator *f, app_decoded *out)
 {
     size_t stride = (size_t)out->width * out->channels;
     size_t begin = (size_t)f->y_offset * stride + (size_t)f->x_offset * out->channels;
@@ -41,29 +41,29 @@ static int decode_frame(const WebPIterator *f, tvlm_decoded *out)
     return rows;
 }
 
-static tvlm_status decode(WebPDemuxer *demuxer, const WebPIterator *f, const tvlm_encoded *in,
-                          tvlm_decoded *out, tvlm_error *err)
+static tvlm_status decode(WebPDemuxer *demuxer, const WebPIterator *f, const app_encoded *in,
+                          app_decoded *out, tvlm_error *err)
 {
     uint32_t w = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_WIDTH);
     uint32_t h = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_HEIGHT);
     uint32_t fw = (uint32_t)f->width, fh = (uint32_t)f->height;
     bool part = fw < w || fh < h;
-    TVLM_TRY(tvlm_check_size(in, w, h, err));
+    TVLM_TRY(app_check_size(in, w, h, err));
     if (!fw || !fh)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "the WebP is truncated or damaged: nothing to show");
     if ((uint32_t)f->x_offset + fw > w || (uint32_t)f->y_offset + fh > h)
         return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the image");
-    TVLM_TRY(tvlm_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
+    TVLM_TRY(app_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
     if (part) memset(out->data, 0, (size_t)w * h * 4); /* what the frame leaves is transparent */
     int rows = decode_frame(f, out);
     if (rows < 0) return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
     if (rows < f->height)
-        return tvlm_decoded_cut(out, rows ? (uint32_t)(f->y_offset + rows) : 0, "WebP", err);
+        return app_decoded_cut(out, rows ? (uint32_t)(f->y_offset + rows) : 0, "WebP", err);
     out->orientation = read_orientation(demuxer);
     return TVLM_OK;
 }
 
-tvlm_status tvlm_decode_webp(const tvlm_encoded *in, tvlm_decoded *out, tvlm_error *err)
+tvlm_status app_decode_webp(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     WebPIterator frame;
     WebPDemuxer *demuxer = WebPDemuxPartial(&(WebPData){in->data, in->size}, NULL);

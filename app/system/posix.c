@@ -25,19 +25,19 @@
 #include <mach-o/dyld.h>
 #endif
 
-static void fill(const struct stat *st, tvlm_sys_facts *out)
+static void fill(const struct stat *st, app_sys_facts *out)
 {
-    *out = (tvlm_sys_facts){.kind = S_ISREG(st->st_mode)   ? TVLM_SYS_REGULAR
-                                    : S_ISDIR(st->st_mode) ? TVLM_SYS_FOLDER
-                                                           : TVLM_SYS_STREAM,
-                            .device = (uint64_t)st->st_dev,
-                            .number = (uint64_t)st->st_ino,
-                            .mode = st->st_mode & 0777,
-                            .owner = st->st_uid,
-                            .group = st->st_gid};
+    *out = (app_sys_facts){.kind = S_ISREG(st->st_mode)   ? APP_SYS_REGULAR
+                                   : S_ISDIR(st->st_mode) ? APP_SYS_FOLDER
+                                                          : APP_SYS_STREAM,
+                           .device = (uint64_t)st->st_dev,
+                           .number = (uint64_t)st->st_ino,
+                           .mode = st->st_mode & 0777,
+                           .owner = st->st_uid,
+                           .group = st->st_gid};
 }
 
-bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
+bool app_sys_look(const char *path, app_sys_facts *out)
 {
     struct stat st;
     if (stat(path, &st) != 0) return false;
@@ -45,7 +45,7 @@ bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
     return true;
 }
 
-bool tvlm_sys_look_fd(int fd, tvlm_sys_facts *out)
+bool app_sys_look_fd(int fd, app_sys_facts *out)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) return false;
@@ -53,7 +53,7 @@ bool tvlm_sys_look_fd(int fd, tvlm_sys_facts *out)
     return true;
 }
 
-bool tvlm_sys_same(const tvlm_sys_facts *a, const tvlm_sys_facts *b)
+bool app_sys_same(const app_sys_facts *a, const app_sys_facts *b)
 {
     return a->device == b->device && a->number == b->number;
 }
@@ -73,7 +73,7 @@ static char *beside(char *path, const char *name)
 }
 
 /* Not realpath: a link may point at what does not exist yet. */
-char *tvlm_sys_target(const char *path)
+char *app_sys_target(const char *path)
 {
     char *at = strdup(path), link[PATH_MAX];
     for (int depth = 0; at && depth < 40; depth++) {
@@ -87,59 +87,59 @@ char *tvlm_sys_target(const char *path)
     return NULL;
 }
 
-bool tvlm_sys_writable(const char *path)
+bool app_sys_writable(const char *path)
 {
     return access(path, W_OK) == 0;
 }
 
-int tvlm_sys_create(const char *path, bool secret)
+int app_sys_create(const char *path, bool secret)
 {
     return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0666);
 }
 
-int tvlm_sys_open_stream(const char *path)
+int app_sys_open_stream(const char *path)
 {
     return open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
 }
 
-int tvlm_sys_dup(int fd)
+int app_sys_dup(int fd)
 {
     return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 /* The owner stays where we may give files away; the mode must, where the file system has one. */
-bool tvlm_sys_keep_permissions(int fd, const tvlm_sys_facts *of)
+bool app_sys_keep_permissions(int fd, const app_sys_facts *of)
 {
-    tvlm_sys_facts now;
-    if (!tvlm_sys_look_fd(fd, &now)) return false;
+    app_sys_facts now;
+    if (!app_sys_look_fd(fd, &now)) return false;
     if ((now.owner != of->owner || now.group != of->group) && fchown(fd, of->owner, of->group) != 0)
         errno = 0;
-    return fchmod(fd, of->mode) == 0 || (tvlm_sys_look_fd(fd, &now) && now.mode == of->mode);
+    return fchmod(fd, of->mode) == 0 || (app_sys_look_fd(fd, &now) && now.mode == of->mode);
 }
 
 /* Pipes, terminals and some file systems have nothing to sync. */
-bool tvlm_sys_sync(int fd)
+bool app_sys_sync(int fd)
 {
     return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS ||
            errno == ENOSYS;
 }
 
-bool tvlm_sys_seek(int fd, uint64_t offset)
+bool app_sys_seek(int fd, uint64_t offset)
 {
     return lseek(fd, (off_t)offset, SEEK_SET) >= 0;
 }
 
-bool tvlm_sys_seek_end(int fd)
+bool app_sys_seek_end(int fd)
 {
     return lseek(fd, 0, SEEK_END) >= 0;
 }
 
-long tvlm_sys_read(int fd, void *data, size_t size)
+long app_sys_read(int fd, void *data, size_t size)
 {
     return (long)read(fd, data, size);
 }
 
-long tvlm_sys_write(int fd, const void *data, size_t size)
+long app_sys_write(int fd, const void *data, size_t size)
 {
     ssize_t n = write(fd, data, size);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -150,38 +150,38 @@ long tvlm_sys_write(int fd, const void *data, size_t size)
     return (long)n;
 }
 
-bool tvlm_sys_close(int fd)
+bool app_sys_close(int fd)
 {
     return close(fd) == 0 || errno == EINTR; /* closed all the same */
 }
 
-bool tvlm_sys_terminal(int fd)
+bool app_sys_terminal(int fd)
 {
     return isatty(fd);
 }
 
-bool tvlm_sys_replace(const char *from, const char *to)
+bool app_sys_replace(const char *from, const char *to)
 {
     return rename(from, to) == 0;
 }
 
-void tvlm_sys_unlink(const char *path)
+void app_sys_unlink(const char *path)
 {
     unlink(path);
 }
 
-const char *tvlm_sys_temporary_folder(void)
+const char *app_sys_temporary_folder(void)
 {
     const char *named = getenv("TMPDIR");
     return named && *named ? named : "/tmp";
 }
 
-unsigned tvlm_sys_process(void)
+unsigned app_sys_process(void)
 {
     return (unsigned)getpid();
 }
 
-bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
+bool app_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
 {
     DIR *dir = opendir(folder);
     if (!dir) return false;
@@ -204,7 +204,7 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
 
 /* ---- the process ---- */
 
-void tvlm_sys_standard_streams(void)
+void app_sys_standard_streams(void)
 {
     static const int wrong[] = {O_WRONLY, O_RDONLY, O_WRONLY};
     for (int fd = 0; fd < 3; fd++)
@@ -220,7 +220,7 @@ static void handle(int number, void (*with)(int))
         sigaction(number, &action, NULL);
 }
 
-void tvlm_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
+void app_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
 {
     handle(SIGINT, stop);
     handle(SIGTERM, stop);
@@ -230,12 +230,12 @@ void tvlm_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
     handle(SIGXFSZ, SIG_IGN);
 }
 
-void tvlm_sys_exit(int code)
+void app_sys_exit(int code)
 {
     _exit(code);
 }
 
-void tvlm_sys_sleep_ms(double ms)
+void app_sys_sleep_ms(double ms)
 {
     time_t s = (time_t)(ms / 1e3);
     nanosleep(&(struct timespec){s, (long)((ms - (double)s * 1e3) * 1e6)}, NULL);
@@ -257,7 +257,7 @@ static bool program_path(char *out, size_t cap)
 }
 #endif
 
-bool tvlm_sys_program_folder(char *out, size_t cap)
+bool app_sys_program_folder(char *out, size_t cap)
 {
     char *slash = program_path(out, cap) ? strrchr(out, '/') : NULL;
     if (slash) *slash = 0;
@@ -266,12 +266,12 @@ bool tvlm_sys_program_folder(char *out, size_t cap)
 
 /* ---- standard input ---- */
 
-long tvlm_sys_read_line(char **line, size_t *cap)
+long app_sys_read_line(char **line, size_t *cap)
 {
     return (long)getline(line, cap, stdin);
 }
 
-int tvlm_sys_input_ready(unsigned ms)
+int app_sys_input_ready(unsigned ms)
 {
     fd_set input;
     FD_ZERO(&input);
@@ -284,7 +284,7 @@ int tvlm_sys_input_ready(unsigned ms)
 static struct termios mode_before;
 static bool mode_changed;
 
-void tvlm_sys_line_begin(void)
+void app_sys_line_begin(void)
 {
     struct termios now;
     mode_changed = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &mode_before) == 0;
@@ -305,7 +305,7 @@ static bool throw_away(void)
     return some;
 }
 
-bool tvlm_sys_line_end(bool interrupted)
+bool app_sys_line_end(bool interrupted)
 {
     bool thrown = interrupted && mode_changed && throw_away();
     if (mode_changed) tcsetattr(STDIN_FILENO, TCSANOW, &mode_before);
@@ -315,21 +315,21 @@ bool tvlm_sys_line_end(bool interrupted)
 
 /* ---- libraries ---- */
 
-void *tvlm_sys_library_open(const char *name)
+void *app_sys_library_open(const char *name)
 {
     return dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
 }
 
-void *tvlm_sys_library_find(void *library, const char *function)
+void *app_sys_library_find(void *library, const char *function)
 {
     return dlsym(library, function);
 }
 
-const char *tvlm_sys_library_error(void)
+const char *app_sys_library_error(void)
 {
     const char *why = dlerror();
     return why ? why : "";
 }
 #else
-typedef int tvlm_posix_unused; /* ISO C wants a declaration */
+typedef int app_posix_unused; /* ISO C wants a declaration */
 #endif

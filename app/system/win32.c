@@ -41,14 +41,13 @@ static bool failed(void)
     return false;
 }
 
-static bool look_handle(HANDLE file, tvlm_sys_facts *out)
+static bool look_handle(HANDLE file, app_sys_facts *out)
 {
     BY_HANDLE_FILE_INFORMATION info;
-    *out = (tvlm_sys_facts){.kind = TVLM_SYS_STREAM};
+    *out = (app_sys_facts){.kind = APP_SYS_STREAM};
     if (GetFileType(file) != FILE_TYPE_DISK) return true;
     if (!GetFileInformationByHandle(file, &info)) return failed();
-    out->kind =
-        info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? TVLM_SYS_FOLDER : TVLM_SYS_REGULAR;
+    out->kind = info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? APP_SYS_FOLDER : APP_SYS_REGULAR;
     out->device = info.dwVolumeSerialNumber;
     out->number = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
     return true;
@@ -62,7 +61,7 @@ static HANDLE open_to_look(const char *path)
                        OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
 }
 
-bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
+bool app_sys_look(const char *path, app_sys_facts *out)
 {
     HANDLE file = open_to_look(path);
     if (file == INVALID_HANDLE_VALUE) return failed();
@@ -71,18 +70,18 @@ bool tvlm_sys_look(const char *path, tvlm_sys_facts *out)
     return fine;
 }
 
-bool tvlm_sys_look_fd(int fd, tvlm_sys_facts *out)
+bool app_sys_look_fd(int fd, app_sys_facts *out)
 {
     return look_handle((HANDLE)_get_osfhandle(fd), out);
 }
 
-bool tvlm_sys_same(const tvlm_sys_facts *a, const tvlm_sys_facts *b)
+bool app_sys_same(const app_sys_facts *a, const app_sys_facts *b)
 {
     return a->kind == b->kind && a->device == b->device && a->number == b->number;
 }
 
 /* Where the file is there, its final name; a dangling link is replaced here. */
-char *tvlm_sys_target(const char *path)
+char *app_sys_target(const char *path)
 {
     wchar_t wide[MAX_WIDE];
     HANDLE file = open_to_look(path);
@@ -94,13 +93,13 @@ char *tvlm_sys_target(const char *path)
     return NULL;
 }
 
-bool tvlm_sys_writable(const char *path)
+bool app_sys_writable(const char *path)
 {
     wchar_t wide[MAX_WIDE];
     return widen(path, wide) && _waccess(wide, 2) == 0;
 }
 
-int tvlm_sys_create(const char *path, bool secret)
+int app_sys_create(const char *path, bool secret)
 {
     wchar_t wide[MAX_WIDE];
     (void)secret; /* rights are the folder's */
@@ -109,75 +108,75 @@ int tvlm_sys_create(const char *path, bool secret)
                   _S_IREAD | _S_IWRITE);
 }
 
-int tvlm_sys_open_stream(const char *path)
+int app_sys_open_stream(const char *path)
 {
     wchar_t wide[MAX_WIDE];
     return widen(path, wide) ? _wopen(wide, _O_WRONLY | _O_BINARY | _O_NOINHERIT) : -1;
 }
 
-int tvlm_sys_dup(int fd)
+int app_sys_dup(int fd)
 {
     int copy = _dup(fd);
     if (copy >= 0) _setmode(copy, _O_BINARY);
     return copy;
 }
 
-bool tvlm_sys_keep_permissions(int fd, const tvlm_sys_facts *of)
+bool app_sys_keep_permissions(int fd, const app_sys_facts *of)
 {
     (void)fd, (void)of;
     return true;
 }
 
-bool tvlm_sys_sync(int fd)
+bool app_sys_sync(int fd)
 {
-    tvlm_sys_facts facts;
-    return _commit(fd) == 0 || (tvlm_sys_look_fd(fd, &facts) && facts.kind == TVLM_SYS_STREAM);
+    app_sys_facts facts;
+    return _commit(fd) == 0 || (app_sys_look_fd(fd, &facts) && facts.kind == APP_SYS_STREAM);
 }
 
-bool tvlm_sys_seek(int fd, uint64_t offset)
+bool app_sys_seek(int fd, uint64_t offset)
 {
     return _lseeki64(fd, (long long)offset, SEEK_SET) >= 0;
 }
 
-bool tvlm_sys_seek_end(int fd)
+bool app_sys_seek_end(int fd)
 {
     return _lseeki64(fd, 0, SEEK_END) >= 0;
 }
 
-long tvlm_sys_read(int fd, void *data, size_t size)
+long app_sys_read(int fd, void *data, size_t size)
 {
     return _read(fd, data, size < INT_MAX ? (unsigned)size : INT_MAX);
 }
 
-long tvlm_sys_write(int fd, const void *data, size_t size)
+long app_sys_write(int fd, const void *data, size_t size)
 {
     return _write(fd, data, size < INT_MAX ? (unsigned)size : INT_MAX);
 }
 
-bool tvlm_sys_close(int fd)
+bool app_sys_close(int fd)
 {
     return _close(fd) == 0;
 }
 
-bool tvlm_sys_terminal(int fd)
+bool app_sys_terminal(int fd)
 {
     return _isatty(fd) != 0;
 }
 
-bool tvlm_sys_replace(const char *from, const char *to)
+bool app_sys_replace(const char *from, const char *to)
 {
     wchar_t old[MAX_WIDE], new[MAX_WIDE];
     if (!widen(from, old) || !widen(to, new)) return false;
     return MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) || failed();
 }
 
-void tvlm_sys_unlink(const char *path)
+void app_sys_unlink(const char *path)
 {
     wchar_t wide[MAX_WIDE];
     if (widen(path, wide)) DeleteFileW(wide);
 }
 
-const char *tvlm_sys_temporary_folder(void)
+const char *app_sys_temporary_folder(void)
 {
     static char *folder;
     wchar_t wide[MAX_WIDE];
@@ -185,12 +184,12 @@ const char *tvlm_sys_temporary_folder(void)
     return folder ? folder : ".";
 }
 
-unsigned tvlm_sys_process(void)
+unsigned app_sys_process(void)
 {
     return (unsigned)_getpid();
 }
 
-bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
+bool app_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user)
 {
     wchar_t pattern[MAX_WIDE];
     WIN32_FIND_DATAW entry;
@@ -214,7 +213,7 @@ bool tvlm_sys_list(const char *folder, bool (*visit)(void *user, const char *pat
 
 /* ---- the process ---- */
 
-void tvlm_sys_standard_streams(void)
+void app_sys_standard_streams(void)
 {
     for (int fd = 0; fd < 3; fd++) {
         if (_get_osfhandle(fd) == -1) (void)_open("NUL", fd ? _O_RDONLY : _O_WRONLY);
@@ -222,24 +221,24 @@ void tvlm_sys_standard_streams(void)
     }
 }
 
-void tvlm_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
+void app_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
 {
     (void)quit;
     signal(SIGINT, stop);
     signal(SIGTERM, stop);
 }
 
-void tvlm_sys_exit(int code)
+void app_sys_exit(int code)
 {
     _exit(code);
 }
 
-void tvlm_sys_sleep_ms(double ms)
+void app_sys_sleep_ms(double ms)
 {
     Sleep((DWORD)ms);
 }
 
-bool tvlm_sys_program_folder(char *out, size_t cap)
+bool app_sys_program_folder(char *out, size_t cap)
 {
     wchar_t wide[MAX_WIDE];
     DWORD n = GetModuleFileNameW(NULL, wide, MAX_WIDE);
@@ -268,7 +267,7 @@ static bool put(char **line, size_t *cap, size_t n, int c)
     return true;
 }
 
-long tvlm_sys_read_line(char **line, size_t *cap)
+long app_sys_read_line(char **line, size_t *cap)
 {
     size_t n = 0;
     for (int c = 0; c != '\n' && n < LONG_MAX && (c = getchar()) != EOF; n++)
@@ -276,17 +275,17 @@ long tvlm_sys_read_line(char **line, size_t *cap)
     return n && put(line, cap, n, 0) ? (long)n : -1;
 }
 
-int tvlm_sys_input_ready(unsigned ms)
+int app_sys_input_ready(unsigned ms)
 {
     (void)ms; /* the read waits */
     return 1;
 }
 
-void tvlm_sys_line_begin(void)
+void app_sys_line_begin(void)
 {
 }
 
-bool tvlm_sys_line_end(bool interrupted)
+bool app_sys_line_end(bool interrupted)
 {
     (void)interrupted;
     return false;
@@ -294,13 +293,13 @@ bool tvlm_sys_line_end(bool interrupted)
 
 /* ---- libraries ---- */
 
-void *tvlm_sys_library_open(const char *name)
+void *app_sys_library_open(const char *name)
 {
     wchar_t wide[MAX_WIDE];
     return widen(name, wide) ? (void *)LoadLibraryW(wide) : NULL;
 }
 
-void *tvlm_sys_library_find(void *library, const char *function)
+void *app_sys_library_find(void *library, const char *function)
 {
     void *found = NULL;
     FARPROC address = GetProcAddress((HMODULE)library, function);
@@ -309,10 +308,10 @@ void *tvlm_sys_library_find(void *library, const char *function)
     return found;
 }
 
-const char *tvlm_sys_library_error(void)
+const char *app_sys_library_error(void)
 {
     return "not found";
 }
 #else
-typedef int tvlm_win32_unused; /* ISO C wants a declaration */
+typedef int app_win32_unused; /* ISO C wants a declaration */
 #endif

@@ -9,13 +9,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    tvlm_decode_params p = {.max_pixels = 1 << 20};
-    tvlm_decoded photo;
+    app_decode_params p = {.max_pixels = 1 << 20};
+    app_decoded photo;
     tvlm_error err = {0};
-    tvlm_status status = tvlm_decode_memory(data, size, &p, &photo, &err);
+    tvlm_status status = app_decode_memory(data, size, &p, &photo, &err);
     if (status ? !err.message[0] || photo.data
                : !photo.data || (uint64_t)photo.width * photo.height > p.max_pixels)
         abort();
-    tvlm_decoded_free(&photo);
+    app_decoded_free(&photo);
     return 0;
 }

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static void decode(const char *path, const tvlm_decode_params *params)
+static void decode(const char *path, const app_decode_params *params)
 {
-    tvlm_decoded d;
+    app_decoded d;
     tvlm_error err;
-    tvlm_status status = tvlm_decode_file(path, params, &d, &err);
+    tvlm_status status = app_decode_file(path, params, &d, &err);
     if (status) {
         printf("%s %s\n", tvlm_status_name(status), err.message);
         return;
@@ -19,13 +19,13 @@ static void decode(const char *path, const tvlm_decode_params *params)
     printf("ok %u %u %u %s\n", (unsigned)d.width, (unsigned)d.height, (unsigned)d.channels,
            d.warning);
     fwrite(d.data, 1, (size_t)d.width * d.height * d.channels, stdout);
-    tvlm_decoded_free(&d);
+    app_decoded_free(&d);
 }
 
 int main(int argc, char **argv)
 {
     char path[4096];
-    tvlm_decode_params params = {.as_stored = argc > 1 && !strcmp(argv[1], "stored")};
+    app_decode_params params = {.as_stored = argc > 1 && !strcmp(argv[1], "stored")};
     while (fgets(path, sizeof path, stdin)) {
         path[strcspn(path, "\n")] = 0;
         decode(path, &params);

@@ -8,9 +8,9 @@
 
 int main(void)
 {
-    tvlm_decoded out = {0};
+    app_decoded out = {0};
     tvlm_error err = {0};
-    tvlm_status status = tvlm_decode_heif(&(tvlm_encoded){0}, &out, &err);
+    tvlm_status status = app_decode_heif(&(app_encoded){0}, &out, &err);
     puts(err.message);
     bool named = strstr(err.message, "install libheif") && strstr(err.message, TVLM_HEIF_LIBRARY);
     return status != TVLM_ERR_UNSUPPORTED || !named || out.data;

@@ -575,7 +575,7 @@ static void the_writer_refuses(void **state)
     tvlmc_gguf_writer_abort(w);
     assert_false(exists(PATH));
     assert_int_equal(tvlmc_gguf_writer_new("/no/such/folder/x.gguf", NULL, &w, &err),
-                     TVLM_ERR_WRITE);
+                     APP_ERR_WRITE);
     assert_null(w);
     assert_non_null(strstr(err.message, "/no/such/folder/x.gguf"));
 }

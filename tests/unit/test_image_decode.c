@@ -44,12 +44,12 @@ static int compare(const char *name, bool as_stored)
 {
     char path[512];
     uint32_t width, height;
-    tvlm_decoded image;
+    app_decoded image;
     tvlm_error err = {0};
-    const tvlm_decode_params params = {.as_stored = as_stored};
+    const app_decode_params params = {.as_stored = as_stored};
     snprintf(path, sizeof path, IMAGES "%s", name);
     uint8_t *rgb = read_expected(name, &width, &height);
-    if (tvlm_decode_file(path, &params, &image, &err)) fail_msg("%s", err.message);
+    if (app_decode_file(path, &params, &image, &err)) fail_msg("%s", err.message);
     assert_int_equal(image.width, width);
     assert_int_equal(image.height, height);
     int most = 0;
@@ -59,7 +59,7 @@ static int compare(const char *name, bool as_stored)
             int d = abs(have - rgb[3 * i + c]);
             most = d > most ? d : most;
         }
-    tvlm_decoded_free(&image);
+    app_decoded_free(&image);
     free(rgb);
     return most;
 }
@@ -79,7 +79,7 @@ static void test_pnm(void **state)
     expect_same(names, TVLM_COUNT(names), false);
 }
 
-static tvlm_status decode_text(const char *text, size_t size, tvlm_decoded *out, tvlm_error *err)
+static tvlm_status decode_text(const char *text, size_t size, app_decoded *out, tvlm_error *err)
 {
     const char *path = TVLM_BUILD_DIR "/test_image_decode.pnm";
     FILE *f = fopen(path, "wb");
@@ -87,7 +87,7 @@ static tvlm_status decode_text(const char *text, size_t size, tvlm_decoded *out,
     assert_int_equal(fwrite(text, 1, size, f), size);
     assert_int_equal(fclose(f), 0);
     *err = (tvlm_error){0};
-    tvlm_status status = tvlm_decode_file(path, NULL, out, err);
+    tvlm_status status = app_decode_file(path, NULL, out, err);
     remove(path);
     return status;
 }
@@ -99,26 +99,26 @@ static void test_pbm(void **state)
     (void)state;
     static const uint8_t want[20] = {0,   255, 255, 255, 255, 255, 255, 0,   255, 0,
                                      255, 0,   0,   255, 255, 255, 255, 255, 255, 255};
-    tvlm_decoded image;
+    app_decoded image;
     tvlm_error err;
     if (DECODE("P4 10 2\n\x81\x7F\x60\x3F", &image, &err)) fail_msg("%s", err.message);
     assert_true(image.width == 10 && image.height == 2 && image.channels == 1);
     assert_memory_equal(image.data, want, sizeof want);
-    tvlm_decoded_free(&image);
+    app_decoded_free(&image);
     if (DECODE("P1 10 2 1000000101 # comment\n 0 11 0000000", &image, &err))
         fail_msg("%s", err.message);
     assert_memory_equal(image.data, want, sizeof want);
-    tvlm_decoded_free(&image);
+    app_decoded_free(&image);
 }
 
 static void test_pnm_samples(void **state)
 {
     (void)state;
-    tvlm_decoded image;
+    app_decoded image;
     tvlm_error err;
     if (DECODE("P5 3 1 65535\n\0\0\xFF\xFF\x80\0", &image, &err)) fail_msg("%s", err.message);
     assert_true(image.data[0] == 0 && image.data[1] == 255 && image.data[2] == 128);
-    tvlm_decoded_free(&image);
+    app_decoded_free(&image);
     assert_int_equal(DECODE("P5 1 1 65536\n\0\0\0", &image, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "damaged PNM: its header"));
     assert_int_equal(DECODE("P5 1 1 0\n\0", &image, &err), TVLM_ERR_FORMAT);
@@ -142,9 +142,9 @@ static void test_orientation(void **state)
     };
     for (size_t i = 0; i < TVLM_COUNT(cases); i++)
         assert_int_equal(
-            tvlm_orientation(NULL, 0, (const uint8_t *)cases[i].xmp, strlen(cases[i].xmp)),
+            app_orientation(NULL, 0, (const uint8_t *)cases[i].xmp, strlen(cases[i].xmp)),
             cases[i].side);
-    assert_int_equal(tvlm_orientation(NULL, 0, NULL, 0), 1);
+    assert_int_equal(app_orientation(NULL, 0, NULL, 0), 1);
 }
 
 #if TVLM_HAVE_PNG
@@ -176,12 +176,12 @@ static void test_jpeg(void **state)
 static void test_orientation_ignored(void **state)
 {
     (void)state;
-    tvlm_decoded image;
-    const tvlm_decode_params params = {.as_stored = true};
-    assert_int_equal(tvlm_decode_file(IMAGES "exif6.jpg", &params, &image, NULL), TVLM_OK);
+    app_decoded image;
+    const app_decode_params params = {.as_stored = true};
+    assert_int_equal(app_decode_file(IMAGES "exif6.jpg", &params, &image, NULL), TVLM_OK);
     assert_int_equal(image.width, 38);
     assert_int_equal(image.height, 26);
-    tvlm_decoded_free(&image);
+    app_decoded_free(&image);
 }
 #endif
 
@@ -225,11 +225,11 @@ static void test_refused(void **state)
     // clang-format on
     for (size_t i = 0; i < TVLM_COUNT(cases); i++) {
         char path[512];
-        tvlm_decoded image;
+        app_decoded image;
         tvlm_error err = {0};
         if (!cases[i].built) continue;
         snprintf(path, sizeof path, IMAGES "%s", cases[i].name);
-        tvlm_status status = tvlm_decode_file(path, NULL, &image, &err);
+        tvlm_status status = app_decode_file(path, NULL, &image, &err);
         if (status != cases[i].status) fail_msg("%s: status %d", path, (int)status);
         assert_null(image.data);
         if (strncmp(err.message, path, strlen(path)) || !strstr(err.message, cases[i].message))
@@ -240,12 +240,12 @@ static void test_refused(void **state)
 static void test_limit_is_a_parameter(void **state)
 {
     (void)state;
-    tvlm_decoded image;
-    tvlm_decode_params params = {.max_pixels = 19 * 13};
-    assert_int_equal(tvlm_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_OK);
-    tvlm_decoded_free(&image);
+    app_decoded image;
+    app_decode_params params = {.max_pixels = 19 * 13};
+    assert_int_equal(app_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_OK);
+    app_decoded_free(&image);
     params.max_pixels--;
-    assert_int_equal(tvlm_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_ERR_LIMIT);
+    assert_int_equal(app_decode_file(IMAGES "rgb.ppm", &params, &image, NULL), TVLM_ERR_LIMIT);
 }
 
 int main(void)

@@ -41,23 +41,23 @@ static bool exists(const char *path)
     return lstat(path, &st) == 0;
 }
 
-static tvlm_output *begin(const char *path, const char *text)
+static app_output *begin(const char *path, const char *text)
 {
-    tvlm_output *o;
-    OK(tvlm_output_open(path, NULL, &o, &err));
-    OK(tvlm_output_write(o, text, strlen(text), &err));
+    app_output *o;
+    OK(app_output_open(path, NULL, &o, &err));
+    OK(app_output_write(o, text, strlen(text), &err));
     return o;
 }
 
 static void write_to(const char *path, const char *text)
 {
-    OK(tvlm_output_finish(begin(path, text), NULL, NULL, &err));
+    OK(app_output_finish(begin(path, text), NULL, NULL, &err));
 }
 
 static void expect_refused(const char *path, const char *message)
 {
-    tvlm_output *o;
-    assert_int_equal(tvlm_output_open(path, NULL, &o, &err), TVLM_ERR_WRITE);
+    app_output *o;
+    assert_int_equal(app_output_open(path, NULL, &o, &err), APP_ERR_WRITE);
     assert_null(o);
     if (!strstr(err.message, message)) fail_msg("'%s' does not say '%s'", err.message, message);
     assert_non_null(strstr(err.message, path));
@@ -75,16 +75,16 @@ static void test_new_and_existing(void **state)
 {
     (void)state;
     mode_t mask = umask(027);
-    tvlm_output *o = begin(at("new"), "text");
+    app_output *o = begin(at("new"), "text");
     assert_false(exists(at("new")));
-    OK(tvlm_output_finish(o, NULL, NULL, &err));
+    OK(app_output_finish(o, NULL, NULL, &err));
     umask(mask);
     expect_text(at("new"), "text");
     assert_int_equal(mode_of(at("new")) & 0777, 0640);
     chmod(at("new"), 0604);
     o = begin(at("new"), "other");
     expect_text(at("new"), "text");
-    OK(tvlm_output_finish(o, NULL, NULL, &err));
+    OK(app_output_finish(o, NULL, NULL, &err));
     expect_text(at("new"), "other");
     assert_int_equal(mode_of(at("new")) & 0777, 0604);
     assert_int_equal(n_entries(folder), 1);
@@ -97,14 +97,14 @@ static void test_large_writes_and_patches(void **state)
     unsigned char *data = malloc(SIZE), *got = malloc(SIZE + 1);
     for (size_t i = 0; i < SIZE; i++)
         data[i] = (unsigned char)(i * i >> 3);
-    tvlm_output *o = begin(at("large"), "");
+    app_output *o = begin(at("large"), "");
     for (size_t i = 0, n = 1; i < SIZE; i += n, n = n * 3 + 1) {
         if (n > SIZE - i) n = SIZE - i;
-        OK(tvlm_output_write(o, data + i, n, &err));
-        OK(tvlm_output_patch(o, i / 2, "patch", i ? 5 : 0, &err));
+        OK(app_output_write(o, data + i, n, &err));
+        OK(app_output_patch(o, i / 2, "patch", i ? 5 : 0, &err));
         if (i) memcpy(data + i / 2, "patch", 5);
     }
-    OK(tvlm_output_finish(o, NULL, NULL, &err));
+    OK(app_output_finish(o, NULL, NULL, &err));
     FILE *f = fopen(at("large"), "rb");
     assert_int_equal(fread(got, 1, SIZE + 1, f), SIZE);
     fclose(f);
@@ -117,22 +117,22 @@ static void test_nothing_is_left(void **state)
 {
     (void)state;
     put_text(at("kept"), "old");
-    tvlm_output_abort(begin(at("kept"), "new"));
-    tvlm_output_abort(begin(at("none"), "new"));
-    tvlm_output_abort(NULL);
+    app_output_abort(begin(at("kept"), "new"));
+    app_output_abort(begin(at("none"), "new"));
+    app_output_abort(NULL);
     expect_text(at("kept"), "old");
     assert_int_equal(n_entries(folder), 1);
-    tvlm_output *o = begin(at("kept"), "new");
+    app_output *o = begin(at("kept"), "new");
     assert_int_equal(n_entries(folder), 2);
-    tvlm_output_unlink_all();
+    app_output_unlink_all();
     assert_int_equal(n_entries(folder), 1);
-    assert_int_equal(tvlm_output_finish(o, NULL, NULL, &err), TVLM_ERR_WRITE);
+    assert_int_equal(app_output_finish(o, NULL, NULL, &err), APP_ERR_WRITE);
     expect_text(at("kept"), "old");
 
     tvlm_cancel *cancel = tvlm_cancel_new();
-    OK(tvlm_output_open(at("kept"), cancel, &o, &err));
+    OK(app_output_open(at("kept"), cancel, &o, &err));
     tvlm_cancel_request(cancel);
-    assert_int_equal(tvlm_output_finish(o, NULL, NULL, &err), TVLM_ERR_CANCELLED);
+    assert_int_equal(app_output_finish(o, NULL, NULL, &err), TVLM_ERR_CANCELLED);
     tvlm_cancel_free(cancel);
     expect_text(at("kept"), "old");
     assert_int_equal(n_entries(folder), 1);
@@ -149,14 +149,14 @@ static void test_checked_before_it_replaces(void **state)
     (void)state;
     bool good = false;
     put_text(at("file"), "old");
-    tvlm_output *o = begin(at("file"), "new");
-    assert_int_equal(tvlm_output_finish(o, look_inside, &good, &err), TVLM_ERR_FORMAT);
+    app_output *o = begin(at("file"), "new");
+    assert_int_equal(app_output_finish(o, look_inside, &good, &err), TVLM_ERR_FORMAT);
     assert_non_null(strstr(err.message, "/file: the result is not good"));
     assert_non_null(strstr(err.message, "it is bad"));
     expect_text(at("file"), "old");
     assert_int_equal(n_entries(folder), 1);
     good = true;
-    OK(tvlm_output_finish(begin(at("file"), "new"), look_inside, &good, &err));
+    OK(app_output_finish(begin(at("file"), "new"), look_inside, &good, &err));
     expect_text(at("file"), "new");
 }
 
@@ -195,8 +195,8 @@ static void test_refused(void **state)
     expect_refused(at("link"), "is a folder");
     expect_refused(at("no/file"), "No such file");
     expect_refused(at("new/"), "No such file");
-    tvlm_output *o;
-    assert_int_equal(tvlm_output_open("", NULL, &o, &err), TVLM_ERR_ARGUMENT);
+    app_output *o;
+    assert_int_equal(app_output_open("", NULL, &o, &err), TVLM_ERR_ARGUMENT);
     put_text(at("read-only"), "old");
     chmod(at("read-only"), 0444);
     if (geteuid() != 0) expect_refused(at("read-only"), "Permission denied");
@@ -244,17 +244,17 @@ static void test_fifo(void **state)
     assert_int_equal(setenv("TMPDIR", folder, 1), 0);
     mode_t mask = umask(0);
     pthread_create(&reader, NULL, read_fifo, path);
-    tvlm_output *o = begin(at("link"), "test");
+    app_output *o = begin(at("link"), "test");
     assert_int_equal(mode_of(temporary()) & 0777, 0600); /* nobody else reads it */
     umask(mask);
-    OK(tvlm_output_patch(o, 1, "ex", 2, &err));
-    OK(tvlm_output_finish(o, NULL, NULL, &err));
+    OK(app_output_patch(o, 1, "ex", 2, &err));
+    OK(app_output_finish(o, NULL, NULL, &err));
     pthread_join(reader, &got);
     assert_string_equal(got, "text");
     bool good = false; /* a reader of a bad result sees its end, and nothing of it */
     pthread_create(&reader, NULL, read_fifo, path);
     o = begin(path, "new");
-    assert_int_equal(tvlm_output_finish(o, look_inside, &good, &err), TVLM_ERR_FORMAT);
+    assert_int_equal(app_output_finish(o, look_inside, &good, &err), TVLM_ERR_FORMAT);
     pthread_join(reader, &got);
     assert_null(got);
     assert_true(S_ISFIFO(mode_of(path)) && S_ISLNK(mode_of(at("link"))));
@@ -264,11 +264,11 @@ static void test_fifo(void **state)
 static void test_two_writers(void **state)
 {
     (void)state;
-    tvlm_output *a = begin(at("file"), "first"), *b = begin(at("file"), "second");
-    OK(tvlm_output_write(a, " too", 4, &err));
-    OK(tvlm_output_finish(b, NULL, NULL, &err));
+    app_output *a = begin(at("file"), "first"), *b = begin(at("file"), "second");
+    OK(app_output_write(a, " too", 4, &err));
+    OK(app_output_finish(b, NULL, NULL, &err));
     expect_text(at("file"), "second");
-    OK(tvlm_output_finish(a, NULL, NULL, &err));
+    OK(app_output_finish(a, NULL, NULL, &err));
     expect_text(at("file"), "first too");
     assert_int_equal(n_entries(folder), 1);
 }
@@ -285,15 +285,15 @@ static void test_an_input_is_no_output(void **state)
                                 "soft"};
     for (size_t i = 0; i < TVLM_COUNT(same); i++) {
         for (size_t k = 0; k < TVLM_COUNT(same); k++)
-            assert_int_equal(tvlm_output_not_input(at(same[i]), at(same[k]), &err),
+            assert_int_equal(app_output_not_input(at(same[i]), at(same[k]), &err),
                              TVLM_ERR_ARGUMENT);
-        assert_int_equal(tvlm_output_not_input(at(same[i]), at("sub"), &err), TVLM_ERR_ARGUMENT);
+        assert_int_equal(app_output_not_input(at(same[i]), at("sub"), &err), TVLM_ERR_ARGUMENT);
         assert_non_null(strstr(err.message, "overwrite its source"));
     }
-    OK(tvlm_output_not_input(at("sub/old.gguf"), at("sub"), &err));
-    OK(tvlm_output_not_input(at("sub/old.gguf"), at("hard"), &err));
-    OK(tvlm_output_not_input(at("new"), at("hard"), &err));
-    OK(tvlm_output_not_input(at("new"), at("none"), &err));
+    OK(app_output_not_input(at("sub/old.gguf"), at("sub"), &err));
+    OK(app_output_not_input(at("sub/old.gguf"), at("hard"), &err));
+    OK(app_output_not_input(at("new"), at("hard"), &err));
+    OK(app_output_not_input(at("new"), at("none"), &err));
 }
 
 int main(void)

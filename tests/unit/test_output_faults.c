@@ -106,13 +106,13 @@ int __wrap_fchmod(int fd, mode_t mode)
 /* "XbcdEF" in three writes, the last after the first byte was patched. */
 static tvlm_status write_it(const char *path, tvlm_error *err)
 {
-    tvlm_output *o;
-    TVLM_TRY(tvlm_output_open(path, NULL, &o, err));
-    tvlm_status status = tvlm_output_write(o, "abcd", 4, err);
-    if (!status) status = tvlm_output_patch(o, 0, "X", 1, err);
-    if (!status) status = tvlm_output_write(o, "EF", 2, err);
-    if (!status) return tvlm_output_finish(o, NULL, NULL, err);
-    tvlm_output_abort(o);
+    app_output *o;
+    TVLM_TRY(app_output_open(path, NULL, &o, err));
+    tvlm_status status = app_output_write(o, "abcd", 4, err);
+    if (!status) status = app_output_patch(o, 0, "X", 1, err);
+    if (!status) status = app_output_write(o, "EF", 2, err);
+    if (!status) return app_output_finish(o, NULL, NULL, err);
+    app_output_abort(o);
     return status;
 }
 
@@ -189,7 +189,7 @@ static void files(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof file_cases / sizeof *file_cases; i++)
-        expect_case(write_it, &file_cases[i], TVLM_ERR_WRITE);
+        expect_case(write_it, &file_cases[i], APP_ERR_WRITE);
 }
 
 static void saved_files(void **state)
@@ -236,7 +236,7 @@ static void short_writes(void **state)
     most_at_once = SIZE_MAX;
     expect_text(OUT, "XbcdEF");
     most_at_once = 0; /* no progress is no success */
-    assert_int_equal(write_with(OUT, NO_CALL, 0, 0, &err), TVLM_ERR_WRITE);
+    assert_int_equal(write_with(OUT, NO_CALL, 0, 0, &err), APP_ERR_WRITE);
     most_at_once = SIZE_MAX;
     assert_non_null(strstr(err.message, "No space left on device"));
     expect_text(OUT, "XbcdEF");
@@ -263,7 +263,7 @@ static void streams(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tvlm_status status = write_with("/dev/null", cases[i].call, cases[i].nth, EIO, &err);
         assert_true(planned.nth <= 0);
-        assert_int_equal(status, TVLM_ERR_WRITE);
+        assert_int_equal(status, APP_ERR_WRITE);
         if (!strstr(err.message, cases[i].message))
             fail_msg("'%s' does not say '%s'", err.message, cases[i].message);
     }
@@ -305,12 +305,12 @@ static void memory_of_a_comparison(void **state)
     tvlm_error err = {0};
     put_text(OUT, "input");
     fail_call(0);
-    assert_int_equal(tvlm_output_not_input(OUT, FOLDER, &err), TVLM_ERR_ARGUMENT);
+    assert_int_equal(app_output_not_input(OUT, FOLDER, &err), TVLM_ERR_ARGUMENT);
     size_t n = calls;
     assert_true(n >= 1);
     for (size_t i = 1; i <= n; i++) {
         fail_call(i);
-        assert_int_equal(tvlm_output_not_input(OUT, FOLDER, &err), TVLM_ERR_IO);
+        assert_int_equal(app_output_not_input(OUT, FOLDER, &err), TVLM_ERR_IO);
         failing = 0;
         assert_non_null(strstr(err.message, FOLDER ": cannot list: Cannot allocate memory"));
         assert_int_equal(live, 0);

@@ -198,7 +198,7 @@ static void test_write_and_read(void **state)
     tvlmc_st_close(&set);
     remove(path);
     assert_int_equal(tvlmc_st_write("/nonexistent/x.safetensors", NULL, list, 3, &err),
-                     TVLM_ERR_WRITE);
+                     APP_ERR_WRITE);
     assert_non_null(strstr(err.message, "/nonexistent/x.safetensors: cannot write"));
 }
 
