@@ -142,6 +142,8 @@ TVLM_API tvlm_cancel *TVLM_NULLABLE tvlm_cancel_new(void); /* NULL: out of memor
 TVLM_API void tvlm_cancel_free(tvlm_cancel *TVLM_NULLABLE cancel);
 TVLM_API void tvlm_cancel_request(tvlm_cancel *TVLM_NULLABLE cancel);
 TVLM_API void tvlm_cancel_reset(tvlm_cancel *TVLM_NULLABLE cancel);
+/* Whether it is raised, or its poll says so, for work of the caller's own; false for NULL. */
+TVLM_API bool tvlm_cancel_requested(const tvlm_cancel *TVLM_NULLABLE cancel);
 /* For hosts where no other thread can raise the flag (WebAssembly without shared memory): poll is
  * called between tiles, on any thread of the engine, so it must be quick; true cancels. Set it
  * while no call uses the flag; poll and user must live as long. */
@@ -210,7 +212,8 @@ TVLM_API void tvlm_model_free(tvlm_model *TVLM_NULLABLE model);
  * reached TVLM_STAGE_HEADER, tvlm_loader_model returns the model, and its later stages appear as
  * bytes arrive (tvlm_model_stage, from any thread). That reference belongs to the loader:
  * tvlm_loader_finish hands it to the caller and frees the loader. When that fails, or instead of
- * it, tvlm_loader_free drops both. */
+ * it, tvlm_loader_free drops both. tvlm_loader_new refuses a cpu or precision that this machine
+ * does not run, before any bytes. */
 TVLM_API tvlm_status tvlm_loader_new(const tvlm_model_params *TVLM_NULLABLE params,
                                      tvlm_loader *TVLM_NULLABLE *TVLM_NONNULL out,
                                      tvlm_error *TVLM_NULLABLE err);
@@ -294,6 +297,8 @@ TVLM_API tvlm_status tvlm_engine_new(const tvlm_model *model,
                                      tvlm_error *TVLM_NULLABLE err);
 /* Drops the caller's reference; no call may be in flight. Batchers keep their engine. */
 TVLM_API void tvlm_engine_free(tvlm_engine *TVLM_NULLABLE engine);
+/* Threads that compute, the caller's among them. */
+TVLM_API unsigned tvlm_engine_n_threads(const tvlm_engine *TVLM_NULLABLE engine);
 
 /* ---- images -------------------------------------------------------------------------------- */
 

@@ -111,6 +111,11 @@ void tvlm_cancel_reset(tvlm_cancel *cancel)
     if (cancel) atomic_store_explicit(&cancel->requested, false, memory_order_relaxed);
 }
 
+bool tvlm_cancel_requested(const tvlm_cancel *cancel)
+{
+    return tvlm_cancelled(cancel);
+}
+
 bool tvlm_str_eq(tvlm_str s, const char *literal)
 {
     return s.len == strlen(literal) && (s.len == 0 || memcmp(s.data, literal, s.len) == 0);

@@ -152,6 +152,11 @@ void tvlm_engine_free(tvlm_engine *engine)
     free(engine);
 }
 
+unsigned tvlm_engine_n_threads(const tvlm_engine *engine)
+{
+    return engine ? engine->params.n_threads : 0;
+}
+
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...)
 {
     char line[256];

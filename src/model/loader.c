@@ -16,10 +16,15 @@ tvlm_status tvlm_loader_new(const tvlm_model_params *params, tvlm_loader **out, 
     TVLM_NEED(out);
     *out = NULL;
     tvlm_model_params p;
+    tvlm_precision precision;
+    uint32_t cpu_mask;
     TVLM_TRY(tvlm_model_params_read(params, &p, err));
+    TVLM_TRY(tvlm_model_arithmetic(&p, &cpu_mask, &precision, err));
     tvlm_loader *l = calloc(1, sizeof *l);
     if (!l) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     l->params = p;
+    l->cpu_mask = cpu_mask;
+    l->precision = precision;
     *out = l;
     return TVLM_OK;
 }
@@ -107,6 +112,8 @@ static tvlm_status begin_model(tvlm_loader *l, tvlm_gguf *gguf, tvlm_error *err)
     l->model = m;
     atomic_init(&m->refs, 1);
     m->gguf = *gguf;
+    m->cpu_mask = l->cpu_mask;
+    m->precision = l->precision;
     TVLM_TRY(tvlm_model_read_header(m, &l->params, l->head, err));
     return begin_data(l, err);
 }

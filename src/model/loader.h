@@ -16,6 +16,8 @@ typedef struct tvlm_load_cursor {
 
 struct tvlm_loader {
     tvlm_model_params params;
+    uint32_t cpu_mask; /* what params.cpu and params.precision mean here */
+    tvlm_precision precision;
     tvlm_model *model; /* NULL before the header is complete */
     tvlm_plan plan;
     unsigned char *head; /* header bytes so far */

@@ -178,7 +178,6 @@ tvlm_status tvlm_model_arithmetic(const tvlm_model_params *params, uint32_t *cpu
 tvlm_status tvlm_model_read_header(tvlm_model *m, const tvlm_model_params *params,
                                    const unsigned char *head, tvlm_error *err)
 {
-    TVLM_TRY(tvlm_model_arithmetic(params, &m->cpu_mask, &m->precision, err));
     tvlm_kernels_select(&m->kernels, m->cpu_mask);
     if (!params->skip_checksums)
         TVLM_TRY(tvlm_gguf_check_header(&m->gguf, head, m->kernels.crc32c, err));

@@ -45,8 +45,8 @@ tvlm_status tvlm_model_params_read(const tvlm_model_params *in, tvlm_model_param
 /* What params.cpu and params.precision mean on this machine; an error names what it offers. */
 tvlm_status tvlm_model_arithmetic(const tvlm_model_params *params, uint32_t *cpu_mask,
                                   tvlm_precision *precision, tvlm_error *err);
-/* What the header alone tells: config, tokenizer, strings, kernels, into a zeroed model whose gguf
- * is parsed from `head`. */
+/* What the header alone tells: config, tokenizer, strings, kernels, into a model that has its
+ * cpu_mask and precision, and its gguf, parsed from `head`; the rest is zeros. */
 tvlm_status tvlm_model_read_header(tvlm_model *model, const tvlm_model_params *params,
                                    const unsigned char *head, tvlm_error *err);
 

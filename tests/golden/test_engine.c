@@ -66,6 +66,8 @@ static rig open_precision(const char *path, unsigned threads, unsigned rows, con
     e.n_threads = threads;
     if (rows) e.max_batch_tokens = rows;
     OK(tvlm_engine_new(r.model, &e, &r.engine, &err));
+    if (threads) assert_int_equal(tvlm_engine_n_threads(r.engine), threads);
+    assert_in_range(tvlm_engine_n_threads(r.engine), 1, 64);
     r.session = new_session(r.model, 256);
     r.info.size = sizeof r.info;
     OK(tvlm_model_get_info(r.model, &r.info, &err));

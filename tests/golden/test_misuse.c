@@ -151,6 +151,7 @@ static void engines_and_pictures(void **state)
     assert_null(e);
     REFUSES(tvlm_engine_new, model, NULL, NULL);
     IGNORES(tvlm_engine_free, NULL);
+    assert_int_equal(IGNORES(tvlm_engine_n_threads, NULL), 0);
     assert_int_equal(IGNORES(tvlm_preprocess_floats, NULL, &pixels, NULL), 0);
     assert_int_equal(IGNORES(tvlm_preprocess_floats, model, NULL, NULL), 0);
     assert_true(IGNORES(tvlm_preprocess_floats, model, &pixels, NULL) > 0);
@@ -319,6 +320,7 @@ static void cancels(void **state)
     IGNORES(tvlm_cancel_free, NULL);
     IGNORES(tvlm_cancel_request, NULL);
     IGNORES(tvlm_cancel_reset, NULL);
+    assert_false(IGNORES(tvlm_cancel_requested, NULL));
     IGNORES(tvlm_cancel_set_poll, NULL, NULL, NULL);
     IGNORES(tvlm_cancel_set_poll, cancel, NULL, NULL);
     tvlm_cancel_free(cancel);

@@ -159,17 +159,26 @@ static void test_str_eq(void **state)
     assert_true(tvlm_str_eq((tvlm_str){NULL, 0}, ""));
 }
 
+static bool says(void *user)
+{
+    return *(bool *)user;
+}
+
 static void test_cancel(void **state)
 {
     (void)state;
-    assert_false(tvlm_cancelled(NULL));
+    assert_false(tvlm_cancel_requested(NULL));
     tvlm_cancel *cancel = tvlm_cancel_new();
     assert_non_null(cancel);
-    assert_false(tvlm_cancelled(cancel));
+    assert_false(tvlm_cancel_requested(cancel));
     tvlm_cancel_request(cancel);
-    assert_true(tvlm_cancelled(cancel));
+    assert_true(tvlm_cancel_requested(cancel));
     tvlm_cancel_reset(cancel);
-    assert_false(tvlm_cancelled(cancel));
+    assert_false(tvlm_cancel_requested(cancel));
+    tvlm_cancel_set_poll(cancel, says, &(bool){true});
+    assert_true(tvlm_cancel_requested(cancel));
+    tvlm_cancel_set_poll(cancel, says, &(bool){false});
+    assert_false(tvlm_cancel_requested(cancel));
     tvlm_cancel_free(cancel);
     tvlm_cancel_free(NULL);
 }

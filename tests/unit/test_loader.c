@@ -930,6 +930,12 @@ static void limits(void **state)
     p.header_only = false;
     p.cpu = "quantum";
     assert_int_equal(tvlm_model_open(PATH, &p, &m, &err), TVLM_ERR_UNSUPPORTED);
+    tvlm_loader *loader = (tvlm_loader *)&p;
+    assert_int_equal(tvlm_loader_new(&p, &loader, &err), TVLM_ERR_UNSUPPORTED);
+    assert_null(loader);
+    p.cpu = NULL;
+    p.precision = "int3";
+    assert_int_equal(tvlm_loader_new(&p, &loader, &err), TVLM_ERR_ARGUMENT);
     assert_int_equal(tvlm_model_open("/no/such/file", NULL, &m, &err), TVLM_ERR_IO);
     assert_non_null(strstr(err.message, "/no/such/file"));
 }
