@@ -98,14 +98,56 @@ include_graph() {
         }'
 }
 
-# The program and the examples are users of the library: of src/ the program takes what it needs of the system, of text
-# and of errors, and asks which arithmetic there is (common.c). The converter writes model files, so it sees all.
+# Headers that files include, and those that these include, other than tinyvlm.h and what is found in FOLDER.
+foreign_headers() { # FOLDER FILE...
+    local folder=$1 file line header
+    shift
+    local -A seen=()
+    while [ $# -gt 0 ]; do
+        file=$1
+        shift
+        [ -z "${seen[$file]:-}" ] || continue
+        seen[$file]=1
+        while read -r line; do
+            header=${line#*\"}
+            header=${header%%\"*}
+            if [ -e "$folder/$header" ] && [[ $header != *..* ]]; then
+                set -- "$@" "$folder/$header"
+            elif [ "$header" != tinyvlm.h ]; then
+                echo "$file:$line"
+            fi
+        done < <(grep -nE '^[ \t]*#[ \t]*include[ \t]*"' "$file")
+    done
+}
+
+# The program and the examples are users of the library as others are. The converter is a library of its own that sees
+# all of src/, as it writes what the loader reads; those of its headers that the program includes do not.
 program_includes() {
-    local headers
-    headers=$(cd src && find . -name '*.h' | sed 's|^[.]/||' | grep -vE '^(base|os)/|^text/unicode[.]h$')
-    grep -nE '^ *# *include "' app/{cli,eval,file,image,system}/*.[ch] | grep -F -f <(sed 's/.*/"&"/' <<<"$headers") |
-        grep -v '^app/cli/common[.]c:.*"model/model[.]h"'
-    grep -nE '^ *# *include "' examples/*.c | grep -v '"tinyvlm[.]h"'
+    mkdir -p "$tmp/app/cli" "$tmp/app/convert"
+    echo '#include "convert/a.h"' >"$tmp/app/cli/a.c"
+    printf '#include "tinyvlm.h"\n# include "base/base.h"\n' >"$tmp/app/convert/a.h"
+    foreign_headers "$tmp/app" "$tmp/app/cli/a.c" | grep -q 'convert/a.h:2:.*base/base.h' || echo 'a planted include is not seen'
+    foreign_headers app app/{cli,common,eval,file,image,system}/*.[ch]
+    foreign_headers "$tmp/none" examples/*.c
+}
+
+# What objects of the program take from the library though tinyvlm.h does not declare it.
+hidden_calls() { # OBJECT...
+    "$cc" -E -P include/tinyvlm.h | grep -oE 'tvlm_[a-z0-9_]+ *\(' | tr -d ' (' >"$tmp/declared"
+    nm -u "$@" 2>&1 | awk '$1 == "U" && $2 ~ /^tvlm_/ { print $2 }' | sort -u | grep -vxF -f "$tmp/declared"
+}
+
+# Its own names do not look like the library's. There is none with TVLM_CLI off.
+program_symbols() {
+    [ -e "$build/libtinyvlm-app.a" ] || return 0
+    local parts=("$build"/libtinyvlm-{app,system}.a "$build/CMakeFiles/tinyvlm-cli.dir/app/cli/main.c.o")
+    echo 'void tvlm_cancel_free(void *), tvlm_fail(void); void app_plant(void) { tvlm_cancel_free(0); tvlm_fail(); }' >"$tmp/plant.c"
+    "$cc" -c -o "$tmp/plant.o" "$tmp/plant.c"
+    [ "$(hidden_calls "$tmp/plant.o")" = tvlm_fail ] || echo 'a planted call is not seen'
+    hidden_calls "${parts[@]}"
+    nm -g --defined-only "${parts[@]}" 2>&1 | awk 'NF == 3 { n++ }
+        NF == 3 && $3 !~ /^(app|cli|cmd|eval)_|^main$/ { print "its own name: " $3 }
+        END { if (n < 100) print "only " n + 0 " symbols are listed" }'
 }
 
 wide_vectors() {
@@ -220,7 +262,8 @@ commit_subjects() {
 verdict symbol-prefix "$prefix_rule" < <(symbol_prefix)
 verdict converter-prefix 'external symbols of libtinyvlm-convert.a start with tvlmc_' < <(converter_prefix)
 verdict include-graph 'a folder of src/ includes lower layers only' < <(include_graph)
-verdict program-includes 'the program uses the library by tinyvlm.h' < <(program_includes)
+verdict program-includes 'the program and the examples include tinyvlm.h and their own headers' < <(program_includes)
+verdict program-symbols 'the program calls what tinyvlm.h declares, and has a prefix of its own' < <(program_symbols)
 verdict wide-vectors 'only src/kernels/x86 may use ymm or zmm registers' < <(wide_vectors)
 verdict header-alone 'tinyvlm.h compiles alone as C11 and C++17' < <(header_alone)
 verdict refused-machines 'what would give wrong results does not compile' < <(refused_machines)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/base.h"
 #include "cli/cli.h"
 #include "cli/peaks.h"
 #include "system/system.h"
@@ -88,7 +87,7 @@ typedef struct request {
     tvlm_result result;
     tvlm_status status;
     tvlm_error err;
-    tvlm_thread thread;
+    app_sys_thread *thread;
 } request;
 
 static void answer(void *arg)
@@ -107,7 +106,7 @@ static tvlm_status open_requests(cli_runner *r, bench *b, tvlm_error *err)
     session.n_ctx = cli_context(r);
     session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
     for (unsigned long i = 1; i < b->requests; i++)
-        TVLM_TRY(tvlm_session_new(r->model, &session, &b->sessions[i], err));
+        APP_TRY(tvlm_session_new(r->model, &session, &b->sessions[i], err));
     return b->requests > 1 ? tvlm_batcher_new(r->engine, &batcher, &b->batcher, err) : TVLM_OK;
 }
 
@@ -134,7 +133,7 @@ static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
                                 .result.size = sizeof(tvlm_result),
                                 .session = i ? b->sessions[i] : r->session};
     while (started < b->requests &&
-           tvlm_thread_start(&requests[started].thread, answer, &requests[started]))
+           (requests[started].thread = app_sys_thread_start(answer, &requests[started])))
         started++;
     answer(&requests[0]);
     tvlm_status status = requests[0].status;
@@ -142,14 +141,14 @@ static tvlm_status generate(cli_runner *r, bench *b, const tvlm_prompt *prompt,
     *rest = rest_ms(result);
     if (status) *err = requests[0].err;
     for (unsigned long i = 1; i < started; i++) {
-        tvlm_thread_join(&requests[i].thread);
+        app_sys_thread_join(requests[i].thread);
         *rest += rest_ms(&requests[i].result);
         tvlm_session_reset(b->sessions[i]);
         if (!status && (status = requests[i].status) != TVLM_OK) *err = requests[i].err;
     }
     *rest /= (double)(b->requests * b->requests);
     if (!status && started < b->requests)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start a thread for each request");
+        return app_fail(err, TVLM_ERR_MEMORY, "cannot start a thread for each request");
     return status;
 }
 
@@ -206,7 +205,7 @@ static void ring(void *arg)
 {
     alarm_clock *a = arg;
     app_sys_sleep_ms(a->after_ms);
-    a->rang_at = tvlm_now_ms();
+    a->rang_at = app_sys_now_ms();
     tvlm_cancel_request(a->cancel);
 }
 
@@ -214,15 +213,15 @@ static void ring(void *arg)
 static tvlm_status cancel_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, double after_ms,
                                double *latency, tvlm_error *err)
 {
-    tvlm_thread thread;
     alarm_clock clock = {.cancel = tvlm_cancel_new(), .after_ms = after_ms};
-    if (!clock.cancel || !tvlm_thread_start(&thread, ring, &clock)) {
+    app_sys_thread *thread = clock.cancel ? app_sys_thread_start(ring, &clock) : NULL;
+    if (!thread) {
         tvlm_cancel_free(clock.cancel);
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "cannot start a thread");
+        return app_fail(err, TVLM_ERR_MEMORY, "cannot start a thread");
     }
     tvlm_status status = run_once(r, b, pixels, -1, clock.cancel, err);
-    double end = tvlm_now_ms();
-    tvlm_thread_join(&thread);
+    double end = app_sys_now_ms();
+    app_sys_thread_join(thread);
     tvlm_cancel_free(clock.cancel);
     *latency = status == TVLM_ERR_CANCELLED ? end - clock.rang_at : -1;
     return status == TVLM_ERR_CANCELLED ? TVLM_OK : status;
@@ -234,8 +233,9 @@ static tvlm_status measure_cancels(cli_runner *r, bench *b, const tvlm_pixels *p
     unsigned long n = 0;
     for (unsigned long i = 0; i < b->cancels; i++) {
         double at = b->run_ms * (double)i / (double)b->cancels, latency;
-        TVLM_TRY(cancel_once(r, b, pixels, at, &latency, err));
-        if (tvlm_cancelled(cli_cancel())) return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+        APP_TRY(cancel_once(r, b, pixels, at, &latency, err));
+        if (tvlm_cancel_requested(cli_cancel()))
+            return app_fail(err, TVLM_ERR_CANCELLED, "interrupted");
         if (latency >= 0) b->cancel_ms[n++] = latency;
         if (!r->options->quiet) cli_progress("cancels", i + 1, b->cancels);
     }
@@ -276,8 +276,8 @@ static tvlm_status count_work(const cli_runner *r, const bench *b, tvlm_work out
                               tvlm_error *err)
 {
     tvlm_work_plan prefill = {.size = sizeof prefill}, decode = {.size = sizeof decode};
-    TVLM_TRY(tvlm_work_estimate(r->model, 0, b->prompt_positions, &prefill, err));
-    TVLM_TRY(tvlm_work_estimate(r->model, b->prompt_positions + b->n_ids / 2, 1, &decode, err));
+    APP_TRY(tvlm_work_estimate(r->model, 0, b->prompt_positions, &prefill, err));
+    APP_TRY(tvlm_work_estimate(r->model, b->prompt_positions + b->n_ids / 2, 1, &decode, err));
     out[LOAD].bytes = (double)r->info.file_bytes;
     out[TOWER] = prefill.tower;
     out[BRIDGE] = prefill.bridge;
@@ -297,10 +297,10 @@ static tvlm_status make_report(const cli_runner *r, bench *b, report *out, tvlm_
     tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = r->options->ctx;
     session.kv_type = r->options->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    TVLM_TRY(tvlm_memory_estimate(r->model, &engine, &session, &memory, err));
-    TVLM_TRY(count_work(r, b, work, err));
-    *out = (report){.threads = r->options->threads ? r->options->threads : tvlm_cpu_count(),
-                    .peak_mb = (double)tvlm_peak_memory() / 1e6,
+    APP_TRY(tvlm_memory_estimate(r->model, &engine, &session, &memory, err));
+    APP_TRY(count_work(r, b, work, err));
+    *out = (report){.threads = tvlm_engine_n_threads(r->engine),
+                    .peak_mb = (double)app_sys_peak_memory() / 1e6,
                     .estimate_mb = (double)memory.total_bytes / 1e6};
     for (int s = 0; s < STAGES; s++) {
         double *ms = b->ms[s];
@@ -312,8 +312,8 @@ static tvlm_status make_report(const cli_runner *r, bench *b, report *out, tvlm_
     if (b->no_peaks) return TVLM_OK;
     cli_signals_forget(); /* nothing to clean up from here on */
     if (!cli_measure_peaks(out->threads, out->peaks))
-        return tvlm_fail(err, TVLM_ERR_MEMORY,
-                         "no memory or threads to measure the machine's peaks");
+        return app_fail(err, TVLM_ERR_MEMORY,
+                        "no memory or threads to measure the machine's peaks");
     return TVLM_OK;
 }
 
@@ -438,11 +438,11 @@ static bool next_step(void)
 static tvlm_status measure(cli_runner *r, bench *b, const tvlm_pixels *pixels, tvlm_error *err)
 {
     unsigned long most = b->step ? MAX_RUNS : b->runs;
-    TVLM_TRY(open_requests(r, b, err));
-    TVLM_TRY(run_once(r, b, pixels, -1, cli_cancel(), err));
+    APP_TRY(open_requests(r, b, err));
+    APP_TRY(run_once(r, b, pixels, -1, cli_cancel(), err));
     b->runs = 0;
     while (b->runs < most && (!b->step || next_step())) {
-        TVLM_TRY(run_once(r, b, pixels, (long)b->runs, cli_cancel(), err));
+        APP_TRY(run_once(r, b, pixels, (long)b->runs, cli_cancel(), err));
         if (b->step) print_step(b, (long)b->runs);
         b->runs++;
         if (!r->options->quiet) cli_progress("runs", b->runs, most);
@@ -468,9 +468,9 @@ static tvlm_status bench_model(cli_runner *r, bench *b, const char *photo, tvlm_
     report p;
     memset(grey, 128, sizeof grey);
     tvlm_pixels pixels = {grey, 64, 64, 1, 0};
-    TVLM_TRY(cli_takes_photos(r, photo != NULL, err));
+    APP_TRY(cli_takes_photos(r, photo != NULL, err));
     if (photo) {
-        TVLM_TRY(cli_decode(r->options, photo, false, &decoded, err));
+        APP_TRY(cli_decode(r->options, photo, false, &decoded, err));
         pixels = app_decoded_pixels(&decoded);
     }
     tvlm_status status = measure(r, b, r->info.image_size ? &pixels : NULL, err);

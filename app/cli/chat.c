@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * A conversation of several turns. The whole of it is rendered anew each turn; the session keeps
  * what it has of the common beginning, so a turn costs its new words only. */
-#include "base/base.h"
 #include "cli/chat.h"
 #include "file/output.h"
 
@@ -48,7 +47,7 @@ enum { OPT_NO_SHIFT = CLI_OWN, OPT_SESSION };
 
 static tvlm_status no_memory(tvlm_error *err)
 {
-    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
 static char *copy(const char *text, size_t len)
@@ -153,7 +152,7 @@ static tvlm_status open_photos(conversation *c, char *const *paths, size_t n, ph
     out->at = calloc(n, sizeof *out->at);
     if (!out->at) return no_memory(err);
     for (; out->n < n; out->n++)
-        TVLM_TRY(cli_photo_open(&c->runner, paths[out->n], &out->at[out->n], err));
+        APP_TRY(cli_photo_open(&c->runner, paths[out->n], &out->at[out->n], err));
     return TVLM_OK;
 }
 
@@ -162,7 +161,7 @@ static tvlm_status look_at(conversation *c, char *const *paths, size_t n, tvlm_e
 {
     photos opened = {0};
     bool replaces = c->runner.info.max_images == 1;
-    TVLM_TRY(cli_takes_photos(&c->runner, n + (replaces ? 0 : count_photos(c)), err));
+    APP_TRY(cli_takes_photos(&c->runner, n + (replaces ? 0 : count_photos(c)), err));
     tvlm_status status = open_photos(c, paths, n, &opened, err);
     if (!status && replaces) forget(c, true);
     if (!status && !move_photos(&opened, &c->next, false)) status = no_memory(err);
@@ -206,7 +205,7 @@ static tvlm_status render(const conversation *c, size_t first, tvlm_prompt *prom
 static tvlm_status new_prompt(const conversation *c, size_t first, tvlm_prompt **out, size_t *rows,
                               tvlm_error *err)
 {
-    TVLM_TRY(tvlm_prompt_new(c->runner.model, out, err));
+    APP_TRY(tvlm_prompt_new(c->runner.model, out, err));
     tvlm_status status = render(c, first, *out, err);
     *rows = tvlm_prompt_n_tokens(*out);
     if (!status) return TVLM_OK;
@@ -222,7 +221,7 @@ static tvlm_status find_first(const conversation *c, size_t most, size_t *first,
     while (low < high) {
         size_t middle = low + (high - low) / 2, rows;
         tvlm_prompt *prompt;
-        TVLM_TRY(new_prompt(c, middle, &prompt, &rows, err));
+        APP_TRY(new_prompt(c, middle, &prompt, &rows, err));
         tvlm_prompt_free(prompt);
         if (rows <= most)
             high = middle;
@@ -238,14 +237,14 @@ static tvlm_status too_long(const conversation *c, bool conversation_too, size_t
 {
     unsigned context = (unsigned)cli_context(&c->runner);
     if (conversation_too)
-        return tvlm_fail(err, TVLM_ERR_CONTEXT,
-                         "the conversation needs %zu positions, the context has %u: /reset starts "
-                         "anew, --ctx N gives more",
-                         rows, context);
-    return tvlm_fail(err, TVLM_ERR_CONTEXT,
-                     "the message needs %zu positions with what belongs to it, the context has %u: "
-                     "say it shorter, /clear drops images, --ctx N gives more",
-                     rows, context);
+        return app_fail(err, TVLM_ERR_CONTEXT,
+                        "the conversation needs %zu positions, the context has %u: /reset starts "
+                        "anew, --ctx N gives more",
+                        rows, context);
+    return app_fail(err, TVLM_ERR_CONTEXT,
+                    "the message needs %zu positions with what belongs to it, the context has %u: "
+                    "say it shorter, /clear drops images, --ctx N gives more",
+                    rows, context);
 }
 
 /* The prompt of the conversation, whose last turn is the question; *dropped: turns that had to go
@@ -256,14 +255,14 @@ static tvlm_status make_prompt(conversation *c, tvlm_prompt **out, size_t *dropp
     size_t context = cli_context(&c->runner), rows, first;
     size_t room = c->options.max_tokens < context / 4 ? c->options.max_tokens : context / 4;
     *dropped = 0;
-    TVLM_TRY(new_prompt(c, 0, out, &rows, err));
+    APP_TRY(new_prompt(c, 0, out, &rows, err));
     bool alone = c->n_turns == 1, fits = rows <= context;
     if (fits && (alone || c->no_shift || rows + room <= context)) return TVLM_OK;
     tvlm_prompt_free(*out);
     *out = NULL;
     if (alone || c->no_shift) return too_long(c, !alone, rows, err);
-    TVLM_TRY(find_first(c, context / 2, &first, err));
-    TVLM_TRY(new_prompt(c, first, out, &rows, err));
+    APP_TRY(find_first(c, context / 2, &first, err));
+    APP_TRY(new_prompt(c, first, out, &rows, err));
     if (rows <= context) {
         drop_turns(c, first);
         *dropped = first;
@@ -286,7 +285,7 @@ static tvlm_status answer(conversation *c, cli_exchange *e, tvlm_error *err)
 {
     tvlm_prompt *prompt;
     size_t dropped;
-    TVLM_TRY(make_prompt(c, &prompt, &dropped, err));
+    APP_TRY(make_prompt(c, &prompt, &dropped, err));
     if (dropped)
         fprintf(stderr,
                 "tinyvlm: the context of %u positions is full: the oldest %zu turn%s dropped "
@@ -348,7 +347,7 @@ static void show_photos(conversation *c, const char *text)
     cli_paths paths;
     tvlm_status status = TVLM_OK;
     if (!*text)
-        status = tvlm_fail(&err, TVLM_ERR_ARGUMENT, "/image needs an image: /image FILE");
+        status = app_fail(&err, TVLM_ERR_ARGUMENT, "/image needs an image: /image FILE");
     else if (!cli_paste_paths(text, &paths))
         status = no_memory(&err);
     else {

@@ -8,8 +8,8 @@
  *    "session": BYTES}      IMAGE: {"name": "", "size": BYTES}, in the order in which they follow
  *
  * Saved images and sessions say themselves which model they are of (src/engine/saved.c). */
-#include "base/base.h"
 #include "cli/chat.h"
+#include "convert/json_file.h"
 #include "file/output.h"
 #include "system/system.h"
 
@@ -21,7 +21,23 @@ static const char magic[MAGIC + 1] = "TVLMCHAT";
 
 static tvlm_status no_memory(tvlm_error *err)
 {
-    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
+}
+
+/* CRC-32C, as the library's files have it (RFC 3720, B.4); crc: that of what comes before, or 0. */
+static uint32_t crc32c(uint32_t crc, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    uint32_t of[256];
+    for (uint32_t i = 0; i < 256; i++) {
+        of[i] = i;
+        for (int bit = 0; bit < 8; bit++)
+            of[i] = of[i] >> 1 ^ (of[i] & 1 ? 0x82F63B78 : 0);
+    }
+    crc = ~crc;
+    for (size_t i = 0; i < n; i++)
+        crc = crc >> 8 ^ of[(crc ^ p[i]) & 0xFF];
+    return ~crc;
 }
 
 /* ---- saving ---- */
@@ -34,7 +50,7 @@ typedef struct sink {
 
 static tvlm_status put(sink *s, const void *data, size_t n)
 {
-    s->crc = tvlm_crc32c(s->crc, data, n);
+    s->crc = crc32c(s->crc, data, n);
     return app_output_write(s->out, data, n, s->err);
 }
 
@@ -99,13 +115,13 @@ static tvlm_status put_images(sink *s, const photos *p)
 {
     for (size_t i = 0; i < p->n; i++) {
         size_t size;
-        TVLM_TRY(tvlm_image_save_memory(p->at[i].image, NULL, 0, &size, s->err));
+        APP_TRY(tvlm_image_save_memory(p->at[i].image, NULL, 0, &size, s->err));
         unsigned char *bytes = malloc(size);
         if (!bytes) return no_memory(s->err);
         tvlm_status status = tvlm_image_save_memory(p->at[i].image, bytes, size, &size, s->err);
         if (!status) status = put(s, bytes, size);
         free(bytes);
-        TVLM_TRY(status);
+        APP_TRY(status);
     }
     return TVLM_OK;
 }
@@ -122,63 +138,49 @@ static tvlm_status put_session(sink *s, const tvlm_session *session, size_t size
 
 static tvlm_status put_all(sink *s, const conversation *c, const char *text, size_t session)
 {
-    TVLM_TRY(put(s, magic, MAGIC));
-    TVLM_TRY(put_number(s, strlen(text), 8));
-    TVLM_TRY(put(s, text, strlen(text)));
+    APP_TRY(put(s, magic, MAGIC));
+    APP_TRY(put_number(s, strlen(text), 8));
+    APP_TRY(put(s, text, strlen(text)));
     for (size_t i = 0; i < c->n_turns; i++)
-        TVLM_TRY(put_images(s, &c->turns[i].photos));
-    TVLM_TRY(put_images(s, &c->next));
-    TVLM_TRY(put_session(s, c->runner.session, session));
+        APP_TRY(put_images(s, &c->turns[i].photos));
+    APP_TRY(put_images(s, &c->next));
+    APP_TRY(put_session(s, c->runner.session, session));
     return put_number(s, s->crc, CRC);
 }
 
 /* ---- reading ---- */
 
-static uint64_t load_le(const unsigned char *p, size_t n)
+static uint64_t load_le(const char *p, size_t n)
 {
     uint64_t v = 0;
     for (size_t i = 0; i < n; i++)
-        v |= (uint64_t)p[i] << 8 * i;
+        v |= (uint64_t)(unsigned char)p[i] << 8 * i;
     return v;
 }
 
-/* The whole file, whose checksum holds; the caller frees it. */
-static tvlm_status read_bytes(tvlm_file *file, unsigned char **out, size_t *size, tvlm_error *err)
+static tvlm_status check_bytes(const char *path, const char *bytes, size_t size, tvlm_error *err)
 {
-    uint64_t n = file->os.size;
-    unsigned char *bytes = NULL;
-    if (n < HEAD + CRC || n > SIZE_MAX)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not a conversation of tinyvlm chat",
-                         file->path);
-    bytes = malloc((size_t)n);
-    if (!bytes) return no_memory(err);
-    tvlm_status status = tvlm_file_read(file, 0, bytes, (size_t)n, err);
-    if (!status && memcmp(bytes, magic, MAGIC) != 0)
-        status =
-            tvlm_fail(err, TVLM_ERR_FORMAT, "%s: not a conversation of tinyvlm chat", file->path);
-    size_t end = (size_t)n - CRC;
-    if (!status && load_le(bytes + end, CRC) != tvlm_crc32c(0, bytes, end))
-        status = tvlm_fail(err, TVLM_ERR_CHECKSUM,
-                           "%s: it does not match its checksum: it is damaged", file->path);
-    if (status) free(bytes);
-    *out = status ? NULL : bytes;
-    *size = end;
-    return status;
+    if (size < HEAD + CRC || memcmp(bytes, magic, MAGIC) != 0)
+        return app_fail(err, TVLM_ERR_FORMAT, "%s: not a conversation of tinyvlm chat", path);
+    size_t end = size - CRC;
+    if (load_le(bytes + end, CRC) == crc32c(0, bytes, end)) return TVLM_OK;
+    return app_fail(err, TVLM_ERR_CHECKSUM, "%s: it does not match its checksum: it is damaged",
+                    path);
 }
 
-static tvlm_status read_file(const char *path, unsigned char **out, size_t *size, tvlm_error *err)
+/* The whole file, whose checksum holds; the caller frees it. */
+static tvlm_status read_file(const char *path, char **out, size_t *size, tvlm_error *err)
 {
-    tvlm_file file;
-    *out = NULL;
-    tvlm_status status = tvlm_file_open(path, &file, err);
-    if (!status) status = read_bytes(&file, out, size, err);
-    tvlm_file_close(&file);
+    APP_TRY(tvlmc_text_load(path, SIZE_MAX - 1, out, size, err));
+    tvlm_status status = check_bytes(path, *out, *size, err);
+    if (status) free(*out);
+    if (status) *out = NULL;
     return status;
 }
 
 static tvlm_status check_file(void *user, const char *path, tvlm_error *err)
 {
-    unsigned char *bytes;
+    char *bytes;
     size_t size;
     (void)user;
     tvlm_status status = read_file(path, &bytes, &size, err);
@@ -190,7 +192,7 @@ tvlm_status cli_chat_save(const conversation *c, const char *path, tvlm_error *e
 {
     size_t session;
     sink s = {.err = err};
-    TVLM_TRY(tvlm_session_save_memory(c->runner.session, NULL, 0, &session, err));
+    APP_TRY(tvlm_session_save_memory(c->runner.session, NULL, 0, &session, err));
     char *text = make_text(c, session, err);
     if (!text) return TVLM_ERR_MEMORY;
     tvlm_status status = app_output_open(path, NULL, &s.out, err);
@@ -208,18 +210,18 @@ tvlm_status cli_chat_save(const conversation *c, const char *path, tvlm_error *e
 /* What is read, from front to back. */
 typedef struct source {
     const char *path;
-    const unsigned char *bytes;
+    const char *bytes;
     size_t left;
     tvlm_error *err;
 } source;
 
 static tvlm_status bad_key(const source *s, const char *key, const char *expected)
 {
-    return tvlm_fail(s->err, TVLM_ERR_FORMAT, "%s: key '%s': expected %s", s->path, key, expected);
+    return app_fail(s->err, TVLM_ERR_FORMAT, "%s: key '%s': expected %s", s->path, key, expected);
 }
 
 /* The next object[key] bytes. */
-static tvlm_status take(source *s, const json_t *object, const char *key, const unsigned char **out,
+static tvlm_status take(source *s, const json_t *object, const char *key, const char **out,
                         size_t *n)
 {
     const json_t *size = json_object_get(object, key);
@@ -249,17 +251,17 @@ static tvlm_status name_part(const source *s, const char *part, tvlm_status stat
                              const tvlm_error *why)
 {
     if (!status) return TVLM_OK;
-    return tvlm_fail(s->err, status == TVLM_ERR_ARGUMENT ? TVLM_ERR_UNSUPPORTED : status,
-                     "%s: %s: %s", s->path, part, why->message);
+    return app_fail(s->err, status == TVLM_ERR_ARGUMENT ? TVLM_ERR_UNSUPPORTED : status,
+                    "%s: %s: %s", s->path, part, why->message);
 }
 
 static tvlm_status take_image(source *s, conversation *c, const json_t *object, cli_photo *out)
 {
-    const unsigned char *bytes;
+    const char *bytes;
     size_t n, len;
     tvlm_error why;
-    TVLM_TRY(take(s, object, "size", &bytes, &n));
-    TVLM_TRY(take_string(s, object, "name", &out->path, &len));
+    APP_TRY(take(s, object, "size", &bytes, &n));
+    APP_TRY(take_string(s, object, "name", &out->path, &len));
     return name_part(s, out->path,
                      tvlm_image_load_memory(c->runner.model, bytes, n, &out->image, &why), &why);
 }
@@ -274,7 +276,7 @@ static tvlm_status take_images(source *s, conversation *c, const json_t *object,
     if (!out->at) return no_memory(s->err);
     while (out->n < n) {
         size_t i = out->n++; /* what there is of it is freed with the others */
-        TVLM_TRY(take_image(s, c, json_array_get(list, i), &out->at[i]));
+        APP_TRY(take_image(s, c, json_array_get(list, i), &out->at[i]));
     }
     return TVLM_OK;
 }
@@ -282,8 +284,8 @@ static tvlm_status take_images(source *s, conversation *c, const json_t *object,
 static tvlm_status take_turn(source *s, conversation *c, const json_t *object)
 {
     turn *t = &c->turns[c->n_turns++];
-    TVLM_TRY(take_string(s, object, "question", &t->question, &t->question_len));
-    TVLM_TRY(take_string(s, object, "answer", &t->answer, &t->answer_len));
+    APP_TRY(take_string(s, object, "question", &t->question, &t->question_len));
+    APP_TRY(take_string(s, object, "answer", &t->answer, &t->answer_len));
     return take_images(s, c, object, "images", &t->photos);
 }
 
@@ -295,7 +297,7 @@ static tvlm_status take_turns(source *s, conversation *c, const json_t *all)
     c->turns = calloc(c->cap_turns + 1, sizeof *c->turns);
     if (!c->turns) return no_memory(s->err);
     for (size_t i = 0; i < c->cap_turns; i++)
-        TVLM_TRY(take_turn(s, c, json_array_get(list, i)));
+        APP_TRY(take_turn(s, c, json_array_get(list, i)));
     return TVLM_OK;
 }
 
@@ -309,35 +311,33 @@ static size_t count_images(const conversation *c)
 
 static tvlm_status take_all(source *s, conversation *c, const json_t *all)
 {
-    const unsigned char *bytes;
+    const char *bytes;
     size_t n;
     tvlm_error why;
     const json_t *version = json_object_get(all, "version");
     if (!json_is_integer(version) || json_integer_value(version) != VERSION)
         return bad_key(s, "version", "1: it is of another version of tinyvlm");
-    TVLM_TRY(take_turns(s, c, all));
-    TVLM_TRY(take_images(s, c, all, "next", &c->next));
-    TVLM_TRY(
+    APP_TRY(take_turns(s, c, all));
+    APP_TRY(take_images(s, c, all, "next", &c->next));
+    APP_TRY(
         name_part(s, "key 'images'", cli_takes_photos(&c->runner, count_images(c), &why), &why));
-    TVLM_TRY(take(s, all, "session", &bytes, &n));
+    APP_TRY(take(s, all, "session", &bytes, &n));
     if (s->left)
-        return tvlm_fail(s->err, TVLM_ERR_FORMAT, "%s: %zu bytes follow its session", s->path,
-                         s->left);
+        return app_fail(s->err, TVLM_ERR_FORMAT, "%s: %zu bytes follow its session", s->path,
+                        s->left);
     return name_part(s, "key 'session'",
                      tvlm_session_load_memory(c->runner.session, bytes, n, &why), &why);
 }
 
-static tvlm_status take_file(conversation *c, const char *path, const unsigned char *bytes,
-                             size_t size, tvlm_error *err)
+static tvlm_status take_file(conversation *c, const char *path, const char *bytes, size_t size,
+                             tvlm_error *err)
 {
     uint64_t n = load_le(bytes + MAGIC, 8);
-    source s = {path, bytes + HEAD, size - HEAD, err};
+    source s = {path, bytes + HEAD, size - CRC - HEAD, err};
     json_error_t why;
-    if (n > s.left) return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: it ends inside its text", path);
-    json_t *all =
-        json_loadb((const char *)s.bytes, (size_t)n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
-    if (!all)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: its text is not JSON: %s", path, why.text);
+    if (n > s.left) return app_fail(err, TVLM_ERR_FORMAT, "%s: it ends inside its text", path);
+    json_t *all = json_loadb(s.bytes, (size_t)n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
+    if (!all) return app_fail(err, TVLM_ERR_FORMAT, "%s: its text is not JSON: %s", path, why.text);
     s.bytes += n;
     s.left -= (size_t)n;
     tvlm_status status = take_all(&s, c, all);
@@ -347,7 +347,7 @@ static tvlm_status take_file(conversation *c, const char *path, const unsigned c
 
 tvlm_status cli_chat_load(conversation *c, const char *path, tvlm_error *err)
 {
-    unsigned char *bytes;
+    char *bytes;
     size_t size;
     app_sys_facts facts;
     if (!app_sys_look(path, &facts)) return TVLM_OK;

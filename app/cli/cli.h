@@ -6,6 +6,7 @@
 #ifndef APP_CLI_H
 #define APP_CLI_H
 
+#include "common/common.h"
 #include "image/decode.h"
 
 #include <jansson.h>

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/base.h"
 #include "cli/cli.h"
 #include "file/output.h"
-#include "model/model.h"
 #include "system/system.h"
-#include "text/unicode.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -296,13 +293,16 @@ static bool take_option(cli_options *o, const cli_own *own, const option_set *se
 /* What no kernels of this machine offer is a matter of usage, before any file is opened. */
 static bool offered(const cli_options *o, const char *command)
 {
-    tvlm_model_params params = {.cpu = o->cpu, .precision = o->precision};
-    tvlm_precision precision;
-    uint32_t mask;
+    tvlm_model_params params;
+    tvlm_loader *loader;
     tvlm_error err;
-    if (!tvlm_model_arithmetic(&params, &mask, &precision, &err)) return true;
-    cli_usage("%s: %s", command, err.message);
-    return false;
+    tvlm_model_params_init(&params, sizeof params);
+    params.cpu = o->cpu;
+    params.precision = o->precision;
+    tvlm_status status = tvlm_loader_new(&params, &loader, &err);
+    tvlm_loader_free(loader);
+    if (status) cli_usage("%s: %s", command, err.message);
+    return !status;
 }
 
 int cli_parse(int argc, char **argv, cli_options *o, const cli_own *own)
@@ -347,7 +347,7 @@ static void say(const char *who, const char *format, va_list args)
     char raw[512], shown[3 * sizeof raw];
     int n = vsnprintf(raw, sizeof raw, format, args);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof raw ? (size_t)n : sizeof raw - 1;
-    len = tvlm_clean((tvlm_str){raw, len}, shown);
+    len = app_clean(raw, len, shown);
     fprintf(stderr, "%s: %.*s\n", who, (int)len, shown);
 }
 
@@ -420,13 +420,13 @@ tvlm_status cli_open_model(const cli_options *o, bool header_only, tvlm_model **
     params.on_progress = header_only ? NULL : loading;
     params.user = (void *)(uintptr_t)o;
     params.cancel = cli_cancel();
-    TVLM_TRY(app_output_not_input("-", o->model, err));
+    APP_TRY(app_output_not_input("-", o->model, err));
     tvlm_status status = tvlm_model_open(o->model, &params, out, err);
     cli_signals_disarm(); /* what follows may wait for input, which a flag does not end */
     if (status || !cli_signal()) return status;
     tvlm_model_free(*out); /* it came after the last look at the flag */
     *out = NULL;
-    return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
+    return app_fail(err, TVLM_ERR_CANCELLED, "cancelled");
 }
 
 /* ---- images ---- */
@@ -440,7 +440,7 @@ tvlm_status cli_decode_quietly(const cli_options *o, const char *path, bool as_s
                                app_decoded *out, tvlm_error *err)
 {
     app_decode_params params = {.max_pixels = o->max_pixels, .as_stored = as_stored};
-    TVLM_TRY(app_output_not_input("-", path, err));
+    APP_TRY(app_output_not_input("-", path, err));
     return app_decode_file(path, &params, out, err);
 }
 
@@ -452,7 +452,7 @@ void cli_warn_of_photo(const char *path, const app_decoded *photo)
 tvlm_status cli_decode(const cli_options *o, const char *path, bool as_stored, app_decoded *out,
                        tvlm_error *err)
 {
-    TVLM_TRY(cli_decode_quietly(o, path, as_stored, out, err));
+    APP_TRY(cli_decode_quietly(o, path, as_stored, out, err));
     cli_warn_of_photo(path, out);
     return TVLM_OK;
 }
@@ -494,20 +494,20 @@ void cli_progress(const char *what, uint64_t done, uint64_t total)
 
 bool cli_says_something(const char *text, size_t len)
 {
-    for (size_t pos = 0; pos < len;)
-        if (tvlm_unicode_class(tvlm_utf8_next(text, len, &pos)) != TVLM_CHAR_SPACE) return true;
+    while (len) {
+        app_character c = app_first_character(text, len);
+        if (!app_is_space(c.code)) return true;
+        text += c.len;
+        len -= c.len;
+    }
     return false;
 }
 
 json_t *cli_json_text(const char *text, size_t len)
 {
-    tvlm_utf8_stream utf8 = {0};
-    char *clean = len < SIZE_MAX / TVLM_UTF8_GROWS ? malloc(TVLM_UTF8_GROWS * len + 1) : NULL;
-    if (!clean) return NULL;
-    size_t n = tvlm_utf8_feed(&utf8, text, len, clean);
-    n += tvlm_utf8_end(&utf8, clean + n);
-    json_t *s = json_stringn(clean, n);
-    free(clean);
+    char *utf8 = len < SIZE_MAX / 3 ? malloc(3 * len + 1) : NULL;
+    json_t *s = utf8 ? json_stringn(utf8, app_repair(text, len, utf8)) : NULL;
+    free(utf8);
     return s;
 }
 

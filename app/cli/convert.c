@@ -47,7 +47,7 @@ static bool take(void *user, int value, const char *text)
     j->of_folder = j->of_folder || value != OPT_MMPROJ;
     switch (value) {
     case OPT_TYPE:
-        return tvlm_type_from_name(text, &j->params.type);
+        return tvlmc_type_from_name(text, &j->params.type);
     case OPT_FIT:
         j->params.fit = !strcmp(text, "crop") ? TVLM_FIT_CROP : TVLM_FIT_PAD;
         return !strcmp(text, "crop") || !strcmp(text, "pad");
@@ -86,7 +86,6 @@ int cmd_convert(int argc, char **argv)
     tvlm_error err;
     cli_options_init(&j.options);
     tvlmc_convert_params_init(&j.params);
-    j.params.type = TVLM_TYPE_F16;
     j.params.on_note = note;
     j.params.on_progress = progress;
     j.params.user = &j;

@@ -75,14 +75,14 @@ static bool take(void *user, int value, const char *text)
 
 static tvlm_status out_of_memory(tvlm_error *err)
 {
-    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
 static tvlm_status see(dump *d, tvlm_error *err)
 {
     app_decoded photo;
     tvlm_encode_params encode;
-    TVLM_TRY(cli_decode(d->options, d->image_path, true, &photo, err));
+    APP_TRY(cli_decode(d->options, d->image_path, true, &photo, err));
     tvlm_pixels pixels = app_decoded_pixels(&photo);
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.keep_vision_tokens = true;
@@ -102,11 +102,11 @@ static tvlm_status raw_prompt(dump *d, tvlm_error *err)
 {
     const char *mark = d->image ? strstr(d->prompt, "<image>") : NULL, *rest = d->prompt;
     if (mark) {
-        TVLM_TRY(tvlm_prompt_add_text(d->ids, d->prompt, (size_t)(mark - d->prompt), true, err));
-        TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
+        APP_TRY(tvlm_prompt_add_text(d->ids, d->prompt, (size_t)(mark - d->prompt), true, err));
+        APP_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
         rest = mark + strlen("<image>");
     } else if (d->image) { /* Tiny-VLM's image has no place among the ids */
-        TVLM_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
+        APP_TRY(tvlm_prompt_add_image(d->ids, d->image, err));
     }
     return tvlm_prompt_add_text(d->ids, rest, strlen(rest), true, err);
 }
@@ -118,7 +118,7 @@ static tvlm_status build_prompt(dump *d, tvlm_error *err)
         {TVLM_ROLE_SYSTEM, system,    system ? strlen(system) : 0, NULL,      0,                NULL},
         {TVLM_ROLE_USER,   d->prompt, strlen(d->prompt),           &d->image, d->image != NULL, NULL}
     };
-    TVLM_TRY(tvlm_prompt_new(d->model, &d->ids, err));
+    APP_TRY(tvlm_prompt_new(d->model, &d->ids, err));
     return d->raw ? raw_prompt(d, err)
                   : tvlm_prompt_chat(d->ids, system ? m : m + 1, system ? 2 : 1, err);
 }
@@ -152,7 +152,7 @@ static tvlm_status write_tensors(const dump *d, const tvlm_result *r, tvlm_error
     size_t n = 0, rows = tvlm_prompt_n_tokens(d->ids), n_ids, count, dim;
     float *chw = NULL;
     const int32_t *ids = tvlm_prompt_ids(d->ids, &n_ids);
-    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
+    APP_TRY(tvlm_model_get_info(d->model, &info, err));
     if (d->image) {
         size_t s = info.image_size, frames = d->n_pixels / (3 * s * s);
         if (!(chw = channels_first(d, s))) return out_of_memory(err);
@@ -184,30 +184,29 @@ static tvlm_status run(dump *d, tvlm_error *err)
     tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = d->options->ctx;
     session.kv_type = TVLM_KV_F32;
-    TVLM_TRY(app_output_not_input(d->output, d->options->model, err));
-    if (d->image_path) TVLM_TRY(app_output_not_input(d->output, d->image_path, err));
-    TVLM_TRY(cli_open_model(d->options, false, &d->model, err));
-    TVLM_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
-    TVLM_TRY(tvlm_session_new(d->model, &session, &d->session, err));
-    if (d->image_path) TVLM_TRY(see(d, err));
-    TVLM_TRY(build_prompt(d, err));
-    TVLM_TRY(tvlm_model_get_info(d->model, &info, err));
+    APP_TRY(app_output_not_input(d->output, d->options->model, err));
+    if (d->image_path) APP_TRY(app_output_not_input(d->output, d->image_path, err));
+    APP_TRY(cli_open_model(d->options, false, &d->model, err));
+    APP_TRY(tvlm_engine_new(d->model, &engine, &d->engine, err));
+    APP_TRY(tvlm_session_new(d->model, &session, &d->session, err));
+    if (d->image_path) APP_TRY(see(d, err));
+    APP_TRY(build_prompt(d, err));
+    APP_TRY(tvlm_model_get_info(d->model, &info, err));
     size_t rows = tvlm_prompt_n_tokens(d->ids), floats = rows * info.n_vocab;
     d->logits = malloc((floats ? floats : 1) * sizeof *d->logits);
     if (!d->logits) return out_of_memory(err);
-    TVLM_TRY(
-        tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
+    APP_TRY(tvlm_session_feed(d->engine, d->session, d->ids, cli_cancel(), d->logits, floats, err));
     if (d->new_tokens) {
         tvlm_generate_params p;
         tvlm_generate_params_init(&p, sizeof p);
         p.max_tokens = (uint32_t)d->new_tokens;
         p.ignore_eos = true;
         p.cancel = cli_cancel();
-        TVLM_TRY(tvlm_generate(d->engine, d->session, d->ids, &p, &result, err));
+        APP_TRY(tvlm_generate(d->engine, d->session, d->ids, &p, &result, err));
         if (result.n_ids < d->new_tokens)
-            return tvlm_fail(err, TVLM_ERR_CONTEXT,
-                             "the context is full after %zu of %lu ids; --ctx N makes it larger",
-                             result.n_ids, d->new_tokens);
+            return app_fail(err, TVLM_ERR_CONTEXT,
+                            "the context is full after %zu of %lu ids; --ctx N makes it larger",
+                            result.n_ids, d->new_tokens);
     }
     return write_tensors(d, &result, err);
 }

@@ -120,9 +120,9 @@ static tvlm_status find_first_ids(const tvlm_model *model, const char *const *sp
     for (; *spellings; spellings++) {
         int32_t ids[16];
         size_t n;
-        TVLM_TRY(tvlm_tokenize(model, *spellings, strlen(*spellings), false, ids, TVLM_COUNT(ids),
-                               &n, err));
-        if (n && n <= TVLM_COUNT(ids)) out->id[out->n++] = ids[0];
+        APP_TRY(tvlm_tokenize(model, *spellings, strlen(*spellings), false, ids, APP_COUNT(ids), &n,
+                              err));
+        if (n && n <= APP_COUNT(ids)) out->id[out->n++] = ids[0];
     }
     return TVLM_OK;
 }
@@ -146,8 +146,8 @@ static tvlm_status learn_yes_and_no(job *j, tvlm_error *err)
 {
     static const char *const yes[] = {"yes", "Yes", " yes", " Yes", NULL};
     static const char *const no[] = {"no", "No", " no", " No", NULL};
-    TVLM_TRY(find_first_ids(j->runner.model, yes, &j->yes, err));
-    TVLM_TRY(find_first_ids(j->runner.model, no, &j->no, err));
+    APP_TRY(find_first_ids(j->runner.model, yes, &j->yes, err));
+    APP_TRY(find_first_ids(j->runner.model, no, &j->no, err));
     first_ids before = j->yes;
     drop_common(&j->yes, &j->no);
     drop_common(&j->no, &before);
@@ -181,8 +181,8 @@ static tvlm_status answer_prompt(job *j, eval_row *row, const tvlm_prompt *promp
     tvlm_generate_params p;
     tvlm_result result = {.size = sizeof result};
     if (eval_is_yes_no(row)) {
-        TVLM_TRY(tvlm_session_feed(j->runner.engine, j->runner.session, prompt, cli_cancel(), NULL,
-                                   0, err));
+        APP_TRY(tvlm_session_feed(j->runner.engine, j->runner.session, prompt, cli_cancel(), NULL,
+                                  0, err));
         row->p_yes = probability_of_yes(j, tvlm_session_logits(j->runner.session));
     }
     tvlm_generate_params_init(&p, sizeof p);
@@ -192,9 +192,9 @@ static tvlm_status answer_prompt(job *j, eval_row *row, const tvlm_prompt *promp
     p.stop = j->options.stop;
     p.n_stop = j->options.n_stop;
     p.cancel = cli_cancel();
-    TVLM_TRY(tvlm_generate(j->runner.engine, j->runner.session, prompt, &p, &result, err));
+    APP_TRY(tvlm_generate(j->runner.engine, j->runner.session, prompt, &p, &result, err));
     row->answer = malloc(result.text_len + 1);
-    if (!row->answer) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");
+    if (!row->answer) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");
     memcpy(row->answer, result.text, result.text_len);
     row->answer[result.text_len] = 0; /* an answer with a zero byte in it ends there */
     return TVLM_OK;
@@ -204,7 +204,7 @@ static tvlm_status answer_row(job *j, eval_row *row, tvlm_image *image, tvlm_err
 {
     const char *text = row->question ? row->question : j->prompt;
     tvlm_prompt *prompt;
-    TVLM_TRY(cli_prompt(&j->runner, text, strlen(text), &image, 1, &prompt, err));
+    APP_TRY(cli_prompt(&j->runner, text, strlen(text), &image, 1, &prompt, err));
     tvlm_status status = answer_prompt(j, row, prompt, err);
     tvlm_prompt_free(prompt);
     if (!j->options.quiet) cli_progress("eval", ++j->n_asked, j->rows.n);
@@ -228,7 +228,7 @@ static tvlm_status encode(job *j, const void *data, size_t size, tvlm_image **ou
     tvlm_encode_params encode;
     const app_decode_params decode = {.max_pixels = j->options.max_pixels};
     if (!j->grey) {
-        TVLM_TRY(app_decode_memory(data, size, &decode, &decoded, err));
+        APP_TRY(app_decode_memory(data, size, &decode, &decoded, err));
         pixels = app_decoded_pixels(&decoded);
     }
     tvlm_encode_params_init(&encode, sizeof encode);
@@ -253,7 +253,7 @@ static tvlm_status visit(void *user, size_t i, const void *data, size_t size, tv
             end = middle;
     }
     tvlm_status status = encode(j, data, size, &image, &why);
-    if (status) return tvlm_fail(err, status, "%s: %s", j->rows.images[i], why.message);
+    if (status) return app_fail(err, status, "%s: %s", j->rows.images[i], why.message);
     for (; begin < j->rows.n && j->order[begin]->image_index == i && !status; begin++)
         status = answer_row(j, j->order[begin], image, err);
     tvlm_session_reset(j->runner.session); /* it would hold the image */
@@ -265,17 +265,17 @@ static tvlm_status look_for_images(job *j, bool *found, tvlm_error *err)
 {
     const eval_rows *rows = &j->rows;
     size_t missing = 0, first = 0;
-    TVLM_TRY(eval_images_visit(j->sources, j->n_sources, rows->images, rows->n_images, found, NULL,
-                               NULL, err));
+    APP_TRY(eval_images_visit(j->sources, j->n_sources, rows->images, rows->n_images, found, NULL,
+                              NULL, err));
     for (size_t i = rows->n_images; i > 0; i--)
         if (!found[i - 1]) {
             missing++;
             first = i - 1;
         }
     if (!missing) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_IO,
-                     "%s: not in what --images names, nor are %zu other images of %zu",
-                     rows->images[first], missing - 1, rows->n_images);
+    return app_fail(err, TVLM_ERR_IO,
+                    "%s: not in what --images names, nor are %zu other images of %zu",
+                    rows->images[first], missing - 1, rows->n_images);
 }
 
 static tvlm_status ask_all(job *j, tvlm_error *err)
@@ -285,7 +285,7 @@ static tvlm_status ask_all(job *j, tvlm_error *err)
     j->order = malloc(rows->n * sizeof(eval_row *));
     tvlm_status status =
         found && j->order ? TVLM_OK
-                          : tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu rows", rows->n);
+                          : app_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu rows", rows->n);
     for (size_t i = 0; i < rows->n && !status; i++)
         j->order[i] = &j->rows.at[i];
     if (!status) qsort(j->order, rows->n, sizeof(eval_row *), by_image);
@@ -307,7 +307,7 @@ static tvlm_status write_row(app_output *out, const eval_row *row, tvlm_error *e
     json_object_set_new(row->object, "answer", cli_json_string(row->answer));
     if (row->p_yes >= 0) json_object_set_new(row->object, "p_yes", json_real(row->p_yes));
     char *line = json_dumps(row->object, JSON_COMPACT);
-    if (!line) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");
+    if (!line) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");
     tvlm_status status = app_output_write(out, line, strlen(line), err);
     free(line);
     return status ? status : app_output_write(out, "\n", 1, err);
@@ -316,14 +316,14 @@ static tvlm_status write_row(app_output *out, const eval_row *row, tvlm_error *e
 static tvlm_status write_answers(const job *j, app_output *out, tvlm_error *err)
 {
     for (size_t i = 0; i < j->rows.n; i++)
-        TVLM_TRY(write_row(out, &j->rows.at[i], err));
+        APP_TRY(write_row(out, &j->rows.at[i], err));
     return TVLM_OK;
 }
 
 static tvlm_status report(const job *j, tvlm_error *err)
 {
     json_t *object;
-    TVLM_TRY(eval_report(&j->rows, &object, err));
+    APP_TRY(eval_report(&j->rows, &object, err));
     json_object_set_new(object, "model", cli_json_string(j->options.model));
     json_object_set_new(object, "images",
                         json_string(j->grey      ? "grey"
@@ -342,11 +342,11 @@ static tvlm_status report(const job *j, tvlm_error *err)
 static tvlm_status measure(job *j, tvlm_error *err)
 {
     app_output *out = NULL;
-    TVLM_TRY(cli_takes_photos(&j->runner, 1, err));
-    TVLM_TRY(learn_yes_and_no(j, err));
+    APP_TRY(cli_takes_photos(&j->runner, 1, err));
+    APP_TRY(learn_yes_and_no(j, err));
     if (!j->prompt) j->prompt = j->runner.info.describe_prompt;
     if (j->shuffle) eval_rows_shuffle(&j->rows);
-    if (j->answers) TVLM_TRY(app_output_open(j->answers, cli_cancel(), &out, err));
+    if (j->answers) APP_TRY(app_output_open(j->answers, cli_cancel(), &out, err));
     tvlm_status status = ask_all(j, err);
     if (!status && out) status = write_answers(j, out, err);
     if (!status && out) return app_output_finish(out, NULL, NULL, err) ? err->code : report(j, err);
@@ -356,10 +356,10 @@ static tvlm_status measure(job *j, tvlm_error *err)
 
 static tvlm_status check_output(const job *j, const char *rows, tvlm_error *err)
 {
-    TVLM_TRY(app_output_not_input(j->answers, rows, err));
-    TVLM_TRY(app_output_not_input(j->answers, j->options.model, err));
+    APP_TRY(app_output_not_input(j->answers, rows, err));
+    APP_TRY(app_output_not_input(j->answers, j->options.model, err));
     for (size_t i = 0; i < j->n_sources; i++)
-        TVLM_TRY(app_output_not_input(j->answers, j->sources[i], err));
+        APP_TRY(app_output_not_input(j->answers, j->sources[i], err));
     return TVLM_OK;
 }
 

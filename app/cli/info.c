@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/base.h"
 #include "cli/cli.h"
+#include "system/system.h"
+
+#include <errno.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +41,7 @@ static void print_file(const report *r)
 {
     size_t len = strlen(r->path);
     char *clean = malloc(3 * len + 1);
-    int n = clean ? (int)tvlm_clean((tvlm_str){r->path, len}, clean) : 0;
+    int n = clean ? (int)app_clean(r->path, len, clean) : 0;
     printf("file          %.*s (%.1f MB)\n", n, clean ? clean : "", mb(r->info.file_bytes));
     free(clean);
 }
@@ -99,11 +101,11 @@ static void print_json(const report *r)
 
 static tvlm_status file_size(const char *path, uint64_t *out, tvlm_error *err)
 {
-    tvlm_file file;
-    tvlm_status status = tvlm_file_open(path, &file, err);
-    *out = file.os.size;
-    tvlm_file_close(&file);
-    return status;
+    app_sys_facts facts;
+    if (!app_sys_look(path, &facts))
+        return app_fail(err, TVLM_ERR_IO, "%s: %s", path, strerror(errno));
+    *out = facts.size;
+    return TVLM_OK;
 }
 
 static tvlm_status estimate(const cli_options *o, const tvlm_model *model, report *r,
@@ -116,7 +118,7 @@ static tvlm_status estimate(const cli_options *o, const tvlm_model *model, repor
     tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    TVLM_TRY(tvlm_model_get_info(model, &r->info, err));
+    APP_TRY(tvlm_model_get_info(model, &r->info, err));
     r->ctx = o->ctx ? o->ctx : r->info.n_ctx_train < 4096 ? r->info.n_ctx_train : 4096;
     return tvlm_memory_estimate(model, &engine, &session, &r->memory, err);
 }
@@ -125,14 +127,14 @@ static tvlm_status print_info(const cli_options *o, tvlm_error *err)
 {
     tvlm_model *model;
     report r = {.path = o->model, .info.size = sizeof r.info, .memory.size = sizeof r.memory};
-    TVLM_TRY(cli_open_model(o, true, &model, err));
+    APP_TRY(cli_open_model(o, true, &model, err));
     tvlm_status status = estimate(o, model, &r, err);
     if (!status) status = file_size(o->model, &r.bytes, err);
     if (!status) (o->json ? print_json : print_table)(&r);
     if (!status && truncated(&r))
         status =
-            tvlm_fail(err, TVLM_ERR_FORMAT, "%s: the file is truncated: it has %llu of %llu bytes",
-                      r.path, (unsigned long long)r.bytes, (unsigned long long)r.info.file_bytes);
+            app_fail(err, TVLM_ERR_FORMAT, "%s: the file is truncated: it has %llu of %llu bytes",
+                     r.path, (unsigned long long)r.bytes, (unsigned long long)r.info.file_bytes);
     tvlm_model_free(model);
     return status;
 }

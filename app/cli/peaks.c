@@ -2,8 +2,7 @@
  * Twelve independent chains of the widest multiply-add hide its latency; only registers are used.
  * Memory is read in order, each thread its share of far more than a cache holds. */
 #include "cli/peaks.h"
-
-#include "base/base.h"
+#include "system/system.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -124,7 +123,7 @@ typedef struct team {
 
 typedef struct worker {
     team *team;
-    tvlm_thread thread;
+    app_sys_thread *thread;
     double rate; /* billions a second; 0: out of memory */
     uint64_t sum;
 } worker;
@@ -156,13 +155,13 @@ static void work(void *arg)
     uint64_t *data = b->run ? NULL : malloc(bytes);
     if (data) memset(data, 1, bytes);
     wait_for_all(w->team);
-    double begin = tvlm_now_ms(), ms = 0;
+    double begin = app_sys_now_ms(), ms = 0;
     for (; (b->run || data) && ms < LEAST_MS; times++) {
         if (b->run)
             b->run();
         else
             w->sum += read_all(data, bytes / sizeof *data);
-        ms = tvlm_now_ms() - begin;
+        ms = app_sys_now_ms() - begin;
     }
     double each = b->run ? b->ops * TURNS : (double)bytes;
     if (ms > 0) w->rate = (double)times * each / ms / 1e6;
@@ -180,11 +179,11 @@ static double rate_of(burst b, unsigned n)
     for (unsigned i = 0; i < n; i++)
         workers[i] = (worker){.team = &t};
     for (; started < n; started++)
-        if (!tvlm_thread_start(&workers[started].thread, work, &workers[started])) break;
+        if (!(workers[started].thread = app_sys_thread_start(work, &workers[started]))) break;
     atomic_fetch_add(&t.ready, n - started); /* nobody waits for those that could not start */
     work(&workers[0]);
     for (unsigned i = 0; i < started; i++) {
-        if (i) tvlm_thread_join(&workers[i].thread);
+        app_sys_thread_join(workers[i].thread);
         whole = whole && workers[i].rate > 0;
         sum += workers[i].rate;
     }

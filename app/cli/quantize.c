@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/base.h"
 #include "cli/cli.h"
 #include "convert/quantize.h"
 #include "file/output.h"
@@ -46,7 +45,7 @@ typedef struct job {
     cli_options options;
     const char *folder;
     bool typed;
-    tvlm_type decoder;
+    uint32_t decoder;
     char **paths; /* of the calibration images */
     size_t n_paths, cap, next, n_read;
     app_decoded photo;
@@ -68,10 +67,10 @@ static bool take(void *user, int value, const char *text)
         j->folder = text;
         return true;
     }
-    if (value == OPT_DECODER) return tvlm_type_from_name(text, &j->decoder);
+    if (value == OPT_DECODER) return tvlmc_type_from_name(text, &j->decoder);
     j->typed = true;
     j->params.int8_tower = !strcmp(text, "int8");
-    return j->params.int8_tower || tvlm_type_from_name(text, &j->params.type);
+    return j->params.int8_tower || tvlmc_type_from_name(text, &j->params.type);
 }
 
 static void note(void *user, const char *line)
@@ -116,7 +115,7 @@ static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
         const char *path = j->paths[j->next++];
         app_decoded_free(&j->photo);
         tvlm_status status = cli_decode(&j->options, path, false, &j->photo, &why);
-        if (status == TVLM_ERR_MEMORY) return tvlm_fail(err, status, "%s", why.message);
+        if (status == TVLM_ERR_MEMORY) return app_fail(err, status, "%s", why.message);
         if (!status) {
             *out = app_decoded_pixels(&j->photo);
             j->n_read++;
@@ -126,7 +125,7 @@ static tvlm_status next_photo(void *user, tvlm_pixels *out, tvlm_error *err)
         say_skipped(j, path, why.message + (named ? strlen(path) + 2 : 0));
     }
     return j->n_read ? TVLM_OK
-                     : tvlm_fail(err, TVLM_ERR_IO, "%s: none of its images can be read", j->folder);
+                     : app_fail(err, TVLM_ERR_IO, "%s: none of its images can be read", j->folder);
 }
 
 static int by_text(const void *a, const void *b)
@@ -158,7 +157,7 @@ static tvlm_status add_path(job *j, char *path, tvlm_error *err)
     }
     if (!path || j->n_paths == j->cap) {
         free(path);
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory listing %s", j->folder);
+        return app_fail(err, TVLM_ERR_MEMORY, "out of memory listing %s", j->folder);
     }
     j->paths[j->n_paths++] = path;
     return TVLM_OK;
@@ -200,22 +199,21 @@ static void thin(job *j)
 static tvlm_status list_photos(job *j, tvlm_error *err)
 {
     DIR *dir = opendir(j->folder);
-    if (!dir) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
+    if (!dir) return app_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
     tvlm_status status = TVLM_OK;
     for (struct dirent *e; !status && (e = readdir(dir));)
         status = add_entry(j, e->d_name, err);
     closedir(dir);
     if (j->n_paths) qsort(j->paths, j->n_paths, sizeof *j->paths, by_text);
     thin(j);
-    if (!status && !j->n_paths)
-        return tvlm_fail(err, TVLM_ERR_IO, "%s: no images there", j->folder);
+    if (!status && !j->n_paths) return app_fail(err, TVLM_ERR_IO, "%s: no images there", j->folder);
     return status;
 }
 
 static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error *err)
 {
-    if (j->folder) TVLM_TRY(app_output_not_input(out, j->folder, err));
-    if (j->params.int8_tower) TVLM_TRY(list_photos(j, err));
+    if (j->folder) APP_TRY(app_output_not_input(out, j->folder, err));
+    if (j->params.int8_tower) APP_TRY(list_photos(j, err));
     return tvlmc_quantize_file(in, out, &j->params, err);
 }
 
@@ -232,7 +230,7 @@ int cmd_quantize(int argc, char **argv)
     cli_own own = {names, take, &j};
     tvlm_error err;
     cli_options_init(&j.options);
-    j.decoder = TVLM_TYPE_Q8_0;
+    tvlmc_type_from_name("q8_0", &j.decoder);
     take_max_error(&j, MAX_LAYER_ERROR);
     int first = cli_parse(argc, argv, &j.options, &own);
     if (first < 0) return EXIT_USAGE;

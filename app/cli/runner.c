@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Model, engine and session for the commands that answer. */
-#include "base/base.h"
-#include "base/pool.h"
 #include "cli/cli.h"
 #include "file/output.h"
 #include "system/system.h"
-#include "image/decode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,9 +17,9 @@ const char cli_save_image_help[] =
 static cli_decoded decode(const cli_options *o, const char *path)
 {
     cli_decoded d = {.path = path};
-    double begin = tvlm_now_ms();
+    double begin = app_sys_now_ms();
     d.status = cli_decode_quietly(o, path, false, &d.photo, &d.err);
-    d.ms = tvlm_now_ms() - begin;
+    d.ms = app_sys_now_ms() - begin;
     return d;
 }
 
@@ -31,48 +28,39 @@ static tvlm_status open_model(cli_runner *r, tvlm_error *err)
     const cli_options *o = r->options;
     tvlm_engine_params engine;
     tvlm_session_params session;
-    double begin = tvlm_now_ms();
+    double begin = app_sys_now_ms();
     tvlm_engine_params_init(&engine, sizeof engine);
     engine.n_threads = o->threads;
     engine.max_pixels = o->max_pixels;
     tvlm_session_params_init(&session, sizeof session);
     session.n_ctx = o->ctx;
     session.kv_type = o->kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
-    TVLM_TRY(cli_open_model(o, false, &r->model, err));
+    APP_TRY(cli_open_model(o, false, &r->model, err));
     r->info.size = sizeof r->info;
-    TVLM_TRY(tvlm_model_get_info(r->model, &r->info, err));
+    APP_TRY(tvlm_model_get_info(r->model, &r->info, err));
     session.max_images = r->info.max_images;
-    TVLM_TRY(tvlm_engine_new(r->model, &engine, &r->engine, err));
-    TVLM_TRY(tvlm_session_new(r->model, &session, &r->session, err));
-    r->load_ms = tvlm_now_ms() - begin;
+    APP_TRY(tvlm_engine_new(r->model, &engine, &r->engine, err));
+    APP_TRY(tvlm_session_new(r->model, &session, &r->session, err));
+    r->load_ms = app_sys_now_ms() - begin;
     return TVLM_OK;
 }
 
-typedef struct opening {
-    cli_runner *runner;
-    const char *photo;
-    tvlm_status status; /* of the model */
-    tvlm_error err;
-} opening;
-
-static void open_part(void *ctx, size_t part, unsigned thread)
+static void decode_ahead(void *runner)
 {
-    (void)thread;
-    opening *o = ctx;
-    if (part)
-        o->runner->ahead = decode(o->runner->options, o->photo);
-    else
-        o->status = open_model(o->runner, &o->err);
+    cli_runner *r = runner;
+    r->ahead = decode(r->options, r->ahead.path);
 }
 
 /* Another thread for the image: not for a pipe, whose writer may keep a failure waiting. */
-static tvlm_pool *second_thread(const cli_options *o, const char *photo)
+static app_sys_thread *second_thread(cli_runner *r, const char *photo)
 {
     app_sys_facts facts;
-    tvlm_pool *pool = NULL;
-    if (!photo || (o->threads ? o->threads : tvlm_cpu_count()) < 2) return NULL;
+    if (!photo || r->options->threads == 1) return NULL;
     if (!app_sys_look(photo, &facts) || facts.kind != APP_SYS_REGULAR) return NULL;
-    return tvlm_pool_new(2, &pool, NULL) ? NULL : pool;
+    r->ahead.path = photo;
+    app_sys_thread *thread = app_sys_thread_start(decode_ahead, r);
+    if (!thread) r->ahead.path = NULL;
+    return thread;
 }
 
 int cli_runner_open(cli_runner *r, cli_options *o, const char *photo)
@@ -80,13 +68,13 @@ int cli_runner_open(cli_runner *r, cli_options *o, const char *photo)
     *r = (cli_runner){.options = o, .terminal = app_sys_terminal(APP_SYS_STDOUT)};
     o->model = cli_model_path(o);
     if (!o->model) return EXIT_INPUT;
-    opening job = {.runner = r, .photo = photo};
-    tvlm_pool *pool = second_thread(o, photo);
-    tvlm_pool_for(pool, pool ? 2 : 1, open_part, &job, NULL);
-    tvlm_pool_free(pool);
-    if (!job.status) return 0;
+    tvlm_error err;
+    app_sys_thread *thread = second_thread(r, photo);
+    tvlm_status status = open_model(r, &err);
+    app_sys_thread_join(thread);
+    if (!status) return 0;
     cli_runner_close(r);
-    return cli_fail(job.status, &job.err);
+    return cli_fail(status, &err);
 }
 
 void cli_runner_close(cli_runner *r)
@@ -110,12 +98,12 @@ tvlm_status cli_takes_photos(const cli_runner *r, size_t n, tvlm_error *err)
 {
     uint32_t most = r->info.max_images;
     if (n && !most)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "%s: a text model: it takes no image; tinyvlm chat talks with it",
-                         r->options->model);
+        return app_fail(err, TVLM_ERR_UNSUPPORTED,
+                        "%s: a text model: it takes no image; tinyvlm chat talks with it",
+                        r->options->model);
     if (n <= most) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_LIMIT, "%s: takes %u image%s in one question, %zu were given",
-                     r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
+    return app_fail(err, TVLM_ERR_LIMIT, "%s: takes %u image%s in one question, %zu were given",
+                    r->options->model, (unsigned)most, most == 1 ? "" : "s", n);
 }
 
 /* The image that was decoded ahead, if it is this one. */
@@ -132,11 +120,10 @@ static bool is_encoded(const char *path)
 {
     char magic[8] = "";
     app_sys_facts facts;
-    tvlm_file file = {0};
     if (!app_sys_look(path, &facts) || facts.kind != APP_SYS_REGULAR) return false;
-    bool read = !tvlm_file_open(path, &file, NULL) && file.os.size >= sizeof magic &&
-                !tvlm_file_read(&file, 0, magic, sizeof magic, NULL);
-    tvlm_file_close(&file);
+    FILE *f = fopen(path, "rb");
+    bool read = f && fread(magic, sizeof magic, 1, f) == 1;
+    if (f) fclose(f);
     return read && !memcmp(magic, "TVLMIMAG", sizeof magic);
 }
 
@@ -146,8 +133,8 @@ static tvlm_status load_encoded(cli_runner *r, const char *path, cli_photo *out,
     tvlm_error why;
     tvlm_status status = tvlm_image_load(r->model, path, &out->image, &why);
     if (!status) return TVLM_OK;
-    return tvlm_fail(err, status == TVLM_ERR_ARGUMENT ? TVLM_ERR_UNSUPPORTED : status, "%s",
-                     why.message);
+    return app_fail(err, status == TVLM_ERR_ARGUMENT ? TVLM_ERR_UNSUPPORTED : status, "%s",
+                    why.message);
 }
 
 static tvlm_status encode(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err)
@@ -155,7 +142,7 @@ static tvlm_status encode(cli_runner *r, const char *path, cli_photo *out, tvlm_
     tvlm_error local;
     tvlm_encode_params params;
     cli_decoded decoded = take_decoded(r, path);
-    if (decoded.status) return tvlm_fail(err, decoded.status, "%s", decoded.err.message);
+    if (decoded.status) return app_fail(err, decoded.status, "%s", decoded.err.message);
     app_decoded photo = decoded.photo;
     cli_warn_of_photo(path, &photo);
     out->decode_ms = decoded.ms;
@@ -165,27 +152,27 @@ static tvlm_status encode(cli_runner *r, const char *path, cli_photo *out, tvlm_
     tvlm_pixels pixels = app_decoded_pixels(&photo);
     tvlm_status status = tvlm_image_encode(r->engine, &pixels, &params, &out->image, &local);
     app_decoded_free(&photo);
-    return status ? tvlm_fail(err, status, "%s: %s", cli_photo_name(path), local.message) : TVLM_OK;
+    return status ? app_fail(err, status, "%s: %s", cli_photo_name(path), local.message) : TVLM_OK;
 }
 
 tvlm_status cli_photo_open(cli_runner *r, const char *path, cli_photo *out, tvlm_error *err)
 {
     *out = (cli_photo){0};
-    TVLM_TRY(cli_takes_photos(r, 1, err));
-    TVLM_TRY((is_encoded(path) ? load_encoded : encode)(r, path, out, err));
+    APP_TRY(cli_takes_photos(r, 1, err));
+    APP_TRY((is_encoded(path) ? load_encoded : encode)(r, path, out, err));
     out->path = malloc(strlen(path) + 1);
     if (out->path) {
         strcpy(out->path, path);
         return TVLM_OK;
     }
     cli_photo_free(out);
-    return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
 /* What cannot be written is no input's fault. */
 static tvlm_status save_encoded(const char *path, const cli_photo *photo, tvlm_error *err)
 {
-    TVLM_TRY(app_output_not_input(path, photo->path, err));
+    APP_TRY(app_output_not_input(path, photo->path, err));
     tvlm_status status = tvlm_image_save(photo->image, path, err);
     return status == TVLM_ERR_IO ? APP_ERR_WRITE : status;
 }
@@ -203,11 +190,11 @@ void cli_photo_free(cli_photo *photo)
 static void print_safely(const char *text, size_t len)
 {
     while (len) {
-        tvlm_utf8_part part = tvlm_utf8_first(text, len);
-        bool shows = tvlm_printable(text, part) || *text == '\n' || *text == '\t';
-        fwrite(shows ? text : "\xEF\xBF\xBD", 1, shows ? part.len : 3, stdout);
-        text += part.len;
-        len -= part.len;
+        app_character c = app_first_character(text, len);
+        bool shows = app_is_printable(c.code) || *text == '\n' || *text == '\t';
+        fwrite(shows ? text : APP_REPLACEMENT, 1, shows ? c.len : 3, stdout);
+        text += c.len;
+        len -= c.len;
     }
 }
 
@@ -331,7 +318,7 @@ tvlm_status cli_prompt(const cli_runner *r, const char *question, size_t len,
         {TVLM_ROLE_SYSTEM, system,   system ? strlen(system) : 0, NULL,   0,        NULL},
         {TVLM_ROLE_USER,   question, len,                         images, n_images, NULL}
     };
-    TVLM_TRY(tvlm_prompt_new(r->model, out, err));
+    APP_TRY(tvlm_prompt_new(r->model, out, err));
     tvlm_status status = tvlm_prompt_chat(*out, system ? m : m + 1, system ? 2 : 1, err);
     if (!status) return TVLM_OK;
     tvlm_prompt_free(*out);
@@ -345,21 +332,21 @@ static tvlm_status check_length(const cli_runner *r, const cli_exchange *e, size
                                 tvlm_error *err)
 {
     tvlm_prompt *prompt;
-    TVLM_TRY(cli_prompt(r, e->question, e->len, NULL, 0, &prompt, err));
+    APP_TRY(cli_prompt(r, e->question, e->len, NULL, 0, &prompt, err));
     size_t rows = tvlm_prompt_n_tokens(prompt);
     tvlm_prompt_free(prompt);
     if (r->info.max_images > 1) rows += n_images * r->info.n_frame_tokens;
     if (rows <= cli_context(r)) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_CONTEXT,
-                     "the prompt needs at least %zu positions, the context has %u", rows,
-                     (unsigned)cli_context(r));
+    return app_fail(err, TVLM_ERR_CONTEXT,
+                    "the prompt needs at least %zu positions, the context has %u", rows,
+                    (unsigned)cli_context(r));
 }
 
 static tvlm_status open_photos(cli_runner *r, char *const *paths, size_t n, cli_exchange *e,
                                tvlm_error *err)
 {
     for (; e->n_photos < n; e->n_photos++)
-        TVLM_TRY(cli_photo_open(r, paths[e->n_photos], &e->photos[e->n_photos], err));
+        APP_TRY(cli_photo_open(r, paths[e->n_photos], &e->photos[e->n_photos], err));
     return r->save_image ? save_encoded(r->save_image, &e->photos[0], err) : TVLM_OK;
 }
 
@@ -368,7 +355,7 @@ static tvlm_status answer(cli_runner *r, cli_exchange *e, tvlm_image **images, t
     tvlm_prompt *prompt;
     for (size_t i = 0; i < e->n_photos; i++)
         images[i] = e->photos[i].image;
-    TVLM_TRY(cli_prompt(r, e->question, e->len, images, e->n_photos, &prompt, err));
+    APP_TRY(cli_prompt(r, e->question, e->len, images, e->n_photos, &prompt, err));
     tvlm_status status = cli_generate(r, prompt, &e->result, err);
     tvlm_prompt_free(prompt);
     return status;
@@ -381,7 +368,7 @@ int cli_answer(cli_runner *r, char *const *paths, size_t n, const char *question
     tvlm_image **images = malloc((n + 1) * sizeof *images);
     e.photos = calloc(n + 1, sizeof *e.photos);
     tvlm_status status = images && e.photos ? cli_takes_photos(r, n, &err)
-                                            : tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory");
+                                            : app_fail(&err, TVLM_ERR_MEMORY, "out of memory");
     if (!status) status = check_length(r, &e, n, &err);
     if (!status) status = open_photos(r, paths, n, &e, &err);
     if (!status) {

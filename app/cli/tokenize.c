@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/base.h"
 #include "cli/cli.h"
 #include "file/output.h"
-#include "convert/tokenizer_files.h"
+#include "convert/tokenizer.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -44,7 +43,7 @@ static tvlm_status read_input(char **text, size_t *len, tvlm_error *err)
 {
     size_t cap = 1 << 16, n;
     *len = 0;
-    TVLM_TRY(app_output_not_input("-", "-", err));
+    APP_TRY(app_output_not_input("-", "-", err));
     *text = malloc(cap);
     while (*text && (n = fread(*text + *len, 1, cap - *len, stdin)) > 0) {
         *len += n;
@@ -54,31 +53,31 @@ static tvlm_status read_input(char **text, size_t *len, tvlm_error *err)
         if (!grown) free(*text);
         *text = grown;
     }
-    if (!*text) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the text");
+    if (!*text) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for the text");
     if (!ferror(stdin)) return TVLM_OK;
     free(*text);
     *text = NULL;
-    return tvlm_fail(err, TVLM_ERR_IO, "cannot read standard input: %s", strerror(errno));
+    return app_fail(err, TVLM_ERR_IO, "cannot read standard input: %s", strerror(errno));
 }
 
 /* One of them. */
 typedef struct tokenizer {
     tvlm_model *model;
-    tvlm_tokenizer *files;
+    tvlmc_tokenizer *files;
 } tokenizer;
 
 static tvlm_status to_ids(const tokenizer *t, const char *text, size_t len, int32_t *ids,
                           size_t cap, size_t *n, tvlm_error *err)
 {
     return t->model ? tvlm_tokenize(t->model, text, len, true, ids, cap, n, err)
-                    : tvlm_tokenizer_encode(t->files, text, len, true, ids, cap, n, err);
+                    : tvlmc_tokenizer_encode(t->files, text, len, ids, cap, n, err);
 }
 
 static tvlm_status to_text(const tokenizer *t, const int32_t *ids, size_t n_ids, char *text,
                            size_t cap, size_t *n, tvlm_error *err)
 {
     return t->model ? tvlm_detokenize(t->model, ids, n_ids, false, text, cap, n, err)
-                    : tvlm_tokenizer_decode(t->files, ids, n_ids, false, text, cap, n, err);
+                    : tvlmc_tokenizer_decode(t->files, ids, n_ids, text, cap, n, err);
 }
 
 static int encode(const tokenizer *t, const char *text, size_t len, bool json)
@@ -89,7 +88,7 @@ static int encode(const tokenizer *t, const char *text, size_t len, bool json)
     if (status) return cli_fail(status, &err);
     int32_t *ids = malloc((n + 1) * sizeof *ids);
     if (!ids)
-        return cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu ids", n), &err);
+        return cli_fail(app_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu ids", n), &err);
     status = to_ids(t, text, len, ids, n, &n, &err);
     if (!status && json) {
         json_t *list = json_array();
@@ -130,14 +129,14 @@ static int decode(const tokenizer *t, const char *text, size_t len, bool json)
     size_t n, size;
     int32_t *ids = malloc((len + 1) * sizeof *ids);
     char *out = NULL;
-    if (!ids) return cli_fail(tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory"), &err);
+    if (!ids) return cli_fail(app_fail(&err, TVLM_ERR_MEMORY, "out of memory"), &err);
     if (!parse_ids(text, len, ids, &n)) {
         free(ids);
         return cli_usage("tokenize: --decode takes ids separated by spaces");
     }
     tvlm_status status = to_text(t, ids, n, NULL, 0, &size, &err);
     if (!status && !(out = malloc(size + 1)))
-        status = tvlm_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu bytes", size);
+        status = app_fail(&err, TVLM_ERR_MEMORY, "out of memory for %zu bytes", size);
     if (out) status = to_text(t, ids, n, out, size, &size, &err);
     if (!status && out && json)
         cli_json_line(json_pack("{s:o}", "text", cli_json_text(out, size)));
@@ -172,12 +171,7 @@ int cmd_tokenize(int argc, char **argv)
         return cli_usage("tokenize: one text, in quotes; or '-' for standard input");
     tvlm_status status;
     if (j.tokenizer) {
-        tvlmc_tokenizer_files files;
-        status = tvlmc_tokenizer_files_open(j.tokenizer, &files, NULL, NULL, &err);
-        if (!status) {
-            status = tvlm_tokenizer_new(&files.vocab, &t.files, &err);
-            tvlmc_tokenizer_files_close(&files);
-        }
+        status = tvlmc_tokenizer_open(j.tokenizer, &t.files, &err);
     } else {
         o.model = cli_model_path(&o);
         if (!o.model) return EXIT_INPUT;
@@ -194,7 +188,7 @@ int cmd_tokenize(int argc, char **argv)
     int code =
         status ? cli_fail(status, &err) : (j.decode ? decode : encode)(&t, text, len, o.json);
     free(input);
-    tvlm_tokenizer_free(t.files);
+    tvlmc_tokenizer_free(t.files);
     tvlm_model_free(t.model);
     return code;
 }

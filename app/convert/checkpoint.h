@@ -6,6 +6,7 @@
 #ifndef TVLMC_CHECKPOINT_H
 #define TVLMC_CHECKPOINT_H
 
+#include "base/base.h"
 #include "convert/safetensors.h"
 
 enum { TVLMC_KEY_MAX = 600 };

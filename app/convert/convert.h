@@ -6,15 +6,18 @@
 #define TVLMC_CONVERT_H
 
 #include "tinyvlm.h"
-#include "quant/quant.h"
+
+/* A type that matrices can be written in, by its name ("q8_0", in any case): GGML's number of it.
+ */
+bool tvlmc_type_from_name(const char *name, uint32_t *out);
 
 typedef struct tvlmc_convert_params {
     size_t size; /* sizeof(tvlmc_convert_params) */
-    /* Of matrices: one that tvlm_quantize makes, F16 by default. With block types embeddings,
+    /* Of matrices, by tvlmc_type_from_name; F16 by default. With block types embeddings,
      * output matrix, tower and rows that a block does not divide take others (see result.h).
      * Matrices with values beyond the type's range stay F32, as norms, biases and convolutions do.
      */
-    tvlm_type type;
+    uint32_t type;
     tvlm_fit fit;          /* how images become squares: PAD (default) or CROP */
     const char *tokenizer; /* folder or file, where the checkpoint has none; NULL: in the folder */
     void (*on_note)(void *user, const char *line); /* nullable: what the user should know */

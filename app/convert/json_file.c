@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert/json_file.h"
 
+#include "base/base.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

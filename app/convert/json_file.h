@@ -7,7 +7,7 @@
 #ifndef TVLMC_JSON_FILE_H
 #define TVLMC_JSON_FILE_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 #include <jansson.h>
 

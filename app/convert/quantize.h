@@ -11,8 +11,7 @@
 #ifndef TVLMC_QUANTIZE_H
 #define TVLMC_QUANTIZE_H
 
-#include "tinyvlm.h"
-#include "quant/quant.h"
+#include "convert/convert.h"
 
 /* What int8 costs: relative L2 errors on the images held out of the calibration (on all when they
  * are fewer than 8). */
@@ -24,7 +23,7 @@ typedef struct tvlmc_layer_error {
 } tvlmc_layer_error;
 
 typedef struct tvlmc_quantize_params {
-    tvlm_type type; /* one that tvlm_quantize makes */
+    uint32_t type; /* by tvlmc_type_from_name */
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
      * that the float tower shows on the calibration images. */
     bool int8_tower;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert/result.h"
+#include "convert/convert.h"
 
 #include <float.h>
 
@@ -35,6 +36,14 @@ static size_t find(tvlm_type type)
 bool tvlmc_type_is_written(tvlm_type type)
 {
     return find(type) < TVLM_COUNT(written);
+}
+
+bool tvlmc_type_from_name(const char *name, uint32_t *out)
+{
+    tvlm_type type;
+    bool known = tvlm_type_from_name(name, &type);
+    if (known) *out = (uint32_t)type;
+    return known;
 }
 
 float tvlmc_type_largest(tvlm_type type)

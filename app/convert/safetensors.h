@@ -9,7 +9,7 @@
 #ifndef TVLMC_SAFETENSORS_H
 #define TVLMC_SAFETENSORS_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 typedef enum tvlmc_st_dtype {
     TVLMC_ST_F32,
@@ -32,7 +32,7 @@ typedef struct tvlmc_st_tensor {
     uint64_t shape[TVLMC_ST_MAX_DIMS]; /* outermost first */
     size_t n;                          /* elements; 1 for scalars, 0 is possible */
     const unsigned char *data;         /* little-endian, unaligned; NULL: in the file, */
-    const tvlm_file *file;             /* borrowed from the set, */
+    const struct tvlm_file *file;      /* borrowed from the set, */
     uint64_t offset;                   /* there */
 } tvlmc_st_tensor;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "eval/images.h"
 
+#include "common/common.h"
 #include "convert/json_file.h"
 #include "system/system.h"
 
@@ -31,7 +32,7 @@ static tvlm_status visit_file(search *s, size_t i, const char *path, tvlm_error 
     if (!tvlmc_path_exists(path)) return TVLM_OK;
     s->found[i] = true;
     if (!s->visit) return TVLM_OK;
-    TVLM_TRY(tvlmc_text_load(path, MAX_FILE, &data, &size, err));
+    APP_TRY(tvlmc_text_load(path, MAX_FILE, &data, &size, err));
     tvlm_status status = s->visit(s->user, i, data, size, err);
     free(data);
     return status;
@@ -42,7 +43,7 @@ static tvlm_status visit_folder(search *s, tvlm_error *err)
     for (size_t i = 0; i < s->n; i++) {
         if (s->found[i]) continue;
         char *path = tvlmc_path_join(s->source, s->names[i]);
-        if (!path) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for a path");
+        if (!path) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for a path");
         tvlm_status status = visit_file(s, i, path, err);
         free(path);
         if (status) return status;
@@ -72,8 +73,8 @@ static size_t find_entry(const search *s, struct archive_entry *entry)
 static tvlm_status fail_archive(const search *s, struct archive *a, tvlm_error *err)
 {
     const char *why = archive_error_string(a);
-    return tvlm_fail(err, TVLM_ERR_FORMAT, "%s: %s", s->source,
-                     why ? why : "not an archive that can be read");
+    return app_fail(err, TVLM_ERR_FORMAT, "%s: %s", s->source,
+                    why ? why : "not an archive that can be read");
 }
 
 /* The sizes that entries declare are not believed: memory follows what arrives. */
@@ -92,7 +93,7 @@ static tvlm_status read_entry(search *s, struct archive *a, char **data, size_t 
         if (!grown) free(*data);
         *data = grown;
     }
-    if (!*data) return tvlm_fail(err, TVLM_ERR_MEMORY, "%s: out of memory for an image", s->source);
+    if (!*data) return app_fail(err, TVLM_ERR_MEMORY, "%s: out of memory for an image", s->source);
     return n < 0 ? fail_archive(s, a, err) : TVLM_OK;
 }
 
@@ -114,7 +115,7 @@ static tvlm_status visit_entries(search *s, struct archive *a, tvlm_error *err)
     int got;
     while ((got = archive_read_next_header(a, &entry)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
         size_t i = find_entry(s, entry);
-        if (i < s->n && !s->found[i]) TVLM_TRY(visit_entry(s, a, i, err));
+        if (i < s->n && !s->found[i]) APP_TRY(visit_entry(s, a, i, err));
     }
     return got == ARCHIVE_EOF ? TVLM_OK : fail_archive(s, a, err);
 }
@@ -122,7 +123,7 @@ static tvlm_status visit_entries(search *s, struct archive *a, tvlm_error *err)
 static tvlm_status visit_archive(search *s, tvlm_error *err)
 {
     struct archive *a = archive_read_new();
-    if (!a) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %s", s->source);
+    if (!a) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %s", s->source);
     archive_read_support_filter_all(a);
     archive_read_support_format_all(a);
     tvlm_status status = archive_read_open_filename(a, s->source, 1 << 16) == ARCHIVE_OK
@@ -134,9 +135,9 @@ static tvlm_status visit_archive(search *s, tvlm_error *err)
 #else
 static tvlm_status visit_archive(search *s, tvlm_error *err)
 {
-    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                     "%s: not a folder, and this build reads no archives (it has no libarchive)",
-                     s->source);
+    return app_fail(err, TVLM_ERR_UNSUPPORTED,
+                    "%s: not a folder, and this build reads no archives (it has no libarchive)",
+                    s->source);
 }
 #endif
 
@@ -150,8 +151,8 @@ tvlm_status eval_images_visit(const char *const *sources, size_t n_sources,
         search s = {sources[i], names, n, found, visit, user};
         app_sys_facts facts;
         if (!app_sys_look(sources[i], &facts))
-            return tvlm_fail(err, TVLM_ERR_IO, "%s: not found", sources[i]);
-        TVLM_TRY(facts.kind == APP_SYS_FOLDER ? visit_folder(&s, err) : visit_archive(&s, err));
+            return app_fail(err, TVLM_ERR_IO, "%s: not found", sources[i]);
+        APP_TRY(facts.kind == APP_SYS_FOLDER ? visit_folder(&s, err) : visit_archive(&s, err));
     }
     return TVLM_OK;
 }

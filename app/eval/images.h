@@ -4,7 +4,7 @@
 #ifndef APP_EVAL_IMAGES_H
 #define APP_EVAL_IMAGES_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 /* The file of names[i]; the bytes end with the call. */
 typedef tvlm_status (*eval_visit)(void *user, size_t i, const void *data, size_t size,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "eval/metrics.h"
+#include "common/common.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -208,8 +209,8 @@ static tvlm_status corpus_make(corpus *c, tvlm_error *err)
     c->first = malloc((c->n + 1) * sizeof *c->first);
     c->cider = malloc((c->n + 1) * sizeof *c->cider);
     if (!c->vocabulary || !c->storage || !c->df || !c->bags || !c->first || !c->cider)
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the n-grams of %zu captions",
-                         c->n);
+        return app_fail(err, TVLM_ERR_MEMORY, "out of memory for the n-grams of %zu captions",
+                        c->n);
     fill_vocabulary(c);
     counted *at = c->storage;
     size_t next = 0;
@@ -349,7 +350,7 @@ static tvlm_status score_bleu(const corpus *c, eval_caption_scores *out, tvlm_er
         most = n > most ? n : most;
     }
     counted *scratch = malloc((most + 1) * sizeof *scratch);
-    if (!scratch) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu n-grams", most);
+    if (!scratch) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu n-grams", most);
     out->bleu4 = bleu4(c, scratch);
     free(scratch);
     return TVLM_OK;
@@ -429,7 +430,7 @@ const char *eval_kind(const char *question)
         {"what food",    "food"    },
         {"what is",      "what is" },
     };
-    for (size_t i = 0; i < TVLM_COUNT(kinds); i++)
+    for (size_t i = 0; i < APP_COUNT(kinds); i++)
         if (begins(question, kinds[i][0])) return kinds[i][1];
     return "other";
 }

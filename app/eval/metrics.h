@@ -4,7 +4,7 @@
 #ifndef APP_METRICS_H
 #define APP_METRICS_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 /* A caption and what people wrote about the same image: UTF-8, terminated. Words are runs of
  * letters, digits, ' and -, in lower case; bytes above ASCII count as letters. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "eval/report.h"
+#include "common/common.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,7 +166,7 @@ static double headline(const json_t *questions)
     json_t *entry;
     double sum = 0, all = 0;
     size_t n = 0;
-    for (size_t i = 0; i < TVLM_COUNT(named); i++)
+    for (size_t i = 0; i < APP_COUNT(named); i++)
         if ((entry = json_object_get(questions, named[i]))) {
             sum += json_real_value(json_object_get(entry, "accuracy"));
             n++;
@@ -213,7 +214,7 @@ static tvlm_status report_captions(const eval_rows *rows, size_t n, json_t *out,
 {
     eval_caption_scores s;
     eval_caption *captions = malloc((n + 1) * sizeof *captions);
-    if (!captions) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu captions", n);
+    if (!captions) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu captions", n);
     size_t k = 0;
     for (size_t i = 0; i < rows->n; i++) {
         const eval_row *row = &rows->at[i];
@@ -242,7 +243,7 @@ tvlm_status eval_report(const eval_rows *rows, json_t **out, tvlm_error *err)
     tvlm_status status = TVLM_OK;
     if (!asked || !scratch || !p || !right || !*out)
         status =
-            tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the report of %zu rows", rows->n);
+            app_fail(err, TVLM_ERR_MEMORY, "out of memory for the report of %zu rows", rows->n);
     for (size_t i = 0; i < rows->n && !status; i++)
         if (rows->at[i].question) asked[n++] = &rows->at[i];
     if (!status && n) {

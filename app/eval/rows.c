@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "eval/rows.h"
 
+#include "common/common.h"
 #include "convert/json_file.h"
 
 #include <stdlib.h>
@@ -25,29 +26,29 @@ static tvlm_status read_texts(const json_t *object, const char *key, eval_row *r
 {
     const json_t *list = json_object_get(object, key);
     row->n_wanted = json_array_size(list);
-    if (!row->n_wanted) return tvlm_fail(err, TVLM_ERR_FORMAT, "'%s' is not a list of texts", key);
+    if (!row->n_wanted) return app_fail(err, TVLM_ERR_FORMAT, "'%s' is not a list of texts", key);
     row->wanted = malloc(row->n_wanted * sizeof *row->wanted);
-    if (!row->wanted) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for its texts");
+    if (!row->wanted) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for its texts");
     for (size_t i = 0; i < row->n_wanted; i++)
         if (!(row->wanted[i] = json_string_value(json_array_get(list, i))))
-            return tvlm_fail(err, TVLM_ERR_FORMAT, "'%s' has something else than texts in it", key);
+            return app_fail(err, TVLM_ERR_FORMAT, "'%s' has something else than texts in it", key);
     return TVLM_OK;
 }
 
 static tvlm_status read_row(eval_row *row, tvlm_error *err)
 {
     const json_t *o = row->object;
-    if (!json_is_object(o)) return tvlm_fail(err, TVLM_ERR_FORMAT, "not a JSON object");
+    if (!json_is_object(o)) return app_fail(err, TVLM_ERR_FORMAT, "not a JSON object");
     row->source = "";
-    TVLM_TRY(tvlmc_json_string(o, "image", true, &row->image, err));
-    TVLM_TRY(tvlmc_json_string(o, "source", false, &row->source, err));
-    TVLM_TRY(tvlmc_json_string(o, "question", false, &row->question, err));
+    APP_TRY(tvlmc_json_string(o, "image", true, &row->image, err));
+    APP_TRY(tvlmc_json_string(o, "source", false, &row->source, err));
+    APP_TRY(tvlmc_json_string(o, "question", false, &row->question, err));
     if (!is_inside(row->image))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "'image' is not a name inside of a folder: %.200s",
-                         row->image);
+        return app_fail(err, TVLM_ERR_FORMAT, "'image' is not a name inside of a folder: %.200s",
+                        row->image);
     if (row->question) return read_texts(o, "answers", row, err);
     if (json_object_get(o, "captions")) return read_texts(o, "captions", row, err);
-    return tvlm_fail(err, TVLM_ERR_FORMAT, "has neither 'question' with 'answers' nor 'captions'");
+    return app_fail(err, TVLM_ERR_FORMAT, "has neither 'question' with 'answers' nor 'captions'");
 }
 
 static void free_row(eval_row *row)
@@ -73,7 +74,7 @@ static tvlm_status add_row(eval_rows *rows, size_t *cap, const eval_row *row, tv
     if (rows->n == *cap) {
         size_t more = *cap ? 2 * *cap : 256;
         eval_row *grown = realloc(rows->at, more * sizeof *grown);
-        if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu rows", more);
+        if (!grown) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu rows", more);
         rows->at = grown;
         *cap = more;
     }
@@ -90,9 +91,9 @@ static tvlm_status read_line(const char *path, size_t line, const char *text, si
     eval_row row = {.line = line, .p_yes = -1};
     if (strspn(text, " \t\r") >= len) return TVLM_OK;
     snprintf(label, sizeof label, "%.400s, line %zu", path, line);
-    TVLM_TRY(tvlmc_json_parse(label, text, len, &row.object, err));
+    APP_TRY(tvlmc_json_parse(label, text, len, &row.object, err));
     tvlm_status status = read_row(&row, &why);
-    if (status) tvlm_fail(err, status, "%s: %s", label, why.message);
+    if (status) app_fail(err, status, "%s: %s", label, why.message);
     if (!status && passes(&row, filter)) {
         status = add_row(rows, cap, &row, err);
         if (!status) return TVLM_OK;
@@ -108,12 +109,12 @@ static tvlm_status read_lines(const char *path, const char *text, size_t size,
     for (const char *end = text + size; text < end;) {
         const char *stop = memchr(text, '\n', (size_t)(end - text));
         stop = stop ? stop : end;
-        TVLM_TRY(read_line(path, ++line, text, (size_t)(stop - text), filter, rows, &cap, err));
+        APP_TRY(read_line(path, ++line, text, (size_t)(stop - text), filter, rows, &cap, err));
         text = stop + 1;
     }
     return rows->n ? TVLM_OK
-                   : tvlm_fail(err, TVLM_ERR_FORMAT, "%s: no row to ask%s", path,
-                               filter->n_where ? " (--where)" : "");
+                   : app_fail(err, TVLM_ERR_FORMAT, "%s: no row to ask%s", path,
+                              filter->n_where ? " (--where)" : "");
 }
 
 /* ---- samples: the same on every machine (splitmix64) ---- */
@@ -161,7 +162,7 @@ static tvlm_status name_images(eval_rows *rows, tvlm_error *err)
 {
     size_t n = rows->n, last = 0;
     rows->images = malloc(n * sizeof *rows->images);
-    if (!rows->images) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu names", n);
+    if (!rows->images) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %zu names", n);
     for (size_t i = 0; i < n; i++)
         rows->images[i] = rows->at[i].image;
     qsort(rows->images, n, sizeof *rows->images, by_name);
@@ -182,7 +183,7 @@ tvlm_status eval_rows_load(const char *path, const eval_row_filter *filter, eval
     char *text;
     size_t size;
     *out = (eval_rows){0};
-    TVLM_TRY(tvlmc_text_load(path, MAX_FILE, &text, &size, err));
+    APP_TRY(tvlmc_text_load(path, MAX_FILE, &text, &size, err));
     tvlm_status status = read_lines(path, text, size, filter, out, err);
     free(text);
     if (!status) {

@@ -4,7 +4,7 @@
 #ifndef APP_ROWS_H
 #define APP_ROWS_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 #include <jansson.h>
 

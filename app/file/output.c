@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "file/output.h"
+#include "common/common.h"
 #include "system/system.h"
 
 #include <errno.h>
@@ -104,12 +105,12 @@ static size_t folder_length(const char *path)
 static tvlm_status fail(const app_output *o, tvlm_error *err)
 {
     int reason = errno;
-    if (tvlm_cancelled(o->cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "interrupted");
+    if (tvlm_cancel_requested(o->cancel)) return app_fail(err, TVLM_ERR_CANCELLED, "interrupted");
     bool elsewhere = o->stream >= 0 && !o->pouring;
-    return tvlm_fail(err, APP_ERR_WRITE, "%s: cannot write%s%s: %s%s", o->path,
-                     elsewhere ? " its temporary file in " : "",
-                     elsewhere ? app_sys_temporary_folder() : "", strerror(reason),
-                     elsewhere ? " (TMPDIR names another folder)" : "");
+    return app_fail(err, APP_ERR_WRITE, "%s: cannot write%s%s: %s%s", o->path,
+                    elsewhere ? " its temporary file in " : "",
+                    elsewhere ? app_sys_temporary_folder() : "", strerror(reason),
+                    elsewhere ? " (TMPDIR names another folder)" : "");
 }
 
 /* ---- identity ---- */
@@ -143,12 +144,12 @@ tvlm_status app_output_not_input(const char *path, const char *input, tvlm_error
     if (facts.kind != APP_SYS_FOLDER)
         s.found = app_sys_same(&facts, &s.wanted);
     else if (!app_sys_list(input, compare_entry, &s))
-        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", input, strerror(errno));
+        return app_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", input, strerror(errno));
     if (!s.found) return TVLM_OK;
-    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the result would overwrite its source: %s is %s%s",
-                     strcmp(path, "-") ? path : "standard output",
-                     facts.kind == APP_SYS_FOLDER ? "in " : "",
-                     strcmp(input, "-") ? input : "standard input");
+    return app_fail(err, TVLM_ERR_ARGUMENT, "the result would overwrite its source: %s is %s%s",
+                    strcmp(path, "-") ? path : "standard output",
+                    facts.kind == APP_SYS_FOLDER ? "in " : "",
+                    strcmp(input, "-") ? input : "standard input");
 }
 
 /* ---- opening ---- */
@@ -158,7 +159,7 @@ static bool open_stream(app_output *o, const app_sys_facts *seen)
 {
     app_sys_facts facts;
     do {
-        if (tvlm_cancelled(o->cancel)) return false;
+        if (tvlm_cancel_requested(o->cancel)) return false;
         o->stream = app_sys_open_stream(o->path);
     } while (o->stream < 0 && errno == EINTR);
     if (o->stream < 0) return false;
@@ -212,9 +213,9 @@ static tvlm_status open_output(app_output *o, tvlm_error *err)
     if (!exists)
         fine = errno == ENOENT && create_beside(o, NULL);
     else if (facts.kind == APP_SYS_FOLDER)
-        return tvlm_fail(err, APP_ERR_WRITE, "%s: is a folder", o->path);
+        return app_fail(err, APP_ERR_WRITE, "%s: is a folder", o->path);
     else if (standard >= 0 && app_sys_terminal(standard))
-        return tvlm_fail(err, APP_ERR_WRITE, "standard output is a terminal: not written there");
+        return app_fail(err, APP_ERR_WRITE, "standard output is a terminal: not written there");
     else if (standard >= 0)
         fine = (o->stream = app_sys_dup(standard)) >= 0 && create_elsewhere(o);
     else if (facts.kind == APP_SYS_REGULAR)
@@ -228,13 +229,13 @@ tvlm_status app_output_open(const char *path, const tvlm_cancel *cancel, app_out
                             tvlm_error *err)
 {
     *out = NULL;
-    if (!*path) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "the output has an empty name");
+    if (!*path) return app_fail(err, TVLM_ERR_ARGUMENT, "the output has an empty name");
     app_output *o = calloc(1, sizeof *o);
     size_t size = strlen(path) + 1;
     if (o) *o = (app_output){.stream = -1, .slot = -1, .fd = -1, .cancel = cancel};
     if (!o || !(o->path = malloc(size)) || !(o->buffer = malloc(BUFFER))) {
         app_output_abort(o);
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
+        return app_fail(err, TVLM_ERR_MEMORY, "out of memory writing %s", path);
     }
     memcpy(o->path, path, size);
     tvlm_status status = open_output(o, err);
@@ -262,7 +263,7 @@ void app_output_abort(app_output *o)
 static bool write_all(const app_output *o, int fd, const unsigned char *data, size_t size)
 {
     while (size) {
-        if (tvlm_cancelled(o->cancel)) return false;
+        if (tvlm_cancel_requested(o->cancel)) return false;
         long n = app_sys_write(fd, data, size < MOST_AT_ONCE ? size : MOST_AT_ONCE);
         if (n < 0 && errno != EINTR) return false;
         if (n == 0) errno = ENOSPC;
@@ -308,9 +309,9 @@ static tvlm_status checked(const app_output *o, app_output_check check, void *us
 {
     tvlm_error why = {0};
     tvlm_status status = check ? check(user, live[o->slot].path, &why) : TVLM_OK;
-    if (status == TVLM_ERR_CANCELLED) return tvlm_fail(err, status, "%s", why.message);
-    return status ? tvlm_fail(err, status, "%s: the result is not good and was not kept: %s",
-                              o->path, why.message)
+    if (status == TVLM_ERR_CANCELLED) return app_fail(err, status, "%s", why.message);
+    return status ? app_fail(err, status, "%s: the result is not good and was not kept: %s",
+                             o->path, why.message)
                   : TVLM_OK;
 }
 
@@ -322,10 +323,10 @@ static tvlm_status replace(app_output *o, tvlm_error *err)
     if (!fine) errno = EEXIST;
     fine = fine && app_sys_replace(live[o->slot].path, o->target);
     if (!fine && errno == EBUSY)
-        return tvlm_fail(err, APP_ERR_WRITE,
-                         "%s: cannot be replaced, it is in use or a mount of its own: "
-                         "name another file, or mount its folder",
-                         o->path);
+        return app_fail(err, APP_ERR_WRITE,
+                        "%s: cannot be replaced, it is in use or a mount of its own: "
+                        "name another file, or mount its folder",
+                        o->path);
     if (!fine) return fail(o, err);
     atomic_store(&live[o->slot].state, FREE);
     o->slot = -1;
@@ -351,8 +352,8 @@ static tvlm_status pour(app_output *o, tvlm_error *err)
 static tvlm_status finish(app_output *o, app_output_check check, void *user, tvlm_error *err)
 {
     if (!flush(o) || (o->target && !app_sys_sync(o->fd))) return fail(o, err);
-    TVLM_TRY(checked(o, check, user, err));
-    if (tvlm_cancelled(o->cancel)) return fail(o, err);
+    APP_TRY(checked(o, check, user, err));
+    if (tvlm_cancel_requested(o->cancel)) return fail(o, err);
     if (!o->target) return pour(o, err);
     int fd = o->fd;
     o->fd = -1;

@@ -13,7 +13,7 @@
 #ifndef APP_OUTPUT_H
 #define APP_OUTPUT_H
 
-#include "base/base.h"
+#include "tinyvlm.h"
 
 /* The program's own status, beside the library's: an output cannot be written. */
 #define APP_ERR_WRITE ((tvlm_status)100)

@@ -3,6 +3,7 @@
 #ifndef APP_CODEC_H
 #define APP_CODEC_H
 
+#include "common/common.h"
 #include "image/decode.h"
 
 typedef struct app_encoded {

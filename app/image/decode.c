@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "image/decode.h"
+#include "image/codec.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/base.h"
-#include "image/codec.h"
 
 #define MAX_FILE ((size_t)1 << 30)
 #define MAX_SIDE 65535u
@@ -17,26 +14,25 @@
 tvlm_status app_check_size(const app_encoded *in, uint64_t width, uint64_t height, tvlm_error *err)
 {
     unsigned long long w = width, h = height, most = in->max_pixels;
-    if (!w || !h) return tvlm_fail(err, TVLM_ERR_FORMAT, "an empty image: %llux%llu", w, h);
+    if (!w || !h) return app_fail(err, TVLM_ERR_FORMAT, "an empty image: %llux%llu", w, h);
     if (w > MAX_SIDE || h > MAX_SIDE)
-        return tvlm_fail(err, TVLM_ERR_LIMIT, "an image of %llux%llu, a side may have %u pixels", w,
-                         h, MAX_SIDE);
+        return app_fail(err, TVLM_ERR_LIMIT, "an image of %llux%llu, a side may have %u pixels", w,
+                        h, MAX_SIDE);
     if (w * h > most)
-        return tvlm_fail(err, TVLM_ERR_LIMIT,
-                         "an image of %llux%llu, the limit is %llu pixels (--max-pixels)", w, h,
-                         most);
+        return app_fail(err, TVLM_ERR_LIMIT,
+                        "an image of %llux%llu, the limit is %llu pixels (--max-pixels)", w, h,
+                        most);
     return TVLM_OK;
 }
 
 tvlm_status app_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels, app_decoded *out,
                               tvlm_error *err)
 {
-    size_t size;
-    if (!tvlm_mul_size((size_t)width * channels, height, &size) ||
-        !(out->data = tvlm_pages_alloc(size, true)))
-        return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for %ux%u pixels", (unsigned)width,
-                         (unsigned)height);
-    out->size = size;
+    bool fits = width <= SIZE_MAX / channels;
+    out->data = fits ? calloc(height, (size_t)width * channels) : NULL;
+    if (!out->data)
+        return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %ux%u pixels", (unsigned)width,
+                        (unsigned)height);
     out->width = width;
     out->height = height;
     out->channels = channels;
@@ -53,8 +49,8 @@ tvlm_status app_decoded_cut(app_decoded *out, uint32_t rows, const char *format,
 {
     size_t row = (size_t)out->width * out->channels, begin = rows * row;
     if (!rows)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the %s is truncated or damaged: nothing to show",
-                         format);
+        return app_fail(err, TVLM_ERR_FORMAT, "the %s is truncated or damaged: nothing to show",
+                        format);
     memset(out->data + begin, 128, row * out->height - begin);
     for (size_t i = begin + 3; out->channels == 4 && i < row * out->height; i += 4)
         out->data[i] = 255;
@@ -75,7 +71,7 @@ void app_decoded_spread(app_decoded *out, uint32_t dx, uint32_t dy, const char *
 
 void app_decoded_free(app_decoded *image)
 {
-    tvlm_pages_free(image->data, image->size);
+    free(image->data);
     *image = (app_decoded){0};
 }
 
@@ -108,12 +104,12 @@ static tvlm_status turn(app_decoded *d, tvlm_error *err)
     const uint8_t *begin =
         d->data + (mirrored ? row - pixel : 0) + (flipped ? row * ((ptrdiff_t)d->height - 1) : 0);
     app_decoded t = *d;
-    TVLM_TRY(app_decoded_alloc(transposed ? d->height : d->width, transposed ? d->width : d->height,
-                               d->channels, &t, err));
+    APP_TRY(app_decoded_alloc(transposed ? d->height : d->width, transposed ? d->width : d->height,
+                              d->channels, &t, err));
     for (uint32_t y = 0; y < t.height; y++)
         copy_row(t.data + (size_t)y * t.width * t.channels, begin + y * dy, dx, t.width,
                  t.channels);
-    tvlm_pages_free(d->data, d->size);
+    free(d->data);
     *d = t;
     return TVLM_OK;
 }
@@ -135,11 +131,11 @@ static void flatten(app_decoded *d, bool on_white)
 
 static tvlm_status refuse(const app_format *f, size_t size, tvlm_error *err)
 {
-    if (!size) return tvlm_fail(err, TVLM_ERR_FORMAT, "the file is empty");
+    if (!size) return app_fail(err, TVLM_ERR_FORMAT, "the file is empty");
     if (!f)
-        return tvlm_fail(err, TVLM_ERR_FORMAT,
-                         "not an image in a known format (JPEG, PNG, WebP, GIF, HEIC, AVIF, PNM)");
-    return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "%s: %s", f->name, f->advice);
+        return app_fail(err, TVLM_ERR_FORMAT,
+                        "not an image in a known format (JPEG, PNG, WebP, GIF, HEIC, AVIF, PNM)");
+    return app_fail(err, TVLM_ERR_UNSUPPORTED, "%s: %s", f->name, f->advice);
 }
 
 tvlm_status app_decode_memory(const void *data, size_t size, const app_decode_params *params,
@@ -167,7 +163,7 @@ typedef struct buffer {
 static tvlm_status reserve(buffer *b, size_t cap, tvlm_error *err)
 {
     uint8_t *grown = realloc(b->data, cap);
-    if (!grown) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory for the file");
+    if (!grown) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for the file");
     b->data = grown;
     b->cap = cap;
     return TVLM_OK;
@@ -185,9 +181,9 @@ static size_t known_size(FILE *f)
 static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
 {
     size_t n, size = known_size(f);
-    TVLM_TRY(reserve(b, 1 << 16, err));
+    APP_TRY(reserve(b, 1 << 16, err));
     do {
-        if (b->size == b->cap) TVLM_TRY(reserve(b, 2 * b->cap, err));
+        if (b->size == b->cap) APP_TRY(reserve(b, 2 * b->cap, err));
         n = fread(b->data + b->size, 1, b->cap - b->size, f);
         if (!b->size) {
             const app_format *format = app_format_of(b->data, n);
@@ -195,12 +191,12 @@ static tvlm_status read_all(FILE *f, buffer *b, tvlm_error *err)
         }
         b->size += n;
         if (b->size > MAX_FILE)
-            return tvlm_fail(err, TVLM_ERR_LIMIT, "the file is over %zu bytes", MAX_FILE);
+            return app_fail(err, TVLM_ERR_LIMIT, "the file is over %zu bytes", MAX_FILE);
     } while (n);
-    if (ferror(f)) return tvlm_fail(err, TVLM_ERR_IO, "cannot read: %s", strerror(errno));
+    if (ferror(f)) return app_fail(err, TVLM_ERR_IO, "cannot read: %s", strerror(errno));
     if (size && b->size != size)
-        return tvlm_fail(err, TVLM_ERR_IO, "it changed while it was read: %zu bytes of %zu",
-                         b->size, size);
+        return app_fail(err, TVLM_ERR_IO, "it changed while it was read: %zu bytes of %zu", b->size,
+                        size);
     return TVLM_OK;
 }
 
@@ -213,10 +209,10 @@ tvlm_status app_decode_file(const char *path, const app_decode_params *params, a
     *out = (app_decoded){0};
     FILE *f = standard ? stdin : fopen(path, "rb");
     tvlm_status status = f ? read_all(f, &b, &local)
-                           : tvlm_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
+                           : app_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
     if (f && !standard) fclose(f);
     if (!status) status = app_decode_memory(b.data, b.size, params, out, &local);
     free(b.data);
-    if (status) tvlm_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
+    if (status) app_fail(err, status, "%s: %s", standard ? "standard input" : path, local.message);
     return status;
 }

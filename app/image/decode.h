@@ -17,7 +17,6 @@ typedef struct app_decode_params {
 /* Rows of width * channels bytes, channels 1 (grey) or 3 (RGB). */
 typedef struct app_decoded {
     uint8_t *data;
-    size_t size; /* of the allocation: the image or more */
     uint32_t width, height, channels;
     char warning[160]; /* what of the image is missing or in doubt; "" when nothing is */
     int orientation;   /* of the pixels as stored: 1..8 as EXIF numbers them, else unknown */

@@ -2,8 +2,6 @@
  * The first frame of a GIF, through giflib. */
 #include "image/codec.h"
 
-#include "base/base.h"
-
 #include <string.h>
 
 #include <gif_lib.h>
@@ -105,11 +103,11 @@ static tvlm_status decode(GifFileType *gif, const app_encoded *in, app_decoded *
     int transparent;
     const GifImageDesc *f = &gif->Image;
     if (!find_frame(gif, &transparent) || f->Width < 1 || f->Height < 1)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged GIF: there is no frame in it");
+        return app_fail(err, TVLM_ERR_FORMAT, "damaged GIF: there is no frame in it");
     uint32_t w = larger(gif->SWidth, f->Left + f->Width);
     uint32_t h = larger(gif->SHeight, f->Top + f->Height);
-    TVLM_TRY(app_check_size(in, w, h, err));
-    TVLM_TRY(app_decoded_alloc(w, h, 4, out, err));
+    APP_TRY(app_check_size(in, w, h, err));
+    APP_TRY(app_decoded_alloc(w, h, 4, out, err));
     paint_all(gif, transparent, out);
     return read_rows(gif, transparent, out, err);
 }
@@ -119,7 +117,7 @@ tvlm_status app_decode_gif(const app_encoded *in, app_decoded *out, tvlm_error *
     int code;
     stream s = {in->data, in->size};
     GifFileType *gif = DGifOpen(&s, read_stream, &code);
-    if (!gif) return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged GIF: %s", GifErrorString(code));
+    if (!gif) return app_fail(err, TVLM_ERR_FORMAT, "damaged GIF: %s", GifErrorString(code));
     tvlm_status status = decode(gif, in, out, err);
     DGifCloseFile(gif, &code);
     return status;

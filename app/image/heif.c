@@ -6,7 +6,6 @@
  * relocations would cost each run 8 ms. */
 #include "image/codec.h"
 
-#include "base/base.h"
 #include "system/system.h"
 
 #include <string.h>
@@ -66,9 +65,9 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
 {
     d->library = open_library();
     if (!d->library)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "HEIC or AVIF: install libheif, or convert it (%s)",
-                         app_sys_library_error());
+        return app_fail(err, TVLM_ERR_UNSUPPORTED,
+                        "HEIC or AVIF: install libheif, or convert it (%s)",
+                        app_sys_library_error());
     const struct {
         const char *name;
         void *at;
@@ -77,11 +76,11 @@ static tvlm_status find_functions(decoder *d, tvlm_error *err)
         FUNCTIONS(ENTRY)
 #undef ENTRY
     };
-    for (size_t i = 0; i < TVLM_COUNT(functions); i++) {
+    for (size_t i = 0; i < APP_COUNT(functions); i++) {
         void *function = app_sys_library_find(d->library, functions[i].name);
         if (!function)
-            return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "HEIC or AVIF: " TVLM_HEIF_LIBRARY ": %s",
-                             app_sys_library_error());
+            return app_fail(err, TVLM_ERR_UNSUPPORTED, "HEIC or AVIF: " TVLM_HEIF_LIBRARY ": %s",
+                            app_sys_library_error());
         memcpy(functions[i].at, &function, sizeof function); /* as POSIX has it */
     }
     return TVLM_OK;
@@ -93,8 +92,8 @@ static tvlm_status check(struct heif_error e, tvlm_error *err)
     bool unsupported = e.code == heif_error_Unsupported_filetype ||
                        e.code == heif_error_Unsupported_feature ||
                        e.code == heif_error_Decoder_plugin_error;
-    return tvlm_fail(err, unsupported ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT,
-                     "HEIC or AVIF: libheif: %s", e.message);
+    return app_fail(err, unsupported ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT,
+                    "HEIC or AVIF: libheif: %s", e.message);
 }
 
 static tvlm_status copy_rows(const decoder *d, uint32_t channels, app_decoded *out, tvlm_error *err)
@@ -103,8 +102,8 @@ static tvlm_status copy_rows(const decoder *d, uint32_t channels, app_decoded *o
                 h = d->image_get_height(d->image, heif_channel_interleaved);
     const uint8_t *p = d->image_get_plane_readonly(d->image, heif_channel_interleaved, &stride);
     if (!p || w < 1 || h < 1 || stride < 1)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "HEIC or AVIF: an empty image");
-    TVLM_TRY(app_decoded_alloc((uint32_t)w, (uint32_t)h, channels, out, err));
+        return app_fail(err, TVLM_ERR_FORMAT, "HEIC or AVIF: an empty image");
+    APP_TRY(app_decoded_alloc((uint32_t)w, (uint32_t)h, channels, out, err));
     size_t row = (size_t)w * channels;
     for (size_t y = 0; y < (size_t)h; y++)
         memcpy(out->data + y * row, p + y * (size_t)stride, row);
@@ -115,17 +114,17 @@ static tvlm_status decode(decoder *d, const app_encoded *in, app_decoded *out, t
 {
     d->context = d->context_alloc();
     d->options = d->decoding_options_alloc();
-    if (!d->context || !d->options) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!d->context || !d->options) return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
     d->options->ignore_transformations = in->as_stored;
     d->options->convert_hdr_to_8bit = 1;
     d->context_set_maximum_image_size_limit(d->context, 65535);
-    TVLM_TRY(
+    APP_TRY(
         check(d->context_read_from_memory_without_copy(d->context, in->data, in->size, NULL), err));
-    TVLM_TRY(check(d->context_get_primary_image_handle(d->context, &d->handle), err));
+    APP_TRY(check(d->context_get_primary_image_handle(d->context, &d->handle), err));
     int w = d->image_handle_get_width(d->handle), h = d->image_handle_get_height(d->handle);
-    TVLM_TRY(app_check_size(in, w > 0 ? (uint64_t)w : 0, h > 0 ? (uint64_t)h : 0, err));
+    APP_TRY(app_check_size(in, w > 0 ? (uint64_t)w : 0, h > 0 ? (uint64_t)h : 0, err));
     bool alpha = d->image_handle_has_alpha_channel(d->handle);
-    TVLM_TRY(
+    APP_TRY(
         check(d->decode_image(d->handle, &d->image, heif_colorspace_RGB,
                               alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB,
                               d->options),

@@ -2,8 +2,6 @@
  * JPEG through libjpeg-turbo, with the transform and the upsampling that Pillow uses. */
 #include "image/codec.h"
 
-#include "base/base.h"
-
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,15 +127,15 @@ static tvlm_status check_claims(const struct jpeg_decompress_struct *c, const ap
 {
     uint64_t pixels = (uint64_t)c->image_width * c->image_height;
     unsigned scans = count_scans(in);
-    TVLM_TRY(app_check_size(in, c->image_width, c->image_height, err));
+    APP_TRY(app_check_size(in, c->image_width, c->image_height, err));
     if (scans > MAX_SCANS || scans * pixels > MAX_SCAN_PIXELS)
-        return tvlm_fail(err, TVLM_ERR_LIMIT,
-                         "a JPEG of %ux%u in %s%u scans: more than any camera or editor writes",
-                         c->image_width, c->image_height, scans > MAX_SCANS ? "over " : "",
-                         scans > MAX_SCANS ? MAX_SCANS : scans);
+        return app_fail(err, TVLM_ERR_LIMIT,
+                        "a JPEG of %ux%u in %s%u scans: more than any camera or editor writes",
+                        c->image_width, c->image_height, scans > MAX_SCANS ? "over " : "",
+                        scans > MAX_SCANS ? MAX_SCANS : scans);
     if (!c->arith_code && pixels / 512 > in->size)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the JPEG is truncated: %zu bytes of %ux%u pixels",
-                         in->size, c->image_width, c->image_height);
+        return app_fail(err, TVLM_ERR_FORMAT, "the JPEG is truncated: %zu bytes of %ux%u pixels",
+                        in->size, c->image_width, c->image_height);
     return TVLM_OK;
 }
 
@@ -185,8 +183,8 @@ static tvlm_status judge(decoder *d, app_decoded *out, tvlm_error *err)
 {
     bool cut = d->ended && (d->starved || d->codec.arith_code || !is_whole(&d->codec));
     if (d->none)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the JPEG is %s: no part can be shown",
-                         d->ended ? "truncated" : "damaged");
+        return app_fail(err, TVLM_ERR_FORMAT, "the JPEG is %s: no part can be shown",
+                        d->ended ? "truncated" : "damaged");
     if (cut)
         snprintf(out->warning, sizeof out->warning,
                  "the JPEG is truncated: part of the image is missing");
@@ -217,18 +215,18 @@ static tvlm_status refuse(decoder *d, tvlm_error *err)
 {
     char text[JMSG_LENGTH_MAX];
     if (d->errors.msg_code == JERR_BAD_PRECISION)
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "a JPEG of %d bits a sample: convert it to 8 bits first",
-                         d->codec.data_precision);
+        return app_fail(err, TVLM_ERR_UNSUPPORTED,
+                        "a JPEG of %d bits a sample: convert it to 8 bits first",
+                        d->codec.data_precision);
     d->errors.format_message((j_common_ptr)&d->codec, text);
     bool unsupported = d->errors.msg_code == JERR_SOF_UNSUPPORTED ||
                        d->errors.msg_code == JERR_ARITH_NOTIMPL ||
                        d->errors.msg_code == JERR_CONVERSION_NOTIMPL;
-    return tvlm_fail(err, unsupported ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT, "%s JPEG: %s",
-                     unsupported ? "an unusual"
-                     : d->ended  ? "truncated"
-                                 : "damaged",
-                     text);
+    return app_fail(err, unsupported ? TVLM_ERR_UNSUPPORTED : TVLM_ERR_FORMAT, "%s JPEG: %s",
+                    unsupported ? "an unusual"
+                    : d->ended  ? "truncated"
+                                : "damaged",
+                    text);
 }
 
 /* libjpeg leaves by longjmp: nothing here owns anything but through d and out. */
@@ -242,10 +240,10 @@ static tvlm_status decode(decoder *d, const app_encoded *in, app_decoded *out, t
     jpeg_create_decompress(c);
     jpeg_mem_src(c, in->data, (unsigned long)in->size);
     jpeg_read_header(c, TRUE);
-    TVLM_TRY(check_claims(c, in, err));
+    APP_TRY(check_claims(c, in, err));
     choose_output(d, in);
-    TVLM_TRY(app_decoded_alloc(c->output_width, c->output_height, (uint32_t)c->out_color_components,
-                               out, err));
+    APP_TRY(app_decoded_alloc(c->output_width, c->output_height, (uint32_t)c->out_color_components,
+                              out, err));
     jpeg_start_decompress(c);
     read_rows(d, out);
     return judge(d, out, err);

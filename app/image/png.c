@@ -3,8 +3,6 @@
  * are read here, and all else (text, profiles, frames of an animation) is passed over unread. */
 #include "image/codec.h"
 
-#include "base/base.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,7 +233,7 @@ static tvlm_status read_rows(spng_ctx *ctx, app_decoded *out, bool interlaced, t
 
 static tvlm_status damaged(int code, tvlm_error *err)
 {
-    return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNG: %s", spng_strerror(code));
+    return app_fail(err, TVLM_ERR_FORMAT, "damaged PNG: %s", spng_strerror(code));
 }
 
 static tvlm_status decode(spng_ctx *ctx, stream *s, app_decoded *out, tvlm_error *err)
@@ -246,17 +244,17 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, app_decoded *out, tvlm_error
     if (!code) code = spng_set_png_stream(ctx, read_stream, s);
     if (!code) code = spng_get_ihdr(ctx, &head);
     if (code) return damaged(code, err);
-    TVLM_TRY(app_check_size(s->in, head.width, head.height, err));
+    APP_TRY(app_check_size(s->in, head.width, head.height, err));
     bool alpha = head.color_type & 4 || !spng_get_trns(ctx, &trns);
     bool grey = head.color_type == 0 && head.bit_depth <= 8 && !alpha;
-    TVLM_TRY(app_decoded_alloc(head.width, head.height, alpha ? 4 : grey ? 1 : 3, out, err));
+    APP_TRY(app_decoded_alloc(head.width, head.height, alpha ? 4 : grey ? 1 : 3, out, err));
     code = spng_decode_image(ctx, NULL, 0,
                              alpha  ? SPNG_FMT_RGBA8
                              : grey ? SPNG_FMT_G8
                                     : SPNG_FMT_RGB8,
                              SPNG_DECODE_PROGRESSIVE | SPNG_DECODE_TRNS);
     if (code) return damaged(code, err);
-    TVLM_TRY(read_rows(ctx, out, head.interlace_method, err));
+    APP_TRY(read_rows(ctx, out, head.interlace_method, err));
     if (s->wrong && !out->warning[0])
         snprintf(out->warning, sizeof out->warning,
                  "the PNG is damaged: a checksum is wrong, part of the image may be too");
@@ -266,12 +264,12 @@ static tvlm_status decode(spng_ctx *ctx, stream *s, app_decoded *out, tvlm_error
 tvlm_status app_decode_png(const app_encoded *in, app_decoded *out, tvlm_error *err)
 {
     stream s = {.in = in, .p = in->data, .left = 8, .next = 8};
-    if (in->size < 33) return tvlm_fail(err, TVLM_ERR_FORMAT, "the PNG is truncated");
+    if (in->size < 33) return app_fail(err, TVLM_ERR_FORMAT, "the PNG is truncated");
     if (!memcmp(in->data + 12, "CgBI", 4))
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED,
-                         "a PNG in Apple's own variant (CgBI): convert it to a standard PNG");
+        return app_fail(err, TVLM_ERR_UNSUPPORTED,
+                        "a PNG in Apple's own variant (CgBI): convert it to a standard PNG");
     spng_ctx *ctx = spng_ctx_new(0);
-    if (!ctx) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
+    if (!ctx) return app_fail(err, TVLM_ERR_MEMORY, "out of memory");
     tvlm_status status = decode(ctx, &s, out, err);
     spng_ctx_free(ctx);
     if (!status) out->orientation = read_orientation(in);

@@ -3,8 +3,6 @@
  * http://netpbm.sourceforge.net/doc/ppm.html */
 #include "image/codec.h"
 
-#include "base/base.h"
-
 #include <math.h>
 
 typedef struct reader {
@@ -87,10 +85,10 @@ tvlm_status app_decode_pnm(const app_encoded *in, app_decoded *out, tvlm_error *
     uint32_t w, h, channels = kind == '3' || kind == '6' ? 3 : 1;
     if (!take_number(&r, &w) || !take_number(&r, &h) || (!r.bits && !take_number(&r, &r.most)) ||
         !r.most || r.most > 65535 || r.at == r.size || !is_space(r.data[r.at]))
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged PNM: its header is not valid");
+        return app_fail(err, TVLM_ERR_FORMAT, "damaged PNM: its header is not valid");
     r.at += !r.plain;
-    TVLM_TRY(app_check_size(in, w, h, err));
-    TVLM_TRY(app_decoded_alloc(w, h, channels, out, err));
+    APP_TRY(app_check_size(in, w, h, err));
+    APP_TRY(app_decoded_alloc(w, h, channels, out, err));
     size_t n = (size_t)w * channels;
     for (uint32_t y = 0; y < h; y++)
         if (!take_row(&r, out->data + y * n, n)) return app_decoded_cut(out, y, "PNM", err);

@@ -2,8 +2,6 @@
  * WebP through libwebp; the first frame of an animation. */
 #include "image/codec.h"
 
-#include "base/base.h"
-
 #include <string.h>
 
 #include <webp/decode.h>
@@ -48,15 +46,15 @@ static tvlm_status decode(WebPDemuxer *demuxer, const WebPIterator *f, const app
     uint32_t h = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_HEIGHT);
     uint32_t fw = (uint32_t)f->width, fh = (uint32_t)f->height;
     bool part = fw < w || fh < h;
-    TVLM_TRY(app_check_size(in, w, h, err));
+    APP_TRY(app_check_size(in, w, h, err));
     if (!fw || !fh)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "the WebP is truncated or damaged: nothing to show");
+        return app_fail(err, TVLM_ERR_FORMAT, "the WebP is truncated or damaged: nothing to show");
     if ((uint32_t)f->x_offset + fw > w || (uint32_t)f->y_offset + fh > h)
-        return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the image");
-    TVLM_TRY(app_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
+        return app_fail(err, TVLM_ERR_FORMAT, "damaged WebP: its frame is outside the image");
+    APP_TRY(app_decoded_alloc(w, h, part || f->has_alpha ? 4 : 3, out, err));
     if (part) memset(out->data, 0, (size_t)w * h * 4); /* what the frame leaves is transparent */
     int rows = decode_frame(f, out);
-    if (rows < 0) return tvlm_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
+    if (rows < 0) return app_fail(err, TVLM_ERR_FORMAT, "damaged WebP");
     if (rows < f->height)
         return app_decoded_cut(out, rows ? (uint32_t)(f->y_offset + rows) : 0, "WebP", err);
     out->orientation = read_orientation(demuxer);
@@ -72,7 +70,7 @@ tvlm_status app_decode_webp(const app_encoded *in, app_decoded *out, tvlm_error 
         status = decode(demuxer, &frame, in, out, err);
         WebPDemuxReleaseIterator(&frame);
     } else {
-        status = tvlm_fail(err, TVLM_ERR_FORMAT, "damaged or truncated WebP");
+        status = app_fail(err, TVLM_ERR_FORMAT, "damaged or truncated WebP");
     }
     WebPDemuxDelete(demuxer);
     return status;

@@ -11,11 +11,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -32,6 +34,7 @@ static void fill(const struct stat *st, app_sys_facts *out)
                                                           : APP_SYS_STREAM,
                            .device = (uint64_t)st->st_dev,
                            .number = (uint64_t)st->st_ino,
+                           .size = (uint64_t)st->st_size,
                            .mode = st->st_mode & 0777,
                            .owner = st->st_uid,
                            .group = st->st_gid};
@@ -239,6 +242,75 @@ void app_sys_sleep_ms(double ms)
 {
     time_t s = (time_t)(ms / 1e3);
     nanosleep(&(struct timespec){s, (long)((ms - (double)s * 1e3) * 1e6)}, NULL);
+}
+
+double app_sys_now_ms(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+#if defined(__linux__)
+/* Of this program alone: what getrusage tells begins with the peak of the one that started it. */
+static uint64_t own_peak(void)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[128];
+    unsigned long long kib = 0;
+    while (f && !kib && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %llu", &kib) != 1) kib = 0;
+    if (f) fclose(f);
+    return (uint64_t)kib * 1024;
+}
+#else
+static uint64_t own_peak(void)
+{
+    return 0;
+}
+#endif
+
+uint64_t app_sys_peak_memory(void)
+{
+    struct rusage usage;
+    uint64_t own = own_peak();
+    if (own) return own;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#if defined(__APPLE__)
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+struct app_sys_thread {
+    pthread_t id;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static void *thread_main(void *arg)
+{
+    const app_sys_thread *thread = arg;
+    thread->run(thread->arg);
+    return NULL;
+}
+
+app_sys_thread *app_sys_thread_start(void (*run)(void *arg), void *arg)
+{
+    app_sys_thread *thread = malloc(sizeof *thread);
+    if (!thread) return NULL;
+    thread->run = run;
+    thread->arg = arg;
+    if (pthread_create(&thread->id, NULL, thread_main, thread) == 0) return thread;
+    free(thread);
+    return NULL;
+}
+
+void app_sys_thread_join(app_sys_thread *thread)
+{
+    if (thread) pthread_join(thread->id, NULL);
+    free(thread);
 }
 
 #if defined(__APPLE__)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the command line tool asks of the operating system beyond os/os.h; the only folder of app/
- * that knows which system it runs on (posix.c, win32.c). Paths are UTF-8; errno says what failed.
- */
+ * What the command line tool asks of the operating system; the only folder of app/ that knows which
+ * it runs on (posix.c, win32.c). Paths are UTF-8; errno says what failed. */
 #ifndef APP_SYSTEM_H
 #define APP_SYSTEM_H
 
@@ -34,6 +33,7 @@ typedef enum app_sys_kind {
 typedef struct app_sys_facts {
     app_sys_kind kind;
     uint64_t device, number; /* together the file's identity */
+    uint64_t size;           /* bytes of a regular file */
     unsigned mode, owner, group;
 } app_sys_facts;
 
@@ -78,6 +78,16 @@ void app_sys_exit(int code); /* at once; async-signal-safe */
 void app_sys_sleep_ms(double ms);
 /* The folder that this program lies in; false where the system does not tell. */
 bool app_sys_program_folder(char *out, size_t cap);
+
+/* Monotonic. */
+double app_sys_now_ms(void);
+/* The most memory that this process has held so far, in bytes; 0 where the system does not tell. */
+uint64_t app_sys_peak_memory(void);
+
+typedef struct app_sys_thread app_sys_thread;
+/* NULL where the system has no thread or memory left; else it must be joined. */
+app_sys_thread *app_sys_thread_start(void (*run)(void *arg), void *arg);
+void app_sys_thread_join(app_sys_thread *thread); /* nullable */
 
 /* ---- standard input ---- */
 

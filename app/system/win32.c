@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <windows.h>
 
+#include <psapi.h>
+
 enum { MAX_WIDE = 4096 };
 
 static bool widen(const char *path, wchar_t out[MAX_WIDE])
@@ -50,6 +52,7 @@ static bool look_handle(HANDLE file, app_sys_facts *out)
     out->kind = info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? APP_SYS_FOLDER : APP_SYS_REGULAR;
     out->device = info.dwVolumeSerialNumber;
     out->number = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    out->size = (uint64_t)info.nFileSizeHigh << 32 | info.nFileSizeLow;
     return true;
 }
 
@@ -236,6 +239,54 @@ void app_sys_exit(int code)
 void app_sys_sleep_ms(double ms)
 {
     Sleep((DWORD)ms);
+}
+
+double app_sys_now_ms(void)
+{
+    LARGE_INTEGER frequency, now;
+    QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&now);
+    return (double)now.QuadPart * 1e3 / (double)frequency.QuadPart;
+}
+
+uint64_t app_sys_peak_memory(void)
+{
+    PROCESS_MEMORY_COUNTERS counters;
+    BOOL known = K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
+    return known ? counters.PeakWorkingSetSize : 0;
+}
+
+struct app_sys_thread {
+    HANDLE handle;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static unsigned __stdcall thread_main(void *arg)
+{
+    const app_sys_thread *thread = arg;
+    thread->run(thread->arg);
+    return 0;
+}
+
+app_sys_thread *app_sys_thread_start(void (*run)(void *arg), void *arg)
+{
+    app_sys_thread *thread = malloc(sizeof *thread);
+    if (!thread) return NULL;
+    thread->run = run;
+    thread->arg = arg;
+    thread->handle = (HANDLE)_beginthreadex(NULL, 0, thread_main, thread, 0, NULL);
+    if (thread->handle) return thread;
+    free(thread);
+    return NULL;
+}
+
+void app_sys_thread_join(app_sys_thread *thread)
+{
+    if (!thread) return;
+    WaitForSingleObject(thread->handle, INFINITE);
+    CloseHandle(thread->handle);
+    free(thread);
 }
 
 bool app_sys_program_folder(char *out, size_t cap)

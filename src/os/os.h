@@ -127,9 +127,6 @@ static inline void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
 /* The processor's features as the system tells them to programs (AT_HWCAP); 0 where it does not. */
 unsigned long tvlm_hwcap(void);
 
-/* The most memory that this process has held so far, in bytes; 0 where the system does not tell. */
-uint64_t tvlm_peak_memory(void);
-
 /* ---- files read by position ---- */
 
 typedef struct tvlm_os_file {

@@ -18,7 +18,6 @@
 #include <string.h>
 #if !defined(__wasi__)
 #include <sys/mman.h>
-#include <sys/resource.h>
 #endif
 #include <sys/stat.h>
 #include <time.h>
@@ -148,42 +147,6 @@ unsigned long tvlm_hwcap(void)
     return getauxval(AT_HWCAP);
 #else
     return 0;
-#endif
-}
-
-#if defined(__linux__)
-/* Of this program alone: what getrusage tells begins with the peak of the one that started it. */
-static uint64_t own_peak(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[128];
-    unsigned long long kib = 0;
-    while (f && !kib && fgets(line, sizeof line, f))
-        if (sscanf(line, "VmHWM: %llu", &kib) != 1) kib = 0;
-    if (f) fclose(f);
-    return (uint64_t)kib * 1024;
-}
-#elif !defined(__wasi__)
-static uint64_t own_peak(void)
-{
-    return 0;
-}
-#endif
-
-uint64_t tvlm_peak_memory(void)
-{
-#if defined(__wasi__)
-    return 0;
-#else
-    struct rusage usage;
-    uint64_t own = own_peak();
-    if (own) return own;
-    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-#if defined(__APPLE__)
-    return (uint64_t)usage.ru_maxrss;
-#else
-    return (uint64_t)usage.ru_maxrss * 1024;
-#endif
 #endif
 }
 

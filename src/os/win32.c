@@ -5,8 +5,6 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-#include <psapi.h>
-
 #include "os/os.h"
 
 #include <malloc.h>
@@ -56,13 +54,6 @@ unsigned tvlm_cpu_count(void)
 unsigned long tvlm_hwcap(void)
 {
     return 0;
-}
-
-uint64_t tvlm_peak_memory(void)
-{
-    PROCESS_MEMORY_COUNTERS counters;
-    BOOL known = K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
-    return known ? counters.PeakWorkingSetSize : 0;
 }
 
 /* ---- threads ---- */

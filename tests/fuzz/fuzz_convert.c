@@ -3,6 +3,7 @@
  * name (a byte, of the list below), size (u32), bytes, and so on. A result must open; without one
  * nothing may be left. */
 #include "convert/convert.h"
+#include "quant/quant.h"
 #include "folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

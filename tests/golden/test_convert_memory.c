@@ -4,6 +4,7 @@
  * through here. */
 #include "convert/convert.h"
 #include "convert/quantize.h"
+#include "quant/quant.h"
 
 #include <jansson.h>
 #include <setjmp.h>

@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "convert/convert.h"
+#include "quant/quant.h"
 #include "tensors.h"
 #include "tinyvlm.h"
 

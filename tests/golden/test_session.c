@@ -3,6 +3,7 @@
  * one picture asked twice; arguments that are refused. */
 #include "base/base.h"
 #include "convert/convert.h"
+#include "quant/quant.h"
 #include "tensors.h"
 #include "tinyvlm.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * JSON as Python's json module writes and reads it. */
 #include "convert/json_file.h"
+#include "base/base.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,6 +2,7 @@
  * Outputs: nothing half-written has the name, nothing that is no regular file is replaced. */
 #define _POSIX_C_SOURCE 200809L
 #include "file/output.h"
+#include "common/common.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -141,7 +142,7 @@ static void test_nothing_is_left(void **state)
 static tvlm_status look_inside(void *user, const char *path, tvlm_error *e)
 {
     expect_text(path, "new");
-    return *(bool *)user ? TVLM_OK : tvlm_fail(e, TVLM_ERR_FORMAT, "it is bad");
+    return *(bool *)user ? TVLM_OK : app_fail(e, TVLM_ERR_FORMAT, "it is bad");
 }
 
 static void test_checked_before_it_replaces(void **state)
@@ -283,8 +284,8 @@ static void test_an_input_is_no_output(void **state)
     assert_int_equal(symlink("sub/model.safetensors", at("soft")), 0);
     const char *const same[] = {"sub/model.safetensors", "sub/../sub/./model.safetensors", "hard",
                                 "soft"};
-    for (size_t i = 0; i < TVLM_COUNT(same); i++) {
-        for (size_t k = 0; k < TVLM_COUNT(same); k++)
+    for (size_t i = 0; i < APP_COUNT(same); i++) {
+        for (size_t k = 0; k < APP_COUNT(same); k++)
             assert_int_equal(app_output_not_input(at(same[i]), at(same[k]), &err),
                              TVLM_ERR_ARGUMENT);
         assert_int_equal(app_output_not_input(at(same[i]), at("sub"), &err), TVLM_ERR_ARGUMENT);

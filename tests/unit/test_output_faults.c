@@ -5,6 +5,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "base/base.h"
 #include "file/output.h"
+#include "common/common.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,7 @@ int __wrap_fchmod(int fd, mode_t mode)
 static tvlm_status write_it(const char *path, tvlm_error *err)
 {
     app_output *o;
-    TVLM_TRY(app_output_open(path, NULL, &o, err));
+    APP_TRY(app_output_open(path, NULL, &o, err));
     tvlm_status status = app_output_write(o, "abcd", 4, err);
     if (!status) status = app_output_patch(o, 0, "X", 1, err);
     if (!status) status = app_output_write(o, "EF", 2, err);

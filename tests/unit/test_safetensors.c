@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * safetensors: what is read, what is refused and what the message says. */
 #include "convert/safetensors.h"
+#include "base/base.h"
 #include "file/output.h"
 
 #include <setjmp.h>
