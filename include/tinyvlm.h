@@ -281,7 +281,9 @@ typedef struct tvlm_engine_params {
     unsigned n_threads; /* 0 (default): one per core, at most 64; 1: the calling thread alone */
     unsigned max_batch_tokens; /* of a decoder pass; default 256, at most 4096. Prompts are
                                 * processed in chunks of min(max_batch_tokens, 256) */
-    size_t max_memory;         /* bytes of scratch; default SIZE_MAX */
+    /* Bytes of scratch; default SIZE_MAX. Passes become smaller to fit, answers stay the same; when
+     * 16 tokens, or an image, do not fit, it is TVLM_ERR_LIMIT before anything is allocated. */
+    size_t max_memory;
     uint64_t max_pixels; /* of an image; default TVLM_DEFAULT_MAX_PIXELS; sides of up to 65,535 */
     /* Lines for a log, on the thread that computes; user must live as long as the engine. */
     void (*TVLM_NULLABLE on_log)(void *TVLM_NULLABLE user, const char *line);
@@ -299,6 +301,9 @@ TVLM_API tvlm_status tvlm_engine_new(const tvlm_model *model,
 TVLM_API void tvlm_engine_free(tvlm_engine *TVLM_NULLABLE engine);
 /* Threads that compute, the caller's among them. */
 TVLM_API unsigned tvlm_engine_n_threads(const tvlm_engine *TVLM_NULLABLE engine);
+/* For a system that is short of memory, or an app that goes to the background: gives the scratch
+ * memory back, which the next call takes again as it needs it. Waits for its turn. Thread-safe. */
+TVLM_API void tvlm_engine_trim(tvlm_engine *TVLM_NULLABLE engine);
 
 /* ---- images -------------------------------------------------------------------------------- */
 
@@ -345,6 +350,15 @@ TVLM_API tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *p
                                        const tvlm_encode_params *TVLM_NULLABLE params,
                                        tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
                                        tvlm_error *TVLM_NULLABLE err);
+/* The same for a vision tower that ran elsewhere (a neural engine, a GPU): its output [n][dim], as
+ * tvlm_image_vision_tokens gives it for this model, of an image of width x height, from which
+ * models that split images (SmolVLM; TVLM_FIT_MODEL only) know its frames. Only the bridge runs
+ * here. Numbers that are not finite are an error. vision is not needed after the call. */
+TVLM_API tvlm_status tvlm_image_from_vision(tvlm_engine *engine, const float *vision, size_t n,
+                                            size_t dim, uint32_t width, uint32_t height,
+                                            const tvlm_encode_params *TVLM_NULLABLE params,
+                                            tvlm_image *TVLM_NULLABLE *TVLM_NONNULL out,
+                                            tvlm_error *TVLM_NULLABLE err);
 /* Drops the caller's reference. Prompts and sessions keep the images that they use. */
 TVLM_API void tvlm_image_free(tvlm_image *TVLM_NULLABLE image);
 
@@ -589,6 +603,16 @@ TVLM_API tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session,
                                    tvlm_result *TVLM_NULLABLE result,
                                    tvlm_error *TVLM_NULLABLE err);
 
+/* One image, one question: tvlm_image_encode, tvlm_prompt_chat and tvlm_generate, one after
+ * another, in a new conversation (the session's own is forgotten). pixels NULL: no image. len 0:
+ * the question that describes an image. The encoded image is not kept: to ask more about it, encode
+ * it once. The cancel flag of params stops each step. */
+TVLM_API tvlm_status tvlm_ask(tvlm_engine *engine, tvlm_session *session,
+                              const tvlm_pixels *TVLM_NULLABLE pixels,
+                              const char *TVLM_NULLABLE question, size_t len,
+                              const tvlm_generate_params *TVLM_NULLABLE params,
+                              tvlm_result *TVLM_NULLABLE result, tvlm_error *TVLM_NULLABLE err);
+
 /* The same, a token at a time: tvlm_generate is a loop over tvlm_generation_next. */
 typedef struct tvlm_generation tvlm_generation;
 
@@ -689,6 +713,7 @@ typedef struct tvlm_memory {
     /* Included above: scratch of encoding an image and of a decoder pass, which share the arena;
      * the largest buffer in it (an image map, or one that all threads share); the KV cache. */
     uint64_t vision_scratch_bytes, decoder_scratch_bytes, largest_buffer_bytes, kv_bytes;
+    uint64_t n_batch_tokens; /* of a pass, within the engine's max_memory */
 } tvlm_memory;
 
 /* Bytes that one model, engine, session and image will allocate. Constructors use the same plan,

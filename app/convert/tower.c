@@ -76,15 +76,20 @@ tvlm_pixels tvlmc_photos_at(const tvlmc_photos *photos, size_t i)
 
 /* ---- running ---- */
 
+static void pool(tvlmc_tower_run *t)
+{
+    const tvlm_pooling *w = &t->model->weights.pooling;
+    float eps = t->model->config.pool_ln_eps;
+    tvlm_pooling_embed(&t->cx, w, eps, t->hi, t->lo, t->vision);
+    tvlm_pooling_forward(&t->cx, w, eps, t->vision, t->tokens);
+}
+
 static void forward(tvlmc_tower_run *t)
 {
-    const tvlm_model *m = t->model;
-    uint32_t side = m->config.preprocess.image_size;
+    uint32_t side = t->model->config.preprocess.image_size;
     tvlm_efficientnet_forward(&t->cx, t->weights, tvlm_nn_f32(t->pixels, side, side, 3),
                               (tvlm_features){t->hi, t->lo});
-    if (!t->cx.tap)
-        tvlm_pooling_forward(&t->cx, &m->weights.pooling, m->config.pool_ln_eps, t->hi, t->lo, NULL,
-                             t->tokens);
+    if (!t->cx.tap) pool(t);
 }
 
 /* Side of the map after the first n blocks. */
@@ -105,7 +110,9 @@ static void take_buffers(tvlmc_tower_run *t)
     t->pixels = tvlm_nn_floats(&t->cx, s, 3 * s);
     t->lo = tvlm_nn_floats(&t->cx, lo * lo, w->blocks[w->tap_block].c_out);
     t->hi = tvlm_nn_floats(&t->cx, hi * hi, w->head.n);
-    if (!t->cx.tap) t->tokens = tvlm_nn_floats(&t->cx, p->n_query, p->d);
+    if (t->cx.tap) return;
+    t->vision = tvlm_nn_floats(&t->cx, p->n_hi + p->n_lo, p->d);
+    t->tokens = tvlm_nn_floats(&t->cx, p->n_query, p->d);
 }
 
 tvlm_status tvlmc_tower_run_take(tvlmc_tower_run *t, const tvlm_efficientnet *weights,

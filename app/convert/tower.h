@@ -26,7 +26,7 @@ typedef struct tvlmc_tower_run {
     tvlm_arena arena;
     void *block;
     float *pixels, *lo, *hi;
-    float *tokens; /* without a tap: [n_query][d], what the decoder sees */
+    float *vision, *tokens; /* without a tap: the bridge's [n_hi + n_lo][d] and [n_query][d] */
 } tvlmc_tower_run;
 
 /* The tap sees every layer's output, of int8 layers as floats. It, the model and cancel (nullable)

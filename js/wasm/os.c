@@ -31,6 +31,12 @@ void tvlm_pages_free(void *pages, size_t size)
     tvlm_aligned_free(pages);
 }
 
+void tvlm_pages_drop(void *pages, size_t size)
+{
+    (void)pages; /* a memory never shrinks */
+    (void)size;
+}
+
 double tvlm_now_ms(void)
 {
     return host_now();

@@ -141,18 +141,16 @@ static void bind_bridge(tvlm_binder *b)
 
 /* ---- running ---- */
 
-static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                   float *tokens, tvlm_image_timings *timings)
+static void see(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision)
 {
-    const tvlm_weights *w = &model->weights;
     size_t size = model->config.preprocess.image_size;
-    double begin = tvlm_now_ms();
-    tvlm_fastvit_forward(cx, &w->fastvit, tvlm_nn_f32(pixels, size, size, 3),
+    tvlm_fastvit_forward(cx, &model->weights.fastvit, tvlm_nn_f32(pixels, size, size, 3),
                          (tvlm_features){.last = vision});
-    double between = tvlm_now_ms();
-    tvlm_projector_forward(cx, &w->projector, vision, model->n_vision_tokens, tokens);
-    timings->tower_ms += between - begin;
-    timings->bridge_ms += tvlm_now_ms() - between;
+}
+
+static void bridge(tvlm_cx *cx, const tvlm_model *model, const float *vision, float *tokens)
+{
+    tvlm_projector_forward(cx, &model->weights.projector, vision, model->n_vision_tokens, tokens);
 }
 
 static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *c)
@@ -200,6 +198,7 @@ const tvlm_arch tvlm_arch_fastvlm = {
     .tower_bytes = tower_bytes,
     .bind_tower = bind_tower,
     .bind_bridge = bind_bridge,
-    .encode = encode,
+    .see = see,
+    .bridge = bridge,
     .count_work = count_work,
 };

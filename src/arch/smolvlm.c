@@ -159,17 +159,15 @@ static void bind_bridge(tvlm_binder *b)
 
 /* ---- running ---- */
 
-static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                   float *tokens, tvlm_image_timings *timings)
+static void see(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision)
 {
-    const tvlm_siglip *w = &model->weights.siglip;
     size_t size = model->config.preprocess.image_size;
-    double begin = tvlm_now_ms();
-    tvlm_siglip_forward(cx, w, tvlm_nn_f32(pixels, size, size, 3), vision);
-    double between = tvlm_now_ms();
-    tvlm_siglip_connect(cx, w, vision, tokens);
-    timings->tower_ms += between - begin;
-    timings->bridge_ms += tvlm_now_ms() - between;
+    tvlm_siglip_forward(cx, &model->weights.siglip, tvlm_nn_f32(pixels, size, size, 3), vision);
+}
+
+static void bridge(tvlm_cx *cx, const tvlm_model *model, const float *vision, float *tokens)
+{
+    tvlm_siglip_connect(cx, &model->weights.siglip, vision, tokens);
 }
 
 /* Of an image of the most frames. */
@@ -201,6 +199,7 @@ const tvlm_arch tvlm_arch_smolvlm = {
     .bind_tower = bind_tower,
     .bind_bridge = bind_bridge,
     .frame_text = frame_text,
-    .encode = encode,
+    .see = see,
+    .bridge = bridge,
     .count_work = count_work,
 };

@@ -124,21 +124,21 @@ static tvlm_status finish_tower(tvlm_model *model, const tvlm_plan *plan, tvlm_e
 
 /* ---- running ---- */
 
-static void encode(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                   float *tokens, tvlm_image_timings *timings)
+static void see(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision)
 {
     const tvlm_weights *w = &model->weights;
     size_t size = model->config.preprocess.image_size, mark = tvlm_arena_mark(cx->arena);
-    double begin = tvlm_now_ms();
     float *hi = tvlm_nn_floats(cx, w->pooling.n_hi, w->pooling.hi.k);
     float *lo = tvlm_nn_floats(cx, w->pooling.n_lo, w->pooling.lo.k);
     tvlm_efficientnet_forward(cx, &w->efficientnet, tvlm_nn_f32(pixels, size, size, 3),
                               (tvlm_features){hi, lo});
-    double between = tvlm_now_ms();
-    tvlm_pooling_forward(cx, &w->pooling, model->config.pool_ln_eps, hi, lo, vision, tokens);
+    tvlm_pooling_embed(cx, &w->pooling, model->config.pool_ln_eps, hi, lo, vision);
     tvlm_arena_release(cx->arena, mark);
-    timings->tower_ms += between - begin;
-    timings->bridge_ms += tvlm_now_ms() - between;
+}
+
+static void bridge(tvlm_cx *cx, const tvlm_model *model, const float *vision, float *tokens)
+{
+    tvlm_pooling_forward(cx, &model->weights.pooling, model->config.pool_ln_eps, vision, tokens);
 }
 
 static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *c)
@@ -192,6 +192,7 @@ const tvlm_arch tvlm_arch_tinyvlm = {
     .bind_tower = tvlm_efficientnet_bind,
     .bind_bridge = bind_bridge,
     .finish_tower = finish_tower,
-    .encode = encode,
+    .see = see,
+    .bridge = bridge,
     .count_work = count_work,
 };

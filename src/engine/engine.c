@@ -11,6 +11,7 @@
 
 #define MAX_THREADS      64u
 #define MAX_BATCH_TOKENS 4096u
+#define LEAST_BATCH      16u /* that a limit on memory leaves: below, a pass is all overhead */
 
 static const tvlm_engine_params defaults = {.size = sizeof defaults,
                                             .max_batch_tokens = 256,
@@ -51,8 +52,8 @@ static void vision_plan(tvlm_cx *cx, const tvlm_model *model)
     tvlm_arena_release(cx->arena, mark);
     if (model->config.preprocess.split_edge) /* stays while its frames are encoded */
         tvlm_arena_alloc(cx->arena, tvlm_split_kept_bytes(&model->config.preprocess), 1);
-    tvlm_image_timings none = {0};
-    model->config.arch->encode(cx, model, NULL, NULL, NULL, &none);
+    model->config.arch->see(cx, model, NULL, NULL);
+    model->config.arch->bridge(cx, model, NULL, NULL);
 }
 
 static tvlm_scratch plan(const tvlm_model *model, const tvlm_engine_params *params)
@@ -72,10 +73,15 @@ static tvlm_scratch plan(const tvlm_model *model, const tvlm_engine_params *para
                               vision.largest > decoder.largest ? vision.largest : decoder.largest};
 }
 
-tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
-                                tvlm_scratch *out, tvlm_error *err)
+tvlm_status tvlm_engine_fit(const tvlm_model *model, tvlm_engine_params *params, tvlm_scratch *out,
+                            tvlm_error *err)
 {
     *out = plan(model, params);
+    while (out->decoder > params->max_memory && params->max_batch_tokens > LEAST_BATCH) {
+        unsigned half = params->max_batch_tokens / 2;
+        params->max_batch_tokens = half > LEAST_BATCH ? half : LEAST_BATCH;
+        *out = plan(model, params);
+    }
     if (out->bytes > SIZE_MAX / 2)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the model's scratch memory overflows");
     if (tvlm_image_bytes(model) > SIZE_MAX / 2)
@@ -104,7 +110,7 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     if (!model->block)
         return tvlm_fail(err, TVLM_ERR_STATE, "the model was opened with header_only");
     TVLM_TRY(tvlm_engine_params_read(params, &p, err));
-    TVLM_TRY(tvlm_engine_scratch(model, &p, &scratch, err));
+    TVLM_TRY(tvlm_engine_fit(model, &p, &scratch, err));
     tvlm_engine *e = calloc(1, sizeof *e);
     if (!e) return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
     atomic_init(&e->refs, 1);
@@ -126,10 +132,10 @@ tvlm_status tvlm_engine_new(const tvlm_model *model, const tvlm_engine_params *p
     }
     tvlm_arena_init(&e->arena, e->scratch, scratch.bytes);
     tvlm_engine_log(e,
-                    "engine: %u threads, %s kernels, %zu bytes of scratch: an image's %zu, the "
-                    "decoder's %zu, largest buffer %zu",
-                    p.n_threads, tvlm_cpu_tier_name(model->cpu_mask), scratch.bytes, scratch.vision,
-                    scratch.decoder, scratch.largest);
+                    "engine: %u threads, %s kernels, passes of %u tokens, %zu bytes of scratch: an "
+                    "image's %zu, the decoder's %zu, largest buffer %zu",
+                    p.n_threads, tvlm_cpu_tier_name(model->cpu_mask), p.max_batch_tokens,
+                    scratch.bytes, scratch.vision, scratch.decoder, scratch.largest);
     *out = e;
     return TVLM_OK;
 }
@@ -155,6 +161,14 @@ void tvlm_engine_free(tvlm_engine *engine)
 unsigned tvlm_engine_n_threads(const tvlm_engine *engine)
 {
     return engine ? engine->params.n_threads : 0;
+}
+
+void tvlm_engine_trim(tvlm_engine *engine)
+{
+    tvlm_cx cx;
+    if (!engine || tvlm_engine_begin(engine, TVLM_TURN_PASS, NULL, &cx, NULL)) return;
+    tvlm_pages_drop(engine->scratch, engine->scratch_size);
+    tvlm_engine_end(engine);
 }
 
 void tvlm_engine_log(const tvlm_engine *engine, const char *format, ...)

@@ -406,6 +406,47 @@ tvlm_status tvlm_generate(tvlm_engine *engine, tvlm_session *session, const tvlm
     return status;
 }
 
+/* ---- one image, one question ---- */
+
+static tvlm_status ask_about(const tvlm_model *model, tvlm_image *image, tvlm_str question,
+                             tvlm_prompt *prompt, tvlm_error *err)
+{
+    tvlm_model_info info = {.size = sizeof info};
+    TVLM_TRY(tvlm_model_get_info(model, &info, err));
+    if (!question.len) question = (tvlm_str){info.describe_prompt, strlen(info.describe_prompt)};
+    const tvlm_message message = {.role = TVLM_ROLE_USER,
+                                  .text = question.data,
+                                  .len = question.len,
+                                  .images = &image,
+                                  .n_images = image != NULL};
+    return tvlm_prompt_chat(prompt, &message, 1, err);
+}
+
+tvlm_status tvlm_ask(tvlm_engine *engine, tvlm_session *session, const tvlm_pixels *pixels,
+                     const char *question, size_t len, const tvlm_generate_params *params,
+                     tvlm_result *result, tvlm_error *err)
+{
+    tvlm_generate_params p;
+    tvlm_encode_params how;
+    tvlm_image *image = NULL;
+    tvlm_prompt *prompt = NULL;
+    TVLM_NEED(engine);
+    TVLM_NEED(session);
+    if (len) TVLM_NEED(question);
+    if (result) TVLM_TRY(tvlm_sized_check(result, RESULT, err));
+    TVLM_TRY(read_params(params, &p, err));
+    if (result) tvlm_sized_write(result, &(tvlm_result){0}, RESULT);
+    tvlm_encode_params_init(&how, sizeof how);
+    how.cancel = p.cancel;
+    tvlm_status status = tvlm_prompt_new(engine->model, &prompt, err);
+    if (!status && pixels) status = tvlm_image_encode(engine, pixels, &how, &image, err);
+    if (!status) status = ask_about(engine->model, image, (tvlm_str){question, len}, prompt, err);
+    if (!status) status = tvlm_generate(engine, session, prompt, &p, result, err);
+    tvlm_prompt_free(prompt);
+    tvlm_image_free(image);
+    return status;
+}
+
 /* ---- one token at a time ---- */
 
 /* The caller's stop strings, which need not outlive the call, in a block: pointers, then text. */

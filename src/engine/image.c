@@ -2,6 +2,7 @@
  * Pixels -> preprocess -> tower -> bridge -> an immutable handle. */
 #include "engine/internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,39 +168,75 @@ static void log_image(const tvlm_engine *engine, const tvlm_pixels *pixels, cons
                     image->timings.tower_ms, image->timings.bridge_ms);
 }
 
+/* The time since the last lap. */
+static double lap_ms(double *last)
+{
+    double begin = *last;
+    return (*last = tvlm_now_ms()) - begin;
+}
+
+static void bridge_frame(tvlm_cx *cx, tvlm_image *image, size_t i, const float *vision)
+{
+    const tvlm_model *m = image->model;
+    m->config.arch->bridge(cx, m, vision,
+                           image->tokens + i * m->n_image_tokens * m->config.lm.n_embd);
+}
+
 static tvlm_status encode_frames(tvlm_cx *cx, const tvlm_model *model, frames *f, tvlm_image *image,
                                  tvlm_error *err)
 {
     size_t size = model->config.preprocess.image_size, d = model->weights.vision_dim;
-    double begin = tvlm_now_ms();
+    double clock = tvlm_now_ms();
     float *input = tvlm_nn_floats(cx, size, 3 * size);
     float *scratch = tvlm_nn_floats(cx, model->n_vision_tokens, d);
     TVLM_TRY(open_frames(cx, model, f, err));
     for (size_t i = 0; i < image->n_frames && tvlm_nn_ok(cx); i++) {
         float *vision = image->vision ? image->vision + i * model->n_vision_tokens * d : scratch;
         TVLM_TRY(take_frame(cx, model, f, i, input, err));
-        image->timings.preprocess_ms += tvlm_now_ms() - begin;
-        model->config.arch->encode(
-            cx, model, input, vision,
-            image->tokens + i * model->n_image_tokens * model->config.lm.n_embd, &image->timings);
-        begin = tvlm_now_ms();
+        image->timings.preprocess_ms += lap_ms(&clock);
+        model->config.arch->see(cx, model, input, vision);
+        image->timings.tower_ms += lap_ms(&clock);
+        bridge_frame(cx, image, i, vision);
+        image->timings.bridge_ms += lap_ms(&clock);
     }
     return TVLM_OK;
 }
 
-/* Runs everything over the engine's arena; the image's arrays are the outputs. */
-static tvlm_status encode(tvlm_engine *engine, frames *f, const tvlm_cancel *cancel,
-                          tvlm_image *image, tvlm_error *err)
+/* The tower ran elsewhere: its tokens come as they are. */
+static void bridge_frames(tvlm_cx *cx, tvlm_image *image, const float *vision)
 {
-    const tvlm_model *model = engine->model;
+    double clock = tvlm_now_ms();
+    size_t n = image->model->n_vision_tokens * image->model->weights.vision_dim;
+    if (image->vision)
+        memcpy(image->vision, vision, tvlm_image_vision_floats(image) * sizeof(float));
+    for (size_t i = 0; i < image->n_frames && tvlm_nn_ok(cx); i++)
+        bridge_frame(cx, image, i, vision + i * n);
+    image->timings.bridge_ms += lap_ms(&clock);
+}
+
+static void cross_attend(tvlm_cx *cx, tvlm_image *image)
+{
+    const tvlm_model *m = image->model;
+    double clock = tvlm_now_ms();
+    if (!image->cross_kv) return;
+    tvlm_cross_kv_forward(cx, &m->weights.decoder, &m->config.lm, image->tokens, image->n_tokens,
+                          image->cross_kv);
+    image->timings.bridge_ms += lap_ms(&clock);
+}
+
+/* Runs everything over the engine's arena; the image's arrays are the outputs. `vision`: the
+ * tower's tokens, or NULL to run it. */
+static tvlm_status encode(tvlm_engine *engine, frames *f, const float *vision,
+                          const tvlm_cancel *cancel, tvlm_image *image, tvlm_error *err)
+{
     tvlm_cx cx;
+    tvlm_status status = TVLM_OK;
     TVLM_TRY(tvlm_engine_begin(engine, TVLM_TURN_IMAGE, cancel, &cx, err));
-    tvlm_status status = encode_frames(&cx, model, f, image, err);
-    double begin = tvlm_now_ms();
-    if (!status && image->cross_kv)
-        tvlm_cross_kv_forward(&cx, &model->weights.decoder, &model->config.lm, image->tokens,
-                              image->n_tokens, image->cross_kv);
-    image->timings.bridge_ms += tvlm_now_ms() - begin;
+    if (vision)
+        bridge_frames(&cx, image, vision);
+    else
+        status = encode_frames(&cx, engine->model, f, image, err);
+    if (!status) cross_attend(&cx, image);
     if (!status && !tvlm_nn_ok(&cx)) status = tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     if (!status) log_image(engine, f->pixels, image); /* in turn: two images' lines do not meet */
     tvlm_engine_end(engine);
@@ -227,27 +264,26 @@ tvlm_status tvlm_image_new(const tvlm_model *model, tvlm_grid grid, bool vision,
     return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory");
 }
 
-tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
-                              const tvlm_encode_params *params, tvlm_image **out, tvlm_error *err)
+static tvlm_status check_sight(const tvlm_model *model, tvlm_error *err)
 {
-    tvlm_encode_params p;
-    tvlm_image *image;
-    TVLM_NEED(out);
-    *out = NULL;
-    TVLM_NEED(engine);
-    const tvlm_model *model = engine->model;
-    TVLM_TRY(read_params(params, &p, err));
-    if (!tvlm_model_has_vision(model))
-        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
-    TVLM_TRY(check_pixels(pixels, engine->params.max_pixels, err));
     /* the cross-attention's keys and values come from the decoder's weights */
     tvlm_stage needed = model->config.lm.cross_attention ? TVLM_STAGE_DECODER : TVLM_STAGE_BRIDGE;
+    if (!tvlm_model_has_vision(model))
+        return tvlm_fail(err, TVLM_ERR_UNSUPPORTED, "this model reads text only");
     if (tvlm_model_stage(model) < needed)
         return tvlm_fail(err, TVLM_ERR_STATE, "the weights that encode images have not arrived");
-    frames f = {.pixels = pixels, .fit = p.fit, .is_split = tvlm_model_splits(model, p.fit)};
-    tvlm_grid grid = grid_of(model, pixels, p.fit);
-    TVLM_TRY(tvlm_image_new(model, grid, p.keep_vision_tokens, &image, err));
-    tvlm_status status = encode(engine, &f, p.cancel, image, err);
+    return TVLM_OK;
+}
+
+static tvlm_status make_image(tvlm_engine *engine, const tvlm_pixels *pixels, const float *vision,
+                              const tvlm_encode_params *p, tvlm_image **out, tvlm_error *err)
+{
+    const tvlm_model *model = engine->model;
+    frames f = {.pixels = pixels, .fit = p->fit, .is_split = tvlm_model_splits(model, p->fit)};
+    tvlm_image *image;
+    TVLM_TRY(
+        tvlm_image_new(model, grid_of(model, pixels, p->fit), p->keep_vision_tokens, &image, err));
+    tvlm_status status = encode(engine, &f, vision, p->cancel, image, err);
     if (status) {
         tvlm_image_free(image);
         return status;
@@ -255,6 +291,53 @@ tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
     image->id = tvlm_image_hash(image);
     *out = image;
     return TVLM_OK;
+}
+
+tvlm_status tvlm_image_encode(tvlm_engine *engine, const tvlm_pixels *pixels,
+                              const tvlm_encode_params *params, tvlm_image **out, tvlm_error *err)
+{
+    tvlm_encode_params p;
+    TVLM_NEED(out);
+    *out = NULL;
+    TVLM_NEED(engine);
+    TVLM_TRY(read_params(params, &p, err));
+    TVLM_TRY(check_sight(engine->model, err));
+    TVLM_TRY(check_pixels(pixels, engine->params.max_pixels, err));
+    return make_image(engine, pixels, NULL, &p, out, err);
+}
+
+static tvlm_status check_vision(const tvlm_model *model, const float *vision, size_t n, size_t dim,
+                                size_t n_frames, tvlm_error *err)
+{
+    size_t want = n_frames * model->n_vision_tokens, want_dim = model->weights.vision_dim;
+    if (n != want || dim != want_dim)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT,
+                         "vision tokens of %zu x %zu, this model's image has %zu x %zu", n, dim,
+                         want, want_dim);
+    for (size_t i = 0; i < n * dim; i++)
+        if (!isfinite(vision[i]))
+            return tvlm_fail(err, TVLM_ERR_ARGUMENT, "vision token %zu, feature %zu: not a number",
+                             i / dim, i % dim);
+    return TVLM_OK;
+}
+
+tvlm_status tvlm_image_from_vision(tvlm_engine *engine, const float *vision, size_t n, size_t dim,
+                                   uint32_t width, uint32_t height,
+                                   const tvlm_encode_params *params, tvlm_image **out,
+                                   tvlm_error *err)
+{
+    tvlm_encode_params p;
+    const tvlm_pixels size = {.data = (const uint8_t *)"", .width = width, .height = height};
+    TVLM_NEED(out);
+    *out = NULL;
+    TVLM_NEED(engine);
+    TVLM_NEED(vision);
+    TVLM_TRY(read_params(params, &p, err));
+    TVLM_TRY(check_sight(engine->model, err));
+    TVLM_TRY(check_pixels(&size, engine->params.max_pixels, err));
+    size_t n_frames = tvlm_grid_frames(grid_of(engine->model, &size, p.fit));
+    TVLM_TRY(check_vision(engine->model, vision, n, dim, n_frames, err));
+    return make_image(engine, &size, vision, &p, out, err);
 }
 
 tvlm_image *tvlm_image_retain(const tvlm_image *image)

@@ -101,8 +101,9 @@ typedef struct tvlm_scratch {
     size_t bytes;                    /* the more of the two that take turns */
     size_t vision, decoder, largest; /* largest: buffer */
 } tvlm_scratch;
-tvlm_status tvlm_engine_scratch(const tvlm_model *model, const tvlm_engine_params *params,
-                                tvlm_scratch *out, tvlm_error *err);
+/* Makes passes smaller where max_memory asks for it. */
+tvlm_status tvlm_engine_fit(const tvlm_model *model, tvlm_engine_params *params, tvlm_scratch *out,
+                            tvlm_error *err);
 size_t tvlm_engine_bytes(const tvlm_engine_params *params, size_t scratch);
 tvlm_status tvlm_session_bytes(const tvlm_model *model, const tvlm_session_params *params,
                                size_t *out, tvlm_error *err);

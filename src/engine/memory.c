@@ -12,11 +12,11 @@ tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_para
     size_t session_bytes;
     TVLM_NEED(model);
     TVLM_NEED(out);
-    const tvlm_sized *type = TVLM_SIZED(tvlm_memory, kv_bytes);
+    const tvlm_sized *type = TVLM_SIZED(tvlm_memory, n_batch_tokens);
     TVLM_TRY(tvlm_sized_check(out, type, err));
     TVLM_TRY(tvlm_engine_params_read(engine, &e, err));
     TVLM_TRY(tvlm_session_params_read(model, session, &s, err));
-    TVLM_TRY(tvlm_engine_scratch(model, &e, &scratch, err));
+    TVLM_TRY(tvlm_engine_fit(model, &e, &scratch, err));
     TVLM_TRY(tvlm_session_bytes(model, &s, &session_bytes, err));
     tvlm_memory m = {.model_bytes = tvlm_model_bytes(model),
                      .engine_bytes = tvlm_engine_bytes(&e, scratch.bytes),
@@ -26,7 +26,8 @@ tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_para
                      .decoder_scratch_bytes = scratch.decoder,
                      .largest_buffer_bytes = scratch.largest,
                      .kv_bytes =
-                         tvlm_kv_bytes(&model->config.lm, s.n_ctx, s.kv_type == TVLM_KV_F16)};
+                         tvlm_kv_bytes(&model->config.lm, s.n_ctx, s.kv_type == TVLM_KV_F16),
+                     .n_batch_tokens = e.max_batch_tokens};
     m.total_bytes = m.model_bytes + m.engine_bytes + m.session_bytes + m.image_bytes;
     tvlm_sized_write(out, &m, type);
     return TVLM_OK;

@@ -33,12 +33,10 @@ struct tvlm_arch {
     /* The text before frame i of an image split into rows x cols, or behind the last; NULL: none.
      */
     const char *(*frame_text)(uint32_t rows, uint32_t cols, size_t i, char out[96]);
-    /* Tower and bridge, of a frame: pixels [S][S][3] -> vision [n_vision_tokens][vision_dim]
-     * (scratch, or what is kept), tokens [n_image_tokens][n_embd]. All may be NULL in measure mode;
-     * timings always.
-     */
-    void (*encode)(struct tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision,
-                   float *tokens, tvlm_image_timings *timings);
+    /* Of a frame: the tower, pixels [S][S][3] -> vision [n_vision_tokens][vision_dim]; the bridge,
+     * vision -> tokens [n_image_tokens][n_embd]. All may be NULL in measure mode. */
+    void (*see)(struct tvlm_cx *cx, const tvlm_model *model, const float *pixels, float *vision);
+    void (*bridge)(struct tvlm_cx *cx, const tvlm_model *model, const float *vision, float *tokens);
     void (*count_work)(const tvlm_model *model, tvlm_work *tower, tvlm_work *bridge);
 };
 

@@ -12,6 +12,12 @@
 #include <pthread.h>
 #endif
 
+/* Products and sums are rounded one by one, so that results are the same everywhere. Builds that
+ * cannot pass -ffp-contract=off (Swift packages) rely on this. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 #define TVLM_ALIGN ((size_t)64)
 
 /* Whether the C library's fmaf is wrong in halfway cases: MinGW's goes by way of long double,
@@ -31,6 +37,9 @@ void tvlm_aligned_free(void *block);
  * out of memory or size is 0. */
 void *tvlm_pages_alloc(size_t size, bool dense);
 void tvlm_pages_free(void *pages, size_t size); /* the size of the call that gave them */
+/* Gives the memory back, not the room: what stood there is lost, the next touch takes memory again.
+ * Small blocks, and systems that cannot, keep theirs. */
+void tvlm_pages_drop(void *pages, size_t size);
 
 /* Monotonic clock in milliseconds. */
 double tvlm_now_ms(void);

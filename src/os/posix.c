@@ -44,6 +44,7 @@ void tvlm_aligned_free(void *block)
 #define HAS_PAGES(size)          false
 #define map_pages(size, dense)   NULL
 #define unmap_pages(pages, size) (void)(size)
+#define drop_pages(pages, size)  (void)(pages)
 #else
 /* Smaller blocks stay on the heap, where sanitizers watch their ends. */
 #define HAS_PAGES(size) ((size) >= (size_t)1 << 20)
@@ -79,6 +80,17 @@ static void unmap_pages(void *pages, size_t size)
 {
     if (pages) munmap(pages, mapped_size(size));
 }
+
+/* Where advice is only a wish, new pages take the place of the old. */
+static void drop_pages(void *pages, size_t size)
+{
+#if defined(__linux__)
+    madvise(pages, mapped_size(size), MADV_DONTNEED);
+#else
+    mmap(pages, mapped_size(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+         -1, 0);
+#endif
+}
 #endif
 
 void *tvlm_pages_alloc(size_t size, bool dense)
@@ -93,6 +105,11 @@ void tvlm_pages_free(void *pages, size_t size)
         unmap_pages(pages, size);
     else
         tvlm_aligned_free(pages);
+}
+
+void tvlm_pages_drop(void *pages, size_t size)
+{
+    if (HAS_PAGES(size)) drop_pages(pages, size);
 }
 
 double tvlm_now_ms(void)

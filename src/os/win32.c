@@ -36,6 +36,11 @@ void tvlm_pages_free(void *pages, size_t size)
     if (pages) VirtualFree(pages, 0, MEM_RELEASE);
 }
 
+void tvlm_pages_drop(void *pages, size_t size)
+{
+    VirtualAlloc(pages, size, MEM_RESET, PAGE_READWRITE); /* taken when memory is short */
+}
+
 double tvlm_now_ms(void)
 {
     LARGE_INTEGER frequency, now;

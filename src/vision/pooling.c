@@ -12,16 +12,17 @@
 #include <math.h>
 #include <string.h>
 
-/* t = LN([hi Whi ; lo Wlo] + pos): the projections add onto a copy of pos. */
-static void embed_maps(tvlm_cx *cx, const tvlm_pooling *w, float eps, const float *hi,
-                       const float *lo, float *t)
+/* The projections add onto a copy of pos. */
+void tvlm_pooling_embed(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,
+                        const float *lo, float *tokens)
 {
     size_t n = w->n_hi + w->n_lo;
-    float *t_lo = t ? t + w->n_hi * w->d : NULL;
+    float *t = tokens, *t_lo = t ? t + w->n_hi * w->d : NULL;
     if (tvlm_nn_live(cx)) memcpy(t, w->pos, n * w->d * sizeof *t);
     tvlm_nn_linear(cx, &w->hi, TVLM_ACT_NONE, hi, w->n_hi, 1.0f, t, t);
     tvlm_nn_linear(cx, &w->lo, TVLM_ACT_NONE, lo, w->n_lo, 1.0f, t_lo, t_lo);
-    tvlm_nn_layernorm(cx, &w->norm, eps, t, n, w->d, t);
+    tvlm_nn_layernorm(cx, &w->norm, ln_eps, t, n, w->d, t);
+    tvlm_nn_tap(cx, "pooling.tokens", tvlm_nn_f32(t, 1, n, w->d));
 }
 
 /* z = query + attention of the queries over t */
@@ -52,16 +53,13 @@ static void cross_attend(tvlm_cx *cx, const tvlm_pooling *w, const float *t, flo
     tvlm_arena_release(cx->arena, mark);
 }
 
-void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,
-                          const float *lo, float *tokens, float *out)
+void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *tokens,
+                          float *out)
 {
-    size_t n = w->n_hi + w->n_lo, mark = tvlm_arena_mark(cx->arena);
-    float *t = tokens ? tokens : tvlm_nn_floats(cx, n, w->d);
+    size_t mark = tvlm_arena_mark(cx->arena);
     float *z = tvlm_nn_floats(cx, w->n_query, w->d);
     float *normed = tvlm_nn_floats(cx, w->n_query, w->d);
-    embed_maps(cx, w, ln_eps, hi, lo, t);
-    tvlm_nn_tap(cx, "pooling.tokens", tvlm_nn_f32(t, 1, n, w->d));
-    cross_attend(cx, w, t, z);
+    cross_attend(cx, w, tokens, z);
     tvlm_nn_tap(cx, "pooling.attention", tvlm_nn_f32(z, 1, w->n_query, w->d));
     tvlm_nn_layernorm(cx, &w->ffn_norm, ln_eps, z, w->n_query, w->d, normed);
     tvlm_nn_mlp(cx, &w->ffn_up, TVLM_ACT_GELU, &w->ffn_down, normed, w->n_query, z, z);

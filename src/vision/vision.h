@@ -30,9 +30,11 @@ void tvlm_siglip_connect(tvlm_cx *cx, const tvlm_siglip *w, const float *tokens,
 /* FastVLM projector: tokens [n][vision_dim] -> out [n][n_embd]. */
 void tvlm_projector_forward(tvlm_cx *cx, const tvlm_projector *w, const float *tokens, size_t n,
                             float *out);
-/* Tiny-VLM attention pooling: hi [n_hi][c_hi], lo [n_lo][c_lo] -> tokens [n_hi+n_lo][d] (nullable
- * copy of the normalised input tokens), out [n_query][d]. */
-void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,
-                          const float *lo, float *tokens, float *out);
+/* Tiny-VLM attention pooling: the maps hi [n_hi][c_hi] and lo [n_lo][c_lo] -> tokens
+ * [n_hi+n_lo][d]; these -> out [n_query][d]. */
+void tvlm_pooling_embed(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *hi,
+                        const float *lo, float *tokens);
+void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *tokens,
+                          float *out);
 
 #endif

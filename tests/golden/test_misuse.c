@@ -152,6 +152,7 @@ static void engines_and_pictures(void **state)
     REFUSES(tvlm_engine_new, model, NULL, NULL);
     IGNORES(tvlm_engine_free, NULL);
     assert_int_equal(IGNORES(tvlm_engine_n_threads, NULL), 0);
+    IGNORES(tvlm_engine_trim, NULL);
     assert_int_equal(IGNORES(tvlm_preprocess_floats, NULL, &pixels, NULL), 0);
     assert_int_equal(IGNORES(tvlm_preprocess_floats, model, NULL, NULL), 0);
     assert_true(IGNORES(tvlm_preprocess_floats, model, &pixels, NULL) > 0);
@@ -163,6 +164,9 @@ static void engines_and_pictures(void **state)
     assert_null(i);
     REFUSES(tvlm_image_encode, engine, NULL, NULL, &i);
     REFUSES(tvlm_image_encode, engine, &pixels, NULL, NULL);
+    REFUSES(tvlm_image_from_vision, NULL, input, 2, 4, 16, 16, NULL, &i);
+    REFUSES(tvlm_image_from_vision, engine, NULL, 2, 4, 16, 16, NULL, &i);
+    REFUSES(tvlm_image_from_vision, engine, input, 2, 4, 16, 16, NULL, NULL);
     IGNORES(tvlm_image_free, NULL);
     assert_null(IGNORES(tvlm_image_tokens, NULL, &n, &dim));
     assert_true(n == 0 && dim == 0);
@@ -270,6 +274,11 @@ static void generation(void **state)
     REFUSES(tvlm_generate, engine, session, prompt, &p, &result);
     p.stop = &(const char *){NULL};
     REFUSES(tvlm_generate, engine, session, prompt, &p, &result);
+    TAKES(tvlm_generate, engine, session, prompt, NULL, NULL);
+    REFUSES(tvlm_ask, NULL, session, &pixels, "a", 1, NULL, &result);
+    REFUSES(tvlm_ask, engine, NULL, &pixels, "a", 1, NULL, &result);
+    REFUSES(tvlm_ask, engine, session, &pixels, NULL, 1, NULL, &result);
+    TAKES(tvlm_ask, engine, session, NULL, NULL, 0, NULL, NULL);
     TAKES(tvlm_generate, engine, session, prompt, NULL, NULL);
     const float *logits = tvlm_session_logits(session);
     tvlm_generation *generation, *stepped;

@@ -260,7 +260,8 @@ typedef struct pool_case {
 static void forward_pool(tvlm_cx *cx, void *user)
 {
     pool_case *p = user;
-    tvlm_pooling_forward(cx, &p->w, 1e-5f, p->map_hi, p->map_lo, p->tokens, p->out);
+    tvlm_pooling_embed(cx, &p->w, 1e-5f, p->map_hi, p->map_lo, p->tokens);
+    tvlm_pooling_forward(cx, &p->w, 1e-5f, p->tokens, p->out);
 }
 
 static void naive_norm(const tvlm_norm *w, const double *x, size_t m, double *y)
