@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "image/codec.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ tvlm_status app_decoded_alloc(uint32_t width, uint32_t height, uint32_t channels
                               tvlm_error *err)
 {
     bool fits = width <= SIZE_MAX / channels;
-    out->data = fits ? calloc(height, (size_t)width * channels) : NULL;
+    out->data = fits ? app_sys_large_alloc(height, (size_t)width * channels) : NULL;
     if (!out->data)
         return app_fail(err, TVLM_ERR_MEMORY, "out of memory for %ux%u pixels", (unsigned)width,
                         (unsigned)height);

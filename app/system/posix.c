@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/stat.h>
@@ -249,6 +250,19 @@ double app_sys_now_ms(void)
     struct timespec now = {0};
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+/* A page that is touched first costs microseconds, whatever its size. */
+void *app_sys_large_alloc(size_t n, size_t size)
+{
+    unsigned char *block = calloc(n, size);
+#if defined(MADV_HUGEPAGE)
+    const size_t page = (size_t)2 << 20;
+    size_t before = (page - (uintptr_t)block % page) % page;
+    if (block && n * size >= before + page)
+        madvise(block + before, (n * size - before) / page * page, MADV_HUGEPAGE); /* a wish */
+#endif
+    return block;
 }
 
 #if defined(__linux__)

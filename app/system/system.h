@@ -81,6 +81,8 @@ bool app_sys_program_folder(char *out, size_t cap);
 
 /* Monotonic. */
 double app_sys_now_ms(void);
+/* calloc for large blocks that will be used whole: in large pages where the system has them. */
+void *app_sys_large_alloc(size_t n, size_t size);
 /* The most memory that this process has held so far, in bytes; 0 where the system does not tell. */
 uint64_t app_sys_peak_memory(void);
 

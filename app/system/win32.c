@@ -249,6 +249,11 @@ double app_sys_now_ms(void)
     return (double)now.QuadPart * 1e3 / (double)frequency.QuadPart;
 }
 
+void *app_sys_large_alloc(size_t n, size_t size)
+{
+    return calloc(n, size);
+}
+
 uint64_t app_sys_peak_memory(void)
 {
     PROCESS_MEMORY_COUNTERS counters;

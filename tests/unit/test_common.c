@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Errors and text of the program: by hand, and beside the library's own, which it does not call. */
+ * Errors and text of the program: by hand, and beside the library's own, which it does not call.
+ * Its large blocks and its threads. */
 #include "common/common.h"
 #include "base/base.h"
+#include "system/system.h"
 #include "text/unicode.h"
 
 #include <setjmp.h>
@@ -104,6 +106,37 @@ static void errors(void **state)
     assert_string_equal(err.message + 505, "x...");
 }
 
+static void large_blocks(void **state)
+{
+    (void)state;
+    const size_t n = 3, size = ((size_t)3 << 20) + 1;
+    unsigned char *block = app_sys_large_alloc(n, size);
+    assert_non_null(block);
+    for (size_t i = 0; i < n * size; i++)
+        if (block[i]) fail_msg("byte %zu is %u", i, block[i]);
+    memset(block, 1, n * size);
+    free(block);
+    assert_null(app_sys_large_alloc(SIZE_MAX / 2, 4));
+}
+
+static void add_one(void *to)
+{
+    ++*(int *)to;
+}
+
+static void threads(void **state)
+{
+    (void)state;
+    int count = 0;
+    for (int i = 0; i < 3; i++) {
+        app_sys_thread *thread = app_sys_thread_start(add_one, &count);
+        assert_non_null(thread);
+        app_sys_thread_join(thread);
+        assert_int_equal(count, i + 1);
+    }
+    app_sys_thread_join(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +144,8 @@ int main(void)
         cmocka_unit_test(ill_parts_are_replaced),
         cmocka_unit_test(any_bytes_as_the_library_has_them),
         cmocka_unit_test(errors),
+        cmocka_unit_test(large_blocks),
+        cmocka_unit_test(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
