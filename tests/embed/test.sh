@@ -29,9 +29,9 @@ try() {
         [ "$printed" = "$version tinyvlm" ] || { echo "$use $*: $program printed '$printed'"; exit 1; }
         needs "$use$*/$program" >needs
         case $* in
-        *SHARED*) grep -q 'libtinyvlm' needs ;;
+        *SHARED*) grep -qF -e "[libtinyvlm.so.$interface]" -e "libtinyvlm.$interface.dylib" needs ;;
         *) ! grep -q 'libtinyvlm' needs ;;
-        esac || { echo "$use $*: $program is linked with the other library"; exit 1; }
+        esac || { echo "$use $*: $program needs another library:"; cat needs; exit 1; }
     done
     echo "$use $*: ok"
 }
@@ -39,6 +39,10 @@ try() {
 needs() { readelf -d "$1" 2>/dev/null || otool -L "$1"; }
 
 version=$(sed -n 's/^#define TVLM_VERSION_[A-Z]* //p' "$root/include/tinyvlm.h" | paste -sd.)
+case $version in
+0.*) interface=${version%.*} ;; # a minor version may have another
+*) interface=${version%%.*} ;;
+esac
 # -O0: the question is whether it builds and is found, and optimising takes most of the time
 quietly cmake -S "$root" -B library -DTVLM_CLI=OFF -DTVLM_SHARED=ON -DCMAKE_INSTALL_PREFIX="$PWD/prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O0
