@@ -386,7 +386,7 @@ const char *cli_model_path(const cli_options *o)
     static const char *const places[] = {"", "/models", "/../models", "/../share/tinyvlm"};
     char folder[4096];
     app_sys_facts facts;
-    const char *named = o->model ? o->model : getenv("TINYVLM_MODEL");
+    const char *named = o->model ? o->model : app_sys_variable("TINYVLM_MODEL");
     if (named && *named) return named;
     if (app_sys_program_folder(folder, sizeof folder))
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {

@@ -84,5 +84,9 @@ int main(int argc, char **argv)
 {
     app_sys_standard_streams(); /* first of all */
     cli_signals_init();
+    if (!app_sys_arguments(&argc, &argv)) {
+        fputs("tinyvlm: out of memory\n", stderr);
+        return EXIT_RUN;
+    }
     return cli_finish(run(argc, argv));
 }

@@ -99,7 +99,7 @@ static void decode_url(char *path)
 
 static char *expand_home(char *path)
 {
-    const char *home = getenv("HOME");
+    const char *home = app_sys_variable("HOME");
     if (path[0] != '~' || (path[1] && path[1] != '/') || !home) return path;
     char *whole = malloc(strlen(home) + strlen(path));
     if (whole) strcat(strcpy(whole, home), path + 1);

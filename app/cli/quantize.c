@@ -2,8 +2,8 @@
 #include "cli/cli.h"
 #include "convert/quantize.h"
 #include "file/output.h"
+#include "system/system.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #define MAX_LAYER_ERROR "2.8" /* per cent; see docs/PRECISION.md */
 
@@ -163,24 +162,34 @@ static tvlm_status add_path(job *j, char *path, tvlm_error *err)
     return TVLM_OK;
 }
 
+typedef struct listing {
+    job *j;
+    tvlm_status status;
+    tvlm_error *err;
+} listing;
+
+static char *copy_of(const char *text)
+{
+    char *copy = malloc(strlen(text) + 1);
+    return copy ? strcpy(copy, text) : NULL;
+}
+
 /* Regular files (or links to them) that are named as images are; of sub-folders it is said that
  * they are not entered. */
-static tvlm_status add_entry(job *j, const char *name, tvlm_error *err)
+static bool add_entry(void *user, const char *path)
 {
-    struct stat facts;
-    if (name[0] == '.') return TVLM_OK;
-    size_t size = strlen(j->folder) + strlen(name) + 2;
-    char *path = malloc(size);
-    if (!path) return add_path(j, NULL, err);
-    snprintf(path, size, "%s/%s", j->folder, name);
-    bool there = stat(path, &facts) == 0;
-    if (there && S_ISREG(facts.st_mode) && is_photo(name)) return add_path(j, path, err);
-    if (there && S_ISDIR(facts.st_mode))
-        say_skipped(j, path, "a folder in the folder");
+    listing *l = user;
+    app_sys_facts facts;
+    const char *name = strrchr(path, '/') + 1;
+    if (name[0] == '.') return true;
+    bool there = app_sys_look(path, &facts);
+    if (there && facts.kind == APP_SYS_REGULAR && is_photo(name))
+        l->status = add_path(l->j, copy_of(path), l->err);
+    else if (there && facts.kind == APP_SYS_FOLDER)
+        say_skipped(l->j, path, "a folder in the folder");
     else if (is_photo(name))
-        say_skipped(j, path, there ? "not a file" : strerror(errno));
-    free(path);
-    return TVLM_OK;
+        say_skipped(l->j, path, there ? "not a file" : strerror(errno));
+    return !l->status;
 }
 
 /* Keeps MAX_IMAGES of the sorted paths, evenly. */
@@ -198,16 +207,14 @@ static void thin(job *j)
 
 static tvlm_status list_photos(job *j, tvlm_error *err)
 {
-    DIR *dir = opendir(j->folder);
-    if (!dir) return app_fail(err, TVLM_ERR_IO, "%s: cannot open: %s", j->folder, strerror(errno));
-    tvlm_status status = TVLM_OK;
-    for (struct dirent *e; !status && (e = readdir(dir));)
-        status = add_entry(j, e->d_name, err);
-    closedir(dir);
+    listing l = {j, TVLM_OK, err};
+    if (!app_sys_list(j->folder, add_entry, &l))
+        return app_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", j->folder, strerror(errno));
     if (j->n_paths) qsort(j->paths, j->n_paths, sizeof *j->paths, by_text);
     thin(j);
-    if (!status && !j->n_paths) return app_fail(err, TVLM_ERR_IO, "%s: no images there", j->folder);
-    return status;
+    if (!l.status && !j->n_paths)
+        return app_fail(err, TVLM_ERR_IO, "%s: no images there", j->folder);
+    return l.status;
 }
 
 static tvlm_status quantize(job *j, const char *in, const char *out, tvlm_error *err)

@@ -121,7 +121,7 @@ static bool is_encoded(const char *path)
     char magic[8] = "";
     app_sys_facts facts;
     if (!app_sys_look(path, &facts) || facts.kind != APP_SYS_REGULAR) return false;
-    FILE *f = fopen(path, "rb");
+    FILE *f = app_sys_open(path);
     bool read = f && fread(magic, sizeof magic, 1, f) == 1;
     if (f) fclose(f);
     return read && !memcmp(magic, "TVLMIMAG", sizeof magic);

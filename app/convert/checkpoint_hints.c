@@ -2,13 +2,12 @@
  * What a path is that is no folder of safetensors weights, and what to do about it. */
 #include "convert/checkpoint.h"
 #include "convert/json_file.h"
+#include "system/system.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define RESAVE                                                                                     \
     "load it with transformers and save it with save_pretrained(..., safe_serialization=True)"
@@ -85,15 +84,19 @@ static void look_at(findings *f, const char *name)
         }
 }
 
+static bool look_at_entry(void *user, const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) look_at(user, name);
+    return true;
+}
+
 static tvlm_status look_in(const char *path, tvlm_error *err)
 {
     findings f = {.hint = TVLM_COUNT(hints)};
     char what[600];
-    DIR *dir = opendir(path);
-    if (!dir) return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot be read", path);
-    for (const struct dirent *e; (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) look_at(&f, e->d_name);
-    closedir(dir);
+    if (!app_sys_list(path, look_at_entry, &f))
+        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot be read", path);
     if (f.weights && f.config) return TVLM_OK;
     if (!f.any) return tvlm_fail(err, TVLM_ERR_IO, "%s: an empty folder", path);
     if (f.right_case && !(strcmp(f.right_case, "config.json") == 0 ? f.config : f.weights))
@@ -126,7 +129,7 @@ static tvlm_status look_at_file(const char *path, tvlm_error *err)
 
 tvlm_status tvlmc_checkpoint_look(const char *path, tvlm_error *err)
 {
-    struct stat s;
-    if (stat(path, &s) != 0) return tvlm_fail(err, TVLM_ERR_IO, "%s: no such folder", path);
-    return S_ISDIR(s.st_mode) ? look_in(path, err) : look_at_file(path, err);
+    app_sys_facts facts;
+    if (!app_sys_look(path, &facts)) return tvlm_fail(err, TVLM_ERR_IO, "%s: no such folder", path);
+    return facts.kind == APP_SYS_FOLDER ? look_in(path, err) : look_at_file(path, err);
 }

@@ -2,6 +2,7 @@
 #include "convert/json_file.h"
 
 #include "base/base.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,9 +22,8 @@ char *tvlmc_path_join(const char *dir, const char *name)
 
 bool tvlmc_path_exists(const char *path)
 {
-    FILE *f = fopen(path, "rb");
-    if (f) fclose(f);
-    return f != NULL;
+    app_sys_facts facts;
+    return app_sys_look(path, &facts);
 }
 
 /* ---- Python's JSON -> what jansson reads ----

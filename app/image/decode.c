@@ -208,7 +208,7 @@ tvlm_status app_decode_file(const char *path, const app_decode_params *params, a
     tvlm_error local = {0};
     buffer b = {0};
     *out = (app_decoded){0};
-    FILE *f = standard ? stdin : fopen(path, "rb");
+    FILE *f = standard ? stdin : app_sys_open(path);
     tvlm_status status = f ? read_all(f, &b, &local)
                            : app_fail(&local, TVLM_ERR_IO, "cannot open: %s", strerror(errno));
     if (f && !standard) fclose(f);

@@ -96,6 +96,11 @@ bool app_sys_writable(const char *path)
     return access(path, W_OK) == 0;
 }
 
+FILE *app_sys_open(const char *path)
+{
+    return fopen(path, "rb");
+}
+
 int app_sys_create(const char *path, bool secret)
 {
     return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0666);
@@ -214,6 +219,17 @@ void app_sys_standard_streams(void)
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", wrong[fd]) < 0)
             (void)!open("/", O_RDONLY); /* no /dev here */
+}
+
+bool app_sys_arguments(int *argc, char ***argv)
+{
+    (void)argc, (void)argv;
+    return true;
+}
+
+const char *app_sys_variable(const char *name)
+{
+    return getenv(name);
 }
 
 static void handle(int number, void (*with)(int))

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #ifdef _WIN32
 #define APP_BACKSLASH_SEPARATES    1
@@ -44,6 +45,7 @@ bool app_sys_same(const app_sys_facts *a, const app_sys_facts *b);
 char *app_sys_target(const char *path);
 bool app_sys_writable(const char *path);
 
+FILE *app_sys_open(const char *path);              /* to read bytes; NULL */
 int app_sys_create(const char *path, bool secret); /* exclusively, to read and write; -1 */
 int app_sys_open_stream(const char *path);
 int app_sys_dup(int fd);
@@ -61,15 +63,20 @@ void app_sys_unlink(const char *path); /* async-signal-safe */
 const char *app_sys_temporary_folder(void);
 unsigned app_sys_process(void);
 
-/* Calls visit(user, path) for every entry of a folder until it returns false; false: cannot read
- * it (or out of memory). */
+/* Calls visit(user, folder/name) for every entry of a folder, . and .. too, until it returns false;
+ * false: cannot read it (or out of memory). */
 bool app_sys_list(const char *folder, bool (*visit)(void *user, const char *path), void *user);
 
 /* ---- the process ---- */
 
 /* Opens those standard streams that were closed at the start, the wrong way, so that using them
- * fails: their descriptors would go to the next file, and our text with it. All carry bytes. */
+ * fails: their descriptors would go to the next file, and our text with it. All carry bytes; a
+ * console takes them for UTF-8. */
 void app_sys_standard_streams(void);
+/* main's arguments become UTF-8, where they are not; false: out of memory. */
+bool app_sys_arguments(int *argc, char ***argv);
+/* A variable of the environment, UTF-8 as paths are; never freed. NULL: not set. */
+const char *app_sys_variable(const char *name);
 /* Calls stop for signals that end programs and quit for the one that asks for a core dump. What was
  * ignored at the start stays so (nohup); blocking calls end with EINTR. That nobody reads a pipe,
  * or that a file is too large, is told by the write. */

@@ -15,6 +15,7 @@
 #include <windows.h>
 
 #include <psapi.h>
+#include <shellapi.h>
 
 enum { MAX_WIDE = 4096 };
 
@@ -100,6 +101,12 @@ bool app_sys_writable(const char *path)
 {
     wchar_t wide[MAX_WIDE];
     return widen(path, wide) && _waccess(wide, 2) == 0;
+}
+
+FILE *app_sys_open(const char *path)
+{
+    wchar_t wide[MAX_WIDE];
+    return widen(path, wide) ? _wfopen(wide, L"rb") : NULL;
 }
 
 int app_sys_create(const char *path, bool secret)
@@ -197,31 +204,62 @@ bool app_sys_list(const char *folder, bool (*visit)(void *user, const char *path
     wchar_t pattern[MAX_WIDE];
     WIN32_FIND_DATAW entry;
     char path[MAX_WIDE];
-    int n = snprintf(path, sizeof path, "%s\\*", folder);
+    int n = snprintf(path, sizeof path, "%s/*", folder);
     if (n < 0 || (size_t)n >= sizeof path || !widen(path, pattern)) return false;
     HANDLE search = FindFirstFileW(pattern, &entry);
     if (search == INVALID_HANDLE_VALUE) return failed();
     bool more = true, fine = true;
     do {
         char *name = narrow(entry.cFileName);
-        n = name ? snprintf(path, sizeof path, "%s\\%s", folder, name) : -1;
+        n = name ? snprintf(path, sizeof path, "%s/%s", folder, name) : -1;
         fine = n >= 0 && (size_t)n < sizeof path;
         if (!fine) errno = name ? ENAMETOOLONG : ENOMEM;
         more = fine && visit(user, path);
         free(name);
     } while (more && FindNextFileW(search, &entry));
+    if (more && GetLastError() != ERROR_NO_MORE_FILES) fine = failed();
     FindClose(search);
     return fine;
 }
 
 /* ---- the process ---- */
 
+static UINT code_page_before;
+
+static void restore_code_page(void)
+{
+    SetConsoleOutputCP(code_page_before);
+}
+
 void app_sys_standard_streams(void)
 {
+    code_page_before = GetConsoleOutputCP(); /* 0: no console */
+    if (code_page_before && SetConsoleOutputCP(CP_UTF8)) atexit(restore_code_page);
     for (int fd = 0; fd < 3; fd++) {
         if (_get_osfhandle(fd) == -1) (void)_open("NUL", fd ? _O_RDONLY : _O_WRONLY);
         _setmode(fd, _O_BINARY);
     }
+}
+
+/* The C library's are in the code page of the system, with question marks for what it lacks. */
+bool app_sys_arguments(int *argc, char ***argv)
+{
+    int n = 0;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &n);
+    char **narrowed = wide ? calloc((size_t)n + 1, sizeof *narrowed) : NULL;
+    bool fine = narrowed != NULL;
+    for (int i = 0; fine && i < n; i++)
+        fine = (narrowed[i] = narrow(wide[i])) != NULL;
+    LocalFree(wide);
+    if (fine) *argc = n, *argv = narrowed;
+    return fine;
+}
+
+const char *app_sys_variable(const char *name)
+{
+    wchar_t wide[MAX_WIDE];
+    const wchar_t *value = widen(name, wide) ? _wgetenv(wide) : NULL;
+    return value ? narrow(value) : NULL;
 }
 
 void app_sys_on_signals(void (*stop)(int number), void (*quit)(int number))
@@ -323,8 +361,27 @@ static bool put(char **line, size_t *cap, size_t n, int c)
     return true;
 }
 
+/* The bytes of a console are in its code page, which lacks most characters. */
+static long read_console(HANDLE console, char **line, size_t *cap)
+{
+    enum { CTRL_Z = 26 };
+    wchar_t wide[MAX_WIDE];
+    DWORD n = 0;
+    if (!ReadConsoleW(console, wide, MAX_WIDE - 1, &n, NULL) || !n || wide[0] == CTRL_Z) return -1;
+    wide[n] = 0;
+    char *text = narrow(wide);
+    if (!text) return -1;
+    free(*line);
+    *line = text;
+    *cap = strlen(text) + 1;
+    return (long)strlen(text);
+}
+
 long app_sys_read_line(char **line, size_t *cap)
 {
+    HANDLE input = (HANDLE)_get_osfhandle(APP_SYS_STDIN);
+    DWORD mode;
+    if (GetConsoleMode(input, &mode)) return read_console(input, line, cap);
     size_t n = 0;
     for (int c = 0; c != '\n' && n < LONG_MAX && (c = getchar()) != EOF; n++)
         if (!put(line, cap, n, c)) return -1;

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-READER = ["app/convert/tokenizer_files.c", "app/convert/json_file.c"]
+READER = ["app/convert/tokenizer_files.c", "app/convert/json_file.c", "app/system/posix.c"]
 
 
 def compile_driver(folder, name, *sources):
