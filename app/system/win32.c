@@ -224,6 +224,19 @@ bool app_sys_list(const char *folder, bool (*visit)(void *user, const char *path
 
 /* ---- the process ---- */
 
+#ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
+#define ENABLE_VIRTUAL_TERMINAL_PROCESSING 4
+#endif
+
+/* Older consoles than Windows 10's refuse, and show them. */
+static void obey_escape_sequences(int fd)
+{
+    HANDLE output = (HANDLE)_get_osfhandle(fd);
+    DWORD mode;
+    if (GetConsoleMode(output, &mode))
+        SetConsoleMode(output, mode | ENABLE_VIRTUAL_TERMINAL_PROCESSING);
+}
+
 static UINT code_page_before;
 
 static void restore_code_page(void)
@@ -238,7 +251,9 @@ void app_sys_standard_streams(void)
     for (int fd = 0; fd < 3; fd++) {
         if (_get_osfhandle(fd) == -1) (void)_open("NUL", fd ? _O_RDONLY : _O_WRONLY);
         _setmode(fd, _O_BINARY);
+        if (fd) obey_escape_sequences(fd);
     }
+    if (_isatty(APP_SYS_STDOUT)) setvbuf(stdout, NULL, _IOFBF, 4096); /* whole characters at once */
 }
 
 /* The C library's are in the code page of the system, with question marks for what it lacks. */
