@@ -13,7 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/coverage"
 PROFILES, MERGED = BUILD / "profiles", BUILD / "merged.profdata"
-LABELS, PROGRAM = "unit|golden|kernels|fuzz", "|cli|text|image"
+LABELS, PROGRAM = "sanitized", "|cli|text|image"
 
 
 def run(*command, **options):
@@ -30,7 +30,8 @@ def measure(labels):
     launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     run("cmake", "-S", ROOT, "-B", BUILD, "-DTVLM_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_COMPILER=clang",
         f"-DCMAKE_C_FLAGS={flags}", *launcher, stdout=subprocess.DEVNULL)
-    run("cmake", "--build", BUILD, "--parallel", jobs, stdout=subprocess.DEVNULL)
+    targets = ["all"] if PROGRAM in labels else ["sanitized-tests", "tinyvlm-cli"]
+    run("cmake", "--build", BUILD, "--parallel", jobs, "--target", *targets, stdout=subprocess.DEVNULL)
     shutil.rmtree(PROFILES, ignore_errors=True)
     # %m: programs of one build share a file, whose counts they add to
     environment = {**os.environ, "LLVM_PROFILE_FILE": str(PROFILES / "%m.profraw")}

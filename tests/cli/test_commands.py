@@ -91,7 +91,7 @@ def test_wrong_usage(args, message):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "0", "1e3", "12x", " 5", "+5", "-1", "0x10", "5.0", "99999999999999999999999"]
+    "value", ["", "0", "1e3", "12x", " 5", "+5", "-1", "0x10", "5.0", "1000001", "99999999999999999999999"]
 )
 def test_whole_numbers(value):
     done = refused(2, f"'{value}' is not a valid value for option '-n'", "info", "-n", value)
@@ -427,6 +427,9 @@ def test_json_of_a_path_that_is_not_utf8(tmp_path, model):
     assert ok("info", "--json", odd).json()[0]["file"].endswith(end)
     table = ok("info", odd).raw.decode()
     assert "/m\ufffd\ufffd[31m .gguf (" in table and "\x1b" not in table
+    cut = os.fsdecode(os.fsencode(tmp_path) + b"/m\xc3")  # the first half of a character
+    shutil.copy(model, cut)
+    assert ok("info", "--json", cut).json()[0]["file"].endswith("/m\ufffd")
     bench = ok("bench", "--json", "--runs", 1, "--no-peaks", "--prompt-tokens", 4, "-n", 2, "-m", odd, PICTURE)
     assert bench.json()[0]["model"].endswith(end)
     assert "\x1b" not in refused(3, "m?", "info", odd + "x").err

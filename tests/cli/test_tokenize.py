@@ -92,7 +92,8 @@ def test_errors(tmp_path, model):
     refused(3, "'WordPiece' is not supported", "tokenize", "--tokenizer", tmp_path, "x")
     (tmp_path / "tokenizer.json").write_text("{")
     refused(3, "not valid JSON", "tokenize", "--tokenizer", tmp_path / "tokenizer.json", "x")
-    refused(2, "ids separated by spaces", "tokenize", "-m", model, "-d", "12 x")
+    for ids in ("12 x", 2**31, 2**32 + 1):
+        refused(2, "ids separated by spaces", "tokenize", "-m", model, "-d", ids)
     done = refused(2, "576", "tokenize", "-m", model, "-d", "576")
     assert done.out == ""
 
