@@ -110,7 +110,7 @@ def build(targets, environment=None):
 
 
 def ctest(*options):
-    return run(["ctest", "--test-dir", BUILD, "--no-tests=error", "--stop-on-failure", "--timeout", "600", *options],
+    return run(["ctest", "--test-dir", BUILD, "--no-tests=error", "--stop-on-failure", "--timeout", "300", *options],
                WORK / "test.log")
 
 
