@@ -332,6 +332,32 @@ static void one_picture_a_prompt(void **state)
     tvlm_image_free(image);
 }
 
+/* Of a decoder pass of two tokens after three. Keys and values of the image are made with it. */
+static void work_is_counted(void **state)
+{
+    (void)state;
+    const tiny *t = &model_tensors;
+    tvlm_work_plan plan = {.size = sizeof plan};
+    double flops = 0, bytes = 0, q = t->heads * t->head_dim, kv = t->kv_heads * t->head_dim;
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        const tiny_tensor *w = &t->tensors[i];
+        bool linear = !strncmp(w->name, "blk.", 4) && w->n_dims == 2;
+        bool of_image = strstr(w->name, "cross_k") || strstr(w->name, "cross_v");
+        bool logits = !strcmp(w->name, t->tied ? "token_embd.weight" : "output.weight");
+        if ((!linear || of_image) && !logits) continue;
+        flops += 2.0 * (logits ? 1 : 2) * (double)w->n;
+        bytes += (double)w->size;
+    }
+    flops += t->layers * 4 * q * ((4 + 5) + 2 * QUERIES); /* the first sees 4 positions */
+    bytes += t->layers * 2 * kv * (5 * 2 + QUERIES * 4);
+    OK(tvlm_work_estimate(model, 3, 2, &plan, &err));
+    assert_true(plan.decoder.flops == flops && plan.decoder.bytes == bytes);
+    OK(tvlm_work_estimate(model, 3, 0, &plan, &err));
+    assert_true(plan.decoder.flops == 0 && plan.decoder.bytes == 0);
+    /* the tower's stem: 27 weights for each of 8 channels of 32 x 32 pixels, four bytes each */
+    assert_true(plan.tower.flops > 2 * 27 * 8 * 32 * 32 && plan.tower.bytes > 4 * 27 * 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +366,7 @@ int main(void)
         cmocka_unit_test(a_picture_lives_while_it_is_used),
         cmocka_unit_test(another_picture_starts_anew),
         cmocka_unit_test(one_picture_a_prompt),
+        cmocka_unit_test(work_is_counted),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
