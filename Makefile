@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo check test test-long mutate coverage wasm web bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-android bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -43,6 +43,12 @@ wasm: # js/dist/*.wasm; `npm pack ./js` then makes the package
 
 web: wasm # PORT=8001 and ISOLATION=no change the address and leave out the headers
 	node examples/web/serve.mjs --port $(or $(PORT),8000) $(if $(filter no,$(ISOLATION)),--no-isolation)
+
+test-swift: # the Swift package; fetches Swift from Debian 13 where there is none (as root, mmdebstrap)
+	@scripts/test_swift.sh
+
+test-android: all # Kotlin and JNI on this machine's JVM; fetches the Kotlin compiler from npm
+	@scripts/test_android.sh build
 
 bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	@scripts/deps.sh test

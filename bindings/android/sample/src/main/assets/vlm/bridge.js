@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// Between the app and the model: window.processImage(base64, prompt, id), then AndroidCamera.answer or .error(id, text).
+import { FastVLM } from './tinyvlm/src/index.js';
+
+const model = FastVLM.load('model.gguf', { cache: false }); // the assets are on the device already
+model.catch((error) => AndroidCamera.error(-1, error.message));
+
+let busy = false;
+let waiting = null;
+
+async function answer({ base64, prompt, id }) {
+    try {
+        const response = await fetch(`data:image/jpeg;base64,${base64}`);
+        AndroidCamera.answer(id, await (await model).infer(await response.blob(), prompt));
+    } catch (error) {
+        AndroidCamera.error(id, error.message);
+    }
+}
+
+window.processImage = async (base64, prompt, id = 0) => {
+    waiting = { base64, prompt, id }; // a frame that was not begun gives way
+    if (busy) return;
+    busy = true;
+    while (waiting) {
+        const frame = waiting;
+        waiting = null;
+        await answer(frame);
+    }
+    busy = false;
+};

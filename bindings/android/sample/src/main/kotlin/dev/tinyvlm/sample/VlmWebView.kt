@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+package dev.tinyvlm.sample
+
+import android.annotation.SuppressLint
+import android.content.Context
+import android.graphics.Bitmap
+import android.util.Base64
+import android.webkit.JavascriptInterface
+import android.webkit.WebResourceRequest
+import android.webkit.WebResourceResponse
+import android.webkit.WebView
+import android.webkit.WebViewClient
+import java.io.ByteArrayOutputStream
+import java.io.IOException
+import org.json.JSONObject
+
+/**
+ * tinyvlm in a WebView: the npm package and a model, served from the app's assets as a page of its own origin, as module
+ * scripts and WebAssembly need one. Frames go in by [processFrame], answers come by [onAnswer], on a thread of the
+ * WebView.
+ *
+ * assets/vlm has index.html and bridge.js, the package as vlm/tinyvlm and the model as vlm/model.gguf.
+ */
+@SuppressLint("SetJavaScriptEnabled", "ViewConstructor")
+class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: String?, error: String?) -> Unit) : WebView(context) {
+    private var next = 0
+
+    init {
+        settings.javaScriptEnabled = true
+        settings.allowFileAccess = false
+        setWebViewClient(object : WebViewClient() {
+            override fun shouldInterceptRequest(view: WebView, request: WebResourceRequest): WebResourceResponse? =
+                asset(request.url.toString())
+
+            @Deprecated("for API levels before 24; later ones call it too")
+            override fun shouldOverrideUrlLoading(view: WebView, url: String): Boolean =
+                !url.startsWith(ORIGIN) // nothing else may use the bridge
+        })
+        addJavascriptInterface(Camera(), "AndroidCamera")
+        loadUrl(ORIGIN + "vlm/index.html")
+    }
+
+    /** Asks about a frame; returns the answer's id. The newest frame waits while the model is busy, older ones go. */
+    fun processFrame(bitmap: Bitmap, prompt: String = "Describe"): Int {
+        val id = next++
+        val jpeg = ByteArrayOutputStream()
+        bitmap.compress(Bitmap.CompressFormat.JPEG, 90, jpeg)
+        val base64 = Base64.encodeToString(jpeg.toByteArray(), Base64.NO_WRAP)
+        evaluateJavascript("window.processImage && window.processImage('$base64', ${JSONObject.quote(prompt)}, $id)", null)
+        return id
+    }
+
+    private inner class Camera {
+        @JavascriptInterface fun answer(id: Int, text: String) = onAnswer(id, text, null)
+
+        @JavascriptInterface fun error(id: Int, message: String) = onAnswer(id, null, message)
+    }
+
+    private fun asset(url: String): WebResourceResponse? {
+        if (!url.startsWith(ORIGIN)) return null
+        val path = url.removePrefix(ORIGIN).substringBefore('?')
+        return try {
+            WebResourceResponse(type(path), null, 200, "OK", HEADERS, context.assets.open(path))
+        } catch (e: IOException) {
+            WebResourceResponse("text/plain", "utf-8", 404, "Not Found", HEADERS, null)
+        }
+    }
+
+    private fun type(path: String): String = when (path.substringAfterLast('.')) {
+        "html" -> "text/html"
+        "js", "mjs" -> "text/javascript"
+        "wasm" -> "application/wasm"
+        else -> "application/octet-stream"
+    }
+
+    companion object {
+        const val ORIGIN = "https://appassets.androidplatform.net/" // reserved for this: no server answers there
+        private val HEADERS = mapOf("Cross-Origin-Opener-Policy" to "same-origin", "Cross-Origin-Embedder-Policy" to "require-corp")
+    }
+}

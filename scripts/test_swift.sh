@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Usage: scripts/test_swift.sh
+# The Swift package: its tests, a type check of what needs Apple frameworks, and a package that takes it by a version tag. Where there is no `swift`, one is taken from Debian 13 into build/swift (as root, once: 2 minutes, 1.7 GB), and
+# run from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD/build/swift/root
+model=models/tinyvlm-25m.gguf
+
+fetch() {
+    [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null || {
+        echo "test_swift: no swift on PATH, and no mmdebstrap (or no root) to fetch one" >&2
+        exit 1
+    }
+    mkdir -p build/swift
+    rm -rf "$root.new"
+    mmdebstrap --quiet --variant=apt --include=swiftlang,libc6-dev,libstdc++-14-dev,git \
+        --aptopt='APT::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/libexec/swift/bin/*lldb*' --dpkgopt='path-exclude=/usr/libexec/swift/lib/liblldb*' \
+        trixie "$root.new"
+    mv "$root.new" "$root"
+}
+
+# In a namespace of its own: nothing stays mounted. The copy of the sources is read from /src.
+inside() {
+    mkdir -p "$root/src" "$root/scratch"
+    unshare -m -p -n --fork --kill-child bash -euc '
+        mount --bind "$1" "$2/src" && mount -t proc proc "$2/proc" && mount --bind /dev "$2/dev"
+        exec chroot "$2" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/scratch LANG=C.UTF-8 bash -euc "$3"' _ "$1" "$root" "$2"
+}
+
+# As a user gets it: what git has, with what is new here.
+copy=build/swift/copy
+rm -rf "$copy"
+mkdir -p "$copy"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$copy"
+git -C "$copy" init -q
+git -C "$copy" -c user.name=test -c user.email=test@localhost add -A
+git -C "$copy" -c user.name=test -c user.email=test@localhost commit -qm "tests: copy"
+git -C "$copy" tag 0.1.0
+
+commands='
+swift --version 2>&1 | head -1
+cd /src
+# What needs Apple frameworks, against stubs of them, by the rules of Swift 6.
+mkdir -p /scratch/stubs
+compile() { swiftc -parse-as-library -I /scratch/stubs -I bindings/swift/include "$@"; }
+for module in CoreGraphics CoreVideo CoreML SwiftUI AVFoundation; do
+    compile -emit-module -module-name $module -o /scratch/stubs/$module.swiftmodule bindings/swift/Tests/stubs/$module.swift
+done
+compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o /scratch/stubs/TinyVLM.swiftmodule \
+    bindings/swift/Sources/TinyVLM/*.swift
+compile -typecheck -swift-version 6 -warnings-as-errors bindings/swift/Sample/*.swift
+! sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift | compile -typecheck - 2>/dev/null
+echo "Apple parts: type-checked"
+swift test -c release --disable-sandbox --scratch-path /scratch/test -Xswiftc -enable-testing
+cd /src/bindings/swift/Tests/consumer
+git config --global --add safe.directory "*"
+TINYVLM_URL=file:///src swift build -c release --disable-sandbox --scratch-path /scratch/consumer
+answer=$(/scratch/consumer/release/consumer /src/'$model')
+echo "consumer: $answer"
+[ -n "$answer" ]
+'
+if command -v swift >/dev/null; then
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    bash -euc "$(sed -e "s|/src|$PWD/$copy|g" -e "s|/scratch|$work|g" <<<"$commands")"
+else
+    [ -d "$root" ] || fetch
+    inside "$PWD/$copy" "$commands"
+fi
