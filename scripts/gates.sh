@@ -44,8 +44,9 @@ sources() { find src -name '*.[ch]' | sort; }
 # that cannot read the objects lists none.
 symbol_prefix() {
     "$nm" -g --defined-only "${archive[@]}" >"$tmp/defined" 2>&1 || cat "$tmp/defined"
-    awk 'NF == 3 { n++ }
-        NF == 3 && $3 !~ /^(_|\.refptr\.)?tvlm_/ { print $3 | "sort -u" }
+    awk 'NF != 3 || $2 !~ /^[A-Za-z]$/ { next } # "no symbols": nothing in it is for this machine
+        { n++ }
+        $3 !~ /^(_|\.refptr\.)?tvlm_/ { print $3 | "sort -u" }
         END { if (n < 100) print "only " n + 0 " symbols are listed" }' "$tmp/defined"
 }
 
