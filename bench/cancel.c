@@ -3,7 +3,7 @@
  * how late a cancel may be noticed, whatever else the machine does.
  *
  *   cc -O2 -Iinclude bench/cancel.c build/libtinyvlm.a -lm -lpthread -o build/cancel
- *   build/cancel MODEL [PROMPT-ROWS [RUNS]] */
+ *   build/cancel MODEL [PROMPT-ROWS [RUNS [CPU-TIER]]] */
 #define _POSIX_C_SOURCE 200809L
 #include "tinyvlm.h"
 
@@ -57,6 +57,7 @@ int main(int argc, char **argv)
     tvlm_engine *engine;
     tvlm_session *session;
     tvlm_model_info info = {.size = sizeof info};
+    tvlm_model_params m;
     tvlm_engine_params e;
     tvlm_encode_params encode;
     double gap[3] = {1e9, 1e9, 1e9}, total[3] = {1e9, 1e9, 1e9};
@@ -67,7 +68,9 @@ int main(int argc, char **argv)
     e.n_threads = 1;
     tvlm_cancel *cancel = tvlm_cancel_new();
     tvlm_cancel_set_poll(cancel, look, NULL);
-    check(tvlm_model_open(argv[1], NULL, &model, &err), &err);
+    tvlm_model_params_init(&m, sizeof m);
+    m.cpu = argc > 4 ? argv[4] : NULL;
+    check(tvlm_model_open(argv[1], &m, &model, &err), &err);
     check(tvlm_engine_new(model, &e, &engine, &err), &err);
     check(tvlm_session_new(model, NULL, &session, &err), &err);
     check(tvlm_model_get_info(model, &info, &err), &err);
