@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 #include "convert/quantize.h"
+#include "file/folder.h"
 #include "file/output.h"
 #include "system/system.h"
 
@@ -208,8 +209,7 @@ static void thin(job *j)
 static tvlm_status list_photos(job *j, tvlm_error *err)
 {
     listing l = {j, TVLM_OK, err};
-    if (!app_sys_list(j->folder, add_entry, &l))
-        return app_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", j->folder, strerror(errno));
+    APP_TRY(app_folder_list(j->folder, add_entry, &l, err));
     if (j->n_paths) qsort(j->paths, j->n_paths, sizeof *j->paths, by_text);
     thin(j);
     if (!l.status && !j->n_paths)

@@ -2,6 +2,7 @@
  * What a path is that is no folder of safetensors weights, and what to do about it. */
 #include "convert/checkpoint.h"
 #include "convert/json_file.h"
+#include "file/folder.h"
 #include "system/system.h"
 
 #include <ctype.h>
@@ -95,8 +96,7 @@ static tvlm_status look_in(const char *path, tvlm_error *err)
 {
     findings f = {.hint = TVLM_COUNT(hints)};
     char what[600];
-    if (!app_sys_list(path, look_at_entry, &f))
-        return tvlm_fail(err, TVLM_ERR_IO, "%s: cannot be read", path);
+    TVLM_TRY(app_folder_list(path, look_at_entry, &f, err));
     if (f.weights && f.config) return TVLM_OK;
     if (!f.any) return tvlm_fail(err, TVLM_ERR_IO, "%s: an empty folder", path);
     if (f.right_case && !(strcmp(f.right_case, "config.json") == 0 ? f.config : f.weights))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "file/output.h"
 #include "common/common.h"
+#include "file/folder.h"
 #include "system/system.h"
 
 #include <errno.h>
@@ -143,8 +144,8 @@ tvlm_status app_output_not_input(const char *path, const char *input, tvlm_error
         return TVLM_OK;
     if (facts.kind != APP_SYS_FOLDER)
         s.found = app_sys_same(&facts, &s.wanted);
-    else if (!app_sys_list(input, compare_entry, &s))
-        return app_fail(err, TVLM_ERR_IO, "%s: cannot list: %s", input, strerror(errno));
+    else
+        APP_TRY(app_folder_list(input, compare_entry, &s, err));
     if (!s.found) return TVLM_OK;
     return app_fail(err, TVLM_ERR_ARGUMENT, "the result would overwrite its source: %s is %s%s",
                     strcmp(path, "-") ? path : "standard output",
