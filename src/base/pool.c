@@ -172,7 +172,7 @@ static void close_job(tvlm_pool *pool)
         spin_pause();
     }
     tvlm_mutex_lock(&pool->mutex);
-    atomic_store(&pool->waiting, true); /* as in wait_for_work */
+    atomic_exchange(&pool->waiting, true); /* as in wait_for_work; qemu lets loads pass a store */
     while (atomic_load(&pool->gate) != 0)
         sleep_on(&pool->done, &pool->seats[0]);
     atomic_store(&pool->waiting, false);
