@@ -62,7 +62,7 @@ build() {
         -DTVLM_TESTS=ON -DTVLM_WERROR=ON -DTVLM_PYTHON=none "$@"
     quietly cmake --build "$out/build" --parallel "$jobs" --target portable-tests tinyvlm-cli
     # the faults are told in the words of glibc
-    (cd "$out/build" && ctest --output-on-failure --no-tests=error -j "$jobs" -R "$tests" -L fast -E faults)
+    (cd "$out/build" && ctest --output-on-failure --no-tests=error -j "$jobs" -R "$tests" -L 'fast|quick' -E faults)
     says_the_same "$emulator"
 }
 
@@ -120,7 +120,7 @@ zig() {
 }
 
 for target in "$@"; do
-    tests='^test_|^test-kernels$'
+    tests='^test_|^test-kernels-quick$'
     out=$root/build/cross/run-$target
     mkdir -p "$out"
     fetch

@@ -51,9 +51,9 @@ class Terminal:
         self.seen += data
         return bool(data)
 
-    def wait_for(self, text):
+    def wait_for(self, text, seconds=60):
         """Reads until `text` has come and returns all until then."""
-        end = time.time() + 60
+        end = time.time() + seconds
         while text.encode() not in self.seen:
             assert time.time() < end, (text, self.seen)
             self.read(0.2)
@@ -140,7 +140,10 @@ def stop_in_the_middle(t, question):
         t.type(question + "\n")
         time.sleep(pause)
         t.type("\x03")
-        t.wait_for('{"prompt"')
+        try:
+            t.wait_for('{"prompt"', pause + 10)
+        except AssertionError:
+            continue  # the line was not read yet, and went
         turn = json.loads('{"prompt"' + t.wait_for("\r\n"))
         if turn["tokens"] > 1 and len(turn["text"]) > 1:
             return turn

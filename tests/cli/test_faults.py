@@ -6,6 +6,7 @@ nothing left behind. TVLM_BIN may name a sanitized build."""
 
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -416,6 +417,15 @@ def test_standard_input_closed(model):
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+def wait_for_handler(process, number):
+    """Until the program catches the signal, which it does first of all."""
+    def caught():
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        return int(re.search(r"SigCgt:\t(\w+)", status)[1], 16) >> (number - 1) & 1
+
+    wait_for(caught)
+
+
 def wait_for(condition):
     until = time.time() + 60
     while not condition():
@@ -478,7 +488,8 @@ def test_signals_while_a_fifo_is_full(number, command, model, tmp_path, temporar
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     process = start(*writer(command, model, fifo))
-    time.sleep(0.5)
+    wait_for_handler(process, number)
+    time.sleep(0.2)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -500,7 +511,8 @@ def test_signals_while_computing(number, command, model, tmp_path):
         "bench": ["bench", "--runs", 1000, "-n", 2000, "-c", 4096],
     }[command]
     process = start(args[0], "-m", model, "-q", *args[1:], stdout=subprocess.DEVNULL)
-    time.sleep(0.7)
+    wait_for_handler(process, number)
+    time.sleep(0.3)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
