@@ -41,7 +41,7 @@ void tvlm_aligned_free(void *block)
 }
 
 #if defined(__wasi__)
-#define HAS_PAGES(size)          false
+#define HAS_PAGES(size)          ((void)(size), false)
 #define map_pages(size, dense)   NULL
 #define unmap_pages(pages, size) (void)(size)
 #define drop_pages(pages, size)  (void)(pages)
