@@ -2,6 +2,7 @@
  * Pixels -> preprocess -> tower -> bridge -> an immutable handle. */
 #include "engine/internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,7 +316,7 @@ static tvlm_status check_vision(const tvlm_model *model, const float *vision, si
                          "vision tokens of %zu x %zu, this model's image has %zu x %zu", n, dim,
                          want, want_dim);
     for (size_t i = 0; i < n * dim; i++)
-        if (!isfinite(vision[i]))
+        if (!(fabsf(vision[i]) <= FLT_MAX))
             return tvlm_fail(err, TVLM_ERR_ARGUMENT, "vision token %zu, feature %zu: not a number",
                              i / dim, i % dim);
     return TVLM_OK;
