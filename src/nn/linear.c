@@ -12,6 +12,19 @@
 
 enum { M_TILE = 64, N_TILE = 64, FEW_ROWS = 8, SHARE_TILES = 4, PACK_TILE = 16 };
 
+/* Scalar kernels take a hundred times as long for a tile, between which a cancel is seen. */
+enum { SCALAR_M_TILE = 8 };
+
+static bool is_scalar(const tvlm_gemm *gemm)
+{
+    return !gemm->cpu;
+}
+
+static size_t m_tile(const tvlm_linear *l)
+{
+    return is_scalar(l->gemm) ? SCALAR_M_TILE : M_TILE;
+}
+
 /* From this many rows the MLP keeps its hidden rows per tile: 64 tiles feed any number of cores,
  * while below that the weights outweigh the map and should be read once. */
 enum { MLP_TILED_ROWS = 64 * M_TILE };
@@ -109,7 +122,7 @@ typedef struct linear_part {
 typedef struct linear_job {
     const tvlm_kernels *kernels;
     linear_part parts[TVLM_MAX_LINEARS];
-    size_t m, n_tile, m_tiles, n_tiles;
+    size_t m, m_tile, n_tile, m_tiles, n_tiles;
     bool m_first; /* neighbouring tasks share weights, else rows of x */
     bool gelu;    /* after the tile */
 } linear_job;
@@ -123,8 +136,8 @@ static void linear_tile(void *ctx, size_t task, unsigned thread)
     size_t nt = job->m_first ? task / job->m_tiles : task % job->n_tiles;
     for (; nt >= part->n_tiles; part++)
         nt -= part->n_tiles;
-    size_t m0 = mt * M_TILE, n0 = nt * job->n_tile;
-    size_t m1 = min_size(m0 + M_TILE, job->m), n1 = min_size(n0 + job->n_tile, part->args.n);
+    size_t m0 = mt * job->m_tile, n0 = nt * job->n_tile;
+    size_t m1 = min_size(m0 + job->m_tile, job->m), n1 = min_size(n0 + job->n_tile, part->args.n);
     part->run(&part->args, m0, m1, n0, n1);
     if (job->gelu) act_tile(job->kernels, part->args.y, part->args.ldy, m0, m1, n0, n1);
 }
@@ -136,13 +149,15 @@ static size_t share_tile(const tvlm_cx *cx, size_t n)
     return tiles(share, TVLM_GEMM_NR) * TVLM_GEMM_NR;
 }
 
-static void run_linears(tvlm_cx *cx, linear_job *job, size_t n_parts)
+static void run_linears(tvlm_cx *cx, const tvlm_linear *first, linear_job *job, size_t n_parts)
 {
     size_t n = 0;
+    bool shares = job->m <= FEW_ROWS && !is_scalar(first->gemm);
     for (size_t i = 0; i < n_parts; i++)
         n += job->parts[i].args.n;
-    job->n_tile = job->m <= FEW_ROWS ? share_tile(cx, n) : N_TILE;
-    job->m_tiles = tiles(job->m, M_TILE);
+    job->n_tile = shares ? share_tile(cx, n) : N_TILE;
+    job->m_tile = m_tile(first);
+    job->m_tiles = tiles(job->m, job->m_tile);
     job->m_first = n > job->m; /* the larger operand is read once */
     for (size_t i = 0; i < n_parts; i++) {
         job->parts[i].n_tiles = tiles(job->parts[i].args.n, job->n_tile);
@@ -158,7 +173,7 @@ void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float
     linear_job job = {.kernels = cx->kernels, .m = m, .gelu = act_apart(act, scale, residual)};
     job.parts[0].run = l->gemm->run;
     job.parts[0].args = linear_args(l, act, give_input(cx, l, x, m), scale, residual, y);
-    run_linears(cx, &job, 1);
+    run_linears(cx, l, &job, 1);
     tvlm_arena_release(cx->arena, mark);
 }
 
@@ -176,7 +191,7 @@ void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, 
         job.parts[i].run = l[i]->gemm->run;
         job.parts[i].args = linear_args(l[i], TVLM_ACT_NONE, input, 1.0f, NULL, y[i]);
     }
-    run_linears(cx, &job, count);
+    run_linears(cx, l[0], &job, count);
     tvlm_arena_release(cx->arena, mark);
 }
 
@@ -233,7 +248,7 @@ static void mlp_tile(void *ctx, size_t task, unsigned thread)
     const tvlm_linear *up = job->up, *down = job->down;
     float *hidden = (float *)(void *)(job->hidden + thread * job->hidden_stride);
     unsigned char *packed = job->packed + thread * job->packed_stride;
-    size_t m0 = task * M_TILE, m = min_size(job->m - m0, M_TILE);
+    size_t m0 = task * m_tile(up), m = min_size(job->m - m0, m_tile(up));
     linear_rows(job->kernels, up, job->act, job->x + m0 * up->k, m, NULL, hidden, packed);
     linear_rows(job->kernels, down, TVLM_ACT_NONE, hidden, m,
                 job->residual ? job->residual + m0 * down->n : NULL, job->y + m0 * down->n, packed);
@@ -245,7 +260,7 @@ static void mlp_in_tiles(tvlm_cx *cx, mlp_job *job)
     job->hidden = tvlm_nn_slices(cx, tvlm_nn_elements(1, M_TILE, job->up->n), sizeof(float),
                                  &job->hidden_stride);
     job->packed = tvlm_nn_slices(cx, up > down ? up : down, 1, &job->packed_stride);
-    tvlm_nn_run(cx, tiles(job->m, M_TILE), mlp_tile, job);
+    tvlm_nn_run(cx, tiles(job->m, m_tile(job->up)), mlp_tile, job);
 }
 
 void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_linear *down,
