@@ -311,7 +311,7 @@ static void memory_of_a_comparison(void **state)
     assert_true(n >= 1);
     for (size_t i = 1; i <= n; i++) {
         fail_call(i);
-        assert_int_equal(app_output_not_input(OUT, FOLDER, &err), TVLM_ERR_IO);
+        assert_int_equal(app_output_not_input(OUT, FOLDER, &err), TVLM_ERR_MEMORY);
         failing = 0;
         assert_non_null(strstr(err.message, FOLDER ": cannot list: Cannot allocate memory"));
         assert_int_equal(live, 0);
