@@ -23,16 +23,16 @@ fetch() {
     mv "$root.new" "$root"
 }
 
-# In a namespace of its own: nothing stays mounted. The copy of the sources is read from /src.
+# In a namespace of its own: nothing stays mounted. The copy of the sources is read from /tinyvlm.
 inside() {
-    mkdir -p "$root/src" "$root/scratch"
+    mkdir -p "$root/tinyvlm" "$root/scratch"
     unshare -m -p -n --fork --kill-child bash -euc '
-        mount --bind "$1" "$2/src" && mount -t proc proc "$2/proc" && mount --bind /dev "$2/dev"
-        exec chroot "$2" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/scratch LANG=C.UTF-8 bash -euc "$3"' _ "$1" "$root" "$2"
+        mount --bind "$1" "$2/tinyvlm" && mount -t proc proc "$2/proc" && mount --bind /dev "$2/dev"
+        exec chroot "$2" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/scratch LANG=C.UTF-8 SOURCES=/tinyvlm SCRATCH=/scratch bash -euc "$3"' _ "$1" "$root" "$2"
 }
 
 # As a user gets it: what git has, with what is new here.
-copy=build/swift/copy
+copy=build/swift/tinyvlm # a package goes by the name of its folder
 rm -rf "$copy"
 mkdir -p "$copy"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$copy"
@@ -43,30 +43,30 @@ git -C "$copy" tag 0.1.0
 
 commands='
 swift --version 2>&1 | head -1
-cd /src
+cd "$SOURCES"
 # What needs Apple frameworks, against stubs of them, by the rules of Swift 6.
-mkdir -p /scratch/stubs
-compile() { swiftc -parse-as-library -I /scratch/stubs -I bindings/swift/include "$@"; }
+mkdir -p $SCRATCH/stubs
+compile() { swiftc -parse-as-library -I "$SCRATCH/stubs" -I bindings/swift/include "$@"; }
 for module in CoreGraphics CoreVideo CoreML SwiftUI AVFoundation; do
-    compile -emit-module -module-name $module -o /scratch/stubs/$module.swiftmodule bindings/swift/Tests/stubs/$module.swift
+    compile -emit-module -module-name $module -o $SCRATCH/stubs/$module.swiftmodule bindings/swift/Tests/stubs/$module.swift
 done
-compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o /scratch/stubs/TinyVLM.swiftmodule \
+compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o $SCRATCH/stubs/TinyVLM.swiftmodule \
     bindings/swift/Sources/TinyVLM/*.swift
 compile -typecheck -swift-version 6 -warnings-as-errors bindings/swift/Sample/*.swift
 ! sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift | compile -typecheck - 2>/dev/null
 echo "Apple parts: type-checked"
-swift test -c release --disable-sandbox --scratch-path /scratch/test -Xswiftc -enable-testing
-cd /src/bindings/swift/Tests/consumer
+swift test -c release --disable-sandbox --scratch-path $SCRATCH/test -Xswiftc -enable-testing
+cd "$SOURCES"/bindings/swift/Tests/consumer
 git config --global --add safe.directory "*"
-TINYVLM_URL=file:///src swift build -c release --disable-sandbox --scratch-path /scratch/consumer
-answer=$(/scratch/consumer/release/consumer /src/'$model')
+TINYVLM_URL=file://$SOURCES swift build -c release --disable-sandbox --scratch-path $SCRATCH/consumer
+answer=$($SCRATCH/consumer/release/consumer "$SOURCES"/'$model')
 echo "consumer: $answer"
 [ -n "$answer" ]
 '
 if command -v swift >/dev/null; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    bash -euc "$(sed -e "s|/src|$PWD/$copy|g" -e "s|/scratch|$work|g" <<<"$commands")"
+    SOURCES=$PWD/$copy SCRATCH=$work bash -euc "$commands"
 else
     [ -d "$root" ] || fetch
     inside "$PWD/$copy" "$commands"
