@@ -28,7 +28,7 @@ runtime=$libs/kotlin-stdlib.jar:$coroutines:$libs/kotlin-test.jar
 bash "$kotlin/bin/kotlinc" -nowarn -Werror -jvm-target 1.8 -cp "$runtime" $lib/main/kotlin $lib/test/kotlin -d "$work/tests.jar"
 java -Xcheck:jni "-Djava.library.path=$work" -cp "$work/tests.jar:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf |
     tee "$work/log"
-! grep -i "warning\|fatal error in native" "$work/log"
+if grep -i "warning\|fatal error in native" "$work/log"; then exit 1; fi # of -Xcheck:jni
 grep -qx "android: ok" "$work/log"
 
 jar=$work/android.jar

@@ -53,7 +53,10 @@ done
 compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o $SCRATCH/stubs/TinyVLM.swiftmodule \
     bindings/swift/Sources/TinyVLM/*.swift
 compile -typecheck -swift-version 6 -warnings-as-errors bindings/swift/Sample/*.swift
-! sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift | compile -typecheck - 2>/dev/null
+if sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift | compile -typecheck - 2>/dev/null; then
+    echo "a planted error is not seen"
+    exit 1
+fi
 echo "Apple parts: type-checked"
 swift test -c release --disable-sandbox --scratch-path $SCRATCH/test -Xswiftc -enable-testing
 cd "$SOURCES"/bindings/swift/Tests/consumer

@@ -12,7 +12,7 @@
 
 enum { M_TILE = 64, N_TILE = 64, FEW_ROWS = 8, SHARE_TILES = 4, PACK_TILE = 16 };
 
-/* Scalar kernels take a hundred times as long for a tile, between which a cancel is seen. */
+/* Scalar kernels take hundreds of times as long for a tile, between which a cancel is seen. */
 enum { SCALAR_M_TILE = 8 };
 
 static bool is_scalar(const tvlm_gemm *gemm)

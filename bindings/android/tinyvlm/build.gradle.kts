@@ -10,7 +10,7 @@ android {
     defaultConfig {
         minSdk = 26
         ndk { abiFilters += listOf("arm64-v8a", "x86_64", "armeabi-v7a") }
-        externalNativeBuild { cmake { arguments += listOf("-DCMAKE_BUILD_TYPE=Release") } } // a debug engine is 20 times slower
+        externalNativeBuild { cmake { arguments += listOf("-DCMAKE_BUILD_TYPE=Release") } } // in debug apps too: at -O0 the engine crawls
     }
     externalNativeBuild { cmake { path = file("src/main/cpp/CMakeLists.txt") } }
     sourceSets["main"].kotlin.srcDir("src/main/kotlin-android")
