@@ -17,7 +17,7 @@ const char cli_common_help[] =
     "  -m, --model FILE        model (default: $TINYVLM_MODEL, else the bundled one)\n"
     "  -t, --threads N         threads (default: the machine's cores)\n"
     "      --cpu TIER          kernels: scalar, avx2, avxvnni, avx512, avx512vnni, avx512bf16,\n"
-    "                          neon, dotprod (default: the best here; also $TVLM_CPU)\n"
+    "                          neon, dotprod, i8mm (default: the best here; also $TVLM_CPU)\n"
     "      --precision P       arithmetic: auto (int8 for weights in blocks, for float ones\n"
     "                          int16 where it is fast, else f32), f32 (the reference), int8,\n"
     "                          int16, bf16 (CPUs with AVX-512 BF16); see docs/PRECISION.md\n"

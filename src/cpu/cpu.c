@@ -56,20 +56,21 @@ uint32_t tvlm_cpu_detect(void)
 
 #elif defined(__aarch64__)
 
-/* What the whole build has (on Apple's machines the first two), and what Linux tells. */
+/* What the system tells, and what the whole build has. */
 uint32_t tvlm_cpu_detect(void)
 {
-    const unsigned long hwcap = tvlm_hwcap();
-    uint32_t mask = TVLM_CPU_NEON;
+    tvlm_os_arm arm = tvlm_os_arm_features();
 #if defined(__ARM_FEATURE_CRC32)
-    mask |= TVLM_CPU_CRC32C;
+    arm.crc32 = true;
 #endif
 #if defined(__ARM_FEATURE_DOTPROD)
-    mask |= TVLM_CPU_DOTPROD;
+    arm.dotprod = true;
 #endif
-    if (hwcap & 1u << 7 /* HWCAP_CRC32 */) mask |= TVLM_CPU_CRC32C;
-    if (hwcap & 1u << 20 /* HWCAP_ASIMDDP */) mask |= TVLM_CPU_DOTPROD;
-    return mask;
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    arm.i8mm = true;
+#endif
+    return TVLM_CPU_NEON | (arm.crc32 ? TVLM_CPU_CRC32C : 0) |
+           (arm.dotprod ? TVLM_CPU_DOTPROD : 0) | (arm.dotprod && arm.i8mm ? TVLM_CPU_I8MM : 0);
 }
 
 #elif defined(__wasm_relaxed_simd__)
@@ -99,20 +100,23 @@ enum {
     UP_TO_AVX2 = TVLM_CPU_CRC32C | TVLM_CPU_AVX2,
     UP_TO_AVX512 = UP_TO_AVX2 | TVLM_CPU_AVX512,
     UP_TO_VNNI = UP_TO_AVX512 | TVLM_CPU_AVX512_VNNI,
-    UP_TO_BF16 = UP_TO_VNNI | TVLM_CPU_AVX512_BF16
+    UP_TO_BF16 = UP_TO_VNNI | TVLM_CPU_AVX512_BF16,
+    UP_TO_NEON = TVLM_CPU_CRC32C | TVLM_CPU_NEON,
+    UP_TO_DOTPROD = UP_TO_NEON | TVLM_CPU_DOTPROD
 };
 const tvlm_cpu_tier tvlm_cpu_tiers[] = {
-    {"scalar",     0                                                 },
-    {"crc32c",     TVLM_CPU_CRC32C                                   },
-    {"avx2",       UP_TO_AVX2                                        },
-    {"avxvnni",    UP_TO_AVX2 | TVLM_CPU_AVX_VNNI                    },
-    {"avx512",     UP_TO_AVX512                                      },
-    {"avx512vnni", UP_TO_VNNI                                        },
-    {"avx512bf16", UP_TO_BF16                                        },
-    {"neon",       TVLM_CPU_CRC32C | TVLM_CPU_NEON                   },
-    {"dotprod",    TVLM_CPU_CRC32C | TVLM_CPU_NEON | TVLM_CPU_DOTPROD},
-    {"simd128",    TVLM_CPU_SIMD128                                  },
-    {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED               },
+    {"scalar",     0                                  },
+    {"crc32c",     TVLM_CPU_CRC32C                    },
+    {"avx2",       UP_TO_AVX2                         },
+    {"avxvnni",    UP_TO_AVX2 | TVLM_CPU_AVX_VNNI     },
+    {"avx512",     UP_TO_AVX512                       },
+    {"avx512vnni", UP_TO_VNNI                         },
+    {"avx512bf16", UP_TO_BF16                         },
+    {"neon",       UP_TO_NEON                         },
+    {"dotprod",    UP_TO_DOTPROD                      },
+    {"i8mm",       UP_TO_DOTPROD | TVLM_CPU_I8MM      },
+    {"simd128",    TVLM_CPU_SIMD128                   },
+    {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
 };
 const size_t tvlm_cpu_n_tiers = TVLM_COUNT(tvlm_cpu_tiers);
 

@@ -133,6 +133,7 @@ void tvlm_kernels_install_avxvnni(tvlm_kernels *table);
 void tvlm_kernels_install_avx512vnni(tvlm_kernels *table);
 void tvlm_kernels_install_neon(tvlm_kernels *table);
 void tvlm_kernels_install_dotprod(tvlm_kernels *table);
+void tvlm_kernels_install_i8mm(tvlm_kernels *table);
 void tvlm_kernels_install_simd128(tvlm_kernels *table);
 
 #endif

@@ -102,8 +102,8 @@ extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_bf16, tvlm_gemm_s
     tvlm_gemm_avx2_int8, tvlm_gemm_avx2_k, tvlm_gemm_avx512, tvlm_gemm_avx512vnni_int16,
     tvlm_gemm_avx512vnni_int8, tvlm_gemm_avx512bf16, tvlm_gemm_avxvnni_int16,
     tvlm_gemm_avxvnni_int8, tvlm_gemm_avxvnni_k, tvlm_gemm_avx512vnni_k, tvlm_gemm_neon,
-    tvlm_gemm_neon_int8, tvlm_gemm_dotprod_int8, tvlm_gemm_simd128, tvlm_gemm_simd128_int16,
-    tvlm_gemm_simd128_int8;
+    tvlm_gemm_neon_int8, tvlm_gemm_dotprod_int8, tvlm_gemm_i8mm_int8, tvlm_gemm_simd128,
+    tvlm_gemm_simd128_int16, tvlm_gemm_simd128_int8;
 
 /* Layouts, drawn in pack.h. */
 extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int16,

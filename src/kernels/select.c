@@ -15,6 +15,7 @@ void tvlm_kernels_select(tvlm_kernels *table, uint32_t cpu_mask)
     if (cpu_mask & TVLM_CPU_AVX512_VNNI) tvlm_kernels_install_avx512vnni(table);
     if (cpu_mask & TVLM_CPU_NEON) tvlm_kernels_install_neon(table);
     if (cpu_mask & TVLM_CPU_DOTPROD) tvlm_kernels_install_dotprod(table);
+    if (cpu_mask & TVLM_CPU_I8MM) tvlm_kernels_install_i8mm(table);
     if (cpu_mask & TVLM_CPU_SIMD128) tvlm_kernels_install_simd128(table);
 }
 
@@ -25,8 +26,8 @@ const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
     &tvlm_gemm_avxvnni_int16, &tvlm_gemm_avxvnni_int8,     &tvlm_gemm_avxvnni_k,
     &tvlm_gemm_avx512,        &tvlm_gemm_avx512vnni_int16, &tvlm_gemm_avx512vnni_int8,
     &tvlm_gemm_avx512vnni_k,  &tvlm_gemm_avx512bf16,       &tvlm_gemm_neon,
-    &tvlm_gemm_neon_int8,     &tvlm_gemm_dotprod_int8,     &tvlm_gemm_simd128,
-    &tvlm_gemm_simd128_int16, &tvlm_gemm_simd128_int8};
+    &tvlm_gemm_neon_int8,     &tvlm_gemm_dotprod_int8,     &tvlm_gemm_i8mm_int8,
+    &tvlm_gemm_simd128,       &tvlm_gemm_simd128_int16,    &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)

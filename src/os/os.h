@@ -133,8 +133,13 @@ static inline void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
 }
 #endif
 
-/* The processor's features as the system tells them to programs (AT_HWCAP); 0 where it does not. */
-unsigned long tvlm_hwcap(void);
+/* What the system tells of a 64-bit ARM processor's optional instructions. */
+typedef struct tvlm_os_arm {
+    bool crc32, dotprod, i8mm;
+} tvlm_os_arm;
+
+/* All false on other processors, and where the system does not tell. */
+tvlm_os_arm tvlm_os_arm_features(void);
 
 /* ---- files read by position ---- */
 

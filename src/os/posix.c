@@ -6,7 +6,7 @@
 #if (defined(__linux__) || defined(__wasi__)) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity; musl and glibc hide much else in C11 mode */
 #elif defined(__APPLE__)
-#define _DARWIN_C_SOURCE /* _SC_NPROCESSORS_ONLN */
+#define _DARWIN_C_SOURCE /* _SC_NPROCESSORS_ONLN, sysctlbyname */
 #endif                   /* the BSDs show everything unless told otherwise */
 #include "os/os.h"
 
@@ -26,6 +26,8 @@
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 void *tvlm_aligned_alloc(size_t size)
@@ -158,14 +160,35 @@ void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
 }
 #endif
 
-unsigned long tvlm_hwcap(void)
+#if defined(__linux__) && defined(__aarch64__)
+tvlm_os_arm tvlm_os_arm_features(void)
 {
-#if defined(__linux__)
-    return getauxval(AT_HWCAP);
-#else
-    return 0;
-#endif
+    const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
+    return (tvlm_os_arm){.crc32 = hwcap & 1u << 7 /* HWCAP_CRC32 */,
+                         .dotprod = hwcap & 1u << 20 /* HWCAP_ASIMDDP */,
+                         .i8mm = hwcap2 & 1u << 13 /* HWCAP2_I8MM */};
 }
+#elif defined(__APPLE__) && defined(__aarch64__)
+/* A name that an older system does not know is a feature that it does not tell. */
+static bool has_feature(const char *name)
+{
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value;
+}
+
+tvlm_os_arm tvlm_os_arm_features(void)
+{
+    return (tvlm_os_arm){.crc32 = has_feature("hw.optional.armv8_crc32"),
+                         .dotprod = has_feature("hw.optional.arm.FEAT_DotProd"),
+                         .i8mm = has_feature("hw.optional.arm.FEAT_I8MM")};
+}
+#else
+tvlm_os_arm tvlm_os_arm_features(void)
+{
+    return (tvlm_os_arm){0};
+}
+#endif
 
 /* ---- files ---- */
 

@@ -56,9 +56,16 @@ unsigned tvlm_cpu_count(void)
     return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
 }
 
-unsigned long tvlm_hwcap(void)
+/* By number: headers older than a processor lack the names. */
+tvlm_os_arm tvlm_os_arm_features(void)
 {
-    return 0;
+    tvlm_os_arm arm = {0};
+#if defined(__aarch64__)
+    arm.crc32 = IsProcessorFeaturePresent(31);   /* PF_ARM_V8_CRC32_INSTRUCTIONS_AVAILABLE */
+    arm.dotprod = IsProcessorFeaturePresent(43); /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
+    arm.i8mm = IsProcessorFeaturePresent(66);    /* PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+#endif
+    return arm;
 }
 
 /* ---- threads ---- */

@@ -143,7 +143,7 @@ static void check_qdwconv(tk *t, const void *arg)
 
 void test_int8(tk *t)
 {
-    static const size_t depths[] = {1, 2, 3, 4, 5, 31, 32, 96, 144};
+    static const size_t depths[] = {1, 2, 3, 4, 5, 24, 31, 32, 96, 144};
     static const size_t sizes[][2] = {
         {1, 1 },
         {2, 3 },
@@ -169,7 +169,7 @@ void test_int8(tk *t)
     };
     char text[96];
     for (size_t n = 1; n <= 2 * TVLM_GEMM_NR + 1; n++)
-        for (size_t m = 1; m <= 9; m++) {
+        for (size_t m = 1; m <= 17; m += m < 9 ? 1 : 8) { /* of 17 a tile of eight, and more */
             qgemm_shape s = {m, n, depths[(n + m) % TVLM_COUNT(depths)]};
             snprintf(text, sizeof text, "m%zu n%zu k%zu", m, n, s.k);
             tk_run(t, "qgemm", text, check_qgemm, &s, false);

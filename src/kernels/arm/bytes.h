@@ -14,7 +14,15 @@
  * 4 lane + 3 of q. */
 TVLM_INLINE int32x4_t multiply_bytes(int32x4_t sum, int8x16_t w, int8x16_t q, const int lane)
 {
-#if defined(TVLM_DOTPROD)
+#if defined(TVLM_DOTPROD) && defined(__clang__) && __clang_major__ < 16 /* see i8mm.h */
+#define DOT(lane) __asm__("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(sum) : "w"(w), "w"(q))
+    if (lane == 0) DOT(0);
+    if (lane == 1) DOT(1);
+    if (lane == 2) DOT(2);
+    if (lane == 3) DOT(3);
+#undef DOT
+    return sum;
+#elif defined(TVLM_DOTPROD)
 #define DOT(q, lane) vdotq_laneq_s32(sum, w, q, lane)
     return TVLM_LANE(DOT, q, lane);
 #undef DOT

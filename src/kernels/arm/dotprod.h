@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * Opens the target of ARM's dot products (optional from ARMv8.2 on) for the rest of a tier file;
- * close it with dotprod_end.h. Clang before 16 has their intrinsics only where the whole build has
- * the instructions. Include it last. */
+ * close it with target_end.h. Include it last. */
 #ifndef TVLM_KERNELS_DOTPROD_H
 #define TVLM_KERNELS_DOTPROD_H
 
 #include "kernels/arm/neon.h"
 
-#if defined(__aarch64__) &&                                                                        \
-    (defined(__ARM_FEATURE_DOTPROD) || !defined(__clang__) || __clang_major__ >= 16)
+#if defined(__aarch64__)
 #define TVLM_DOTPROD
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)

@@ -17,4 +17,4 @@ const tvlm_gemm_tier tvlm_gemm_dotprod_int8 = {NULL, 0};
 
 #endif
 
-#include "kernels/arm/dotprod_end.h"
+#include "kernels/arm/target_end.h"

@@ -7,9 +7,14 @@
 
 #include "kernels/arm/qgemm_body.h"
 
+void tvlm_dotprod_qgemm(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1)
+{
+    qgemm(args, m0, m1, n0, n1);
+}
+
 void tvlm_kernels_install_dotprod(tvlm_kernels *table)
 {
-    table->qgemm = qgemm;
+    table->qgemm = tvlm_dotprod_qgemm;
 }
 
 #else
@@ -21,4 +26,4 @@ void tvlm_kernels_install_dotprod(tvlm_kernels *table)
 
 #endif
 
-#include "kernels/arm/dotprod_end.h"
+#include "kernels/arm/target_end.h"
