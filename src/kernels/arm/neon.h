@@ -12,6 +12,7 @@ void tvlm_neon_install_rows(tvlm_kernels *table);
 void tvlm_neon_install_attention(tvlm_kernels *table);
 void tvlm_neon_install_dwconv(tvlm_kernels *table);
 void tvlm_neon_install_int8(tvlm_kernels *table);
+void tvlm_neon_install_resize(tvlm_kernels *table);
 void tvlm_dotprod_qgemm(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_t n0, size_t n1);
 
 #if defined(__aarch64__)

@@ -91,6 +91,7 @@ void tvlm_kernels_install_neon(tvlm_kernels *table)
     tvlm_neon_install_attention(table);
     tvlm_neon_install_dwconv(table);
     tvlm_neon_install_int8(table);
+    tvlm_neon_install_resize(table);
 #else
     (void)table;
 #endif
