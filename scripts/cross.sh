@@ -60,6 +60,7 @@ compile() {
         flags+=(-isystem "$headers/$folder")
     done
     [[ $target != i686* ]] || flags+=(-msse2 -mfpmath=sse)
+    [[ $target != armv7a*android* ]] || flags+=(-mfpu=neon-vfpv4)
     if [ -n "$output" ]; then flags+=(-c -o "$output"); else flags+=(-fsyntax-only); fi
     "$cc" "--target=$target" -std=c11 -ffp-contract=off -fno-math-errno -O1 -Wall -Wextra -Wshadow -Wundef \
         -Wstrict-prototypes -Wmissing-prototypes -Werror -Iinclude -Isrc -Iapp -I. \
@@ -74,12 +75,13 @@ sources() {
 # Is an object seen that breaks the rules? One that no gate could read would break none.
 planted() {
     local target=$1 said
-    echo 'int timespec_get(void *, int); int planted(void); int planted(void) { return timespec_get(0, 1); }' \
-        >build/cross/planted.c
+    echo 'int timespec_get(void *, int); double fma(double, double, double); double planted(double);
+        double planted(double x) { return fma(x, x, timespec_get(0, 1)); }' >build/cross/planted.c
     compile "$target" "build/cross/$target/planted.o" build/cross/planted.c
     said=$(scripts/gates.sh --objects "$target" "build/cross/$target"/{src_,planted}*.o) || true
     rm "build/cross/$target/planted.o"
-    [[ $said = *FAILED*planted* ]] && { [[ $target != *android* ]] || [[ $said = *FAILED*timespec_get* ]]; }
+    [[ $said = *FAILED*planted* ]] && { [[ $target != *android* ]] || [[ $said = *FAILED*timespec_get* ]]; } &&
+        { [[ $target != arm-* ]] || [[ $said = *fma-calls*FAILED* ]]; }
 }
 
 build() {

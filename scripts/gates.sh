@@ -4,7 +4,7 @@
 #        scripts/gates.sh --objects NAME OBJECT...
 # Rules of the code base that a compiler does not check, one gate each. The second form checks the
 # library's objects for another machine (ELF, Mach-O, COFF; NM reads them: llvm-nm), those for
-# Android (its name in NAME) also for what they import.
+# Android (its name in NAME) also for what they import, those for 32-bit ARM for calls of fmaf.
 set -uo pipefail
 export LC_ALL=C
 usage='usage: scripts/gates.sh BUILD-DIR | --objects NAME OBJECT...'
@@ -71,6 +71,9 @@ android_imports() {
         }
         END { if (n < 20) print "only " n + 0 " imports are listed" }' scripts/imports.txt "$tmp/undefined" | sort -u
 }
+
+# fmaf of a 32-bit ARM's libm is slow: math.h has an instruction instead, or its own steps.
+fma_calls() { "$nm" -A -u "${archive[@]}" 2>&1 | awk '$NF ~ /^fma[fl]?$/'; }
 
 # Rank of each folder of src/; a file may include its own folder and lower ranks.
 include_graph() {
@@ -237,6 +240,7 @@ if [ -n "${name:-}" ]; then
     verdict "symbol-prefix ($name)" "$prefix_rule" < <(symbol_prefix)
     [[ $name != *android* ]] ||
         verdict "android-imports ($name)" 'nothing is imported that Android 8 (API level 26) has not' < <(android_imports)
+    [[ $name != arm[v-]* ]] || verdict "fma-calls ($name)" 'no function is called for a * b + c' < <(fma_calls)
     close
     exit
 fi

@@ -19,11 +19,17 @@
 #else
 #define TVLM_UNFUSED 0
 #endif
+/* Where fmaf is wrong, or no instruction but a slow function: 32-bit ARM before VFPv4. */
+#if TVLM_OS_FMAF_ROUNDS_TWICE || (defined(__arm__) && !defined(__ARM_FEATURE_FMA))
+#define TVLM_OWN_FMA 1
+#else
+#define TVLM_OWN_FMA 0
+#endif
 static inline float tvlm_fma1(float a, float b, float c)
 {
 #if TVLM_UNFUSED
     return a * b + c;
-#elif TVLM_OS_FMAF_ROUNDS_TWICE
+#elif TVLM_OWN_FMA
     /* The product is exact in double; the sum is rounded to odd there, then once to float (Boldo
      * and Melquiond 2008). */
     double product = (double)a * (double)b, sum = product + (double)c, c_part = sum - product;
