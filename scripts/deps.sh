@@ -20,6 +20,8 @@ clang_runtime() {
 wasm_runtime() { [ -f "$(clang-19 --target=wasm32-wasi -print-resource-dir 2>/dev/null)/lib/wasi/libclang_rt.builtins-wasm32.a" ]; }
 wasm_libc() { [ -f /usr/lib/wasm32-wasi/libc.a ]; }
 wine64() { [ -x /usr/lib/wine/wine64 ] || have wine64; }
+# Of Debian and Ubuntu; elsewhere the test is skipped.
+arm_tools() { ! have apt-get || { have aarch64-linux-gnu-gcc && have qemu-aarch64-static; }; }
 python_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # set | check | apt | dnf | pacman | brew
@@ -50,6 +52,7 @@ test|have objdump|binutils|binutils|binutils|binutils
 test|lib cmocka|libcmocka-dev|libcmocka-devel|cmocka|cmocka
 test|have llvm-nm|llvm|llvm|llvm|llvm
 test|have valgrind|valgrind|valgrind|valgrind|valgrind
+test|arm_tools|gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 test|python_venv|python3 python3-venv|python3|python|python
 long|have x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64
 long|wine64|wine64|wine|wine|wine-stable
