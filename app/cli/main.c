@@ -49,6 +49,33 @@ static void print_list(const char *what, tvlm_list_kind kind)
     putchar('\n');
 }
 
+/* What a build may go without. */
+static const struct {
+    const char *name;
+    bool is_in;
+} parts[] = {
+    {"JPEG",          TVLM_HAVE_JPEG   },
+    {"PNG",           TVLM_HAVE_PNG    },
+    {"WebP",          TVLM_HAVE_WEBP   },
+    {"GIF",           TVLM_HAVE_GIF    },
+    {"HEIC and AVIF", TVLM_HAVE_HEIF   },
+    {"EXIF",          TVLM_HAVE_EXIF   },
+    {"line editing",  TVLM_HAVE_EDIT   },
+    {"archives",      TVLM_HAVE_ARCHIVE},
+};
+
+static void print_parts(const char *what, bool is_in)
+{
+    const char *gap = "";
+    printf("%-14s", what);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].is_in == is_in) {
+            printf("%s%s", gap, parts[i].name);
+            gap = ", ";
+        }
+    puts(*gap ? "" : "nothing");
+}
+
 /* What this program can do on this machine. */
 static void print_version(void)
 {
@@ -57,6 +84,8 @@ static void print_version(void)
     print_list("precisions", TVLM_LIST_PRECISIONS);
     print_list("architectures", TVLM_LIST_ARCHITECTURES);
     print_list("templates", TVLM_LIST_CHAT_TEMPLATES);
+    print_parts("built with", true);
+    print_parts("built without", false);
 }
 
 static int run(int argc, char **argv)

@@ -36,9 +36,14 @@ def test_program_help():
     assert ok("help").out == done.out
     assert all(ok("help", c).out == ok(c, "--help").out for c in COMMANDS)
     assert "'frob' is not a command" in run("help", "frob").err
-    version, kernels, precisions, architectures, templates = ok("--version").out.splitlines()
+    version, kernels, precisions, architectures, templates, *parts = ok("--version").out.splitlines()
     assert version == "tinyvlm 0.1.0" and kernels.split()[1].rstrip(",") == "scalar"
     assert "f32" in precisions and "fastvlm" in architectures and "chatml" in templates
+    has, lacks = (part[14:].split(", ") for part in parts)
+    assert [part[:14] for part in parts] == ["built with    ", "built without "]
+    assert set(has + lacks) - {"nothing"} == {
+        "JPEG", "PNG", "WebP", "GIF", "HEIC and AVIF", "EXIF", "line editing", "archives"
+    }
     nothing = run()
     assert nothing.code == 2 and nothing.out == "" and "Usage:" in nothing.err
     assert run("describe", "--help").out.count("Exit codes: 0 done") == 1
