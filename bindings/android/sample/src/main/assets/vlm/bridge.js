@@ -10,8 +10,7 @@ let waiting = null;
 
 async function answer({ base64, prompt, id }) {
     try {
-        const response = await fetch(`data:image/jpeg;base64,${base64}`);
-        AndroidCamera.answer(id, await (await model).infer(await response.blob(), prompt));
+        AndroidCamera.answer(id, await (await model).infer(`data:image/jpeg;base64,${base64}`, prompt));
     } catch (error) {
         AndroidCamera.error(id, error.message);
     }

@@ -74,7 +74,7 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
         val file = File(filesDir, MODEL)
         if (!file.exists()) {
             val part = File(filesDir, "$MODEL.part")
-            assets.open(MODEL).use { from -> part.outputStream().use { from.copyTo(it) } }
+            assets.open("vlm/$MODEL").use { from -> part.outputStream().use { from.copyTo(it) } }
             check(part.renameTo(file)) { "cannot write $file" }
         }
         return file
@@ -173,6 +173,6 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
     override fun onSurfaceTextureDestroyed(surface: SurfaceTexture): Boolean = true
 
     private companion object {
-        const val MODEL = "tinyvlm-25m.gguf"
+        const val MODEL = "model.gguf"
     }
 }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// The bridge of the WebView sample in headless Chromium: an interception stands for the loader of assets, an object for the app.
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import test, { after, before } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { MODEL, ROOT, native } from './common.mjs';
+
+const SAMPLE = path.join(ROOT, 'bindings', 'android', 'sample', 'src', 'main');
+const ASSETS = [
+    ['vlm/tinyvlm/', `${path.join(ROOT, 'js')}/`],
+    ['vlm/model.gguf', MODEL],
+    ['', `${path.join(SAMPLE, 'assets')}/`],
+];
+const TYPES = { html: 'text/html', js: 'text/javascript', wasm: 'application/wasm' };
+const PHOTOS = ['dandelion', 'motorcycle'].map((name) => path.join(ROOT, 'examples', 'photos', `${name}.jpg`));
+const QUESTION = 'Is there a dog in the picture?';
+
+// as the app has them
+const kotlin = readFileSync(path.join(SAMPLE, 'kotlin', 'dev', 'tinyvlm', 'sample', 'VlmWebView.kt'), 'utf8');
+const [, ORIGIN] = /ORIGIN = "(https:[^"]+)"/.exec(kotlin);
+const HEADERS = Object.fromEntries([...kotlin.matchAll(/"(Cross-Origin-[^"]+)" to "([^"]+)"/g)].map(([, name, value]) => [name, value]));
+
+let browser;
+
+before(async () => {
+    assert.equal(Object.keys(HEADERS).length, 2);
+    browser = await chromium.launch({
+        executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+        args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
+    });
+});
+
+after(() => browser?.close());
+
+function loadAsset(route, missing) {
+    const url = route.request().url();
+    const name = url.replace(ORIGIN, '').split('?')[0];
+    const [prefix, root] = ASSETS.find(([start]) => name.startsWith(start));
+    const file = root + name.slice(prefix.length);
+    if (!url.startsWith(ORIGIN) || name === missing || !existsSync(file)) return route.fulfill({ status: 404, contentType: 'text/plain', headers: HEADERS });
+    const contentType = TYPES[name.split('.').at(-1)] ?? 'application/octet-stream';
+    return route.fulfill({ contentType, headers: HEADERS, body: readFileSync(file) });
+}
+
+/** use(page) in the sample's page, whose app records what it is told; without the asset that is missing. */
+async function inApp(use, missing) {
+    const context = await browser.newContext({ serviceWorkers: 'block' });
+    try {
+        const page = await context.newPage();
+        const problems = [];
+        page.on('pageerror', (error) => problems.push(String(error)));
+        await context.route('**/*', (route) => loadAsset(route, missing));
+        await page.addInitScript(() => {
+            const told = [];
+            window.AndroidCamera = { told, answer: (id, text) => told.push({ id, text }), error: (id, error) => told.push({ id, error }) };
+        });
+        await page.goto(`${ORIGIN}vlm/index.html`);
+        await page.waitForFunction('window.processImage');
+        await use(page);
+        assert.deepEqual(problems, []);
+    } finally {
+        await context.close();
+    }
+}
+
+const base64 = (file) => readFileSync(file).toString('base64');
+
+/** What the app is told until `count` things were said, of frames that come one right after the other. */
+async function toldOf(page, frames, count = frames.length) {
+    await page.evaluate((all) => {
+        window.AndroidCamera.told.length = 0;
+        for (const frame of all) window.processImage(...frame);
+    }, frames);
+    await page.waitForFunction((n) => window.AndroidCamera.told.length >= n, count, { timeout: 60_000 });
+    return page.evaluate('AndroidCamera.told');
+}
+
+test('the answers are those of the command line', () => inApp(async (page) => {
+    for (const photo of PHOTOS) {
+        for (const [prompt, ...args] of [['Describe', 'describe', photo], [QUESTION, 'ask', photo, QUESTION]]) {
+            const text = native(...args, '--model', MODEL).trim();
+            assert.deepEqual(await toldOf(page, [[base64(photo), prompt, 7]]), [{ id: 7, text }]);
+        }
+    }
+}));
+
+test('what is no photo is an error, and the next photo is answered', () => inApp(async (page) => {
+    const photo = base64(PHOTOS[0]);
+    const errorOf = async (text) => {
+        const [{ id, error }] = await toldOf(page, [[text, 'Describe', 1]]);
+        assert.equal(id, 1);
+        return error;
+    };
+    assert.match(await errorOf('%%%'), /not in base64/);
+    assert.match(await errorOf(''), /empty/);
+    assert.match(await errorOf(Buffer.from('a letter').toString('base64')), /a text file, not an image/);
+    assert.match(await errorOf(photo.slice(0, 400)), /JPEG image that is damaged/);
+    assert.match((await toldOf(page, [[photo, 'Describe', 2]]))[0].text, /dandelion/);
+}));
+
+test('of frames that come while the model is busy the newest is answered', () => inApp(async (page) => {
+    const frames = [1, 2, 3, 4].map((id) => [base64(PHOTOS[id % 2]), 'Describe', id]);
+    const told = await toldOf(page, frames, 2);
+    assert.deepEqual(told.map(({ id }) => id), [1, 4]);
+    assert.deepEqual(told.map(({ text }) => text), [PHOTOS[1], PHOTOS[0]].map((photo) => native('describe', photo, '--model', MODEL).trim()));
+}));
+
+for (const missing of ['vlm/model.gguf', 'vlm/tinyvlm/src/worker.js']) {
+    test(`without ${missing} the app hears of it`, () => inApp(async (page) => {
+        await page.waitForFunction('AndroidCamera.told.length');
+        const [loading] = await page.evaluate('AndroidCamera.told');
+        assert.equal(loading.id, -1);
+        assert.match(loading.error, missing.endsWith('.gguf') ? /model\.gguf/ : /worker/);
+        assert.deepEqual(await toldOf(page, [[base64(PHOTOS[0]), 'Describe', 3]]), [{ id: 3, error: loading.error }]);
+    }, missing));
+}
