@@ -3,12 +3,14 @@
 # Usage: scripts/cross.sh [quick | TARGET...]
 # Compiles the library, and where programs are run the command line tool without its optional
 # libraries, for systems that are not at hand: clang with the headers that zig brings along
-# (scripts/deps.sh test). A warning is an error. Then gates.sh looks at the library's objects.
+# (scripts/deps.sh test); for Android also what Java calls, with a JDK's jni.h. A warning is an error. Then gates.sh looks
+# at the library's objects.
 # quick: the library without its kernels, but ARM's, for one system of Windows and one of Apple's, without making code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cc=${CROSS_CC:-clang-19}
 export NM=${NM:-llvm-nm}
+shopt -s nullglob
 headers=build/cross/headers/ziglang/lib/libc/include
 [ -d "$headers" ] || { echo "cross: no $headers: scripts/deps.sh test"; exit 1; }
 
@@ -61,6 +63,7 @@ compile() {
     done
     [[ $target != i686* ]] || flags+=(-msse2 -mfpmath=sse)
     [[ $target != armv7a*android* ]] || flags+=(-mfpu=neon-vfpv4)
+    [[ $target != *android* ]] || flags+=(-isystem "$jdk/include" -isystem "$jdk/include/linux")
     if [ -n "$output" ]; then flags+=(-c -o "$output"); else flags+=(-fsyntax-only); fi
     "$cc" "--target=$target" -std=c11 -ffp-contract=off -fno-math-errno -O1 -Wall -Wextra -Wshadow -Wundef \
         -Wstrict-prototypes -Wmissing-prototypes -Werror -Iinclude -Isrc -Iapp -I. \
@@ -69,6 +72,7 @@ compile() {
 
 sources() {
     if [ -n "$mode" ]; then find src -name '*.c' ! -path '*/kernels/[swx]*/*'; else find src -name '*.c'; fi
+    [[ $1 != *android* ]] || echo bindings/android/tinyvlm/src/main/cpp/jni.c
     [[ -n $mode || $1 = *ios* ]] || find app -name '*.c' | grep -vE 'app/image/(jpeg|png|webp|gif|heif)[.]c'
 }
 
@@ -78,7 +82,7 @@ planted() {
     echo 'int timespec_get(void *, int); double fma(double, double, double); double planted(double);
         double planted(double x) { return fma(x, x, timespec_get(0, 1)); }' >build/cross/planted.c
     compile "$target" "build/cross/$target/planted.o" build/cross/planted.c
-    said=$(scripts/gates.sh --objects "$target" "build/cross/$target"/{src_,planted}*.o) || true
+    said=$(scripts/gates.sh --objects "$target" "build/cross/$target"/{src,bindings,planted}*.o) || true
     rm "build/cross/$target/planted.o"
     [[ $said = *FAILED*planted* ]] && { [[ $target != *android* ]] || [[ $said = *FAILED*timespec_get* ]]; } &&
         { [[ $target != arm-* ]] || [[ $said = *fma-calls*FAILED* ]]; }
@@ -94,12 +98,13 @@ build() {
     mkdir -p "build/cross/$target"
     sources "$target" | xargs -P "$jobs" -I{} bash -c \
         'file=$2; compile "$1" "build/cross/$1/${file//\//_}.o" "$file"' - "$target" {} &&
-        scripts/gates.sh --objects "$target" "build/cross/$target"/src_*.o &&
+        scripts/gates.sh --objects "$target" "build/cross/$target"/{src,bindings}_*.o &&
         { planted "$target" || { echo "a planted fault is not seen"; false; }; }
 }
 
 jobs=$(getconf _NPROCESSORS_ONLN)
-export cc headers off
+jdk=${JAVA_HOME:-$(dirname "$(dirname "$(realpath "$(command -v javac || echo /)")")")} # has jni.h, for Android
+export cc headers off jdk
 export -f folders compile
 
 failed=0

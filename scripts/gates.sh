@@ -40,13 +40,13 @@ verdict() {
 
 sources() { find src -name '*.[ch]' | sort; }
 
-# Mach-O puts an underscore before each, MinGW has pointers to what another object defines. A tool
-# that cannot read the objects lists none.
+# Mach-O puts an underscore before each, MinGW has pointers to what another object defines, Android's
+# objects have what Java calls. A tool that cannot read the objects lists none.
 symbol_prefix() {
     "$nm" -g --defined-only "${archive[@]}" >"$tmp/defined" 2>&1 || cat "$tmp/defined"
     awk 'NF != 3 || $2 !~ /^[A-Za-z]$/ { next } # "no symbols": nothing in it is for this machine
         { n++ }
-        $3 !~ /^(_|\.refptr\.)?tvlm_/ { print $3 | "sort -u" }
+        $3 !~ /^(_|\.refptr\.)?tvlm_|^Java_dev_tinyvlm_/ { print $3 | "sort -u" }
         END { if (n < 100) print "only " n + 0 " symbols are listed" }' "$tmp/defined"
 }
 

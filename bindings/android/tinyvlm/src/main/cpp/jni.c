@@ -5,8 +5,11 @@
 #include "tinyvlm.h"
 
 #include <jni.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes" /* Java finds them by name */
 
 typedef struct vlm {
     tvlm_model *model;
@@ -45,7 +48,7 @@ static bool ok(JNIEnv *env, tvlm_status status, const tvlm_error *error)
 static void throw_text(JNIEnv *env, tvlm_status code, const char *message)
 {
     tvlm_error error = {.code = code};
-    strncpy(error.message, message, sizeof error.message - 1);
+    snprintf(error.message, sizeof error.message, "%s", message);
     throw_error(env, &error);
 }
 
