@@ -8,54 +8,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-sources=$root/build/cross/sources
-jobs=$(getconf _NPROCESSORS_ONLN)
+. scripts/cross_lib.sh
 model=models/tinyvlm-25m.gguf
-wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
-export LC_ALL=C.UTF-8 WINEDEBUG=-all WINEPREFIX=$root/build/cross/wine
 [ $# -gt 0 ] || set -- windows aarch64 musl
-
-quietly() { "$@" >"$out/log" 2>&1 || { cat "$out/log"; echo "FAILED: $*"; exit 1; }; }
-
-# Debian's source packages of the libraries that the tests and the tool need.
-fetch() {
-    local lists=$sources/lists
-    local apt=(apt-get -q -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$sources/parts"
-        -o "Dir::State::Lists=$lists")
-    mkdir -p "$sources/parts" "$lists/partial"
-    if ! (cd "$sources" && sha256sum --quiet --check) <"$root/scripts/cross_sources.txt" 2>/dev/null; then
-        printf '%s\n' 'Types: deb-src' 'URIs: http://deb.debian.org/debian' 'Suites: bookworm' 'Components: main' \
-            'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$sources/parts/debian.sources"
-        quietly "${apt[@]}" update
-        (cd "$sources" && quietly "${apt[@]}" --download-only source cmocka jansson)
-        (cd "$sources" && sha256sum --quiet --check) <"$root/scripts/cross_sources.txt"
-    fi
-    (cd "$sources" && awk '/[.]orig[.]/ { print $2 }' "$root/scripts/cross_sources.txt" | xargs -n 1 tar xf)
-}
-
-# package NAME FLAGS DEFINES SOURCE-FOLDER HEADER...: a static library and its .pc file
-package() {
-    local name=$1 defines=$2 folder=$3
-    shift 3
-    mkdir -p "$out/prefix/include" "$out/prefix/lib/pkgconfig" "$out/$name"
-    cp "$@" "$out/prefix/include"
-    # shellcheck disable=SC2086 # words
-    (cd "$out/$name" && quietly $cc -O1 -w -c $defines -I"$out/prefix/include" "$folder"/*.c)
-    rm -f "$out/prefix/lib/lib$name.a"
-    quietly $ar rcs "$out/prefix/lib/lib$name.a" "$out/$name"/*.o*
-    printf 'Name: %s\nDescription: %s\nVersion: 0\nCflags: %s -I%s\nLibs: -L%s -l%s\n' "$name" "$name" \
-        "$own_types" "$out/prefix/include" "$out/prefix/lib" "$name" >"$out/prefix/lib/pkgconfig/$name.pc"
-}
 
 # build SYSTEM PROCESSOR EMULATOR CMAKE-ARGUMENT...
 build() {
     local system=$1 processor=$2 emulator=$3
     shift 3
-    package cmocka "-DHAVE_INTTYPES_H -DHAVE_SIGNAL_H -DHAVE_STRINGS_H -DHAVE_STRUCT_TIMESPEC
-        -DHAVE_GCC_THREAD_LOCAL_STORAGE $own_types" "$sources"/cmocka-*/src "$sources"/cmocka-*/include/*.h
-    touch "$out/prefix/include/jansson_private_config.h" # its answers are the defines
-    package jansson "-DHAVE_STDINT_H -DINITIAL_HASHTABLE_ORDER=3" "$sources"/jansson-*/src "$sources"/jansson-*/src/jansson.h \
-        "$(find /usr/include -name jansson_config.h | head -1)"
+    build_cmocka
+    build_jansson
     export PKG_CONFIG_LIBDIR=$out/prefix/lib/pkgconfig PKG_CONFIG_PATH=
     quietly cmake -S . -B "$out/build" -DCMAKE_SYSTEM_NAME="$system" -DCMAKE_SYSTEM_PROCESSOR="$processor" \
         -DCMAKE_C_COMPILER="$cc" -DCMAKE_CROSSCOMPILING_EMULATOR="$emulator" -DCMAKE_BUILD_TYPE=Release \
@@ -111,19 +73,11 @@ with_dll() {
     [[ $("$wine" "$out/build/outside.exe" "$model") = *" tinyvlm"* ]] || { echo "a program with the DLL fails"; exit 1; }
 }
 
-# zig's compiler for a target, as one command
-zig() {
-    printf '#!/bin/sh\nexec %s -m ziglang cc -target %s "$@"\n' "$root/build/venv/bin/python" "$1" >"$out/cc"
-    chmod +x "$out/cc"
-    cc=$out/cc ar=ar
-    own_types=-D_UINTPTR_T_DEFINED # by musl, which cmocka does not know
-}
-
 for target in "$@"; do
     tests='^test_|^test-kernels-quick$'
     out=$root/build/cross/run-$target
     mkdir -p "$out"
-    fetch
+    fetch cmocka jansson
     case $target in
     windows)
         cc=x86_64-w64-mingw32-gcc ar=x86_64-w64-mingw32-ar own_types=
