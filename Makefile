@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-android bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-android release bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -49,6 +49,11 @@ test-swift: # the Swift package; fetches Swift from Debian 13 where there is non
 
 test-android: all # Kotlin and JNI on this machine's JVM; fetches the Kotlin compiler from npm
 	@scripts/test_android.sh build
+
+release: # archives, npm package and checksums in build/release/dist; CHECK=1 makes them twice and compares
+	@scripts/deps.sh release
+	@$(MAKE) all
+	@scripts/release.sh $(if $(CHECK),--check) $(TARGETS)
 
 bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	@scripts/deps.sh test

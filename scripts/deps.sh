@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/deps.sh demo|wasm|test|long|bench
+# Usage: scripts/deps.sh demo|wasm|test|long|release|bench
 # Installs what `make demo`, `make wasm` or `make test` needs and this machine lacks: on Debian and Ubuntu with
 # apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
 # is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt;
-# `long` adds the reference implementations of tests/requirements-long.txt; `bench` is for the peers of
+# `long` adds tests/requirements-long.txt, `release` of it what scripts/release.sh needs; `bench` is for the peers of
 # `make bench-peers`, in build/bench/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -56,6 +56,11 @@ test|arm_tools|gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 test|python_venv|python3 python3-venv|python3|python|python
 long|have x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64
 long|wine64|wine64|wine|wine|wine-stable
+long|have javac|default-jdk-headless|java-latest-openjdk-devel|jdk-openjdk|openjdk
+long|have nasm|nasm|nasm|nasm|nasm
+long|have dpkg-source|dpkg-dev|dpkg-dev|dpkg|dpkg
+long|have zip|zip|zip|zip|zip
+long|have unzip|unzip|unzip|unzip|unzip
 long|have qemu-aarch64-static|qemu-user-static|qemu-user-static|qemu-user-static|qemu
 '
 
@@ -65,7 +70,7 @@ missing() {
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
         case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo | bench-wasm | bench-test) continue ;; esac
-        [ "$set" != long ] || [ "$goal" = long ] || continue
+        [[ $set != long || $goal = @(long|release) ]] || continue
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"
@@ -171,6 +176,12 @@ long)
     install_packages
     build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -r tests/requirements-long.txt
+    ;;
+release)
+    install_system
+    install_python
+    grep -E '^(ziglang|cyclonedx)' tests/requirements-long.txt |
+        build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
     ;;
 bench)
     install_system
