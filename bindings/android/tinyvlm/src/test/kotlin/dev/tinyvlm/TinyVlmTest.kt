@@ -122,8 +122,20 @@ private fun flatMemory(vlm: TinyVlm) = runBlocking {
     assertTrue(grown < 16_000, "$grown KiB more after 800 answers") // the heap of Java moves
 }
 
+/** What a model and one answer add to the process, the Java code of the first answer too. */
+private fun modelMemory(model: String) = runBlocking {
+    val before = residentKib()
+    TinyVlm.load(model).use { vlm ->
+        vlm.ask(photo(), "Is it red?", 1)
+        val mb = (residentKib() - before) * 1024 / 1_000_000
+        println("memory: $mb MB")
+        assertTrue(mb < 60)
+    }
+}
+
 fun main(args: Array<String>) {
     val model = args[0]
+    modelMemory(model)
     TinyVlm.load(model).use { vlm ->
         assertEquals("tinyvlm", vlm.info.architecture)
         assertEquals(224, vlm.info.imageSize)
