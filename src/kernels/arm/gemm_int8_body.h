@@ -102,6 +102,7 @@ TVLM_INLINE void part_sums(const unsigned bits, code_part part,
             TVLM_UNROLL
             for (size_t c = 0; c < GROUPS; c++) {
                 int8x16_t w = load_codes(bits, part, 4 * half + i, c0 + c);
+                TVLM_IN_ORDER(w);
                 TVLM_UNROLL
                 for (size_t r = 0; r < rows; r++)
                     sum[r][c] = multiply_bytes(sum[r][c], w, q[r], (int)i);

@@ -27,6 +27,14 @@ void tvlm_dotprod_qgemm(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_
 #define TVLM_ROLLED _Pragma("GCC unroll 1")
 #endif
 
+/* Keeps the steps of a loop in the order in which they stand: GCC mixes them until registers run
+ * out. Clang does well without. */
+#if defined(__clang__)
+#define TVLM_IN_ORDER(v) ((void)(v))
+#else
+#define TVLM_IN_ORDER(v) __asm__ volatile("" : "+w"(v))
+#endif
+
 /* ---- operations on four floats ---- */
 
 /* Not vmaxq and vminq: of two zeros these take the greater, tvlm_max1 the second. */

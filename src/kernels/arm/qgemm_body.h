@@ -11,6 +11,7 @@ TVLM_INLINE void add_four(const int8_t *w, const int8x16_t q[ROWS], const int la
     TVLM_UNROLL
     for (size_t c = 0; c < 4; c++) {
         int8x16_t codes = vld1q_s8(w + 16 * c);
+        TVLM_IN_ORDER(codes);
         TVLM_UNROLL
         for (size_t r = 0; r < rows; r++)
             sum[r][c] = multiply_bytes(sum[r][c], codes, q[r], lane);
