@@ -14,8 +14,9 @@ all=(linux-x86_64 linux-aarch64 windows-x86_64 macos-arm64 macos-x86_64 npm)
 libraries=(jansson libjpeg-turbo libspng zlib libwebp giflib libexif)
 out=$work
 . scripts/cross_lib.sh
+commit=${RELEASE_COMMIT:-$(git rev-parse HEAD)}
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 version=$(sed -n 's/^#define TVLM_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/tinyvlm.h | paste -sd.)
 
 # ---- building ----
@@ -24,8 +25,8 @@ version=$(sed -n 's/^#define TVLM_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/t
 export_commit() {
     rm -rf "$work/source" "$work/dist"
     mkdir -p "$work/source" "$work/dist"
-    git archive HEAD | tar xm -C "$work/source"
-    git diff --quiet HEAD || echo "note: the last commit is released, without the changes since"
+    git archive "$commit" | tar xm -C "$work/source"
+    git diff --quiet "$commit" || echo "note: the last commit is released, without the changes since"
 }
 
 # compile ZIG-TARGET SYSTEM PROCESSOR LINK-FLAGS: the program, in $out/build
@@ -64,7 +65,7 @@ gather() { # FOLDER
     cp "$out/build/$program" "$1"
     cp "$work"/source/{README.md,LICENSE,NOTICE,models/tinyvlm-25m.gguf,models/MODEL_CARD.md} "$1"
     licences "$1/licences"
-    "$python" scripts/sbom.py write "$target" "$version" "$(git rev-parse HEAD)" "$1" >"$1/sbom.cdx.json"
+    "$python" scripts/sbom.py write "$target" "$version" "$commit" "$1" >"$1/sbom.cdx.json"
     cp "$1/sbom.cdx.json" "$work/dist/$name.cdx.json"
     chmod -R u=rwX,go=rX "$1"
     find "$1" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
@@ -199,7 +200,7 @@ same_twice() {
     local folder
     for folder in build/release-check/a build/release-check/another-folder; do
         rm -rf "$folder"
-        RELEASE_WORK=$root/$folder scripts/release.sh "$@"
+        RELEASE_WORK=$root/$folder RELEASE_COMMIT=$commit scripts/release.sh "$@"
     done
     diff -u build/release-check/{a,another-folder}/dist/SHA256SUMS || { echo "FAILED: two builds differ"; exit 1; }
     echo "two builds, in different folders, are the same to the last byte"
