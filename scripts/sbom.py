@@ -19,6 +19,7 @@ import uuid
 
 import ziglang
 from cyclonedx.schema import SchemaVersion
+from cyclonedx.spdx import is_expression
 from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -47,6 +48,12 @@ def digest(file):
     return [{"alg": "SHA-256", "content": hashlib.sha256(file.read_bytes()).hexdigest()}]
 
 
+def licence(expression):
+    if not is_expression(expression): # the schema takes any text
+        sys.exit(f"sbom.py: '{expression}' is not of SPDX")
+    return [{"expression": expression}]
+
+
 def runtimes(target):
     return RUNTIMES[target.split("-")[0]]
 
@@ -62,7 +69,7 @@ def library(name):
         "bom-ref": name,
         "name": name,
         "version": version,
-        "licenses": [{"expression": LICENCES[name]}],
+        "licenses": licence(LICENCES[name]),
         "purl": f"pkg:deb/debian/{name}@{version}?arch=source",
         "externalReferences": [{
             "type": "source-distribution",
@@ -72,7 +79,7 @@ def library(name):
     }
 
 
-def runtime(name, licence):
+def runtime(name, terms):
     """A part of zig that is linked, by zig's version; the hash is that of zig's program."""
     version = importlib.metadata.version("ziglang")
     return {
@@ -80,7 +87,7 @@ def runtime(name, licence):
         "bom-ref": name,
         "name": name,
         "version": f"of zig {version}",
-        "licenses": [{"expression": licence}],
+        "licenses": licence(terms),
         "purl": f"pkg:pypi/ziglang@{version}",
         "hashes": digest(ZIG / "zig"),
     }
@@ -99,7 +106,7 @@ def model(file):
 def write(target, version, commit, folder):
     folder = pathlib.Path(folder)
     program = folder / ("tinyvlm.exe" if target.startswith("windows") else "tinyvlm")
-    parts = [*map(library, LICENCES), *(runtime(name, licence) for name, licence, _ in runtimes(target)),
+    parts = [*map(library, LICENCES), *(runtime(name, terms) for name, terms, _ in runtimes(target)),
              model(folder / "tinyvlm-25m.gguf")]
     made = datetime.datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), datetime.timezone.utc)
     bom = {
@@ -115,7 +122,7 @@ def write(target, version, commit, folder):
                 "name": "tinyvlm",
                 "version": version,
                 "description": f"the command line tool for {target}",
-                "licenses": [{"expression": "MIT"}],
+                "licenses": licence("MIT"),
                 "hashes": digest(program),
                 "externalReferences": [{"type": "vcs", "url": REPOSITORY, "comment": f"commit {commit}"}],
             },
