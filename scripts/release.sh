@@ -200,7 +200,7 @@ same_twice() {
     local folder
     for folder in build/release-check/a build/release-check/another-folder; do
         rm -rf "$folder"
-        RELEASE_WORK=$root/$folder RELEASE_COMMIT=$commit scripts/release.sh "$@"
+        RELEASE_WORK=$root/$folder RELEASE_COMMIT=$commit ZIG_GLOBAL_CACHE_DIR=$root/$folder/zig scripts/release.sh "$@"
     done
     diff -u build/release-check/{a,another-folder}/dist/SHA256SUMS || { echo "FAILED: two builds differ"; exit 1; }
     echo "two builds, in different folders, are the same to the last byte"
