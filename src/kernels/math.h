@@ -51,6 +51,14 @@ static inline float tvlm_fma1(float a, float b, float c)
 /* The same, 127 higher: the sum's low bits are then the exponent field of 2^integer. */
 #define TVLM_POW2_MAGIC 12583039.0f
 
+/* On ARM clang before 16 makes a maximum with a constant 0 into FMAX, which gives max(0, -0) = 0:
+ * it must not know the constant. */
+#if defined(__clang__) && __clang_major__ < 16 && defined(__aarch64__)
+#define TVLM_HIDE(v) __asm__("" : "+w"(v))
+#else
+#define TVLM_HIDE(v) ((void)(v))
+#endif
+
 /* min and max keep a NaN in x, as the vector instructions do with this operand order. */
 static inline float tvlm_min1(float bound, float x)
 {
@@ -58,6 +66,7 @@ static inline float tvlm_min1(float bound, float x)
 }
 static inline float tvlm_max1(float bound, float x)
 {
+    TVLM_HIDE(bound);
     return bound > x ? bound : x;
 }
 /* 2^(t - TVLM_POW2_MAGIC) for an integer in -126..127; a NaN gives any number. */

@@ -40,6 +40,7 @@ void tvlm_dotprod_qgemm(const tvlm_qgemm_args *args, size_t m0, size_t m1, size_
 /* Not vmaxq and vminq: of two zeros these take the greater, tvlm_max1 the second. */
 TVLM_INLINE float32x4_t tvlm_max4(float32x4_t bound, float32x4_t x)
 {
+    TVLM_HIDE(bound);
     return vbslq_f32(vcgtq_f32(bound, x), bound, x);
 }
 TVLM_INLINE float32x4_t tvlm_min4(float32x4_t bound, float32x4_t x)
