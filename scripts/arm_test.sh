@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Usage: scripts/arm_test.sh BUILD-DIR
 # The part of `make test` for 64-bit ARM: builds the kernels' tests, the int8 tower's checksums and the example in
-# BUILD-DIR/arm and runs them under qemu. What the last two say must be what BUILD-DIR's own say. Exit 77 where the
-# cross compiler or qemu is missing. `scripts/cross_test.sh aarch64` runs all of it.
+# BUILD-DIR/arm with GCC and runs them under qemu. What the last two say must be what BUILD-DIR's own say. Then ARM's
+# kernels as clang makes them. Exit 77 where the cross compiler or qemu is missing. `scripts/cross_test.sh aarch64` is more.
 set -euo pipefail
 build=$(cd "${1:?usage: scripts/arm_test.sh BUILD-DIR}" && pwd)
 cd "$(dirname "$0")/.."
@@ -19,12 +19,29 @@ quietly cmake -S . -B "$arm" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=
     -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXE_LINKER_FLAGS=-static -DTVLM_CLI=OFF -DTVLM_TESTS=ON -DTVLM_WERROR=ON
 quietly cmake --build "$arm" --parallel 2 --target test-kernels tower example-basic
 
+# sample CPU TIER PROGRAM: of the kernels' shapes
+sample() { QEMU_CPU=$1 quietly "$qemu" "$3" --cpu "$2" --every 17; }
+
 # kernels CPU TIER: of the tier, and that it is the best which this CPU has
 kernels() {
-    QEMU_CPU=$1 quietly "$qemu" "$arm/tests/test-kernels" --cpu "$2" --every 11
+    sample "$1" "$2" "$arm/tests/test-kernels"
     [[ $(QEMU_CPU=$1 "$qemu" "$arm/tests/tower" <"$model" | tail -1) = "$2 $checksums" ]] ||
         { echo "FAILED: the tower on $1 is not $2 $checksums"; exit 1; }
     echo "kernels and tower on $1: as on this machine, tier $2"
+}
+
+# As phones have them; without -ffp-contract=off, which Swift packages cannot say, so the sources forbid fusing.
+clang_kernels() {
+    rm -rf "$arm/clang"
+    mkdir "$arm/clang"
+    export arm
+    # shellcheck disable=SC2016 # for the inner shell
+    printf '%s\n' src/kernels/arm/*.c | quietly xargs -P 2 -I{} sh -c 'clang --target=aarch64-linux-gnu -std=c11 -O2 \
+        -fno-math-errno -Wall -Wextra -Werror -Isrc -Iinclude -c {} -o "$arm/clang/$(basename {}).o"'
+    quietly $cc -static "$arm"/tests/CMakeFiles/test-kernels.dir/kernels/*.o "$arm"/clang/*.o "$arm/libtinyvlm.a" -lm -pthread \
+        -o "$arm/clang/test-kernels"
+    sample max i8mm "$arm/clang/test-kernels"
+    echo "kernels by $(clang --version | head -1): as GCC's scalar ones"
 }
 
 model=models/tinyvlm-25m.gguf
@@ -37,3 +54,4 @@ question=($model tests/data/golden/image_100x150.ppm 'What is in the picture?')
 QEMU_CPU=max quietly "$qemu" "$arm/example-basic" "${question[@]}"
 diff <(sed '$d' "$arm/log") <("$build/example-basic" "${question[@]}" | sed '$d') # the last line tells the time
 echo "the example on max: as on this machine"
+clang_kernels
