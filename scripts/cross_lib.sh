@@ -10,19 +10,24 @@ export LC_ALL=C.UTF-8 WINEDEBUG=-all WINEPREFIX=$root/build/cross/wine
 
 quietly() { "$@" >"$out/log" 2>&1 || { cat "$out/log"; echo "FAILED: $*"; exit 1; }; }
 
-# ---- Debian's source packages ----
+# ---- Debian's packages ----
+
+# debian SUITE TYPE: the array apt becomes an apt-get that sees this suite alone, its deb or deb-src
+debian() {
+    local folder=$sources/$1
+    mkdir -p "$folder/parts" "$folder/lists/partial"
+    printf '%s\n' "Types: $2" 'URIs: http://deb.debian.org/debian' "Suites: $1" 'Components: main' \
+        'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$folder/parts/debian.sources"
+    apt=(apt-get -q -o Acquire::Retries=3 -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$folder/parts"
+        -o "Dir::State::Lists=$folder/lists")
+}
 
 listed() { grep -E "^[0-9a-f]{64}  $1_" "$root/scripts/cross_sources.txt"; }
 
 is_right() { (cd "$sources" && listed "$1" | sha256sum --quiet --check) >/dev/null 2>&1; }
 
 download() {
-    local lists=$sources/lists
-    local apt=(apt-get -q -o Acquire::Retries=3 -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$sources/parts"
-        -o "Dir::State::Lists=$lists")
-    mkdir -p "$sources/parts" "$lists/partial"
-    printf '%s\n' 'Types: deb-src' 'URIs: http://deb.debian.org/debian' 'Suites: bookworm' 'Components: main' \
-        'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$sources/parts/debian.sources"
+    debian bookworm deb-src
     quietly "${apt[@]}" update
     (cd "$sources" && quietly "${apt[@]}" --download-only source "$@")
 }
@@ -47,12 +52,12 @@ fetch() {
 
 # ---- a compiler and libraries for a target: cc, ar, cflags, own_types ----
 
-# zig TARGET: its tools, as one command each
+# zig TARGET FLAG...: its tools, as one command each
 zig() {
     local tool folder
     folder=$("$root/build/venv/bin/python" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')
     mkdir -p "$out"
-    for tool in "cc -target $1" ar ranlib; do
+    for tool in "cc -target $*" ar ranlib; do
         printf '#!/bin/sh\nexec "%s/zig" %s "$@"\n' "$folder" "$tool" >"$out/${tool%% *}"
         chmod +x "$out/${tool%% *}"
     done

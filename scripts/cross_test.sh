@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/cross_test.sh [windows | aarch64 | musl]...
+# Usage: scripts/cross_test.sh [windows | aarch64 | armhf | musl]...
 # Links library, shared library and command line tool (without its optional libraries) for other
 # systems and runs the unit tests, and where memory can be guarded the kernels': Windows under
-# wine64 (MinGW), AArch64 under qemu and x86-64, both with musl and static (zig). On Debian 12, with
-# wine64, gcc-mingw-w64-x86-64, qemu-user-static, and tests/requirements-long.txt.
+# wine64 (MinGW), 64-bit and 32-bit ARM under qemu and x86-64, these with musl and static (zig). On
+# Debian 12, with wine64, gcc-mingw-w64-x86-64, qemu-user-static, and tests/requirements-long.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . scripts/cross_lib.sh
 model=models/tinyvlm-25m.gguf
-[ $# -gt 0 ] || set -- windows aarch64 musl
+[ $# -gt 0 ] || set -- windows aarch64 armhf musl
 
 # build SYSTEM PROCESSOR EMULATOR CMAKE-ARGUMENT...
 build() {
@@ -42,8 +42,28 @@ on_processors() {
     local cpu
     for cpu in "$@"; do
         QEMU_CPU=$cpu quietly "$qemu" "$out/build/tests/test-kernels" --every 40
-        echo "kernels on $cpu: ok"
+        echo "kernels on $cpu: $(tail -1 "$out/log")"
     done
+}
+
+# Debian 13's qemu, which has newer processors: 71 MB once. False where it is not to be had.
+newer_qemu() {
+    local folder=$sources/trixie
+    qemu=$folder/usr/bin/qemu-aarch64
+    [ ! -x "$qemu" ] || return 0
+    debian trixie deb
+    "${apt[@]}" update >"$out/log" 2>&1 && (cd "$folder" && "${apt[@]}" download qemu-user >"$out/log" 2>&1) &&
+        dpkg-deb --fsys-tarfile "$folder"/qemu-user_*.deb | tar xC "$folder" ./usr/bin/qemu-aarch64
+}
+
+# Swift packages cannot pass -ffp-contract=off. Clang would fuse then, if the sources did not forbid it.
+without_the_flag() {
+    # shellcheck disable=SC2046 # words
+    quietly "$cc" -std=c11 -O2 -DNDEBUG -Iinclude -Isrc $(find src -name '*.c') tests/js/tower.c -o "$out/tower"
+    quietly cmake --build "$out/build" --parallel "$jobs" --target tower
+    "$qemu" "$out/build/tests/tower" <$model >"$out/with"
+    "$qemu" "$out/tower" <$model | diff "$out/with" -
+    echo "the same tower without -ffp-contract=off: $(tail -1 "$out/with")"
 }
 
 # Names that the system's code page lacks: of an image, a model, a folder, and of what is written.
@@ -91,6 +111,21 @@ for target in "$@"; do
         tests='^test_'
         build Linux aarch64 "$qemu" -DCMAKE_EXE_LINKER_FLAGS=-static
         on_processors cortex-a53 cortex-a76 max
+        without_the_flag
+        if newer_qemu; then
+            on_processors cortex-a710 neoverse-v1
+        else
+            echo "skipped: kernels on cortex-a710 and neoverse-v1, as Debian 13's qemu-user is not to be had"
+        fi
+        ;;
+    armhf) # without VFPv4, so without fused multiply-adds
+        zig arm-linux-musleabihf -mcpu=cortex_a9
+        qemu=$(command -v qemu-arm || command -v qemu-arm-static)
+        tests='^test_'
+        export QEMU_CPU=cortex-a9
+        build Linux arm "$qemu" -DCMAKE_EXE_LINKER_FLAGS=-static
+        on_processors cortex-a9
+        unset QEMU_CPU
         ;;
     musl)
         zig x86_64-linux-musl
