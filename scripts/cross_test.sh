@@ -24,7 +24,7 @@ build() {
         -DTVLM_TESTS=ON -DTVLM_WERROR=ON -DTVLM_PYTHON=none "$@"
     quietly cmake --build "$out/build" --parallel "$jobs" --target portable-tests tinyvlm-cli
     # the faults are told in the words of glibc
-    (cd "$out/build" && ctest --output-on-failure --no-tests=error -j "$jobs" -R "$tests" -L 'fast|quick' -E faults)
+    (cd "$out/build" && ctest --output-on-failure --no-tests=error -j "$jobs" -R "$tests" -L 'fast|quick' -E "faults|$slow")
     says_the_same "$emulator"
 }
 
@@ -94,7 +94,7 @@ with_dll() {
 }
 
 for target in "$@"; do
-    tests='^test_|^test-kernels-quick$'
+    tests='^test_|^test-kernels-quick$' slow=none
     out=$root/build/cross/run-$target
     mkdir -p "$out"
     fetch cmocka jansson
@@ -121,7 +121,7 @@ for target in "$@"; do
     armhf) # without VFPv4, so without fused multiply-adds
         zig arm-linux-musleabihf -mcpu=cortex_a9
         qemu=$(command -v qemu-arm || command -v qemu-arm-static)
-        tests='^test_'
+        tests='^test_' slow='quantize|tokenizer|preprocess' # 47 minutes of work, emulated
         export QEMU_CPU=cortex-a9
         build Linux arm "$qemu" -DCMAKE_EXE_LINKER_FLAGS=-static
         on_processors cortex-a9
