@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-android release bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-coreml test-android release bench-check bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -46,6 +46,9 @@ web: wasm # PORT=8001 and ISOLATION=no change the address and leave out the head
 
 test-swift: # the Swift package; fetches Swift from Debian 13 where there is none (as root, mmdebstrap)
 	@scripts/test_swift.sh
+
+test-coreml: # tools/coreml; fetches PyTorch and coremltools into build/coreml/venv
+	@scripts/test_coreml.sh
 
 test-android: all # Kotlin and JNI on this machine's JVM; fetches the Kotlin compiler from npm
 	@scripts/test_android.sh build

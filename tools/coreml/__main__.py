@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The vision tower of a model as a Core ML program, for the Swift package's CoreMLTower. A FastVLM checkpoint becomes a
+GGUF file first: `tinyvlm convert FOLDER MODEL.gguf --type f32`. Needs tools/coreml/requirements.txt."""
+
+import argparse
+import os
+import shutil
+import sys
+
+
+def arguments():
+    p = argparse.ArgumentParser(prog="python -m tools.coreml", description=__doc__)
+    p.add_argument("model", metavar="MODEL.gguf", help="Tiny-VLM or FastVLM; float weights give the closest program")
+    p.add_argument("out", metavar="OUT.mlpackage", help="replaced if it is there")
+    p.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp16",
+                   help="fp16 (default): what the Neural Engine computes in; int8: the same with weights of a byte; "
+                        "FastVLM's last two stages stay float32 in both")
+    p.add_argument("--sizes", metavar="S,S,...", type=lambda text: [int(s) for s in text.split(",")],
+                   help="image sizes of an enumerated shape, the default first (FastVLM: 1024,512,256); else the model's one")
+    return p.parse_args()
+
+
+def size(path):
+    return sum(os.path.getsize(os.path.join(folder, f)) for folder, _, files in os.walk(path) for f in files)
+
+
+def main():
+    args = arguments()
+    if not args.out.endswith(".mlpackage"):
+        sys.exit(f"tools.coreml: '{args.out}': the name must end in .mlpackage")
+    import tools.coreml.program as program
+    import tools.coreml.towers as towers
+    try:
+        model = program.convert(args.model, args.precision, args.sizes)
+    except (towers.Refused, OSError) as e:
+        sys.exit(f"tools.coreml: {e}")
+    shutil.rmtree(args.out, ignore_errors=True)
+    model.save(args.out)
+    print(f"{args.out}: {args.precision}, {size(args.out):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
