@@ -61,6 +61,7 @@ long|have nasm|nasm|nasm|nasm|nasm
 long|have dpkg-source|dpkg-dev|dpkg-dev|dpkg|dpkg
 long|have zip|zip|zip|zip|zip
 long|have unzip|unzip|unzip|unzip|unzip
+long|have llvm-lipo-19|llvm-19|llvm|llvm|llvm
 long|have qemu-aarch64-static|qemu-user-static|qemu-user-static|qemu-user-static|qemu
 '
 
