@@ -40,6 +40,10 @@ git -C "$copy" init -q
 git -C "$copy" -c user.name=test -c user.email=test@localhost add -A
 git -C "$copy" -c user.name=test -c user.email=test@localhost commit -qm "tests: copy"
 git -C "$copy" tag 0.1.0
+[ ! -x build/tinyvlm ] || { # and a FastVLM of random weights, where the program is there to make it
+    mkdir "$copy/build"
+    build/tinyvlm convert tests/data/golden/tiny "$copy/build/fastvlm.gguf" --type f32 --quiet
+}
 
 commands='
 swift --version 2>&1 | head -1
@@ -47,7 +51,7 @@ cd "$SOURCES"
 # What needs Apple frameworks, against stubs of them, by the rules of Swift 6.
 mkdir -p $SCRATCH/stubs
 compile() { swiftc -parse-as-library -I "$SCRATCH/stubs" -I bindings/swift/include "$@"; }
-for module in CoreGraphics CoreVideo CoreML SwiftUI AVFoundation; do
+for module in CoreGraphics CoreVideo CoreML SwiftUI AVFoundation Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
     compile -emit-module -module-name $module -o $SCRATCH/stubs/$module.swiftmodule bindings/swift/Tests/stubs/$module.swift
 done
 compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o $SCRATCH/stubs/TinyVLM.swiftmodule \
@@ -59,6 +63,17 @@ if sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift
 fi
 echo "Apple parts: type-checked"
 swift test -c release --disable-sandbox --scratch-path $SCRATCH/test -Xswiftc -enable-testing
+
+# The tower on Metal, its framework replaced by a stand-in that computes, beside the library'"'"'s own.
+cd $SCRATCH/stubs
+for module in CoreGraphics CoreVideo CoreML Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
+    compile -O -wmo -c -module-name $module -o $module.o "$SOURCES"/bindings/swift/Tests/stubs/$module.swift
+done
+compile -I "$SOURCES"/bindings/swift/include -O -wmo -emit-module -emit-module-path TinyVLM.swiftmodule -c -swift-version 6 -module-name TinyVLM -o TinyVLM.o \
+    "$SOURCES"/bindings/swift/Sources/TinyVLM/*.swift
+swiftc -O -I . -I "$SOURCES"/bindings/swift/include -o towers "$SOURCES"/bindings/swift/Tests/towers/main.swift *.o \
+    $(find $SCRATCH/test/release/CTinyVLM.build -name "*.o") -lm
+./towers "$SOURCES"/'$model' $(find "$SOURCES"/build -name fastvlm.gguf 2>/dev/null)
 cd "$SOURCES"/bindings/swift/Tests/consumer
 git config --global --add safe.directory "*"
 TINYVLM_URL=file://$SOURCES swift build -c release --disable-sandbox --scratch-path $SCRATCH/consumer

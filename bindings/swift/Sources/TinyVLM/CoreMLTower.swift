@@ -30,7 +30,7 @@
             guard let output = try model.prediction(from: features).featureValue(for: "vision_tokens")?.multiArrayValue else {
                 throw TinyVLMError(kind: .format, description: "the Core ML program has no output 'vision_tokens'")
             }
-            return (0..<output.count).map { output[$0].floatValue }
+            return MLShapedArray<Float>(converting: output).scalars
         }
     }
 #endif

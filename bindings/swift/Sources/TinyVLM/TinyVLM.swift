@@ -43,12 +43,14 @@ public final class TinyVLM: Sendable {
 
     /// Loads a GGUF file. This reads the whole file, so do it off the main thread.
     /// - Parameter useNeuralEngine: runs the vision tower by Core ML where `visionModel`, a program made by tools/coreml
-    ///   for this model, is given and Core ML is there; else, and when it fails to load, on the CPU. `visionBackend`
-    ///   says which.
+    ///   for this model, is given and Core ML is there; where that fails, by Core ML on the CPU, and where that fails too,
+    ///   in the library. `visionBackend` says which.
     public init(modelPath: String, useNeuralEngine: Bool = true, visionModel: String? = nil, options: Options = .init()) throws {
         engine = try Engine(path: modelPath, options: options)
         #if canImport(CoreML)
-            if let visionModel, let tower = try? CoreMLTower(path: visionModel, useNeuralEngine: useNeuralEngine) {
+            let wishes = visionModel == nil ? [] : [useNeuralEngine, false]
+            let towers = wishes.lazy.compactMap { try? CoreMLTower(path: visionModel!, useNeuralEngine: $0) }
+            if let tower = towers.first {
                 self.tower = tower
                 return
             }

@@ -131,6 +131,35 @@ final class TinyVLMTests: XCTestCase {
         XCTAssertThrowsError(try RGBImage(width: 0, height: 2, bytes: []))
     }
 
+    func testModelFilesForTowers() throws {
+        let file = try GGUFFile(path: modelPath)
+        XCTAssertEqual(file.texts["vision.tower"], "efficientnet_lite")
+        XCTAssertEqual(try file.integers("vision.image_size", in: 1...4096), [224])
+        XCTAssertEqual(try file.values("v.head.weight").shape, [1280, 320])
+        let position = try file.values("mm.pool.pos")
+        XCTAssertEqual(position.values.count, position.shape.reduce(1, *))
+        XCTAssertTrue(position.values.allSatisfy { $0.isFinite })
+        XCTAssertThrowsError(try file.values("v.none.weight"))
+        XCTAssertThrowsError(try file.integers("vision.none", in: 0...1))
+        XCTAssertEqual([0x3c00, 0xc000, 0x3555, 0x0001, 0x7c00].map { half($0) }, [1, -2, 0.333251953125, 0x1p-24, .infinity])
+    }
+
+    func testDamagedModelFilesForTowers() throws {
+        let whole = try Data(contentsOf: URL(fileURLWithPath: modelPath))
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("tinyvlm-damaged.gguf")
+        defer { try? FileManager.default.removeItem(at: path) }
+        for size in [0, 3, 8, 20, 24, 100, 5000, 100_000] {
+            try whole.prefix(size).write(to: path)
+            XCTAssertThrowsError(try GGUFFile(path: path.path), "\(size) bytes")
+        }
+        try whole.prefix(3_000_000).write(to: path)  // the header is whole, the tensors are not
+        XCTAssertThrowsError(try GGUFFile(path: path.path).values("token_embd.weight"))
+        var wrong = whole.prefix(100_000)
+        for at in 8..<24 { wrong[at] = 0xff }  // as many tensors and keys as a number can say
+        try wrong.write(to: path)
+        XCTAssertThrowsError(try GGUFFile(path: path.path))
+    }
+
     /// 1,000 inferences; memory is taken once.
     func testFlatMemory() async throws {
         let vlm = try vlm(), image = try photo()

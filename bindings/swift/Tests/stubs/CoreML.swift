@@ -20,7 +20,10 @@ public final class MLMultiArray {
     public init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {}
     public var count: Int { 0 }
     public var dataPointer: UnsafeMutableRawPointer { .init(bitPattern: 64)! }
-    public subscript(index: Int) -> NSNumber { 0 }
+}
+public struct MLShapedArray<Scalar> {
+    public init(converting multiArray: MLMultiArray) {}
+    public var scalars: [Scalar] { [] }
 }
 public final class MLModel {
     public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {}
