@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-coreml test-android release bench-check bench-peers format clean install
+.PHONY: all demo check test test-long mutate coverage wasm web test-swift test-coreml test-android release bench-check bench-arm bench-peers format clean install
 
 all:
 	@cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
@@ -63,6 +63,10 @@ bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	@cmake -S . -B build -DTVLM_TESTS=ON -DCMAKE_BUILD_TYPE=Release
 	@cmake --build build --parallel $(JOBS) --target tinyvlm-cli workloads
 	bench/check/check.py build $(if $(UPDATE),--update)
+
+bench-arm: # instructions and estimated times on 64-bit ARM; UPDATE=1 writes the new counts
+	@scripts/deps.sh long
+	@UPDATE=$(UPDATE) scripts/cross_test.sh counts
 
 bench-peers: # beside other programs, on an idle machine; ONLY="decode" measures some groups alone
 	@scripts/deps.sh bench

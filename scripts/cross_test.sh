@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/cross_test.sh [windows | aarch64 | armhf | musl]...
+# Usage: scripts/cross_test.sh [windows | aarch64 | armhf | musl | counts]...
 # Links library, shared library and command line tool (without its optional libraries) for other
 # systems and runs the unit tests, and where memory can be guarded the kernels': Windows under
-# wine64 (MinGW), 64-bit and 32-bit ARM under qemu and x86-64, these with musl and static (zig). On
-# Debian 12, with wine64, gcc-mingw-w64-x86-64, qemu-user-static, and tests/requirements-long.txt.
+# wine64 (MinGW), 64-bit and 32-bit ARM under qemu and x86-64, these with musl and static (zig).
+# counts: the instructions of an answer on AArch64 (bench/arm). On Debian 12, with wine64,
+# gcc-mingw-w64-x86-64, qemu-user-static, llvm-19, and tests/requirements-long.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . scripts/cross_lib.sh
 model=models/tinyvlm-25m.gguf
-[ $# -gt 0 ] || set -- windows aarch64 armhf musl
+[ $# -gt 0 ] || set -- windows aarch64 armhf musl counts
 
 # build SYSTEM PROCESSOR EMULATOR CMAKE-ARGUMENT...
 build() {
     local system=$1 processor=$2 emulator=$3
     shift 3
+    fetch cmocka jansson
     build_cmocka
     build_jansson
     export PKG_CONFIG_LIBDIR=$out/prefix/lib/pkgconfig PKG_CONFIG_PATH=
@@ -93,11 +95,20 @@ with_dll() {
     [[ $("$wine" "$out/build/outside.exe" "$model") = *" tinyvlm"* ]] || { echo "a program with the DLL fails"; exit 1; }
 }
 
+# Instructions of an answer, by the tier of ARM's kernels, beside the committed counts.
+count_instructions() {
+    quietly cmake -S . -B "$out/build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+        -DCMAKE_C_COMPILER="$cc" -DCMAKE_BUILD_TYPE=Release -DTVLM_CLI=OFF
+    quietly cmake --build "$out/build" --parallel "$jobs" --target tinyvlm
+    quietly "$cc" -std=c11 -O2 -Wall -Wextra -Werror -static -Iinclude bench/arm/answer.c "$out/build/libtinyvlm.a" \
+        -o "$out/answer"
+    build/venv/bin/python bench/arm/check.py "$out/answer" ${UPDATE:+--update}
+}
+
 for target in "$@"; do
     tests='^test_|^test-kernels-quick$' slow=none
     out=$root/build/cross/run-$target
     mkdir -p "$out"
-    fetch cmocka jansson
     case $target in
     windows)
         cc=x86_64-w64-mingw32-gcc ar=x86_64-w64-mingw32-ar own_types=
@@ -130,6 +141,10 @@ for target in "$@"; do
     musl)
         zig x86_64-linux-musl
         build Linux x86_64 "" -DCMAKE_EXE_LINKER_FLAGS=-static
+        ;;
+    counts)
+        zig aarch64-linux-musl
+        count_instructions
         ;;
     esac
     echo "$target: ok"
