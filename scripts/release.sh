@@ -143,7 +143,7 @@ says() {
     [ "$said" = "$wanted" ] || { echo "FAILED: $name: $what: '$said', not '$wanted'"; exit 1; }
 }
 
-# try TARGET EMULATOR...: its archive, unpacked in an empty folder
+# try TARGET EMULATOR...: its archive, unpacked in an empty folder. In int8, as --precision auto differs by processor.
 try() {
     local folder photo wanted program
     name=tinyvlm-$version-$1
@@ -160,9 +160,9 @@ try() {
     says --version "tinyvlm $version" bash -c '"$@" --version | head -1' - "${program[@]}"
     says "its libraries" "built with    JPEG, PNG, WebP, GIF, EXIF" bash -c '"$@" --version | grep "^built with "' - "${program[@]}"
     for photo in "$photos"/*; do
-        wanted=$("$root/build/tinyvlm" describe "$photo" 2>errors)
-        says "describe ${photo##*/}" "$wanted" "${program[@]}" describe "$photo"
-        says "describe - <${photo##*/}" "$wanted" bash -c '"$@" describe - <"$0"' "$photo" "${program[@]}"
+        wanted=$("$root/build/tinyvlm" describe "$photo" --precision int8 2>errors)
+        says "describe ${photo##*/}" "$wanted" "${program[@]}" describe "$photo" --precision int8
+        says "describe - <${photo##*/}" "$wanted" bash -c '"$@" describe - --precision int8 <"$0"' "$photo" "${program[@]}"
     done
     cd "$root"
     rm -rf "$folder"
