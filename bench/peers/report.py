@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bench/results.json as docs/BENCHMARKS.md and docs/benchmarks.svg."""
+"""bench/results/TIER.json as docs/BENCHMARKS.md and docs/benchmarks-TIER.svg."""
 
 import json
 import math
@@ -18,14 +18,10 @@ compared before anything was timed (last table). The last columns are the system
 faster. *Alike*: tinyvlm in f32 beside peers in float, in int8 beside peers in int8. *Default*: what tinyvlm takes by itself
 for a model in float (`--precision auto`; [PRECISION.md](PRECISION.md) has its errors) or in blocks.
 
-{machine}
-
     {command}
 
-{cost} `tinyvlm bench` shows each stage beside the machine's peaks; `make bench-check` compares instruction counts, on
+`tinyvlm bench` shows each stage beside the machine's peaks; `make bench-check` compares instruction counts, on
 a busy machine too; [SPEED.md](SPEED.md) logs what was tried.
-
-![Time by size](benchmarks.svg)
 """
 TITLES = {
     "fastvithd-1024": "FastViTHD, 1024 x 1024 (random weights)",
@@ -42,6 +38,7 @@ TITLES = {
     "process-fastvlm-0.5b-q8_0": "FastVLM-0.5B, Q8_0: a whole process, to the first token",
     "process-tinyvlm-25m": "Tiny-VLM-25M: a whole process, 10 tokens",
 }
+NAMES = {"avx2": "AVX2", "avx512": "AVX-512"}
 TOKENS = {"qwen2": {"prefill": 288, "decode": 1}, "smollm2": {"prefill": 128, "decode": 1}, "requests": {"decode": 1}}
 CURVES = {"image-size": ("tower", "FastViTHD, pixels a side", 2), "prompt-size": ("prefill", "SmolLM2-135M Q4_1, prompt tokens", 1)}
 
@@ -134,16 +131,22 @@ def draw(rows, path):
     plt.close(figure)
 
 
-def write(results, folder):
-    result = json.loads(results.read_text())
-    rows = result["rows"]
-    runs = max((r["runs"] for r in rows), default=0)
-    text = INTRODUCTION.format(runs=runs, machine=machine(result), command="make bench-peers",
-                               cost=f"The last run took {result['seconds'] / 60:.0f} minutes.")
-    lines = [text.rstrip()]
+def section(path, folder):
+    """One machine's results."""
+    result = json.loads(path.read_text())
+    rows, plot = result["rows"], f"benchmarks-{path.stem}.svg"
+    lines = [f"\n# A machine with {NAMES.get(path.stem, path.stem)}\n", machine(result), f"\n![Time by size]({plot})"]
     for group in TITLES:
         if any(r["group"] == group for r in rows):
             lines += table(rows, group)
-    lines += growth(rows) + checks(result)
+    draw(rows, folder / plot)
+    return lines + growth(rows) + checks(result)
+
+
+def write(results, folder):
+    paths = sorted(results.glob("*.json"), reverse=True)
+    runs = max(r["runs"] for path in paths for r in json.loads(path.read_text())["rows"])
+    lines = [INTRODUCTION.format(runs=runs, command="make bench-peers").rstrip()]
+    for path in paths:
+        lines += section(path, folder)
     (folder / "BENCHMARKS.md").write_text("\n".join(lines) + "\n")
-    draw(rows, folder / "benchmarks.svg")

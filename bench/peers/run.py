@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """tinyvlm beside its peers: the same weights, the same threads, runs in turn (A B C A B C ...), outputs compared.
 
-    make bench-peers                        everything; writes bench/results.json, docs/BENCHMARKS.md, docs/benchmarks.svg
+    make bench-peers                        everything; writes bench/results/TIER.json, docs/BENCHMARKS.md and its plot
     make bench-peers ONLY="decode prefill"  the groups whose names contain one of these words; the others keep their results
     bench/peers/run.py --list               names of the groups
 
@@ -32,7 +32,7 @@ ROOT = HERE.parents[1]
 PROGRAM = ROOT / "build" / "tinyvlm"
 PHOTO = ROOT / "examples" / "photos" / "dandelion.jpg"
 PROMPTS = ROOT / "bench" / "prompts.txt"
-RESULTS = ROOT / "bench" / "results.json"
+RESULTS = ROOT / "bench" / "results"  # a file for each tier of the CPU
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the warm sun until evening."
 LARGEST_ERROR = {"tower": 1e-4, "default": 5e-3, "tower-int8": 0.5, "decoder": 0.1, "bf16": 0.1}  # root mean squares
 PAUSE_S = 0.1  # lets threads that spin after a run go to sleep
@@ -304,6 +304,11 @@ def has(flag):
     return flag in pathlib.Path("/proc/cpuinfo").read_text().split()
 
 
+def tier():
+    """The widest vectors that programs find here."""
+    return "avx512" if has("avx512f") else "avx2" if has("avx2") else platform.machine()
+
+
 def version():
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return f"{subprocess.run([PROGRAM, '--version'], capture_output=True, text=True, check=True).stdout.split()[1]} ({commit})"
@@ -327,7 +332,7 @@ def main():
     parser.add_argument("--only", nargs="*", default=[""], help="words: groups whose names contain one")
     parser.add_argument("--threads", type=int, nargs="*", help="of the groups' own, these")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / f"{tier()}.json")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     chosen = [name for name in GROUPS if any(word in name for word in args.only or [""])]
@@ -343,7 +348,7 @@ def main():
             done.append((name, threads))
             print(f"{name}, {threads} threads: {time.monotonic() - since:.0f} s", flush=True)
             save(bench, args.out, done, time.monotonic() - begin)
-    report.write(args.out, ROOT / "docs")
+    report.write(RESULTS, ROOT / "docs")
 
 
 def save(bench, path, done, seconds):

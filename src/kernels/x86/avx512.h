@@ -36,7 +36,9 @@ TVLM_SET_TARGET("avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
  * stand, so that few registers are live. */
 #if defined(TVLM_AVX512_EMULATION)
 #define TVLM_KEEP16(v) (void)(v)
+#define TVLM_IN_PLACE16(v) (void)(v)
 #else
+#define TVLM_IN_PLACE16(v) __asm__("" : "+v"(v))
 #define TVLM_KEEP16(v) __asm__ volatile("" : "+v"(v) : : "memory")
 #endif
 

@@ -39,8 +39,10 @@ TVLM_INLINE void block_sums(const unsigned char *x, size_t ldx, const unsigned c
             __m512i two = two_of(x + r * ldx + 4 * i);
             TVLM_KEEP16(two);
             TVLM_UNROLL
-            for (size_t p = 0; p < panels; p++)
+            for (size_t p = 0; p < panels; p++) {
                 sum[r][p] = _mm512_dpwssd_epi32(sum[r][p], weight[p], two);
+                TVLM_IN_PLACE16(sum[r][p]);
+            }
         }
     }
 }
