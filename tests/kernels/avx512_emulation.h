@@ -175,6 +175,15 @@ EM __m512i em_cvt_ps(__m512 v)
     return a.si;
 }
 
+EM __m256i em_low_words(__m512i v)
+{
+    em_512 a = {.si = v};
+    uint16_t words[16];
+    for (int i = 0; i < 16; i++)
+        words[i] = (uint16_t)a.u[i];
+    return _mm256_loadu_si256((const __m256i *)(const void *)words);
+}
+
 EM __m128i em_low_bytes(__m512i v)
 {
     em_512 a = {.si = v};
@@ -414,6 +423,7 @@ EM void em_mask_store_u16(void *p, __mmask16 mask, __m256i v)
 #define _mm512_reduce_add_epi32(a)        em_reduce_add(a)
 #define _mm512_cvtps_epi32(v)             em_cvt_ps(v)
 #define _mm512_cvtepi32_epi8(v)           em_low_bytes(v)
+#define _mm512_cvtepi32_epi16(v)          em_low_words(v)
 #define _mm512_dpbusd_epi32(s, a, b)      em_dpbusd(s, a, b)
 #define _mm512_dpwssd_epi32(s, a, b)      em_dpwssd(s, a, b)
 #define _mm512_cvtph_ps(v)                em_cvtph(v)

@@ -35,11 +35,11 @@ TVLM_SET_TARGET("avx512f,avx512bw,avx512dq,avx512vl" TVLM_AVX512_WITH)
 /* Keeps a value that is used more than once in its register, and loads in the order in which they
  * stand, so that few registers are live. */
 #if defined(TVLM_AVX512_EMULATION)
-#define TVLM_KEEP16(v) (void)(v)
+#define TVLM_KEEP16(v)     (void)(v)
 #define TVLM_IN_PLACE16(v) (void)(v)
 #else
 #define TVLM_IN_PLACE16(v) __asm__("" : "+v"(v))
-#define TVLM_KEEP16(v) __asm__ volatile("" : "+v"(v) : : "memory")
+#define TVLM_KEEP16(v)     __asm__ volatile("" : "+v"(v) : : "memory")
 #endif
 
 #define F            __m512
@@ -158,6 +158,18 @@ typedef float tvlm_tile16[TVLM_TILE16_ROWS][TVLM_TILE16_PANELS * 16];
 typedef void (*tvlm_tile16_fn)(const tvlm_gemm_args *args, size_t m, size_t rows, size_t panel,
                                size_t panels, tvlm_tile16 out);
 
+/* What a tile writes and adds, so that nothing waits for it after the products. */
+TVLM_INLINE void tvlm_prefetch_outputs16(const tvlm_gemm_args *args, size_t m, size_t rows,
+                                         size_t n, size_t end)
+{
+    for (size_t r = m; r < m + rows; r++)
+        for (size_t c = n; c < end; c += 16) {
+            _mm_prefetch((const char *)(args->y + r * args->ldy + c), _MM_HINT_T0);
+            if (args->residual)
+                _mm_prefetch((const char *)(args->residual + r * args->ldr + c), _MM_HINT_T0);
+        }
+}
+
 /* All tiles of a matrix. Few rows take four panels at once, so that enough sums are under way;
  * the panel loop is outside: panels stay in cache while x streams. */
 TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t m1, size_t n0,
@@ -171,6 +183,7 @@ TVLM_INLINE void tvlm_run_tiles16(const tvlm_gemm_args *args, size_t m0, size_t 
         for (size_t m = m0, rows; m < m1; m += rows) {
             size_t left = m1 - m;
             rows = left >= most ? most : left >= 8 ? 8 : left >= 6 ? 6 : left >= 4 ? 4 : left;
+            tvlm_prefetch_outputs16(args, m, rows, n, end);
             tile(args, m, rows, n / TVLM_GEMM_NR, panels, out);
             for (size_t r = 0; r < rows; r++)
                 for (size_t c = n; c < end; c += 16)

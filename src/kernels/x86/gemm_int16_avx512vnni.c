@@ -10,6 +10,48 @@
 
 enum { MAX_ROWS = TVLM_TILE16_ROWS, MAX_PANELS = TVLM_TILE16_PANELS };
 
+/* ---- rows of x ---- */
+
+/* max |v| of n values, a multiple of 16. */
+TVLM_INLINE float largest_of(const float *v, size_t n)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += 16)
+        most = _mm512_max_epi32(most, _mm512_and_si512(tvlm_load512(v + i), magnitude));
+    int32_t bits = _mm512_reduce_max_epi32(most);
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    return largest;
+}
+
+TVLM_INLINE float norm_of(const float *v, size_t n, float factor)
+{
+    const __m512 by = _mm512_set1_ps(factor);
+    __m512 lane = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 u = _mm512_mul_ps(_mm512_loadu_ps(v + i), by);
+        lane = _mm512_add_ps(lane, _mm512_mul_ps(u, u));
+    }
+    return sqrtf(
+        tvlm_hsum8(_mm256_add_ps(_mm512_castps512_ps256(lane), _mm512_extractf32x8_ps(lane, 1))));
+}
+
+TVLM_INLINE void codes_of(int16_t *q, const float *v, size_t n, float factor)
+{
+    const __m512 by = _mm512_set1_ps(factor);
+    for (size_t i = 0; i < n; i += 16) {
+        __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(v + i), by));
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), _mm512_cvtepi32_epi16(code));
+    }
+}
+
+#include "kernels/words_body.h"
+
+static const tvlm_gemm_input input = {tvlm_words_bytes, pack_input};
+
+/* ---- tiles ---- */
+
 /* Two words of a row of x for all columns. */
 TVLM_INLINE __m512i two_of(const unsigned char *x)
 {
@@ -87,8 +129,13 @@ TVLM_INLINE void tile_words(const tvlm_gemm_args *args, const size_t rows, const
 TVLM_TILE16_RUN(gemm_int16, TILE, 12)
 
 #define KERNEL(id, TYPE)                                                                           \
-    {"avx512vnni " #id " int16", TVLM_CPU_AVX512_VNNI,   TVLM_TYPE_##TYPE, TVLM_NUMERIC_INT16,     \
-     &tvlm_avx2_layout_int16,    &tvlm_avx2_input_int16, gemm_int16}
+    {"avx512vnni " #id " int16",                                                                   \
+     TVLM_CPU_AVX512_VNNI,                                                                         \
+     TVLM_TYPE_##TYPE,                                                                             \
+     TVLM_NUMERIC_INT16,                                                                           \
+     &tvlm_avx2_layout_int16,                                                                      \
+     &input,                                                                                       \
+     gemm_int16}
 static const tvlm_gemm kernels[] = {KERNEL(f32, F32), KERNEL(f16, F16), KERNEL(bf16, BF16)};
 const tvlm_gemm_tier tvlm_gemm_avx512vnni_int16 = {kernels, TVLM_COUNT(kernels)};
 
