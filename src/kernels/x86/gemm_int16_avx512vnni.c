@@ -113,7 +113,12 @@ TVLM_INLINE void tile_words(const tvlm_gemm_args *args, const size_t rows, const
     const size_t k = args->k, stride = TVLM_GEMM_NR * tvlm_words_bytes(k), ldx = args->ldx;
     const unsigned char *w = (const unsigned char *)args->w + panel * stride;
     const unsigned char *x = tvlm_gemm_row(args, m);
-    memset(out, 0, rows * sizeof out[0]);
+    TVLM_UNROLL
+    for (size_t r = 0; r < rows; r++) { /* memset would be a slow instruction */
+        TVLM_UNROLL
+        for (size_t p = 0; p < panels; p++)
+            _mm512_storeu_ps(&out[r][16 * p], _mm512_setzero_ps());
+    }
     for (size_t k0 = 0; k0 < k; k0 += TVLM_WORDS) {
         const size_t n = tvlm_words_at(k, k0), bytes = tvlm_words_bytes(n);
         __m512i sum[MAX_ROWS][MAX_PANELS];
