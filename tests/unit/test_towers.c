@@ -418,24 +418,36 @@ static void build_fastvithd(tvlm_fastvit *w, tvlm_fastvit_block blocks_of[5])
     }
 }
 
-static void fastvithd_plan(void **state)
+/* stem_rows: of the map within the stem that a task holds */
+static void check_plan(const tvlm_gemm *stem, size_t stem_rows)
 {
-    (void)state;
     static tvlm_fastvit w;
     tvlm_fastvit_block one[5];
     build_fastvithd(&w, one);
+    w.stem0.linear.gemm = stem;
     const size_t quarter = 256 * 256 * 96 * 4;
     for (unsigned threads = 1; threads <= 16; threads *= 4) {
         tvlm_arena arena;
         tvlm_arena_init_measure(&arena);
         tvlm_cx cx = {.kernels = &kernels, .arena = &arena, .n_threads = threads};
         tvlm_fastvit_forward(&cx, &w, tvlm_nn_f32(NULL, 1024, 1024, 3), (tvlm_features){0});
-        /* two maps; per thread a row of windows and the stem's nine rows of 512 x 96, or what a
-         * block of 32 x 32 tokens hides in its MLP */
-        size_t rows = threads * 512 * (27 + 9 * 96) * 4, hidden = 32 * 32 * 3072 * 4;
+        /* two maps; per thread a row of windows and the stem's rows of 512 x 96, or what a block
+         * of 32 x 32 tokens hides in its MLP */
+        size_t rows = threads * 512 * (27 + stem_rows * 96) * 4, hidden = 32 * 32 * 3072 * 4;
         assert_int_equal(arena.peak, 2 * quarter + (rows > hidden ? rows : hidden));
     }
     assert_int_equal(tvlm_fastvit_stride(&w), 64);
+}
+
+/* Scalar kernels compute a row of the stem a task, so that a cancel is soon seen. */
+static void fastvithd_plan(void **state)
+{
+    (void)state;
+    const tvlm_gemm *scalar = tvlm_gemm_select(0, TVLM_TYPE_F32, TVLM_NUMERIC_F32);
+    tvlm_gemm simd = *scalar;
+    simd.cpu = TVLM_CPU_AVX2;
+    check_plan(scalar, 3);
+    check_plan(&simd, 9);
 }
 
 int main(void)
