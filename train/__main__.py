@@ -18,8 +18,9 @@ import train.wording as wording
 
 def add_features(commands):
     p = commands.add_parser("features", help="cache the tower's maps of all pictures")
-    p.add_argument("--limit", type=int, help="stop after so many pictures")
-    p.set_defaults(run=lambda a: features.write(a.root, a.data, a.out, a.limit, a.device))
+    p.add_argument("--views", type=int, default=1, help="of each training picture: itself, mirrored, cut at random")
+    p.add_argument("--limit", type=int, help="stop after so many views")
+    p.set_defaults(run=lambda a: features.write(a.root, a.data, a.out, a.views, a.limit, a.device))
     p.add_argument("--out", required=True)
     return p
 

@@ -1,7 +1,9 @@
-"""The frozen tower's two maps of every picture, float16, so that an epoch reads no JPEG."""
+"""The frozen tower's two maps of every picture, float16, so that an epoch reads no JPEG. Of training pictures also those
+of other views: mirrored, cut."""
 
 import io
 import os
+import random
 
 import numpy as np
 import torch
@@ -11,10 +13,12 @@ import train.corpus as corpus
 import train.tower as tower
 
 BATCH = 64
+LEAST_CUT = 0.7  # of a picture's width and height; more would cut off what captions and counts speak of
 
 
 class Features:
-    """A folder of maps: hi.f16 [n][49][1280], lo.f16 [n][196][112], keys.txt, a key a line."""
+    """A folder of maps: hi.f16 [n][49][1280], lo.f16 [n][196][112], keys.txt, a key a line. The first line of a key is the
+    picture as it is, the others are views of it."""
 
     def __init__(self, path):
         with open(os.path.join(path, "keys.txt"), encoding="utf-8") as f:
@@ -22,13 +26,15 @@ class Features:
         sizes = [os.path.getsize(os.path.join(path, name)) // (2 * n * c) for name, n, c in
                  (("hi.f16", tower.N_HI, tower.C_HI), ("lo.f16", tower.N_LO, tower.C_LO))]
         n = min(len(keys), *sizes)  # a file still being written ends anywhere
-        self.index = {k: i for i, k in enumerate(keys[:n])}
+        self.index = {}  # key -> its rows
+        for i, key in enumerate(keys[:n]):
+            self.index.setdefault(key, []).append(i)
         self.hi = np.memmap(os.path.join(path, "hi.f16"), np.float16, "r", shape=(n, tower.N_HI, tower.C_HI))
         self.lo = np.memmap(os.path.join(path, "lo.f16"), np.float16, "r", shape=(n, tower.N_LO, tower.C_LO))
 
-    def get(self, keys):
-        """-> hi [b][49][1280], lo [b][196][112] as torch float32."""
-        i = [self.index[k] for k in keys]
+    def get(self, keys, rng=None):
+        """-> hi [b][49][1280], lo [b][196][112] as torch float32; with an rng, of any view."""
+        i = [rng.choice(self.index[k]) if rng else self.index[k][0] for k in keys]
         return (torch.from_numpy(self.hi[i].astype(np.float32)),
                 torch.from_numpy(self.lo[i].astype(np.float32)))
 
@@ -44,25 +50,42 @@ def batches(items, size):
         yield batch
 
 
+def view(image, rng):
+    """Mirrored at every other draw, and at least LEAST_CUT of each side of it."""
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    w, h = (round(side * rng.uniform(LEAST_CUT, 1)) for side in image.size)
+    x, y = rng.randint(0, image.width - w), rng.randint(0, image.height - h)
+    return image.crop((x, y, x + w, y + h))
+
+
+def views(key, jpeg, n):
+    """The picture as it is, mirrored, and n - 2 other views of it, as pixels of the tower's size."""
+    image, rng = Image.open(io.BytesIO(jpeg)).convert("RGB"), random.Random("view " + key)
+    out = [image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)] + [view(image, rng) for _ in range(n - 2)]
+    return [(key, tower.pixels(v)) for v in out[:n]]
+
+
 @torch.inference_mode()
-def write(root, data, out, limit=None, device="cpu"):
-    """The maps of all pictures that have a split, about 60 a second on two idle cores."""
+def write(root, data, out, n_views=1, limit=None, device="cpu"):
+    """The maps of all pictures that have a split, n_views of each training picture; about 60 a second on two idle cores."""
     os.makedirs(out, exist_ok=True)
     w = {k: (v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v).to(device)
          for k, v in tower.load().items()}
     splits = corpus.splits(root, data)
-    wanted = ((k, jpeg) for k, jpeg in corpus.pictures(root, data) if k in splits)
+    wanted = (v for k, jpeg in corpus.pictures(root, data) if k in splits
+              for v in views(k, jpeg, n_views if splits[k] == "train" else 1))
     done = 0
     with open(os.path.join(out, "hi.f16"), "wb") as hi_file, open(os.path.join(out, "lo.f16"), "wb") as lo_file, \
             open(os.path.join(out, "keys.txt"), "w", encoding="utf-8") as keys:
         for batch in batches(wanted, BATCH):
-            x = tower.normalise(np.stack([tower.pixels(Image.open(io.BytesIO(jpeg))) for _, jpeg in batch]))
+            x = tower.normalise(np.stack([pixels for _, pixels in batch]))
             lo, hi = tower.forward(w, x.to(device).permute(0, 3, 1, 2))  # NHWC memory: channels last
             for file, maps in ((hi_file, hi), (lo_file, lo)):
                 file.write(maps.half().contiguous().cpu().numpy().tobytes())
             keys.writelines(key + "\n" for key, _ in batch)
             done += len(batch)
             if done % (16 * BATCH) == 0:
-                print(done, "pictures", flush=True)
+                print(done, "views", flush=True)
             if limit and done >= limit:
                 return

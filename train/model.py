@@ -109,19 +109,31 @@ class Layer(nn.Module):
         self.ffn_norm = nn.RMSNorm(D, eps=RMS_EPS)
         self.ffn_gate, self.ffn_up, self.ffn_down = linear(D, FF), linear(D, FF), linear(FF, D)
 
-    def forward(self, x, visual, cos, sin, mask):
-        """x [B][T][d]; visual [B][32][d]; mask [B or 1][1][T][T]: True where a row may not look."""
+    def seen(self, visual):
+        """visual [B][32][d] -> keys and values of the cross-attention [B][9][32][64]"""
+        return [heads(f(visual), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1) for f in (self.cross_k, self.cross_v)]
+
+    def forward(self, x, seen, cos, sin, mask, past=None):
+        """x [B][T][d]; seen: of `seen`; mask [B or 1][1][T][T]: True where a row may not look. past: [keys, values] of
+        earlier rows, or [], which this call extends."""
         n = self.attn_norm(x)
         q = rope(heads(self.attn_q(n), HEADS), cos, sin)
-        k = rope(heads(self.attn_k(n), KV_HEADS), cos, sin).repeat_interleave(HEADS // KV_HEADS, 1)
-        v = heads(self.attn_v(n), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
+        kv = [rope(heads(self.attn_k(n), KV_HEADS), cos, sin), heads(self.attn_v(n), KV_HEADS)]
+        if past is not None:
+            kv = past[:] = [torch.cat(pair, 2) for pair in zip(past, kv)] if past else kv
+        k, v = (m.repeat_interleave(HEADS // KV_HEADS, 1) for m in kv)
         x = x + self.attn_output(merge(attend(q, k, v, mask)))
         q = heads(self.cross_q(self.cross_norm(x)), HEADS)
-        k, v = (heads(f(visual), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
-                for f in (self.cross_k, self.cross_v))
-        x = x + torch.tanh(self.cross_gate) * self.cross_output(merge(attend(q, k, v)))
+        x = x + torch.tanh(self.cross_gate) * self.cross_output(merge(attend(q, *seen)))
         n = self.ffn_norm(x)
         return x + self.ffn_down(F.silu(self.ffn_gate(n)) * self.ffn_up(n))
+
+
+def rotations(position):
+    """position [B][T] -> cosines and sines [B][1][T][32]"""
+    inv = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
+    angle = position[:, None, :, None].double() * inv.to(position.device)
+    return angle.cos().float(), angle.sin().float()
 
 
 class TinyVLM(nn.Module):
@@ -139,44 +151,41 @@ class TinyVLM(nn.Module):
         if position is None:
             position = torch.arange(t)[None]
             mask = torch.ones(t, t, dtype=torch.bool).triu(1)[None, None]
-        inv = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
-        angle = position[:, None, :, None].double() * inv.to(position.device)
-        cos, sin = angle.cos().float(), angle.sin().float()
+        cos, sin = rotations(position)
         mask = mask.to(ids.device)
         x = self.token_embd(ids)
         for layer in self.blk:
-            x = layer(x, visual, cos, sin, mask)
+            x = layer(x, layer.seen(visual), cos, sin, mask)
         return self.output_norm(x)
 
     def logits(self, hidden):
         return hidden @ self.token_embd.weight.T  # tied
 
     @torch.no_grad()
-    def generate(self, prompts, visual, eos, max_tokens=24):
-        """Greedy. prompts: B id lists, visual [B][32][d] -> B id lists, eos not included.
-
-        Rows of equal prompt length only run together, so no padding is ever attended to."""
-        out = [None] * len(prompts)
-        by_length = {}
-        for i, p in enumerate(prompts):
-            by_length.setdefault(len(p), []).append(i)
-        for rows in by_length.values():
-            ids = torch.tensor([prompts[i] for i in rows])
-            done = torch.zeros(len(rows), dtype=torch.bool)
-            start = ids.shape[1]
-            v = visual[rows]
-            for _ in range(max_tokens):
-                h = self.forward(ids, v)[:, -1]
-                nxt = self.logits(h).argmax(-1)
-                nxt[done] = eos
-                ids = torch.cat([ids, nxt[:, None]], 1)
-                done |= nxt == eos
-                if done.all():
-                    break
-            for r, i in enumerate(rows):
-                tail = ids[r, start:].tolist()
-                out[i] = tail[:tail.index(eos)] if eos in tail else tail
-        return out
+    def answers(self, prompt, visual, eos, max_tokens=24, draws=1, generator=None):
+        """One prompt about each picture, visual [I][32][d] -> [I][draws] id lists, with eos where they end: the likeliest
+        token at each step, or with a generator draws from all of them."""
+        rows = len(visual) * draws
+        seen = [[m.repeat_interleave(draws, 0) for m in layer.seen(visual)] for layer in self.blk]
+        past = [[] for _ in self.blk]
+        ids, done = torch.tensor([prompt] * rows, device=visual.device), torch.zeros(rows, dtype=torch.bool, device=visual.device)
+        out = []
+        for at in range(max_tokens):
+            first = 0 if not out else len(prompt) + at - 1
+            t = ids.shape[1]
+            cos, sin = rotations(torch.arange(first, first + t, device=ids.device)[None])
+            mask = torch.ones(t, t, dtype=torch.bool, device=ids.device).triu(1)[None, None] if t > 1 else None
+            x = self.token_embd(ids)
+            for layer, s, p in zip(self.blk, seen, past):
+                x = layer(x, s, cos, sin, mask, p)
+            logits = self.logits(self.output_norm(x[:, -1])).float()
+            ids = torch.multinomial(logits.softmax(-1), 1, generator=generator) if generator else logits.argmax(-1, True)
+            out.append(ids.masked_fill(done[:, None], -1))
+            done |= ids[:, 0] == eos
+            if done.all():
+                break
+        lists = [[i for i in row if i >= 0] for row in torch.cat(out, 1).tolist()]
+        return [lists[i:i + draws] for i in range(0, rows, draws)]
 
 
 def start_layer(layer, smollm2, source):

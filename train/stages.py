@@ -1,8 +1,10 @@
 """The stages of training; each is resumable to the step, and its learning rate follows the time or the steps it is given.
 
-bridge  the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
-text    the decoder on caption sentences with the visual tokens zeroed, mixed 1:1 with pictures
-all     everything, the heads kept at a small weight"""
+bridge    the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
+text      the decoder on caption sentences with the visual tokens zeroed, mixed 1:1 with pictures
+all       everything, the heads kept at a small weight
+critical  as all, at a small rate, and captions of the network's own, rewarded by CIDEr-D (self-critical sequence training,
+          Rennie et al., arXiv:1612.00563; its baseline is the mean of a picture's other draws, Luo, arXiv:2003.09971)"""
 
 import dataclasses
 import json
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 import train.cards as cards
+import train.cider as cider
 import train.corpus as corpus
 import train.facts as facts
 import train.heads as heads
@@ -33,6 +36,7 @@ class Stage:
     heads_weight: float
     text_share: float = 0.0  # of the sequences: sentences without a picture
     cards: float = 1.0       # of the pictures of a step whose cards the decoder reads: the bridge is cheap
+    draws: int = 0           # captions of its own for each of these pictures
     lr_heads: float = 3e-3
     lr_bridge: float = 1e-3
     lr_cross: float = 5e-4
@@ -43,9 +47,12 @@ STAGES = {
     "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
     "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, text_share=0.5),
     "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, lr_bridge=3e-4),
+    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_bridge=2e-5, lr_cross=5e-5,
+                      lr_decoder=2e-5),
 }
 ORDER = list(STAGES)
 WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
+LONGEST_CAPTION = 24
 
 
 class Net(torch.nn.Module):
@@ -98,11 +105,22 @@ def plan(deck, features, seed, epoch, size):
     return [order[i:i + size] for i in range(0, len(order) - size + 1, size)]
 
 
-def word_loss(net, visual, rows, pad):
+def surprise(net, visual, rows, pad, smoothing=0.0):
+    """Cross-entropy of each token of the answers, in the order of rows."""
     ids, position, mask, where, targets = trie.collate(rows, pad)
     ids, position, targets = (x.to(visual.device) for x in (ids, position, targets))
     hidden = net.vlm(ids, visual, position, mask)[where[:, 0], where[:, 1]]
-    return F.cross_entropy(net.vlm.logits(hidden).float(), targets, label_smoothing=SMOOTHING)
+    return F.cross_entropy(net.vlm.logits(hidden).float(), targets, reduction="none", label_smoothing=smoothing)
+
+
+def word_loss(net, visual, rows, pad):
+    return surprise(net, visual, rows, pad, SMOOTHING).mean()
+
+
+def caption_words(tokens, ids, end):
+    """Words of a caption; that it ended is one."""
+    words = facts.words(tokens.decode(ids))
+    return words + [cider.END] if ids[-1] == end else words
 
 
 class Run:
@@ -117,7 +135,9 @@ class Run:
         self.deck = cards.Deck(pictures)
         self.targets = heads.Targets(self.deck.pictures)
         self.held_out = list(facts.gather(args.root, args.data, "val").values())
+        self.reward = cider.Reward(self.deck.pictures) if self.stage.draws else None
         self.sentences = corpus.sentences(args.root, args.data) if self.stage.text_share else []
+        self.rewards = []
         self.step, self.elapsed, self.epoch, self.done = 0, 0.0, 0, 0
 
     @property
@@ -156,7 +176,8 @@ class Run:
     def losses(self, index):
         """One batch -> {name: loss}, to be added up."""
         keys = [self.deck.pictures[i].key for i in index]
-        hi, lo = (x.to(self.args.device) for x in self.features.get(keys))
+        views = random.Random(f"views {self.args.seed} {self.step}")
+        hi, lo = (x.to(self.args.device) for x in self.features.get(keys, views))
         out = {}
         with torch.autocast(self.args.device, torch.bfloat16, enabled=self.args.bf16):
             with torch.set_grad_enabled(any(p.requires_grad for p in self.net.vlm.pool.parameters())):
@@ -169,9 +190,27 @@ class Run:
                 rows = [self.encoder.rows(self.deck.card(i, self.args.seed, self.epoch)) for i in read]
                 filled = [i for i, r in enumerate(rows) if r]
                 out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
+            if self.reward:
+                out["critical"] = self.critical_loss(index, visual)
             if self.sentences:
                 out["text"] = self.text_loss(len(index))
         return out
+
+    def critical_loss(self, index, visual):
+        """The network's own captions: likelier where they are nearer to people's than its others, less likely where further."""
+        shown = [(i, self.deck.pictures[k]) for i, k in enumerate(index) if len(self.deck.pictures[k].captions) >= 3]
+        shown = shown[:max(1, round(self.stage.cards * len(index)))]
+        visual, tokens = visual[[i for i, _ in shown]], self.encoder.tokenizer
+        prompt, end = tokenizer.prompt_ids(tokens, wording.DESCRIBE[0]), tokens.token_to_id(tokenizer.END)
+        dice = torch.Generator(visual.device).manual_seed(1000003 * self.args.seed + self.step)
+        draws = self.net.vlm.answers(prompt, visual.detach(), end, LONGEST_CAPTION, self.stage.draws, dice)
+        rewards = torch.tensor([[self.reward(caption_words(tokens, ids, end), p) for ids in own]
+                                for own, (_, p) in zip(draws, shown)])
+        gains = (rewards - rewards.mean(1, keepdim=True)) * self.stage.draws / (self.stage.draws - 1)
+        rows = [[(prompt, ids) for ids in own] for own in draws]
+        weights = [gain for own, row in zip(draws, gains.tolist()) for ids, gain in zip(own, row) for _ in ids]
+        self.rewards.append(rewards.mean().item())
+        return (surprise(self.net, visual, rows, self.encoder.pad) * torch.tensor(weights, device=visual.device)).mean()
 
     def text_loss(self, n):
         """Sentences under the prompt of captions, no picture to see."""
@@ -212,6 +251,8 @@ class Run:
                     line = {"step": self.step, "minutes": round(self.elapsed / 60, 2), "epoch": self.epoch,
                             "pictures_per_s": round(pictures / (time.time() - since), 1),
                             "loss": {k: round(sum(v) / len(v), 4) for k, v in window.items()}}
+                    if self.rewards:
+                        line["reward"], self.rewards = round(sum(self.rewards) / len(self.rewards), 4), []
                     print(json.dumps(line), file=log, flush=True)
                     print(json.dumps(line), flush=True)
                     window, pictures, since = {}, 0, time.time()

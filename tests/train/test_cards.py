@@ -1,11 +1,13 @@
 """What the pictures teach: nothing of test pictures, balanced answers, the same cards after a restart."""
 
 import collections
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train import cards, classes, facts, wording
+from train import cards, cider, classes, facts, wording
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,28 @@ def test_captions_keep_to_describe_prompts(deck):
         for question, answer in deck.card(i, 1, 0):
             if answer in deck.pictures[i].captions:
                 assert question.lower().rstrip("?.!") in openings
+
+
+def test_rewards_are_those_of_the_reference():
+    """The values of pycocoevalcap in metrics.json, which tests/unit/test_metrics.c compares too."""
+    text = (Path(__file__).parents[1] / "data" / "metrics.json").read_text()
+    for case in json.loads(text.replace("t-shirt", "tshirt")):  # a word, as there
+        pictures = []
+        for i, row in enumerate(case["captions"]):
+            picture = facts.Picture(f"flickr8k/{i}.jpg")
+            picture.captions = row["references"]
+            pictures.append(picture)
+        reward = cider.Reward(pictures, end=())
+        got = [reward(facts.words(row["text"]), p) for row, p in zip(case["captions"], pictures)]
+        assert sum(got) / len(got) == pytest.approx(case["cider_d"], rel=1e-9)
+
+
+def test_a_caption_cut_off_is_worth_less(deck):
+    reward, picture = cider.Reward(deck.pictures), deck.pictures[0]
+    whole = facts.words(picture.captions[0])
+    ends, breaks_off = whole + [cider.END], whole[:-1]
+    assert reward(ends, picture) > reward(breaks_off + [cider.END], picture)
+    assert reward(ends, picture) > reward(breaks_off, picture)
 
 
 def test_weighted_choice():

