@@ -80,6 +80,13 @@ extern const size_t tvlm_gemm_n_tiers;
 /* The best kernel of the CPU mask for the type in the class; NULL for types that none runs. */
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric);
 
+/* Scalar kernels take hundreds of times as long for a tile, between which a cancel is seen: what
+ * calls them cuts its work finer. */
+static inline bool tvlm_gemm_is_scalar(const tvlm_gemm *gemm)
+{
+    return !gemm->cpu;
+}
+
 /* What a caller asks of accuracy and speed; see tvlm_model_params.precision. */
 typedef enum tvlm_precision {
     TVLM_PRECISION_AUTO,

@@ -8,10 +8,7 @@
 
 /* Output rows of a task: of 9 rows before them a task of stride 2 repeats one of its neighbour's.
  */
-enum { STEM_ROWS = 4 };
-
-/* Scalar kernels take hundreds of times as long for a task, between which a cancel is seen. */
-enum { SCALAR_STEM_ROWS = 1 };
+enum { STEM_ROWS = 4, SCALAR_STEM_ROWS = 1 };
 
 /* Likewise, as the threads leave; 4 to 14 take the same time. */
 enum { LEAST_ROWS = 2, MOST_ROWS = 8 };
@@ -125,7 +122,7 @@ void tvlm_nn_conv_dwconv(tvlm_cx *cx, const tvlm_conv *c, const tvlm_dwconv *d, 
     assert(tvlm_nn_same_shape(y, tvlm_nn_dwconv_map(d, stride, pad, between)));
     assert(c->linear.dtype == TVLM_DTYPE_F32 && d->dtype == TVLM_DTYPE_F32);
     size_t mark = tvlm_arena_mark(cx->arena);
-    size_t rows = c->linear.gemm->cpu ? STEM_ROWS : SCALAR_STEM_ROWS;
+    size_t rows = tvlm_gemm_is_scalar(c->linear.gemm) ? SCALAR_STEM_ROWS : STEM_ROWS;
     stem_job job = {
         .conv = tvlm_nn_conv_rows(cx, c, stride, pad, act, x),
         .dw = {tvlm_nn_dw(cx, d, stride, pad, act, between, y), rows},

@@ -12,17 +12,11 @@
 
 enum { M_TILE = 64, N_TILE = 64, FEW_ROWS = 8, SHARE_TILES = 4, PACK_TILE = 16 };
 
-/* Scalar kernels take hundreds of times as long for a tile, between which a cancel is seen. */
-enum { SCALAR_M_TILE = 8 };
-
-static bool is_scalar(const tvlm_gemm *gemm)
-{
-    return !gemm->cpu;
-}
+enum { SCALAR_M_TILE = 4 };
 
 static size_t m_tile(const tvlm_linear *l)
 {
-    return is_scalar(l->gemm) ? SCALAR_M_TILE : M_TILE;
+    return tvlm_gemm_is_scalar(l->gemm) ? SCALAR_M_TILE : M_TILE;
 }
 
 /* From this many rows the MLP keeps its hidden rows per tile: 64 tiles feed any number of cores,
@@ -152,7 +146,7 @@ static size_t share_tile(const tvlm_cx *cx, size_t n)
 static void run_linears(tvlm_cx *cx, const tvlm_linear *first, linear_job *job, size_t n_parts)
 {
     size_t n = 0;
-    bool shares = job->m <= FEW_ROWS && !is_scalar(first->gemm);
+    bool shares = job->m <= FEW_ROWS && !tvlm_gemm_is_scalar(first->gemm);
     for (size_t i = 0; i < n_parts; i++)
         n += job->parts[i].args.n;
     job->n_tile = shares ? share_tile(cx, n) : N_TILE;
