@@ -109,8 +109,9 @@ void cli_signals_disarm(void); /* from here on a signal ends the process; see cl
 void cli_signals_forget(void);
 
 /* ---- stdout.c: text goes to standard output by stdio; these notice what was not written ---- */
-bool cli_flush(void);     /* false: a write failed, now or before; stop, any code */
-int cli_finish(int code); /* last of all: says what failed; the exit code */
+bool cli_flush(void);       /* false: a write failed, now or before; stop, any code */
+void cli_flush_again(void); /* a signal that found the reader slow was no failure */
+int cli_finish(int code);   /* last of all: says what failed; the exit code */
 
 /* A JSON string of any bytes: invalid UTF-8 becomes U+FFFD. For every text that comes from outside:
  * jansson's own "s" refuses such. */

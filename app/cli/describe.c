@@ -45,12 +45,12 @@ int cmd_describe(int argc, char **argv)
     int code = cli_runner_open(&r, &o, argv[first]);
     if (code) return code;
     r.save_image = save;
-    int worst = 0;
+    int worst = 0, i = first;
     /* an image that cannot be read does not keep the others from being described */
-    for (int i = first; i < argc && !cli_signal() && cli_flush(); i++) {
+    for (; i < argc && !cli_signal() && cli_flush(); i++) {
         code = cli_answer(&r, &argv[i], 1, r.info.describe_prompt, argc - first > 1);
         worst = code ? code : worst;
     }
     cli_runner_close(&r);
-    return worst;
+    return i < argc && !worst ? EXIT_RUN : worst;
 }

@@ -60,4 +60,5 @@ void cli_signals_forget(void)
     atomic_store(&armed, false);
     atomic_store(&seen, 0);
     if (flag) tvlm_cancel_reset(flag);
+    cli_flush_again();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Standard output: a write that fails is an error of the command, found early and at the end. */
 #include "cli/cli.h"
+#include "system/system.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,10 +18,20 @@ bool cli_flush(void)
     return !failure;
 }
 
+void cli_flush_again(void)
+{
+    if (failure != EINTR) return;
+    failure = 0;
+    clearerr(stdout);
+}
+
 int cli_finish(int code)
 {
     if (cli_flush() && fclose(stdout) != 0) failure = errno;
-    if (code && cli_signal()) return EXIT_SIGNAL + cli_signal();
+    int stopped = code && cli_signal() ? EXIT_SIGNAL + cli_signal() : 0;
+    if (stopped && failure == EINTR)
+        app_sys_exit(stopped); /* exit would wait for the reader again */
+    if (stopped) return stopped;
     if (!failure) return code;
 #ifdef EPIPE
     if (failure == EPIPE) return EXIT_READER_LEFT; /* `| head -1` has what it wanted */

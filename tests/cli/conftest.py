@@ -4,7 +4,9 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
+import time
 
 import pytest
 
@@ -15,6 +17,11 @@ GOLDEN = DATA / "golden"
 IMAGES = DATA / "images"
 PICTURE = GOLDEN / "image_100x150.png"
 LAYOUTS = ["tiny", "tiny_hf", "tiny_unfused"]
+PATIENCE = 300  # seconds for what takes one on an idle machine
+
+for name in ("TINYVLM_MODEL", "TVLM_CPU"):  # what the person has set who runs the tests
+    os.environ.pop(name, None)
+os.environ.update(LC_ALL="C.UTF-8", EDITRC=os.devnull)
 
 
 class Run:
@@ -29,16 +36,14 @@ class Run:
 
 
 def run(*args, stdin=b"", env=None, cwd=None):
-    environment = {k: v for k, v in os.environ.items() if k not in ("TINYVLM_MODEL", "TVLM_CPU")}
-    environment.update(env or {})
     return Run(
         subprocess.run(
             [str(BIN), *map(str, args)],
             input=stdin,
             capture_output=True,
-            env=environment,
+            env={**os.environ, **(env or {})},
             cwd=cwd,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
     )
@@ -57,6 +62,28 @@ def refused(code, message, *args, **options):
     assert done.err.startswith("tinyvlm: ") and message in done.err, done.err
     assert done.err.count("\n") == 1, done.err
     return done
+
+
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def wait_for_handler(process, number):
+    """Until the program catches the signal, which it does first of all."""
+
+    def caught():
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        return int(re.search(r"SigCgt:\t(\w+)", status)[1], 16) >> (number - 1) & 1
+
+    wait_for(caught)
+
+
+def asleep(pid):
+    """Whether the main thread waits for something; or there is no other any more."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "SZ"
 
 
 def convert(layout, out, *options):

@@ -2,18 +2,20 @@
 """chat as a person at a terminal and as a program meets it: Ctrl-C, pasted text and paths, several
 lines, a full context, several pictures, a JSON line for every turn."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
-import time
+import termios
 
 import pytest
 
-from conftest import BIN, IMAGES, PICTURE, ROOT, ok, refused, run
+from conftest import BIN, IMAGES, PATIENCE, PICTURE, ROOT, asleep, ok, refused, run, wait_for
 
 TINYVLM = ROOT / "models" / "tinyvlm-25m.gguf"
 OTHER = IMAGES / "rgb.png"
@@ -28,6 +30,12 @@ def prompts(done):
     return [line["prompt"] for line in done.json()]
 
 
+PROMPT, PASTE_OFF = "\x1b[?2004h> ", "\x1b[?2004l"  # what comes before and after each line that is read
+# An answer that does not end by itself, but of more text than a terminal holds that nobody reads. One thread: when it
+# sleeps, it waits for the terminal.
+ENDLESS = ["--repeat-penalty", 0.1, "-n", 30000, "-c", 32768, "--threads", 1]
+
+
 class Terminal:
     """A chat at a pseudo terminal. editor: with TERM=dumb there is none, the terminal has the line."""
 
@@ -38,27 +46,38 @@ class Terminal:
             os.environ["LC_ALL"] = locale
             os.execv(BIN, [str(BIN), "chat", "-m", str(model), *map(str, options)])
         self.seen = b""
-        if "--json" not in options:  # no prompt is between a program and its lines
-            self.wait_for("> ")
+        if "--json" in options:  # no prompt is between a program and its lines
+            wait_for(self.reads)
+        else:
+            self.wait_for_prompt()
 
     def read(self, seconds):
         if not select.select([self.fd], [], [], seconds)[0]:
             return False
         try:
-            data = os.read(self.fd, 65536)
+            data = os.read(self.fd, 4096)
         except OSError:  # Linux: the other side is closed
             data = b""
         self.seen += data
         return bool(data)
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text):
         """Reads until `text` has come and returns all until then."""
-        end = time.time() + seconds
         while text.encode() not in self.seen:
-            assert time.time() < end, (text, self.seen)
-            self.read(0.2)
+            assert self.read(PATIENCE), (text, self.seen)
         before, _, self.seen = self.seen.partition(text.encode())
         return before.decode("utf-8", "replace")
+
+    def reads(self):
+        """Whether keys reach the program: an editor has the terminal, or Ctrl-C leaves there what was typed."""
+        flags = termios.tcgetattr(self.fd)[3]
+        return bool(flags & termios.NOFLSH) or not flags & termios.ICANON
+
+    def wait_for_prompt(self):
+        """Reads until keys may be typed and returns all before the prompt."""
+        before = self.wait_for(PROMPT)
+        wait_for(self.reads)
+        return clean(before)
 
     def type(self, text):
         os.write(self.fd, text.encode())
@@ -66,24 +85,32 @@ class Terminal:
     def ask(self, text):
         """The answer to a line."""
         self.type(text + "\n")
-        return clean(self.wait_for("> "))
+        return self.wait_for_prompt()
+
+    def interrupt(self, text):
+        """The endless answer to a line, which Ctrl-C ends after some words, and after Ctrl-S has stopped the terminal."""
+        self.type(text + "\n")
+        self.wait_for(PASTE_OFF)
+        while len(self.seen) < 100:
+            assert self.read(PATIENCE), self.seen
+        self.type("\x13")
+        wait_for(lambda: asleep(self.pid))
+        self.type("\x03")
+        return self.wait_for_prompt()
 
     def leave(self, key=""):
-        """The exit code. key: typed until it has gone; the terminal swallows an end of input that comes
-        between the prompt and the editor."""
-        end = time.time() + 60
-        while time.time() < end:
-            try:
-                self.type(key)
-            except OSError:
-                pass
-            self.read(0.3)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.fd)
-                return os.waitstatus_to_exitcode(status)
-        os.kill(self.pid, signal.SIGKILL)
-        pytest.fail(f"still there: {self.seen}")
+        """The exit code after a key at the prompt."""
+        done = []
+
+        def gone():
+            self.read(0)
+            done[:] = os.waitpid(self.pid, os.WNOHANG)
+            return done[0]
+
+        self.type(key)
+        wait_for(gone)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(done[1])
 
 
 def clean(text):
@@ -100,33 +127,17 @@ def editor(request):
 
 def test_ctrl_c_at_an_empty_prompt_leaves(model, editor):
     t = Terminal(model, editor=editor)
-    t.type("\x03")
-    assert t.leave() == 130
+    assert t.leave("\x03") == 130
 
 
 def test_ctrl_c_takes_back_a_half_typed_line(model, editor):
     t = Terminal(model, "-n", 3, editor=editor)
     t.type("half a li")
-    time.sleep(0.3)
+    t.wait_for("half a li")  # by the editor, which has read it
     t.type("\x03")
-    t.wait_for("> ")
-    t.type("/nothing\n")
-    assert "half" not in t.wait_for("/nothing is not known")
-    t.wait_for("> ")
-    t.type("\x03")
-    assert t.leave() == 130
-
-
-def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(editor):
-    t = Terminal(TINYVLM, "--temperature", 3, "--seed", 1, "-n", 400, editor=editor)
-    t.type("Tell me a long story\n")
-    t.wait_for(" ")
-    time.sleep(0.3)
-    t.type("\x03")
-    t.wait_for("> ")
-    assert t.ask("/reset") is not None
-    t.type("\x03")
-    assert t.leave() == 130
+    t.wait_for_prompt()
+    assert "half" not in t.ask("/nothing")
+    assert t.leave("\x03") == 130
 
 
 def test_end_of_input_leaves(model, editor):
@@ -134,27 +145,27 @@ def test_end_of_input_leaves(model, editor):
     assert t.leave("\x04") == 0
 
 
-def stop_in_the_middle(t, question):
-    """Asks and interrupts, later each time, until there is something of an answer."""
-    for pause in (0.5, 1, 2, 4, 8, 16, 32):
+def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(model, editor, tmp_path):
+    kept = tmp_path / "kept.chat"
+    t = Terminal(model, *ENDLESS, "--session", kept, editor=editor)
+    assert "tokens/s" in t.interrupt("b")
+    assert "/what is not known" in t.ask("/what")
+    assert t.leave("\x03") == 130
+    (then,), (alone,) = (chat(model, "c\n", "-c", 32768, *more).json() for more in (["--session", kept], []))
+    assert then["prompt_tokens"] > alone["prompt_tokens"] + 8
+
+
+def test_ctrl_c_before_the_first_word(model):
+    """Wherever it meets the answer, there is a line for the turn."""
+    t = Terminal(model, "--json", *ENDLESS)
+    for question in ("a", "b"):
         t.type(question + "\n")
-        time.sleep(pause)
+        wait_for(lambda: not t.reads())
         t.type("\x03")
-        try:
-            t.wait_for('{"prompt"', pause + 10)
-        except AssertionError:
-            continue  # the line was not read yet, and went
+        t.wait_for('{"prompt"')
         turn = json.loads('{"prompt"' + t.wait_for("\r\n"))
-        if turn["tokens"] > 1 and len(turn["text"]) > 1:
-            return turn
-    raise AssertionError(turn)
-
-
-def test_a_partial_answer_stays_in_the_conversation(model):
-    t = Terminal(model, "--json", "-n", 30000, "-c", 32768)
-    first, second = (stop_in_the_middle(t, q) for q in ("a", "b"))  # a: 9202 tokens in all
-    assert first["finish"] == "interrupted"
-    assert second["prompt_tokens"] > first["prompt_tokens"] + 8
+        assert turn["finish"] == "interrupted"
+        wait_for(t.reads)
     assert t.leave("\x03") == 130
 
 
@@ -166,20 +177,21 @@ def test_what_a_model_says_cannot_move_the_cursor():
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", answer.replace("\r\n", "\n"))
 
 
+def unread(pipe):
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
 def test_a_signal_ends_a_chat_through_pipes(model):
-    process = subprocess.Popen(
-        [BIN, "chat", "-m", model, "--json", "-n", "30000", "-c", "32768"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdin.write(b"a\n/reset\na\nnever asked\n")
-    process.stdin.flush()
-    whole = json.loads(process.stdout.readline())  # of 9202 tokens, and so would the second be
-    time.sleep(0.3 * whole["timings_ms"]["generate"] / 1000)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    options = ["-m", model, "--json", *ENDLESS]
+    with subprocess.Popen([BIN, "chat", *map(str, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        wait_for(lambda: not unread(process.stdin))
+        process.stdin.write(b"never asked\n")
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
     (line,) = [json.loads(line) for line in out.splitlines()]
     assert line["prompt"] == "a" and line["finish"] == "interrupted"  # the line of every turn
 
@@ -198,13 +210,9 @@ def test_an_empty_block_is_no_message(model):
 
 def test_pasted_lines_are_one_message(editor):
     t = Terminal(TINYVLM, "-n", 2, editor=editor)
-    t.type("\x1b[200~is there\na dog?\x1b[201~\n")
-    t.wait_for("tokens/s")
-    t.wait_for("> ")
-    t.type("/what\n")
-    assert "tokens/s" not in t.wait_for("/what is not known")  # there was no second turn
-    t.type("/quit \n")
-    assert t.leave() == 0
+    assert "tokens/s" in t.ask("\x1b[200~is there\na dog?\x1b[201~")
+    assert "tokens/s" not in t.ask("/what")  # there was no second turn
+    assert t.leave("/quit \n") == 0
 
 
 def has_editor():
@@ -215,25 +223,19 @@ def has_editor():
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
 def test_characters_beyond_ascii_are_typed(locale):
     t = Terminal(TINYVLM, "-n", 2, locale=locale)
-    t.type("caf\xe9 \u65e5?\n")
-    t.wait_for("tokens/s")
-    t.wait_for("> ")
-    t.type("\x1b[A again\n")  # the line before is there to be edited
-    assert "caf\xe9 \u65e5? again" in t.wait_for("tokens/s")
-    t.type("/quit\n")
-    assert t.leave() == 0
+    t.ask("caf\xe9 \u65e5?")
+    assert "caf\xe9 \u65e5? again" in t.ask("\x1b[A again")  # the line before is there to be edited
+    assert t.leave("/quit\n") == 0
 
 
 def test_bytes_that_are_no_characters_are_typed(editor):
     """Half a character takes nothing with it, least of all Enter."""
     t = Terminal(TINYVLM, "-n", 2, editor=editor)
     os.write(t.fd, b"caf\xe9 au \xff lait\xe9?\xc3\n")
-    typed = t.wait_for("tokens/s")
-    t.wait_for("> ")
+    typed = t.wait_for_prompt()
     if has_editor() and editor:
         assert "caf\ufffd au \ufffd lait\ufffd?\ufffd" in typed
-    t.type("/quit\n")
-    assert t.leave() == 0
+    assert t.leave("/quit\n") == 0
 
 
 def test_pasted_marks_mean_nothing_in_a_pipe(model):
