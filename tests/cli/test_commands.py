@@ -14,7 +14,7 @@ import time
 import pytest
 from gguf import GGUFReader
 
-from conftest import BIN, GOLDEN, IMAGES, PICTURE, ok, refused, run
+from conftest import BIN, GOLDEN, IMAGES, PATIENCE, PICTURE, ok, refused, run
 
 CPUINFO = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
 COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "eval", "tokenize", "dump"]
@@ -550,25 +550,14 @@ def test_terminal(model):
             check=True,
         )
         os.close(theirs)
-        text = os.read(ours, 65536).decode()
+        text = b""
+        while b"tokens/s" not in text:
+            text += os.read(ours, 4096)
         os.close(ours)
-        return text
+        return text.decode()
 
     assert "\033[2m" in stderr_of({"NO_COLOR": ""})
     assert "\033" not in stderr_of({"NO_COLOR": "1"})
-
-
-def test_interrupt(model):
-    """Ctrl-C ends with 130 what would go on for most of an hour."""
-    process = subprocess.Popen(
-        [BIN, "bench", "-m", model, "--runs", "1000", "-n", "2000", "-c", "4096"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
 
 
 def test_no_signal_is_lost_while_opening(model):
@@ -582,6 +571,6 @@ def test_no_signal_is_lost_while_opening(model):
         )
         time.sleep(ms / 1000)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)  # though its input stays open
+        process.wait(PATIENCE)  # though its input stays open
         assert process.returncode in (143, -signal.SIGTERM), ms  # the latter before it could catch it
         process.communicate()
