@@ -13,7 +13,7 @@ import train.wording as wording
 
 VISIT = {"flickr8k": 1.0, "coco": 1.0, "coco_ccby": 1.0, "daquar": 0.3, "imagenet1k_sample": 0.5,
          "tf_flowers": 0.3, "trashnet": 0.2, "clothing": 0.3}  # share of an epoch that visits a picture
-CAPTIONS, YES_NO, OTHERS = 2, 2, 2  # rows a card: YES_NO of each side
+CAPTIONS, YES_NO, OTHERS = 2, 4, 2  # rows a card: YES_NO of each side
 OBJECTS_SHARE, ODD_SHARE = 0.25, 0.25
 BALANCE = 0.5  # 0: answers as frequent as in the data, 1: equally frequent
 

@@ -86,6 +86,24 @@ class Heads(nn.Module):
         return dict(zip(self.sizes, self.out(x).split(list(self.sizes.values()), -1)))
 
 
+class Places:
+    """Rows [B][T] of which only some places hold a token: all but attention works on those alone, [N][d]."""
+
+    def __init__(self, shape, held=None):
+        """held [B][T] bool; all of them without"""
+        self.shape, self.index = shape, None if held is None else held.flatten().nonzero()[:, 0]
+
+    def gather(self, x):
+        """[B][T][d] -> [N][d]"""
+        return x.flatten(0, 1) if self.index is None else x.flatten(0, 1)[self.index]
+
+    def spread(self, x):
+        """[N][d] -> [B][T][d], zeros where no token is"""
+        if self.index is not None:
+            x = x.new_zeros(self.shape[0] * self.shape[1], x.shape[-1]).index_copy(0, self.index, x)
+        return x.unflatten(0, self.shape)
+
+
 def linear(n_in, n_out):
     return nn.Linear(n_in, n_out, bias=False)
 
@@ -113,18 +131,19 @@ class Layer(nn.Module):
         """visual [B][32][d] -> keys and values of the cross-attention [B][9][32][64]"""
         return [heads(f(visual), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1) for f in (self.cross_k, self.cross_v)]
 
-    def forward(self, x, seen, cos, sin, mask, past=None):
-        """x [B][T][d]; seen: of `seen`; mask [B or 1][1][T][T]: True where a row may not look. past: [keys, values] of
-        earlier rows, or [], which this call extends."""
+    def forward(self, x, places, seen, cos, sin, mask, past=None):
+        """x [N][d], the tokens at `places`; seen: of `seen`; mask [B or 1][1][T][T]: True where a row may not look.
+        past: [keys, values] of earlier rows, or [], which this call extends."""
         n = self.attn_norm(x)
-        q = rope(heads(self.attn_q(n), HEADS), cos, sin)
-        kv = [rope(heads(self.attn_k(n), KV_HEADS), cos, sin), heads(self.attn_v(n), KV_HEADS)]
+        q = rope(heads(places.spread(self.attn_q(n)), HEADS), cos, sin)
+        k, v = (heads(places.spread(f(n)), KV_HEADS) for f in (self.attn_k, self.attn_v))
+        kv = [rope(k, cos, sin), v]
         if past is not None:
             kv = past[:] = [torch.cat(pair, 2) for pair in zip(past, kv)] if past else kv
         k, v = (m.repeat_interleave(HEADS // KV_HEADS, 1) for m in kv)
-        x = x + self.attn_output(merge(attend(q, k, v, mask)))
-        q = heads(self.cross_q(self.cross_norm(x)), HEADS)
-        x = x + torch.tanh(self.cross_gate) * self.cross_output(merge(attend(q, *seen)))
+        x = x + self.attn_output(places.gather(merge(attend(q, k, v, mask))))
+        q = heads(places.spread(self.cross_q(self.cross_norm(x))), HEADS)
+        x = x + torch.tanh(self.cross_gate) * self.cross_output(places.gather(merge(attend(q, *seen))))
         n = self.ffn_norm(x)
         return x + self.ffn_down(F.silu(self.ffn_gate(n)) * self.ffn_up(n))
 
@@ -144,19 +163,20 @@ class TinyVLM(nn.Module):
         self.blk = nn.ModuleList(Layer() for _ in range(n_layers))
         self.output_norm = nn.RMSNorm(D, eps=RMS_EPS)
 
-    def forward(self, ids, visual, position=None, mask=None):
+    def forward(self, ids, visual, position=None, mask=None, held=None):
         """ids [B][T], visual [B][32][d] -> hidden states after the last norm [B][T][d]. Plain text unless
-        position [B][T] and mask [B][1][T][T] say otherwise."""
+        position [B][T] and mask [B][1][T][T] say otherwise; held [B][T]: where a token is, if not everywhere."""
         t = ids.shape[1]
         if position is None:
             position = torch.arange(t)[None]
             mask = torch.ones(t, t, dtype=torch.bool).triu(1)[None, None]
         cos, sin = rotations(position)
         mask = mask.to(ids.device)
-        x = self.token_embd(ids)
+        places = Places(ids.shape, held)
+        x = places.gather(self.token_embd(ids))
         for layer in self.blk:
-            x = layer(x, layer.seen(visual), cos, sin, mask)
-        return self.output_norm(x)
+            x = layer(x, places, layer.seen(visual), cos, sin, mask)
+        return places.spread(self.output_norm(x))
 
     def logits(self, hidden):
         return hidden @ self.token_embd.weight.T  # tied
@@ -175,10 +195,11 @@ class TinyVLM(nn.Module):
             t = ids.shape[1]
             cos, sin = rotations(torch.arange(first, first + t, device=ids.device)[None])
             mask = torch.ones(t, t, dtype=torch.bool, device=ids.device).triu(1)[None, None] if t > 1 else None
-            x = self.token_embd(ids)
+            places = Places(ids.shape)
+            x = places.gather(self.token_embd(ids))
             for layer, s, p in zip(self.blk, seen, past):
-                x = layer(x, s, cos, sin, mask, p)
-            logits = self.logits(self.output_norm(x[:, -1])).float()
+                x = layer(x, places, s, cos, sin, mask, p)
+            logits = self.logits(self.output_norm(places.spread(x)[:, -1])).float()
             ids = torch.multinomial(logits.softmax(-1), 1, generator=generator) if generator else logits.argmax(-1, True)
             out.append(ids.masked_fill(done[:, None], -1))
             done |= ids[:, 0] == eos

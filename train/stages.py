@@ -107,9 +107,9 @@ def plan(deck, features, seed, epoch, size):
 
 def surprise(net, visual, rows, pad, smoothing=0.0):
     """Cross-entropy of each token of the answers, in the order of rows."""
-    ids, position, mask, where, targets = trie.collate(rows, pad)
-    ids, position, targets = (x.to(visual.device) for x in (ids, position, targets))
-    hidden = net.vlm(ids, visual, position, mask)[where[:, 0], where[:, 1]]
+    ids, position, mask, held, where, targets = trie.collate(rows, pad)
+    ids, position, held, targets = (x.to(visual.device) for x in (ids, position, held, targets))
+    hidden = net.vlm(ids, visual, position, mask, held)[where[:, 0], where[:, 1]]
     return F.cross_entropy(net.vlm.logits(hidden).float(), targets, reduction="none", label_smoothing=smoothing)
 
 

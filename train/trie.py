@@ -39,12 +39,13 @@ def ancestors(parents):
 
 
 def collate(cards, pad):
-    """cards: one list of rows per picture -> ids [B][T], position [B][T], mask [B][1][T][T] (True: hidden),
-    where [N][2] (picture, node) and targets [N]."""
+    """cards: one list of rows per picture -> ids [B][T], position [B][T], mask [B][1][T][T] (True: hidden), held [B][T]
+    (True: no padding), where [N][2] (picture, node) and targets [N]."""
     trees = [build(rows) for rows in cards]
     t = max(len(tree[0]) for tree in trees)
     ids = torch.full((len(trees), t), pad)
     position = torch.zeros((len(trees), t), dtype=torch.long)
+    held = torch.arange(t) < torch.tensor([len(tree[0]) for tree in trees])[:, None]
     seen = np.broadcast_to(np.eye(t, dtype=bool), (len(trees), t, t)).copy()
     where, targets = [], []
     for i, (tokens, parents, depths, wanted) in enumerate(trees):
@@ -54,4 +55,4 @@ def collate(cards, pad):
         seen[i, :n, :n] = ancestors(parents)
         where += [(i, node) for node, _ in wanted]
         targets += [token for _, token in wanted]
-    return ids, position, torch.from_numpy(~seen)[:, None], torch.tensor(where), torch.tensor(targets)
+    return ids, position, torch.from_numpy(~seen)[:, None], held, torch.tensor(where), torch.tensor(targets)

@@ -54,11 +54,11 @@ def test_packed_rows_equal_rows_of_their_own(bundled):
     net, tokens, merges = bundled
     encoder = stages.Encoder(tokens, merges)
     rows, visual = encoder.rows(CARD), torch.randn(2, model.N_QUERY, model.D)
-    ids, position, mask, where, targets = trie.collate([rows, rows[:1]], encoder.pad)
+    ids, position, mask, held, where, targets = trie.collate([rows, rows[:1]], encoder.pad)
     assert ids.shape[1] < sum(len(p) + len(a) - 1 for p, a in rows), "shared prefixes are packed once"
     plain, wanted = [], []
     with torch.no_grad():
-        packed = net(ids, visual, position, mask)[where[:, 0], where[:, 1]]
+        packed = net(ids, visual, position, mask, held)[where[:, 0], where[:, 1]]
         for i, part in enumerate([rows, rows[:1]]):
             for prompt, answer in part:
                 sequence = prompt + answer
