@@ -137,9 +137,10 @@ photo.rotate(90, expand=True).save(f"{sys.argv[1]}/turned.jpg", exif=turned)' "$
 
 # says NAME COMMAND...: the command prints what is expected
 says() {
-    local what=$1 wanted=$2 said
+    local what=$1 wanted=$2 said status=0
     shift 2
-    said=$("$@" 2>errors) || { cat errors; echo "FAILED: $name: $what ends with $?"; exit 1; }
+    said=$("$@" 2>errors) || status=$?
+    [ $status = 0 ] || { cat errors; echo "FAILED: $name: $what ends with $status"; exit 1; }
     [ "$said" = "$wanted" ] || { echo "FAILED: $name: $what: '$said', not '$wanted'"; exit 1; }
 }
 
