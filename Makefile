@@ -50,7 +50,7 @@ test-swift: # the Swift package; fetches Swift from Debian 13 where there is non
 test-coreml: # tools/coreml; fetches PyTorch and coremltools into build/coreml/venv
 	@scripts/test_coreml.sh
 
-test-android: all # Kotlin and JNI on this machine's JVM; fetches the Kotlin compiler from npm
+test-android: # Kotlin and JNI on this machine's JVM; fetches the Kotlin compiler from npm
 	@scripts/test_android.sh build
 
 release: # archives, npm package and checksums in build/release/dist; CHECK=1 makes them twice and compares

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/test_android.sh BUILD-DIR   (with libtinyvlm.a, position independent)
+# Usage: scripts/test_android.sh BUILD-DIR
 # The Android library's Kotlin and JNI on this machine's JVM, under -Xcheck:jni; its Android part against Debian 11's
 # android.jar (API 23), where that can be had. The Kotlin compiler comes from npm (90 MB, once).
 set -euo pipefail
-build=$(realpath "${1:?usage: scripts/test_android.sh BUILD-DIR}")
+mkdir -p "${1:?usage: scripts/test_android.sh BUILD-DIR}"
+build=$(realpath "$1")
 cd "$(dirname "$0")/.."
 work=$build/android
 lib=bindings/android/tinyvlm/src
@@ -22,24 +23,34 @@ libs=$kotlin/lib
 coroutines=$libs/kotlinx-coroutines-core-jvm.jar
 runtime=$libs/kotlin-stdlib.jar:$coroutines:$libs/kotlin-test.jar
 
-"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden -Iinclude \
-    "-I$java_home/include" "-I$java_home/include/linux" $lib/main/cpp/jni.c "$build/libtinyvlm.a" -lm -pthread \
-    -Wl,--exclude-libs,ALL -o "$work/libtinyvlm_jni.so"
-bash "$kotlin/bin/kotlinc" -nowarn -Werror -jvm-target 1.8 -cp "$runtime" $lib/main/kotlin $lib/test/kotlin -d "$work/tests.jar"
-java -Xcheck:jni "-Djava.library.path=$work" -cp "$work/tests.jar:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf |
-    tee "$work/log"
-if grep -i "warning\|fatal error in native" "$work/log"; then exit 1; fi # of -Xcheck:jni
-grep -qx "android: ok" "$work/log"
+cmake -S $lib/main/cpp -B "$work/jni" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_C_FLAGS="-isystem $java_home/include -isystem $java_home/include/linux"
+cmake --build "$work/jni" --parallel "$(nproc)"
+bash "$kotlin/bin/kotlinc" -nowarn -Werror -jvm-target 1.8 -cp "$runtime" $lib/main $lib/test -d "$work/tests.jar"
+
+run_tests() { # JAR
+    java -Xcheck:jni "-Djava.library.path=$work/jni" -cp "$1:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf \
+        tests/fuzz/corpus/gguf/{tinyvlm,llama}.gguf | tee "$work/log"
+    if grep -i "warning\|fatal error in native" "$work/log"; then exit 1; fi # of -Xcheck:jni
+    grep -qx "android: ok" "$work/log"
+}
+run_tests "$work/tests.jar"
 
 jar=$work/android.jar
-if [ ! -e "$jar" ] && command -v mmdebstrap >/dev/null; then
+if [ ! -e "$work/proguard.jar" ] && command -v mmdebstrap >/dev/null; then
     rm -rf "$work/bullseye"
-    if mmdebstrap --quiet --variant=extract --include=libandroid-23-java bullseye "$work/bullseye"; then
+    if mmdebstrap --quiet --variant=extract --include=libandroid-23-java,libproguard-java bullseye "$work/bullseye"; then
         cp "$(find "$work/bullseye/usr" -name android.jar | head -1)" "$jar"
+        cp "$work"/bullseye/usr/share/java/proguard.jar "$work"
     fi
     rm -rf "$work/bullseye"
 fi
 if [ -e "$jar" ]; then
+    # As in an app that is shrunk and whose classes are renamed.
+    java -jar "$work/proguard.jar" -injars "$work/tests.jar" -outjars "$work/small.jar" -libraryjars "$jar:$runtime" -forceprocessing \
+        -include $lib/../consumer-rules.pro -keep 'class dev.tinyvlm.TinyVlmTestKt { void main(java.lang.String[]); }' \
+        -dontwarn -dontnote -dontoptimize >"$work/log" || { cat "$work/log"; exit 1; }
+    run_tests "$work/small.jar"
     bash "$kotlin/bin/kotlinc" -nowarn -no-jdk -jvm-target 1.8 -cp "$jar:$runtime" $lib/main/kotlin $lib/main/kotlin-android \
         bindings/android/sample/src -d "$work/android-part.jar"
     echo "android.jar: compiles"

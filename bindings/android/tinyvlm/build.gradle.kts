@@ -9,6 +9,7 @@ android {
     compileSdk = 34
     defaultConfig {
         minSdk = 26
+        consumerProguardFiles("consumer-rules.pro")
         ndk { abiFilters += listOf("arm64-v8a", "x86_64", "armeabi-v7a") }
         externalNativeBuild { cmake { arguments += listOf("-DCMAKE_BUILD_TYPE=Release") } } // in debug apps too: at -O0 the engine crawls
     }

@@ -52,13 +52,12 @@ static void throw_text(JNIEnv *env, tvlm_status code, const char *message)
     throw_error(env, &error);
 }
 
-/* The bytes, terminated; to be freed. NULL with an exception pending, or for NULL. */
-static char *copy_text(JNIEnv *env, jbyteArray bytes, size_t *len)
+/* The bytes, terminated; to be freed. NULL with an exception pending. */
+static char *copy_bytes(JNIEnv *env, jbyteArray bytes, size_t *len)
 {
-    jsize n = bytes ? (*env)->GetArrayLength(env, bytes) : 0;
-    if (len) *len = (size_t)n;
-    if (!bytes) return NULL;
+    jsize n = (*env)->GetArrayLength(env, bytes);
     char *text = malloc((size_t)n + 1);
+    *len = (size_t)n;
     if (!text) {
         throw_text(env, TVLM_ERR_MEMORY, "out of memory");
         return NULL;
@@ -66,6 +65,17 @@ static char *copy_text(JNIEnv *env, jbyteArray bytes, size_t *len)
     (*env)->GetByteArrayRegion(env, bytes, 0, n, (jbyte *)text);
     text[n] = 0;
     return text;
+}
+
+/* The same for a text that its terminator alone ends. */
+static char *copy_text(JNIEnv *env, jbyteArray bytes)
+{
+    size_t n;
+    char *text = copy_bytes(env, bytes, &n);
+    if (!text || strlen(text) == n) return text;
+    free(text);
+    throw_text(env, TVLM_ERR_ARGUMENT, "a path, precision or stop has a zero character");
+    return NULL;
 }
 
 static jbyteArray bytes_of(JNIEnv *env, const char *text, size_t len)
@@ -104,18 +114,16 @@ static tvlm_status open_vlm(vlm *v, const char *path, const char *precision, uns
     return status;
 }
 
-/* memoryLimit < 0: none. */
 JNIEXPORT jlong JNICALL Java_dev_tinyvlm_Native_load(JNIEnv *env, jclass class, jbyteArray path,
                                                      jbyteArray precision, jint threads,
                                                      jint contextLength, jlong memoryLimit)
 {
     (void)class;
     tvlm_error error;
-    size_t limit =
-        memoryLimit < 0 || (uint64_t)memoryLimit > SIZE_MAX ? SIZE_MAX : (size_t)memoryLimit;
+    size_t limit = (uint64_t)memoryLimit > SIZE_MAX ? SIZE_MAX : (size_t)memoryLimit;
     vlm *v = calloc(1, sizeof *v);
-    char *file = copy_text(env, path, NULL);
-    char *arithmetic = (*env)->ExceptionCheck(env) ? NULL : copy_text(env, precision, NULL);
+    char *file = copy_text(env, path);
+    char *arithmetic = file && precision ? copy_text(env, precision) : NULL;
     bool fine = !(*env)->ExceptionCheck(env);
     if (fine && !v) throw_text(env, TVLM_ERR_MEMORY, "out of memory");
     fine =
@@ -273,7 +281,7 @@ static char **copy_texts(JNIEnv *env, jobjectArray arrays, size_t *n)
     if (!texts) throw_text(env, TVLM_ERR_MEMORY, "out of memory");
     for (size_t i = 0; texts && i < *n && !(*env)->ExceptionCheck(env); i++) {
         jbyteArray bytes = (*env)->GetObjectArrayElement(env, arrays, (jsize)i);
-        texts[i] = copy_text(env, bytes, NULL);
+        texts[i] = copy_text(env, bytes);
         (*env)->DeleteLocalRef(env, bytes);
     }
     return texts;
@@ -301,8 +309,8 @@ JNIEXPORT void JNICALL Java_dev_tinyvlm_Native_ask(JNIEnv *env, jclass class, jl
     jclass sink_class = (*env)->GetObjectClass(env, to);
     sink s = {env, to, (*env)->GetMethodID(env, sink_class, "take", "([B)Z")};
     if (!s.take) return;
-    char *text = copy_text(env, question, &len);
-    if ((*env)->ExceptionCheck(env)) return;
+    char *text = copy_bytes(env, question, &len);
+    if (!text) return;
     char **stop = copy_texts(env, stops, &n_stop);
     if (!(*env)->ExceptionCheck(env)) {
         tvlm_generate_params_init(&p, sizeof p);

@@ -4,7 +4,6 @@ package dev.tinyvlm
 import java.nio.ByteBuffer
 import java.util.concurrent.CancellationException
 import java.util.concurrent.Executors
-import java.util.concurrent.RejectedExecutionException
 import kotlin.coroutines.resumeWithException
 import kotlinx.coroutines.ExperimentalCoroutinesApi
 import kotlinx.coroutines.channels.Channel
@@ -42,13 +41,16 @@ class ModelInfo internal constructor(
  *     TinyVlm.load(path).use { vlm -> println(vlm.ask(pixels, "What is this?")) }
  *
  * Calls may come from any coroutine or thread. Computations run one after another on a thread of the object's own. A
- * call whose coroutine is cancelled ends within milliseconds, with CancellationException. Calls after [close], or that
- * it finds waiting, fail with TinyVlmException (STATE).
+ * call whose coroutine is cancelled ends within milliseconds, with CancellationException. Calls after [close] fail with
+ * TinyVlmException (STATE).
  */
 class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
-    /** threads 0: one a core. contextLength 0: the model's. memoryLimit: bytes for each of weights, scratch and cache. */
+    /**
+     * threads 0: one a core. contextLength 0: the model's, at most 4096. memoryLimit: bytes for each of weights, scratch
+     * and cache; null: no limit. precision: docs/PRECISION.md.
+     */
     class Options(
-        val threads: Int = 0, val contextLength: Int = 0, val memoryLimit: Long = -1, val precision: String? = null,
+        val threads: Int = 0, val contextLength: Int = 0, val memoryLimit: Long? = null, val precision: String? = null,
     )
 
     /** temperature 0: always the most likely token. stop: texts that end the answer and are not part of it. */
@@ -77,7 +79,7 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
         run { cancel -> encodeNow(pixels, cancel).use { answer(it, question, maxTokens, sampling, cancel) } }
 
     suspend fun ask(image: EncodedImage, question: String = "", maxTokens: Int = 256, sampling: Sampling = Sampling()): String =
-        image.hold().use { run { cancel -> answer(image, question, maxTokens, sampling, cancel) } }
+        run(image) { cancel -> answer(image, question, maxTokens, sampling, cancel) }
 
     /** The answer as it comes, in pieces of whole characters; who stops collecting stops the model. */
     fun stream(pixels: Pixels, question: String = "", maxTokens: Int = 256, sampling: Sampling = Sampling()): Flow<String> =
@@ -89,14 +91,13 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
     /** For onTrimMemory: gives back the memory that the next call takes again. */
     suspend fun trim() = run { Native.trim(handle) }
 
-    /** Lets the call at hand end, refuses those behind it, and frees the model. Images outlive it. */
+    /** Frees the model behind the calls that were made before. Images outlive it. */
     override fun close() {
-        try {
+        synchronized(executor) {
+            if (executor.isShutdown) return
             executor.execute { Native.close(handle) }
-        } catch (e: RejectedExecutionException) {
-            return // closed before
+            executor.shutdown()
         }
-        executor.shutdown()
     }
 
     private fun encodeNow(pixels: Pixels, cancel: Cancel) = cancel.use {
@@ -109,37 +110,40 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
         image: EncodedImage, question: String, maxTokens: Int, sampling: Sampling, cancel: Cancel,
         emit: (String) -> Unit = {},
     ): String {
+        if (maxTokens < 1 || sampling.topK < 0) {
+            throw TinyVlmException(TinyVlmException.Status.ARGUMENT, "maxTokens $maxTokens, topK ${sampling.topK}: at least 1 and 0")
+        }
         val text = StringBuilder()
         val stop = Array(sampling.stop.size) { sampling.stop[it].encodeToByteArray() }
-        image.hold().use { held -> // a cancelled coroutine is gone before its call is
-            cancel.use {
-                Native.ask(
-                    handle, held.raw, question.encodeToByteArray(), maxTokens, sampling.temperature, sampling.topK,
-                    sampling.topP, sampling.seed, stop, it,
-                ) { bytes ->
-                    val piece = bytes.decodeToString()
-                    text.append(piece)
-                    emit(piece)
-                    true
-                }
+        cancel.use {
+            Native.ask(
+                handle, image.raw, question.encodeToByteArray(), maxTokens, sampling.temperature, sampling.topK,
+                sampling.topP, sampling.seed, stop, it,
+            ) { bytes ->
+                val piece = bytes.decodeToString()
+                text.append(piece)
+                emit(piece)
+                true
             }
         }
         return text.toString()
     }
 
-    private fun execute(work: () -> Unit) {
-        try {
-            executor.execute(work)
-        } catch (e: RejectedExecutionException) {
-            throw TinyVlmException(TinyVlmException.Status.STATE, "the model is closed")
+    /** Behind the calls before it. The image lives until the work is done, which may be after its coroutine is cancelled. */
+    private fun execute(image: EncodedImage?, work: () -> Unit) {
+        val hold = image?.hold()
+        synchronized(executor) { // nothing comes between freeing and shutdown
+            if (!executor.isShutdown) return executor.execute { hold.use { work() } }
         }
+        hold?.close()
+        throw TinyVlmException(TinyVlmException.Status.STATE, "the model is closed")
     }
 
     @OptIn(ExperimentalCoroutinesApi::class)
-    private suspend fun <T> run(work: (Cancel) -> T): T = suspendCancellableCoroutine { continuation ->
+    private suspend fun <T> run(image: EncodedImage? = null, work: (Cancel) -> T): T = suspendCancellableCoroutine { continuation ->
         val cancel = Cancel()
         continuation.invokeOnCancellation { cancel.request() }
-        execute {
+        execute(image) {
             val result = runCatching { work(cancel) }
             result.onSuccess { value -> continuation.resume(value) { (value as? EncodedImage)?.close() } }
             result.onFailure { continuation.resumeWithException(translated(it)) }
@@ -148,13 +152,11 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
 
     private fun flow(image: EncodedImage? = null, work: (Cancel, (String) -> Unit) -> Unit): Flow<String> = callbackFlow {
         val cancel = Cancel()
-        image?.hold().use {
-            execute {
-                val result = runCatching { work(cancel) { trySend(it) } }
-                close(result.exceptionOrNull()?.let(::translated))
-            }
-            awaitClose { cancel.request() }
+        execute(image) {
+            val result = runCatching { work(cancel) { trySend(it) } }
+            close(result.exceptionOrNull()?.let(::translated))
         }
+        awaitClose { cancel.request() }
     }.buffer(Channel.UNLIMITED) // an answer is short, and the model must not wait for its reader
 
     private fun translated(e: Throwable): Throwable =
@@ -162,12 +164,13 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
 
     companion object {
         /** Loads a GGUF file. This reads the whole file: call it off the main thread. */
-        fun load(path: String, options: Options = Options()): TinyVlm = TinyVlm(
-            Native.load(
+        fun load(path: String, options: Options = Options()): TinyVlm {
+            val handle = Native.load(
                 path.encodeToByteArray(), options.precision?.encodeToByteArray(), options.threads,
-                options.contextLength, options.memoryLimit,
-            ),
-        )
+                options.contextLength, options.memoryLimit?.coerceAtLeast(0) ?: Long.MAX_VALUE,
+            )
+            return runCatching { TinyVlm(handle) }.onFailure { Native.close(handle) }.getOrThrow()
+        }
     }
 }
 
@@ -176,16 +179,10 @@ class EncodedImage internal constructor(internal val raw: Long) : AutoCloseable 
     private var holders = 1 // the owner, until it closes
     private var closed = false
 
-    internal inner class Hold : AutoCloseable {
-        val raw = this@EncodedImage.raw
-
-        override fun close() = drop()
-    }
-
-    internal fun hold(): Hold = synchronized(this) {
+    internal fun hold(): AutoCloseable = synchronized(this) {
         if (closed) throw TinyVlmException(TinyVlmException.Status.STATE, "the image is closed")
         holders++
-        Hold()
+        AutoCloseable(::drop)
     }
 
     override fun close() {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Run on a JVM by scripts/test_android.sh: java dev.tinyvlm.TinyVlmTestKt MODEL.gguf
+// Run on a JVM by scripts/test_android.sh: java dev.tinyvlm.TinyVlmTestKt MODEL.gguf SMALL.gguf TEXT-MODEL.gguf
 package dev.tinyvlm
 
 import java.io.File
 import java.nio.ByteBuffer
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
+import kotlin.test.assertFalse
 import kotlin.test.assertTrue
 import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
 import kotlinx.coroutines.cancelAndJoin
@@ -69,7 +72,50 @@ private fun cancels(vlm: TinyVlm) = runBlocking {
     assertTrue(vlm.stream(photo(), "Describe the image.").first().isNotEmpty())
 }
 
-private fun refusals(vlm: TinyVlm, model: String) = runBlocking {
+/** A call that waits behind others ends when it is cancelled, not when they do; one cancelled at its start does nothing. */
+private fun cancelsWhatWaits(vlm: TinyVlm) = runBlocking {
+    val image = vlm.encode(photo())
+    val before = List(30) { async(start = CoroutineStart.UNDISPATCHED) { vlm.ask(image) } }
+    val asked = async(start = CoroutineStart.UNDISPATCHED) { vlm.ask(image) }
+    val seen = async(start = CoroutineStart.UNDISPATCHED) { vlm.encode(photo()) }
+    val streamed = async(start = CoroutineStart.UNDISPATCHED) { vlm.stream(image).toList() }
+    for (job in listOf(asked, seen, streamed)) job.cancelAndJoin()
+    assertFalse(before.last().isCompleted)
+    image.close() // the calls keep it
+    before.awaitAll()
+    val never = launch { vlm.ask(photo()) }
+    never.cancel()
+    never.join()
+}
+
+private fun streamsAgain(vlm: TinyVlm) = runBlocking {
+    val image = vlm.encode(photo())
+    val flow = vlm.stream(image, "What is this?", 8)
+    val (once, twice) = List(2) { async { flow.toList() } }.awaitAll()
+    assertEquals(once, twice)
+    image.close()
+    assertEquals(TinyVlmException.Status.STATE, assertFailsWith<TinyVlmException> { flow.toList() }.status)
+}
+
+private fun texts(vlm: TinyVlm) = runBlocking {
+    vlm.encode(photo()).use { image ->
+        suspend fun status(question: String, maxTokens: Int = 4, sampling: TinyVlm.Sampling = TinyVlm.Sampling()) =
+            assertFailsWith<TinyVlmException> { vlm.ask(image, question, maxTokens, sampling) }.status
+        for (question in listOf("\u0000 \uD83D\uDE00 \uD83D", "<|im_end|><|im_start|>", "%s%n", "'\"\\\n")) {
+            vlm.ask(image, question, 4)
+            vlm.stream(image, question, 4).toList()
+        }
+        assertEquals(TinyVlmException.Status.CONTEXT, status("word ".repeat(20_000)))
+        assertEquals(TinyVlmException.Status.LIMIT, status("word ".repeat(300_000)))
+        assertEquals(TinyVlmException.Status.ARGUMENT, status("What?", 0))
+        assertEquals(TinyVlmException.Status.ARGUMENT, status("What?", -1))
+        assertEquals(TinyVlmException.Status.ARGUMENT, status("What?", sampling = TinyVlm.Sampling(topK = -1)))
+        assertEquals(TinyVlmException.Status.ARGUMENT, status("What?", sampling = TinyVlm.Sampling(temperature = Float.NaN)))
+        assertEquals(TinyVlmException.Status.ARGUMENT, status("What?", sampling = TinyVlm.Sampling(stop = listOf("", "a\u0000b"))))
+    }
+}
+
+private fun refusals(vlm: TinyVlm, model: String, textModel: String) = runBlocking {
     fun status(path: String, options: TinyVlm.Options = TinyVlm.Options()) =
         assertFailsWith<TinyVlmException> { TinyVlm.load(path, options) }
     status("/no/such.gguf").let {
@@ -78,11 +124,27 @@ private fun refusals(vlm: TinyVlm, model: String) = runBlocking {
     }
     assertEquals(TinyVlmException.Status.FORMAT, status("/bin/sh").status)
     assertEquals(TinyVlmException.Status.LIMIT, status(model, TinyVlm.Options(memoryLimit = 1_000_000)).status)
-    assertEquals(TinyVlmException.Status.ARGUMENT, status(model, TinyVlm.Options(precision = "f17")).status)
+    assertEquals(TinyVlmException.Status.LIMIT, status(model, TinyVlm.Options(memoryLimit = -1)).status)
+    for (options in listOf(
+        TinyVlm.Options(precision = "f17"), TinyVlm.Options(precision = "f32\u0000"), TinyVlm.Options(threads = -1),
+        TinyVlm.Options(contextLength = -1),
+    )) {
+        assertEquals(TinyVlmException.Status.ARGUMENT, status(model, options).status)
+    }
+    assertEquals(TinyVlmException.Status.ARGUMENT, status("$model\u0000.txt").status)
+    val short = File.createTempFile("short", ".gguf")
+    short.writeBytes(File(model).inputStream().use { it.readNBytes(1_000_000) })
+    assertEquals(TinyVlmException.Status.FORMAT, status(short.path).status)
+    short.delete()
+    TinyVlm.load(textModel).use { blind ->
+        assertEquals(TinyVlmException.Status.UNSUPPORTED, assertFailsWith<TinyVlmException> { blind.ask(photo()) }.status)
+    }
     val heap = Pixels(ByteBuffer.allocate(300), 10, 10)
     val small = Pixels(ByteBuffer.allocateDirect(299), 10, 10)
     val large = Pixels(ByteBuffer.allocateDirect(300), Int.MAX_VALUE, Int.MAX_VALUE, 3, Int.MAX_VALUE)
-    for (pixels in listOf(heap, small, large)) {
+    val two = Pixels(ByteBuffer.allocateDirect(200), 10, 10, 2)
+    val negative = Pixels(ByteBuffer.allocateDirect(300), 10, 10, 3, -30)
+    for (pixels in listOf(heap, small, large, two, negative)) {
         assertEquals(TinyVlmException.Status.ARGUMENT, assertFailsWith<TinyVlmException> { vlm.ask(pixels) }.status)
     }
     val image = vlm.encode(photo())
@@ -101,6 +163,23 @@ private fun closed(model: String) = runBlocking {
     vlm.close()
     vlm.close()
     assertEquals(TinyVlmException.Status.STATE, assertFailsWith<TinyVlmException> { vlm.ask(photo()) }.status)
+}
+
+/** Threads that close and call at once: calls are answered or refused, the model is freed once. */
+private fun closesInRaces(small: String) = runBlocking(Dispatchers.Default) {
+    repeat(300) {
+        val vlm = TinyVlm.load(small, TinyVlm.Options(threads = 1))
+        List(8) {
+            async {
+                if (it % 2 == 0) return@async vlm.close()
+                try {
+                    while (true) vlm.trim()
+                } catch (e: TinyVlmException) {
+                    assertEquals(TinyVlmException.Status.STATE, e.status)
+                }
+            }
+        }.awaitAll()
+    }
 }
 
 private fun yuv() {
@@ -134,7 +213,7 @@ private fun modelMemory(model: String) = runBlocking {
 }
 
 fun main(args: Array<String>) {
-    val model = args[0]
+    val (model, small, textModel) = args
     modelMemory(model)
     TinyVlm.load(model).use { vlm ->
         assertEquals("tinyvlm", vlm.info.architecture)
@@ -142,9 +221,15 @@ fun main(args: Array<String>) {
         answersAreTheSame(vlm)
         stops(vlm)
         cancels(vlm)
-        refusals(vlm, model)
+        cancelsWhatWaits(vlm)
+        streamsAgain(vlm)
+        texts(vlm)
+        refusals(vlm, model, textModel)
         closed(model)
+        closesInRaces(small)
         yuv()
+        bitmaps()
+        frames()
         flatMemory(vlm)
     }
     println("android: ok")
