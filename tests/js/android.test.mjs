@@ -109,6 +109,44 @@ test('of frames that come while the model is busy the newest is answered', () =>
     assert.deepEqual(told.map(({ text }) => text), [PHOTOS[1], PHOTOS[0]].map((photo) => native('describe', photo, '--model', MODEL).trim()));
 }));
 
+/** The script that the app runs for a frame. */
+function scriptOf(photo, prompt, id) {
+    const [script] = /"window\.processImage \?[^;]*?"(?=,\n)/s.exec(kotlin);
+    return script.replace(/"\s*\+\s*"/g, '').slice(1, -1).replaceAll('$id', id).replace('$base64', photo)
+        .replace('${JSONObject.quote(prompt)}', () => JSON.stringify(prompt));
+}
+
+test('a prompt is text, whatever it says', () => inApp(async (page) => {
+    const photo = base64(PHOTOS[0]);
+    for (const [id, prompt] of ['Describe', `'); AndroidCamera.answer(9, "")//`, '</script>`${1}\\"\n\u2028\ud83d'].entries()) {
+        await page.evaluate(scriptOf(photo, prompt, id));
+        await page.waitForFunction('AndroidCamera.told.length');
+        assert.deepEqual((await page.evaluate('AndroidCamera.told.splice(0)')).map((said) => [said.id, typeof said.text]), [[id, 'string']]);
+    }
+}));
+
+test('before the page is there, the app hears that it is not', async () => {
+    const page = await browser.newPage();
+    await page.evaluate('window.AndroidCamera = { error: (id, message) => { window.told = [id, message]; } }');
+    await page.evaluate(scriptOf('', 'Describe', 5));
+    assert.deepEqual(await page.evaluate('told'), [5, 'the page is not loaded yet']);
+    await page.close();
+});
+
+test('an app that fails as it is told hears of the next frame', () => inApp(async (page) => {
+    const frame = [base64(PHOTOS[0]), 'Describe'];
+    await page.evaluate(() => {
+        const { answer, error } = window.AndroidCamera;
+        const fail = () => {
+            Object.assign(window.AndroidCamera, { answer, error });
+            throw new Error('of the app');
+        };
+        Object.assign(window.AndroidCamera, { answer: fail, error: fail });
+    });
+    await page.evaluate((first) => window.processImage(...first, 1), frame);
+    assert.deepEqual((await toldOf(page, [[...frame, 2]])).map(({ id }) => id), [2]);
+}));
+
 for (const missing of ['vlm/model.gguf', 'vlm/tinyvlm/src/worker.js']) {
     test(`without ${missing} the app hears of it`, () => inApp(async (page) => {
         await page.waitForFunction('AndroidCamera.told.length');

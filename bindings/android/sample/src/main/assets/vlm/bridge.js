@@ -9,11 +9,13 @@ let busy = false;
 let waiting = null;
 
 async function answer({ base64, prompt, id }) {
+    let text;
     try {
-        AndroidCamera.answer(id, await (await model).infer(`data:image/jpeg;base64,${base64}`, prompt));
+        text = await (await model).infer(`data:image/jpeg;base64,${base64}`, prompt);
     } catch (error) {
-        AndroidCamera.error(id, error.message);
+        return AndroidCamera.error(id, error.message);
     }
+    return AndroidCamera.answer(id, text);
 }
 
 window.processImage = async (base64, prompt, id = 0) => {
@@ -23,7 +25,7 @@ window.processImage = async (base64, prompt, id = 0) => {
     while (waiting) {
         const frame = waiting;
         waiting = null;
-        await answer(frame);
+        await answer(frame).catch(console.error); // of the app, as it is told
     }
     busy = false;
 };

@@ -8,6 +8,7 @@ import android.content.Context
 import android.content.pm.PackageManager
 import android.graphics.ImageFormat
 import android.graphics.SurfaceTexture
+import android.hardware.camera2.CameraAccessException
 import android.hardware.camera2.CameraCaptureSession
 import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
@@ -24,7 +25,9 @@ import android.widget.FrameLayout
 import android.widget.TextView
 import dev.tinyvlm.Pixels
 import dev.tinyvlm.TinyVlm
+import dev.tinyvlm.TinyVlmException
 import java.io.File
+import java.io.IOException
 import java.util.concurrent.atomic.AtomicBoolean
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -38,11 +41,14 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
     private val busy = AtomicBoolean()
     private lateinit var preview: TextureView
     private lateinit var caption: TextView
-    private var vlm: TinyVlm? = null
-    private var camera: CameraDevice? = null
-    private var reader: ImageReader? = null
+    @Volatile private var vlm: TinyVlm? = null
+    @Volatile private var isShown = false
+    private var isAsked = false // for the camera
     private val thread = HandlerThread("camera").apply { start() }
     private val handler by lazy { Handler(thread.looper) }
+    private var camera: CameraDevice? = null // these three: of the camera's thread
+    private var reader: ImageReader? = null
+    private var rotation = 0
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -61,36 +67,39 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
         preview.surfaceTextureListener = this
         scope.launch {
             try {
-                vlm = TinyVlm.load(modelFile().path)
+                val loaded = TinyVlm.load(modelFile().path)
+                runOnUiThread { if (isDestroyed) loaded.close() else vlm = loaded }
                 show("Looking …")
-            } catch (e: Exception) {
-                show(e.message ?: e.toString())
+            } catch (e: TinyVlmException) {
+                show(e.message)
+            } catch (e: IOException) {
+                show(e.message)
             }
         }
     }
 
-    /** The library reads files, so the asset is copied once. */
+    /** The library reads files, so the asset is copied: once for each version of the app, which empties that folder. */
     private fun modelFile(): File {
-        val file = File(filesDir, MODEL)
+        val file = File(codeCacheDir, MODEL)
         if (!file.exists()) {
-            val part = File(filesDir, "$MODEL.part")
+            val part = File(codeCacheDir, "$MODEL.part")
             assets.open("vlm/$MODEL").use { from -> part.outputStream().use { from.copyTo(it) } }
-            check(part.renameTo(file)) { "cannot write $file" }
+            if (!part.renameTo(file)) throw IOException("cannot write $file")
         }
         return file
     }
 
-    private fun show(text: String) = runOnUiThread { caption.text = text }
+    private fun show(text: String?) = runOnUiThread { caption.text = text }
 
     private fun take(image: Image) {
         val model = vlm
         if (model == null || !busy.compareAndSet(false, true)) return image.close()
-        val pixels = image.use { Pixels(it) }
+        val pixels = image.use { Pixels(it, rotation) }
         scope.launch {
             try {
                 show(model.ask(pixels, "What objects are visible?", 50))
-            } catch (e: Exception) {
-                show(e.message ?: e.toString())
+            } catch (e: TinyVlmException) {
+                show(e.message)
             } finally {
                 busy.set(false)
             }
@@ -99,36 +108,62 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
 
     // ---- camera2 ----
 
-    override fun onSurfaceTextureAvailable(surface: SurfaceTexture, width: Int, height: Int) {
-        if (checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED) {
-            openCamera()
-        } else {
-            requestPermissions(arrayOf(Manifest.permission.CAMERA), 0)
-        }
+    override fun onResume() {
+        super.onResume()
+        isShown = true
+        if (preview.isAvailable) begin()
     }
 
-    override fun onRequestPermissionsResult(code: Int, permissions: Array<String>, results: IntArray) {
-        if (results.firstOrNull() == PackageManager.PERMISSION_GRANTED) openCamera() else show("No camera, no answer.")
+    override fun onPause() {
+        isShown = false
+        handler.post(::closeCamera)
+        super.onPause()
+    }
+
+    override fun onSurfaceTextureAvailable(surface: SurfaceTexture, width: Int, height: Int) = begin()
+
+    /** Once the user has said yes or no, the activity is resumed. */
+    private fun begin() {
+        when {
+            checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED -> openCamera()
+            isAsked -> show("No camera, no answer.")
+            else -> requestPermissions(arrayOf(Manifest.permission.CAMERA), 0)
+        }
+        isAsked = true
     }
 
     @SuppressLint("MissingPermission") // asked for above
     private fun openCamera() {
         val manager = getSystemService(Context.CAMERA_SERVICE) as CameraManager
-        val back = manager.cameraIdList.firstOrNull {
-            manager.getCameraCharacteristics(it)[CameraCharacteristics.LENS_FACING] == CameraCharacteristics.LENS_FACING_BACK
-        } ?: return show("There is no camera.")
-        manager.openCamera(
-            back,
-            object : CameraDevice.StateCallback() {
-                override fun onOpened(device: CameraDevice) = start(device)
-                override fun onDisconnected(device: CameraDevice) = device.close()
-                override fun onError(device: CameraDevice, error: Int) {
-                    device.close()
-                    show("The camera stopped: error $error.")
-                }
-            },
-            handler,
-        )
+        val degrees = 90 * windowManager.defaultDisplay.rotation
+        try {
+            val back = manager.cameraIdList.firstOrNull {
+                manager.getCameraCharacteristics(it)[CameraCharacteristics.LENS_FACING] == CameraCharacteristics.LENS_FACING_BACK
+            } ?: return show("There is no camera.")
+            val sensor = manager.getCameraCharacteristics(back)[CameraCharacteristics.SENSOR_ORIENTATION] ?: 0
+            handler.post { rotation = (sensor - degrees + 360) % 360 }
+            manager.openCamera(back, Opened(), handler)
+        } catch (e: CameraAccessException) {
+            show(e.message)
+        }
+    }
+
+    private inner class Opened : CameraDevice.StateCallback() {
+        override fun onOpened(device: CameraDevice) = if (isShown) start(device) else device.close()
+
+        override fun onDisconnected(device: CameraDevice) = device.close()
+
+        override fun onError(device: CameraDevice, error: Int) {
+            device.close()
+            show("The camera stopped: error $error.")
+        }
+    }
+
+    private fun closeCamera() {
+        camera?.close()
+        reader?.close()
+        camera = null
+        reader = null
     }
 
     private fun start(device: CameraDevice) {
@@ -143,6 +178,7 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
             surfaces,
             object : CameraCaptureSession.StateCallback() {
                 override fun onConfigured(session: CameraCaptureSession) {
+                    if (camera !== device) return
                     val request = device.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW)
                     surfaces.forEach(request::addTarget)
                     session.setRepeatingRequest(request.build(), null, handler)
@@ -161,8 +197,6 @@ class CameraActivity : Activity(), TextureView.SurfaceTextureListener {
 
     override fun onDestroy() {
         scope.cancel()
-        camera?.close()
-        reader?.close()
         thread.quitSafely()
         vlm?.close()
         super.onDestroy()

@@ -17,7 +17,7 @@ import org.json.JSONObject
 /**
  * tinyvlm in a WebView: the npm package and a model, served from the app's assets as a page of its own origin, as module
  * scripts and WebAssembly need one. Frames go in by [processFrame], answers come by [onAnswer], on a thread of the
- * WebView.
+ * WebView; id -1: the model cannot be loaded. Nothing is loaded from elsewhere, as what is could use the bridge.
  *
  * assets/vlm has index.html and bridge.js, the package as vlm/tinyvlm and the model as vlm/model.gguf.
  */
@@ -28,25 +28,33 @@ class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: Strin
     init {
         settings.javaScriptEnabled = true
         settings.allowFileAccess = false
+        settings.allowContentAccess = false
         setWebViewClient(object : WebViewClient() {
-            override fun shouldInterceptRequest(view: WebView, request: WebResourceRequest): WebResourceResponse? =
+            override fun shouldInterceptRequest(view: WebView, request: WebResourceRequest): WebResourceResponse =
                 asset(request.url.toString())
 
             @Deprecated("for API levels before 24; later ones call it too")
             override fun shouldOverrideUrlLoading(view: WebView, url: String): Boolean =
-                !url.startsWith(ORIGIN) // nothing else may use the bridge
+                !url.startsWith(ORIGIN)
         })
         addJavascriptInterface(Camera(), "AndroidCamera")
         loadUrl(ORIGIN + "vlm/index.html")
     }
 
-    /** Asks about a frame; returns the answer's id. The newest frame waits while the model is busy, older ones go. */
+    /**
+     * Asks about a frame, on the main thread; returns the answer's id. The newest frame waits while the model is busy:
+     * older ones get no answer.
+     */
     fun processFrame(bitmap: Bitmap, prompt: String = "Describe"): Int {
         val id = next++
         val jpeg = ByteArrayOutputStream()
         bitmap.compress(Bitmap.CompressFormat.JPEG, 90, jpeg)
         val base64 = Base64.encodeToString(jpeg.toByteArray(), Base64.NO_WRAP)
-        evaluateJavascript("window.processImage && window.processImage('$base64', ${JSONObject.quote(prompt)}, $id)", null)
+        evaluateJavascript(
+            "window.processImage ? window.processImage('$base64', ${JSONObject.quote(prompt)}, $id)" +
+                " : AndroidCamera.error($id, 'the page is not loaded yet')",
+            null,
+        )
         return id
     }
 
@@ -56,10 +64,10 @@ class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: Strin
         @JavascriptInterface fun error(id: Int, message: String) = onAnswer(id, null, message)
     }
 
-    private fun asset(url: String): WebResourceResponse? {
-        if (!url.startsWith(ORIGIN)) return null
+    private fun asset(url: String): WebResourceResponse {
         val path = url.removePrefix(ORIGIN).substringBefore('?')
         return try {
+            if (!url.startsWith(ORIGIN)) throw IOException("not of the app")
             WebResourceResponse(type(path), null, 200, "OK", HEADERS, context.assets.open(path))
         } catch (e: IOException) {
             WebResourceResponse("text/plain", "utf-8", 404, "Not Found", HEADERS, null)
