@@ -5,14 +5,16 @@ import AVFoundation
 import SwiftUI
 import TinyVLM
 
-/// Asks about the newest frame, one at a time: what comes while the model is busy is dropped.
 @MainActor
 final class CameraVLMModel: ObservableObject {
     @Published private(set) var caption = "Loading …"
     private var vlm: TinyVLM?
-    private var busy = false
 
     func load(modelPath: String) async {
+        guard await AVCaptureDevice.requestAccess(for: .video) else {
+            caption = "No camera, no answer."
+            return
+        }
         do {
             vlm = try await Task.detached { try TinyVLM(modelPath: modelPath) }.value
             caption = "Looking …"
@@ -21,20 +23,16 @@ final class CameraVLMModel: ObservableObject {
         }
     }
 
-    func process(_ frame: RGBImage) {
-        guard let vlm, !busy else { return }
-        busy = true
-        Task {
-            do {
-                var text = ""
-                for try await piece in vlm.stream(image: frame, prompt: "What objects are visible?", maxTokens: 50) {
-                    text += piece
-                    caption = text
-                }
-            } catch {
-                caption = "\(error)"
+    func process(_ frame: RGBImage) async {
+        guard let vlm else { return }
+        do {
+            var text = ""
+            for try await piece in vlm.stream(image: frame, prompt: "What objects are visible?", maxTokens: 50) {
+                text += piece
+                caption = text
             }
-            busy = false
+        } catch {
+            caption = "\(error)"
         }
     }
 
@@ -50,7 +48,7 @@ struct CameraVLMView: View {
 
     var body: some View {
         ZStack {
-            CameraPreview { frame in Task { @MainActor in model.process(frame) } }
+            CameraPreview { frame in await model.process(frame) }
             VStack {
                 Spacer()
                 Text(model.caption)
@@ -65,47 +63,53 @@ struct CameraVLMView: View {
     }
 }
 
-/// Frames of the back camera, late ones dropped by the camera itself.
+/// The back camera of a phone held upright.
 struct CameraPreview: UIViewRepresentable {
-    let onFrame: @Sendable (RGBImage) -> Void
+    let onFrame: @Sendable (RGBImage) async -> Void
 
     func makeCoordinator() -> Camera { Camera(onFrame: onFrame) }
 
-    func makeUIView(context: Context) -> UIView {
-        let view = UIView()
-        let layer = AVCaptureVideoPreviewLayer(session: context.coordinator.session)
-        layer.videoGravity = .resizeAspectFill
-        layer.frame = view.bounds
-        view.layer.addSublayer(layer)
+    func makeUIView(context: Context) -> PreviewView {
+        let view = PreviewView()
+        let layer = view.layer as? AVCaptureVideoPreviewLayer
+        layer?.session = context.coordinator.session
+        layer?.videoGravity = .resizeAspectFill
         context.coordinator.start()
         return view
     }
 
-    func updateUIView(_ view: UIView, context: Context) {
-        view.layer.sublayers?.first?.frame = view.bounds
-    }
+    func updateUIView(_ view: PreviewView, context: Context) {}
 
-    static func dismantleUIView(_ view: UIView, coordinator: Camera) { coordinator.stop() }
+    static func dismantleUIView(_ view: PreviewView, coordinator: Camera) { coordinator.stop() }
 }
 
+final class PreviewView: UIView {
+    override class var layerClass: AnyClass { AVCaptureVideoPreviewLayer.self }
+}
+
+/// Hands over the newest frame when the one before is answered; what comes between is dropped before it is copied. Used on
+/// its queue, which makes it Sendable.
 final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
     let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "camera")
-    private let onFrame: @Sendable (RGBImage) -> Void
+    private let onFrame: @Sendable (RGBImage) async -> Void
+    private var isBusy = false
 
-    init(onFrame: @escaping @Sendable (RGBImage) -> Void) { self.onFrame = onFrame }
+    init(onFrame: @escaping @Sendable (RGBImage) async -> Void) { self.onFrame = onFrame }
 
     func start() {
         queue.async { [self] in
             guard let device = AVCaptureDevice.default(for: .video), let input = try? AVCaptureDeviceInput(device: device),
                 session.canAddInput(input)
             else { return }
+            session.sessionPreset = .vga640x480  // more than the model sees
             session.addInput(input)
             let output = AVCaptureVideoDataOutput()
             output.videoSettings = [kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA]
             output.alwaysDiscardsLateVideoFrames = true
             output.setSampleBufferDelegate(self, queue: queue)
             if session.canAddOutput(output) { session.addOutput(output) }
+            output.connection(with: .video)?.videoOrientation = .portrait  // the sensor lies
             session.startRunning()
         }
     }
@@ -115,7 +119,11 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
     }
 
     func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection) {
-        guard let buffer = CMSampleBufferGetImageBuffer(sampleBuffer), let frame = try? RGBImage(buffer) else { return }
-        onFrame(frame)
+        guard !isBusy, let buffer = CMSampleBufferGetImageBuffer(sampleBuffer), let frame = try? RGBImage(buffer) else { return }
+        isBusy = true
+        Task {
+            await onFrame(frame)
+            queue.async { [self] in isBusy = false }
+        }
     }
 }

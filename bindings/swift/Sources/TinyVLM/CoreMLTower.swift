@@ -5,11 +5,12 @@
 
     /// The vision tower as a Core ML program of tools/coreml, with an input `pixels` [1][S][S][3] and an output
     /// `vision_tokens` [1][n][width].
-    public final class CoreMLTower: VisionTower, @unchecked Sendable {
+    public final class CoreMLTower: VisionTower, @unchecked Sendable { // by its lock
         public let name: String
+        private let lock = NSLock()
         private let model: MLModel
 
-        /// - Parameter path: a compiled `.mlmodelc`, or an `.mlpackage`, which is compiled first.
+        /// - Parameter path: a compiled `.mlmodelc`, or an `.mlpackage`, which is compiled first, each time, into a temporary folder.
         public init(path: String, useNeuralEngine: Bool) throws {
             let configuration = MLModelConfiguration()
             configuration.computeUnits = useNeuralEngine ? .all : .cpuOnly
@@ -26,6 +27,8 @@
                 throw TinyVLMError(kind: .argument, description: "\(pixels.count) values for the tower's \(input.count)")
             }
             pixels.withUnsafeBytes { input.dataPointer.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+            lock.lock()
+            defer { lock.unlock() }
             let features = try MLDictionaryFeatureProvider(dictionary: ["pixels": MLFeatureValue(multiArray: input)])
             guard let output = try model.prediction(from: features).featureValue(for: "vision_tokens")?.multiArrayValue else {
                 throw TinyVLMError(kind: .format, description: "the Core ML program has no output 'vision_tokens'")

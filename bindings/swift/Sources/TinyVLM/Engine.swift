@@ -2,7 +2,7 @@
 import CTinyVLM
 import Dispatch
 
-/// A flag that stops a call of the library; any thread may raise it.
+/// A flag that stops a call of the library; any thread may raise it, as it is atomic, which makes it Sendable.
 final class Cancel: @unchecked Sendable {
     let raw: OpaquePointer
 
@@ -12,9 +12,11 @@ final class Cancel: @unchecked Sendable {
     }
     deinit { tvlm_cancel_free(raw) }
     func request() { tvlm_cancel_request(raw) }
+    func check() throws { if tvlm_cancel_requested(raw) { throw CancellationError() } }
 }
 
-/// An image that the model has looked at: ask about it as often as you like, in any task.
+/// An image that the model has looked at: ask about it as often as you like, in any task. Nothing changes it, which makes
+/// it Sendable.
 public final class EncodedImage: @unchecked Sendable {
     let raw: OpaquePointer
 
@@ -47,6 +49,7 @@ final class Engine: @unchecked Sendable {
     private var model, engine, session: OpaquePointer?
 
     init(path: String, options: TinyVLM.Options) throws {
+        try ([path] + [options.precision].compactMap { $0 }).forEach(checkTerminated)
         let limit = options.memoryLimit.map { max($0, 0) } ?? Int.max
         var m = zeroed(tvlm_model_params.self)
         tvlm_model_params_init(&m, MemoryLayout<tvlm_model_params>.size)
@@ -93,12 +96,6 @@ final class Engine: @unchecked Sendable {
         queue.async { work(self) }
     }
 
-    func run<T: Sendable>(_ work: @escaping @Sendable (Engine) throws -> T) async throws -> T {
-        try await withCheckedThrowingContinuation { continuation in
-            start { engine in continuation.resume(with: Result { try work(engine) }) }
-        }
-    }
-
     // On the queue:
 
     func trim() { tvlm_engine_trim(engine) }
@@ -110,7 +107,7 @@ final class Engine: @unchecked Sendable {
         var out: OpaquePointer?
         try image.withPixels { pixels in
             guard let tower else { return try check { tvlm_image_encode(engine!, pixels, &p, &out, $0) } }
-            let vision = try look(pixels, tower, &p)
+            let vision = try look(pixels, tower, &p, cancel)
             try check {
                 tvlm_image_from_vision(
                     engine!, vision, vision.count / info.visionWidth, info.visionWidth, pixels.pointee.width,
@@ -120,14 +117,15 @@ final class Engine: @unchecked Sendable {
         return EncodedImage(out!)
     }
 
-    private func look(_ pixels: UnsafePointer<tvlm_pixels>, _ tower: any VisionTower, _ p: inout tvlm_encode_params) throws
-        -> [Float]
-    {
+    private func look(
+        _ pixels: UnsafePointer<tvlm_pixels>, _ tower: any VisionTower, _ p: inout tvlm_encode_params, _ cancel: Cancel
+    ) throws -> [Float] {
         let side = info.imageSize, frame = side * side * 3
         var input = [Float](repeating: 0, count: tvlm_preprocess_floats(model!, pixels, &p))
         try check { tvlm_preprocess(model!, pixels, &p, &input, input.count, $0) }
         var vision: [Float] = []
         for start in stride(from: 0, to: input.count, by: frame) {
+            try cancel.check()
             vision += try tower.run(Array(input[start..<start + frame]), imageSize: side)
         }
         return vision
@@ -137,6 +135,7 @@ final class Engine: @unchecked Sendable {
         _ image: EncodedImage, prompt question: String, maxTokens: Int, sampling: TinyVLM.Sampling, cancel: Cancel,
         onText: (String) -> Bool
     ) throws {
+        try sampling.stop.forEach(checkTerminated)
         let prompt = try render(image, question)
         defer { tvlm_prompt_free(prompt) }
         var p = zeroed(tvlm_generate_params.self)
@@ -169,6 +168,7 @@ final class Engine: @unchecked Sendable {
     }
 
     private func render(_ image: EncodedImage, _ question: String) throws -> OpaquePointer {
+        defer { withExtendedLifetime(image) {} }
         var prompt: OpaquePointer?
         try check { tvlm_prompt_new(model!, &prompt, $0) }
         do {
@@ -215,12 +215,32 @@ func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CChar>?) thr
     return try text.withCString(body)
 }
 
+/// A text that its terminator alone ends.
+func checkTerminated(_ text: String) throws {
+    guard !text.utf8.contains(0) else {
+        throw TinyVLMError(kind: .argument, description: "a path, precision or stop has a zero character")
+    }
+}
+
 /// The texts, terminated, for the time of the call.
 func withCStrings<R>(_ texts: [String], _ body: (UnsafeBufferPointer<UnsafePointer<CChar>?>) throws -> R) rethrows -> R {
-    let copies = texts.map { Array($0.utf8CString) }
-    func nest(_ i: Int, _ pointers: [UnsafePointer<CChar>?]) throws -> R {
-        if i == copies.count { return try pointers.withUnsafeBufferPointer(body) }
-        return try copies[i].withUnsafeBufferPointer { try nest(i + 1, pointers + [$0.baseAddress]) }
+    let bytes = texts.flatMap { Array($0.utf8CString) }
+    return try bytes.withUnsafeBufferPointer { all in
+        var at = 0
+        let starts = texts.map { text -> UnsafePointer<CChar>? in
+            defer { at += text.utf8.count + 1 }
+            return all.baseAddress! + at
+        }
+        return try starts.withUnsafeBufferPointer(body)
     }
-    return try nest(0, [])
+}
+
+/// Whether the library takes the file, whose tensors then have the shapes that its keys say.
+func checkModel(_ path: String) throws {
+    var params = zeroed(tvlm_model_params.self)
+    tvlm_model_params_init(&params, MemoryLayout<tvlm_model_params>.size)
+    params.header_only = true
+    var model: OpaquePointer?
+    try check { tvlm_model_open(path, &params, &model, $0) }
+    tvlm_model_free(model)
 }

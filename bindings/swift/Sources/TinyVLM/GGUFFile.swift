@@ -25,7 +25,7 @@ struct GGUFFile {
         for _ in 0..<keyCount { try readKey() }
         var found: [(String, UInt32, UInt64, [Int])] = []
         for _ in 0..<tensorCount { found.append(try readTensor()) }
-        let alignment = UInt64(try integers("general.alignment", in: 1...65536, default: 32)[0])
+        let alignment = UInt64(try integer("general.alignment", in: 1...65536, default: 32))
         let begin = (UInt64(at) + alignment - 1) / alignment * alignment
         for (name, type, offset, shape) in found {
             guard offset <= UInt64(data.count), begin + offset <= UInt64(data.count) else {
@@ -97,12 +97,19 @@ struct GGUFFile {
 
     // Values:
 
-    func integers(_ key: String, in range: ClosedRange<Int>, default: Int? = nil) throws -> [Int] {
-        let values = numbers[key]?.map { Int(exactly: $0) } ?? [`default`]
+    func integers(_ key: String, in range: ClosedRange<Int>) throws -> [Int] {
+        guard let values = numbers[key] else { throw GGUFFile.damaged("key '\(key)' is missing") }
         return try values.map {
-            guard let value = $0, range.contains(value) else { throw GGUFFile.damaged("key '\(key)' is missing or out of its range") }
+            guard let value = Int(exactly: $0), range.contains(value) else { throw GGUFFile.damaged("key '\(key)': \($0)") }
             return value
         }
+    }
+
+    func integer(_ key: String, in range: ClosedRange<Int>, default: Int? = nil) throws -> Int {
+        if numbers[key] == nil, let value = `default` { return value }
+        let values = try integers(key, in: range)
+        guard values.count == 1 else { throw GGUFFile.damaged("key '\(key)': \(values.count) values") }
+        return values[0]
     }
 
     /// In float32. Rows of an int8 tower are multiplied by their scales.

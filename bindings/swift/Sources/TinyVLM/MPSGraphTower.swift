@@ -9,8 +9,9 @@
     /// from the model file.
     ///
     /// Not run on a device: its graphs are computed by a stand-in for MPSGraph in the tests (docs/MOBILE.md).
-    public final class MPSGraphTower: VisionTower, @unchecked Sendable {
+    public final class MPSGraphTower: VisionTower, @unchecked Sendable { // by its lock
         public let name = "Metal"
+        private let lock = NSLock()
         private let queue: any MTLCommandQueue
         private let graph: MPSGraph
         private let pixels, tokens: MPSGraphTensor
@@ -20,6 +21,7 @@
                 throw TinyVLMError(kind: .unsupported, description: "this machine has no Metal device")
             }
             self.queue = queue
+            try checkModel(modelPath) // what MPSGraph cannot multiply ends the app
             let layers = Layers(file: try GGUFFile(path: modelPath))
             graph = layers.graph
             (pixels, tokens) = try layers.tower()
@@ -30,6 +32,8 @@
             guard input.count == layout(shape), shape[1].intValue == imageSize else {
                 throw TinyVLMError(kind: .argument, description: "\(input.count) values for the tower's \(layout(shape))")
             }
+            lock.lock()
+            defer { lock.unlock() }
             let bytes = input.withUnsafeBytes { Data($0) }
             let feed = MPSGraphTensorData(device: MPSGraphDevice(mtlDevice: queue.device), data: bytes, shape: shape, dataType: .float32)
             let results = graph.run(with: queue, feeds: [pixels: feed], targetTensors: [tokens], targetOperations: nil)
@@ -48,7 +52,7 @@
 
         /// Pixels [1][S][S][3] -> vision tokens [1][n][width].
         func tower() throws -> (MPSGraphTensor, MPSGraphTensor) {
-            let side = NSNumber(value: try file.integers("vision.image_size", in: 1...4096)[0])
+            let side = NSNumber(value: try file.integer("vision.image_size", in: 1...4096))
             let pixels = graph.placeholder(shape: [1, side, side, 3], dataType: .float32, name: "pixels")
             let x = swap(swap(pixels, 2, 3), 1, 2)
             switch file.texts["vision.tower"] {
@@ -116,7 +120,7 @@
         func efficientNet(_ pixels: MPSGraphTensor) throws -> MPSGraphTensor {
             let strides = try file.integers("vision.efficientnet.strides", in: 1...2)
             let tap = try file.integers("vision.efficientnet.taps", in: 0...255)
-            let stem = try file.integers("vision.efficientnet.stem_stride", in: 1...4, default: 2)[0]
+            let stem = try file.integer("vision.efficientnet.stem_stride", in: 1...4, default: 2)
             var x = relu6(try conv("v.stem", pixels, stride: stem, same: true)), low = x
             for (i, stride) in strides.enumerated() {
                 x = try invertedBottleneck("v.blk.\(i)", x, stride)
@@ -169,7 +173,7 @@
         /// The norm's affine part and 1 / sqrt(head size) are in the weights.
         func attention(_ name: String, _ x: MPSGraphTensor) throws -> MPSGraphTensor {
             let eps = file.numbers["vision.fastvit.layer_norm_epsilon"]?.first ?? 1e-5
-            let d = try file.integers("vision.fastvit.head_dim", in: 1...1024, default: 32)[0]
+            let d = try file.integer("vision.fastvit.head_dim", in: 1...1024, default: 32)
             let c = size(x, 1), n = size(x, 2) * size(x, 3)
             guard c % d == 0 else { throw damaged("key 'vision.fastvit.head_dim': \(c) features are not whole heads of \(d)") }
             let qkv = try conv(name + ".attn_qkv", norm(x, axis: 1, gamma: nil, beta: nil, eps: eps))

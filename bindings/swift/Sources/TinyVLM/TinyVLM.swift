@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-import CTinyVLM
-import Dispatch
+import Foundation
 
 /// A vision-language model: show it an image, ask about it, get an answer.
 ///
@@ -47,15 +46,16 @@ public final class TinyVLM: Sendable {
     ///   in the library. `visionBackend` says which.
     public init(modelPath: String, useNeuralEngine: Bool = true, visionModel: String? = nil, options: Options = .init()) throws {
         engine = try Engine(path: modelPath, options: options)
+        tower = visionModel.flatMap { Self.coreMLTower($0, useNeuralEngine) }
+    }
+
+    private static func coreMLTower(_ path: String, _ useNeuralEngine: Bool) -> (any VisionTower)? {
         #if canImport(CoreML)
-            let wishes = visionModel == nil ? [] : [useNeuralEngine, false]
-            let towers = wishes.lazy.compactMap { try? CoreMLTower(path: visionModel!, useNeuralEngine: $0) }
-            if let tower = towers.first {
-                self.tower = tower
-                return
-            }
+            if useNeuralEngine, let tower = try? CoreMLTower(path: path, useNeuralEngine: true) { return tower }
+            return try? CoreMLTower(path: path, useNeuralEngine: false)
+        #else
+            return nil
         #endif
-        tower = nil
     }
 
     /// Loads a GGUF file, its tower computed by `tower`.
@@ -104,17 +104,19 @@ public final class TinyVLM: Sendable {
 
     /// Encodes an image once, for many questions.
     public func encode(image: RGBImage) async throws -> EncodedImage {
-        let cancel = try Cancel()
-        return try await withTaskCancellationHandler {
-            try await engine.run { engine in try engine.encode(image, by: self.tower, cancel: cancel) }
-        } onCancel: {
-            cancel.request()
-        }
+        let work = pieces { [tower] engine, cancel, give in _ = give(try engine.encode(image, by: tower, cancel: cancel)) }
+        for try await encoded in work { return encoded }
+        throw CancellationError()
     }
 
     /// Gives back the memory that the next call takes again: for `didReceiveMemoryWarning` and the like.
     public func trim() async {
-        try? await engine.run { engine in engine.trim() }
+        await withCheckedContinuation { done in
+            engine.start { engine in
+                engine.trim()
+                done.resume()
+            }
+        }
     }
 
     private enum Source: Sendable {
@@ -122,19 +124,28 @@ public final class TinyVLM: Sendable {
     }
 
     private func stream(source: Source, prompt: String, maxTokens: Int, sampling: Sampling) -> AsyncThrowingStream<String, Error> {
+        pieces { [tower] engine, cancel, give in
+            let image: EncodedImage
+            switch source {
+            case .pixels(let pixels): image = try engine.encode(pixels, by: tower, cancel: cancel)
+            case .encoded(let encoded): image = encoded
+            }
+            try engine.answer(image, prompt: prompt, maxTokens: maxTokens, sampling: sampling, cancel: cancel, onText: give)
+        }
+    }
+
+    /// What `work` gives, in its turn. Who leaves the stream does not wait for it, and stops it.
+    private func pieces<Piece: Sendable>(
+        _ work: @escaping @Sendable (Engine, Cancel, (Piece) -> Bool) throws -> Void
+    ) -> AsyncThrowingStream<Piece, Error> {
         AsyncThrowingStream { continuation in
             let cancel: Cancel
             do { cancel = try Cancel() } catch { return continuation.finish(throwing: error) }
             continuation.onTermination = { _ in cancel.request() }
-            engine.start { [tower] engine in
+            engine.start { engine in
                 do {
-                    let image: EncodedImage
-                    switch source {
-                    case .pixels(let pixels): image = try engine.encode(pixels, by: tower, cancel: cancel)
-                    case .encoded(let encoded): image = encoded
-                    }
-                    try engine.answer(image, prompt: prompt, maxTokens: maxTokens, sampling: sampling, cancel: cancel) {
-                        if case .terminated = continuation.yield($0) { return false }
+                    try work(engine, cancel) { piece in
+                        if case .terminated = continuation.yield(piece) { return false }
                         return true
                     }
                     continuation.finish()
@@ -147,13 +158,14 @@ public final class TinyVLM: Sendable {
 }
 
 /// What the library said: a kind of error, and a line that names the file, field or argument.
-public struct TinyVLMError: Error, Sendable, CustomStringConvertible {
+public struct TinyVLMError: LocalizedError, Sendable, CustomStringConvertible {
     public enum Kind: Int, Sendable {
         case argument = 1, io, format, unsupported, memory, limit, context, cancelled, checksum, state
         case unknown
     }
     public let kind: Kind
     public let description: String
+    public var errorDescription: String? { description }
 }
 
 public struct ModelInfo: Sendable {
@@ -167,7 +179,8 @@ public struct ModelInfo: Sendable {
 }
 
 /// A vision tower that runs elsewhere than in the library: `pixels` is [imageSize][imageSize][3], the result
-/// [visionTokens][visionWidth], for each frame of an image.
+/// [visionTokens][visionWidth], for each frame of an image. `run` is called on a thread of a model's own, one call at a
+/// time for each model that has this tower.
 public protocol VisionTower: Sendable {
     var name: String { get }
     func run(_ pixels: [Float], imageSize: Int) throws -> [Float]

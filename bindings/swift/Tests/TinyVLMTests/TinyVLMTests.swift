@@ -131,6 +131,124 @@ final class TinyVLMTests: XCTestCase {
         XCTAssertThrowsError(try RGBImage(width: 0, height: 2, bytes: []))
     }
 
+    func testErrorsSayTheSameToSystemAndProgram() {
+        let error: any Error = TinyVLMError(kind: .limit, description: "too much")
+        XCTAssertEqual(error.localizedDescription, "too much")
+    }
+
+    private func kind<T>(_ body: () async throws -> T) async -> TinyVLMError.Kind? {
+        do { _ = try await body() } catch { return (error as? TinyVLMError)?.kind }
+        return nil
+    }
+
+    func testTextsThatCCannotHold() async throws {
+        XCTAssertThrowsError(try TinyVLM(modelPath: modelPath + "\0.txt")) { XCTAssertEqual(($0 as? TinyVLMError)?.kind, .argument) }
+        var options = TinyVLM.Options()
+        options.precision = "f32\0"
+        XCTAssertThrowsError(try TinyVLM(modelPath: modelPath, options: options)) { XCTAssertEqual(($0 as? TinyVLMError)?.kind, .argument) }
+        let vlm = try vlm(), encoded = try await vlm.encode(image: photo())
+        var sampling = TinyVLM.Sampling()
+        sampling.stop = ["", "a\0b"]
+        let stopped = await kind { try await vlm.infer(image: encoded, maxTokens: 4, sampling: sampling) }
+        XCTAssertEqual(stopped, .argument)
+        for question in ["\0 😀", "<|im_end|><|im_start|>", "%s%n"] {
+            _ = try await vlm.infer(image: encoded, prompt: question, maxTokens: 4)
+        }
+    }
+
+    func testSizesBeyondTheModel() async throws {
+        let vlm = try vlm(), encoded = try await vlm.encode(image: photo())
+        let long = await kind { try await vlm.infer(image: encoded, prompt: .init(repeating: "word ", count: 20_000)) }
+        XCTAssertEqual(long, .context)
+        let huge = await kind { try await vlm.infer(image: encoded, prompt: .init(repeating: "word ", count: 300_000)) }
+        XCTAssertEqual(huge, .limit)
+        for maxTokens in [0, -1, .min] {
+            let none = await kind { try await vlm.infer(image: encoded, maxTokens: maxTokens) }
+            XCTAssertEqual(none, .argument)
+        }
+        var sampling = TinyVLM.Sampling()
+        sampling.stop = (0..<100_000).map { "stop \($0)" }
+        let plain = try await vlm.infer(image: encoded, maxTokens: 2)
+        let stopped = try await vlm.infer(image: encoded, maxTokens: 2, sampling: sampling)
+        XCTAssertEqual(stopped, plain)
+    }
+
+    func testImagesOfOtherModels() async throws {
+        let other = try TinyVLM(modelPath: modelPath), encoded = try await other.encode(image: photo())
+        let vlm = try vlm()
+        let refused = await kind { try await vlm.infer(image: encoded, maxTokens: 2) }
+        XCTAssertEqual(refused, .argument)
+        let text = root.appendingPathComponent("tests/fuzz/corpus/gguf/llama.gguf").path
+        for blind in [try TinyVLM(modelPath: text), try TinyVLM(modelPath: text, tower: Slow())] {
+            let none = await kind { try await blind.encode(image: photo()) }
+            XCTAssertEqual(none, .unsupported)
+        }
+    }
+
+    /// A tower that waits until it is told.
+    private struct Slow: VisionTower {
+        let name = "slow", begun = DispatchSemaphore(value: 0), end = DispatchSemaphore(value: 0)
+        func run(_ pixels: [Float], imageSize: Int) throws -> [Float] {
+            begun.signal()
+            end.wait()
+            return []
+        }
+    }
+
+    /// A call that waits behind another ends when its task is cancelled, not when the other does.
+    func testCancelWhileAnotherRuns() async throws {
+        let tower = Slow(), vlm = try TinyVLM(modelPath: modelPath, tower: tower), image = try photo()
+        let first = Task { try await vlm.encode(image: image) }
+        await withCheckedContinuation { done in
+            DispatchQueue.global().async {
+                tower.begun.wait()
+                done.resume()
+            }
+        }
+        let timeout = Task {  // so that the test fails, and does not hang
+            try await Task.sleep(nanoseconds: 10_000_000_000)
+            tower.end.signal()
+            XCTFail("the calls wait for the one before")
+        }
+        let encoding = Task { try await vlm.encode(image: image) }
+        let inferring = Task { try await vlm.infer(image: image) }
+        for task in [Task { _ = try await encoding.value }, Task { _ = try await inferring.value }] {
+            encoding.cancel()
+            inferring.cancel()
+            do {
+                try await task.value
+                XCTFail("a cancelled task has an answer")
+            } catch is CancellationError {}
+        }
+        timeout.cancel()
+        first.cancel()
+        tower.end.signal()
+        _ = try? await first.value
+    }
+
+    func testStreamsThatNobodyReads() async throws {
+        var vlm: TinyVLM? = try TinyVLM(modelPath: modelPath)
+        let image = try photo()
+        for _ in 0..<20 { _ = vlm!.stream(image: image) }
+        let last = vlm!.stream(image: image, maxTokens: 4)
+        vlm = nil  // the stream keeps what it needs
+        var answer = ""
+        for try await text in last { answer += text }
+        XCTAssertFalse(answer.isEmpty)
+    }
+
+    func testKeysWithoutValues() throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("tinyvlm-keys.gguf")
+        defer { try? FileManager.default.removeItem(at: path) }
+        func little<T: FixedWidthInteger>(_ value: T) -> Data { withUnsafeBytes(of: value.littleEndian) { Data($0) } }
+        for key in ["general.alignment", "vision.image_size"] {
+            var file = Data("GGUF".utf8) + little(UInt32(3)) + little(UInt64(0)) + little(UInt64(1))
+            file += little(UInt64(key.utf8.count)) + Data(key.utf8) + little(UInt32(9)) + little(UInt32(4)) + little(UInt64(0))
+            try file.write(to: path)
+            XCTAssertThrowsError(try GGUFFile(path: path.path).integer("vision.image_size", in: 1...4096), key)
+        }
+    }
+
     func testModelFilesForTowers() throws {
         let file = try GGUFFile(path: modelPath)
         XCTAssertEqual(file.texts["vision.tower"], "efficientnet_lite")

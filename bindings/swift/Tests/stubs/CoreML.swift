@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// What TinyVLM uses of Core ML. A model computes what the test says, on the units that it does not refuse.
 import Foundation
 
 public enum MLComputeUnits: Int, Sendable { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }
@@ -8,27 +9,43 @@ public final class MLModelConfiguration {
 }
 public protocol MLFeatureProvider { func featureValue(for featureName: String) -> MLFeatureValue? }
 public final class MLFeatureValue {
-    public init(multiArray value: MLMultiArray) {}
-    public var multiArrayValue: MLMultiArray? { nil }
+    public let multiArrayValue: MLMultiArray?
+    public init(multiArray value: MLMultiArray) { multiArrayValue = value }
 }
 public final class MLDictionaryFeatureProvider: MLFeatureProvider {
-    public init(dictionary: [String: Any]) throws {}
-    public func featureValue(for featureName: String) -> MLFeatureValue? { nil }
+    private let values: [String: MLFeatureValue]
+    public init(dictionary: [String: Any]) throws { values = dictionary.compactMapValues { $0 as? MLFeatureValue } }
+    public func featureValue(for featureName: String) -> MLFeatureValue? { values[featureName] }
 }
 public enum MLMultiArrayDataType: Int, Sendable { case float32, float16, double }
 public final class MLMultiArray {
-    public init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {}
-    public var count: Int { 0 }
-    public var dataPointer: UnsafeMutableRawPointer { .init(bitPattern: 64)! }
+    public let shape: [NSNumber], dataPointer: UnsafeMutableRawPointer
+    public var count: Int { shape.reduce(1) { $0 * $1.intValue } }
+    public init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {
+        self.shape = shape
+        dataPointer = .allocate(byteCount: shape.reduce(4) { $0 * $1.intValue }, alignment: 64)
+    }
+    deinit { dataPointer.deallocate() }
 }
 public struct MLShapedArray<Scalar> {
-    public init(converting multiArray: MLMultiArray) {}
-    public var scalars: [Scalar] { [] }
+    public let scalars: [Scalar]
+    public init(converting multiArray: MLMultiArray) {
+        let values = multiArray.dataPointer.assumingMemoryBound(to: Scalar.self)
+        scalars = Array(UnsafeBufferPointer(start: values, count: multiArray.count))
+    }
 }
 public final class MLModel {
-    public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {}
+    public static var program: ([String: MLMultiArray]) throws -> [String: MLMultiArray] = { _ in [:] }
+    public static var refused: [MLComputeUnits] = []
+    public static var opened: [MLComputeUnits] = []
+
+    public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
+        MLModel.opened.append(configuration.computeUnits)
+        if MLModel.refused.contains(configuration.computeUnits) { throw CocoaError(.featureUnsupported) }
+    }
     public static func compileModel(at url: URL) throws -> URL { url }
     public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider {
-        try MLDictionaryFeatureProvider(dictionary: [:])
+        let inputs = ["pixels": input.featureValue(for: "pixels")!.multiArrayValue!]
+        return try MLDictionaryFeatureProvider(dictionary: MLModel.program(inputs).mapValues { MLFeatureValue(multiArray: $0) })
     }
 }

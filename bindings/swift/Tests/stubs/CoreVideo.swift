@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: MIT
-public final class CVBuffer {}
+// Buffers hold what the test puts into them.
+public final class CVBuffer {
+    let format: UInt32, width, height, bytesPerRow: Int
+    let memory: UnsafeMutablePointer<UInt8>?
+    public private(set) var locks = 0
+
+    /// No bytes: a buffer without memory.
+    public init(format: UInt32, width: Int, height: Int, bytesPerRow: Int, bytes: [UInt8]) {
+        (self.format, self.width, self.height, self.bytesPerRow) = (format, width, height, bytesPerRow)
+        memory = bytes.isEmpty ? nil : .allocate(capacity: bytes.count)
+        memory?.initialize(from: bytes, count: bytes.count)
+    }
+    deinit { memory?.deallocate() }
+    func lock(_ n: Int) { locks += n }
+}
 public typealias CVPixelBuffer = CVBuffer
 public typealias CVReturn = Int32
 public let kCVReturnSuccess: CVReturn = 0
@@ -10,11 +24,17 @@ public struct CVPixelBufferLockFlags: OptionSet, Sendable {
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static let readOnly = CVPixelBufferLockFlags(rawValue: 1)
 }
-public func CVPixelBufferGetPixelFormatType(_ buffer: CVPixelBuffer) -> UInt32 { 0 }
-public func CVPixelBufferLockBaseAddress(_ buffer: CVPixelBuffer, _ flags: CVPixelBufferLockFlags) -> CVReturn { 0 }
+public func CVPixelBufferGetPixelFormatType(_ buffer: CVPixelBuffer) -> UInt32 { buffer.format }
+public func CVPixelBufferLockBaseAddress(_ buffer: CVPixelBuffer, _ flags: CVPixelBufferLockFlags) -> CVReturn {
+    buffer.lock(1)
+    return kCVReturnSuccess
+}
 @discardableResult
-public func CVPixelBufferUnlockBaseAddress(_ buffer: CVPixelBuffer, _ flags: CVPixelBufferLockFlags) -> CVReturn { 0 }
-public func CVPixelBufferGetWidth(_ buffer: CVPixelBuffer) -> Int { 0 }
-public func CVPixelBufferGetHeight(_ buffer: CVPixelBuffer) -> Int { 0 }
-public func CVPixelBufferGetBytesPerRow(_ buffer: CVPixelBuffer) -> Int { 0 }
-public func CVPixelBufferGetBaseAddress(_ buffer: CVPixelBuffer) -> UnsafeMutableRawPointer? { nil }
+public func CVPixelBufferUnlockBaseAddress(_ buffer: CVPixelBuffer, _ flags: CVPixelBufferLockFlags) -> CVReturn {
+    buffer.lock(-1)
+    return kCVReturnSuccess
+}
+public func CVPixelBufferGetWidth(_ buffer: CVPixelBuffer) -> Int { buffer.width }
+public func CVPixelBufferGetHeight(_ buffer: CVPixelBuffer) -> Int { buffer.height }
+public func CVPixelBufferGetBytesPerRow(_ buffer: CVPixelBuffer) -> Int { buffer.bytesPerRow }
+public func CVPixelBufferGetBaseAddress(_ buffer: CVPixelBuffer) -> UnsafeMutableRawPointer? { UnsafeMutableRawPointer(buffer.memory) }

@@ -54,16 +54,10 @@ public struct UIViewRepresentableContext<Representable: UIViewRepresentable> { p
 
 @MainActor open class UIView {
     public init() {}
+    open class var layerClass: AnyClass { CALayer.self }
     public let layer = CALayer()
-    public let bounds = Bounds()
 }
-public struct Bounds: Sendable { public init() {} }
 @MainActor public enum UIApplication {
     public static let didReceiveMemoryWarningNotification = Notification.Name("memory")
 }
-open class CALayer {
-    public init() {}
-    public var frame = Bounds()
-    public var sublayers: [CALayer]?
-    public func addSublayer(_ layer: CALayer) {}
-}
+open class CALayer { public init() {} }
