@@ -6,7 +6,8 @@
 #   3. clang, thread sanitizer  tests that use threads
 #   4. WebAssembly              kernels, package and demo page, in node and Chromium
 #   5. `long` only: each libFuzzer target for FUZZ_SECONDS (60)
-# 4 runs beside 1 to 3, as it mostly waits; what it prints comes after theirs.
+# 4 runs beside the tests of 1, whose program it compares with, and 2 to 3, as it mostly waits; what it prints comes after
+# theirs.
 # Closes with "N passed, N failed" over all; a build that fails counts as one failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -98,7 +99,7 @@ javascript() {
 }
 
 native() {
-    build build all -DCMAKE_BUILD_TYPE=Release && check build -L "$labels"
+    [ -z "$built" ] || check build -L "$labels"
     build build/asan-ubsan sanitized-tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang \
         -DTVLM_SANITIZE=address,undefined &&
         check build/asan-ubsan -L "^($sanitized)\$"
@@ -113,6 +114,8 @@ if [ "${1:-}" = long ]; then
     labels='fast|medium|long'
     sanitized='sanitized|sanitized-long'
 fi
+built=
+build build all -DCMAKE_BUILD_TYPE=Release && built=yes
 set -m # a process group of its own, which the trap ends
 javascript >"$work/javascript.out" 2>&1 </dev/null &
 lane=$!

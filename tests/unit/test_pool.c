@@ -124,7 +124,7 @@ static void meet(void *ctx, size_t task, unsigned thread)
     rendezvous *r = ctx;
     r->cores[task] = tvlm_cpu_count();
     atomic_fetch_add(&r->present, 1);
-    for (int i = 0; i < 10000 && atomic_load(&r->present) < 2; i++)
+    for (int i = 0; i < 100000 && atomic_load(&r->present) < 2; i++)
         nap(1);
 }
 
