@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import time
 
@@ -19,9 +20,13 @@ PICTURE = GOLDEN / "image_100x150.png"
 LAYOUTS = ["tiny", "tiny_hf", "tiny_unfused"]
 PATIENCE = 300  # seconds for what takes one on an idle machine
 
-for name in ("TINYVLM_MODEL", "TVLM_CPU"):  # what the person has set who runs the tests
+# The same for whoever runs the tests: nohup ignores signals, and so do shells for what runs in the background.
+for name in ("TINYVLM_MODEL", "TVLM_CPU"):
     os.environ.pop(name, None)
 os.environ.update(LC_ALL="C.UTF-8", EDITRC=os.devnull)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Run:
