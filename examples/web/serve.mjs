@@ -6,7 +6,6 @@ import { createReadStream, realpathSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -138,14 +137,16 @@ function parseRange(header, size) {
     return { start, end };
 }
 
-/** Sends bytes start..end of a file; throttle is bytes a second, limit cuts the connection after so many, or leaves
- *  it silent (stalls). */
-async function sendBytes(response, file, start, end, { throttle = 0, limit = Infinity, stalls = false }) {
-    const chunk = throttle ? Math.max(1, Math.min(65536, Math.ceil(throttle / 20))) : 65536;
-    const stream = createReadStream(file, { start, end, highWaterMark: chunk });
+/** Sends bytes start..end of a file; limit cuts the connection after so many, or leaves it silent (stalls); last is
+ *  a promise that the last of them wait for. */
+async function sendBytes(response, file, start, end, { limit = Infinity, stalls = false, last = null }) {
+    const stream = createReadStream(file, { start, end });
     response.once('close', () => stream.destroy());
     let left = limit;
+    let at = start;
     for await (const data of stream) {
+        at += data.length;
+        if (at > end) await last;
         const part = data.length > left ? data.subarray(0, left) : data;
         left -= part.length;
         await new Promise((resolve, reject) => {
@@ -155,7 +156,6 @@ async function sendBytes(response, file, start, end, { throttle = 0, limit = Inf
             if (!stalls) response.socket?.destroy();
             return;
         }
-        if (throttle) await sleep((part.length / throttle) * 1000);
     }
     response.end();
 }
@@ -196,9 +196,9 @@ async function answer(request, response, options) {
     const cut = isModel && request.headers.range === undefined
         && options.truncate > 0 && options.truncate < length;
     await sendBytes(response, found.file, start, end, {
-        throttle: isModel ? options.throttle : 0,
         limit: cut ? options.truncate : Infinity,
         stalls: options.stalls,
+        last: isModel ? options.last : null,
     });
 }
 
@@ -222,12 +222,12 @@ function refuse(request, response, error) {
 /**
  * Starts the server.
  * options: port (0: any free one), host, isolation; for tests roots ([prefix, folder], before the usual
- * ones), headers (sent with everything), throttle (bytes a second of models), truncate (a request for a
+ * ones), headers (sent with everything), last (a promise that the last bytes of models wait for), truncate (a request for a
  * model without Range loses its connection after that many bytes), stalls (or it goes silent), resumes (false: requests
  * with Range lose theirs at once) and hangs (answers nothing). Settings may change while it runs.
  */
 export async function serve(options = {}) {
-    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, throttle: 0, truncate: 0, stalls: false, resumes: true, hangs: false, ...options };
+    const settings = { port: 8000, host: '127.0.0.1', isolation: true, headers: {}, last: null, truncate: 0, stalls: false, resumes: true, hangs: false, ...options };
     settings.roots = [...(options.roots ?? []), ...ROOTS];
     const server = createServer((request, response) => {
         response.setHeader('X-Content-Type-Options', 'nosniff');
