@@ -35,8 +35,8 @@ static const char help[] =
     "      --prompt TEXT       what asks for a caption (default: the model's own)\n"
     "      --shuffle           shows each row another row's image\n"
     "      --grey              shows grey instead of the images\n"
-    "      --answers FILE      writes every row with its \"answer\" to FILE, one JSON object a "
-    "line\n"
+    "      --answers FILE      writes every row with its \"answer\" to FILE, a question's with\n"
+    "                          whether it is \"right\"; one JSON object a line\n"
     "  -n, --max-tokens N      longest answer (default here: 12, of a caption 40)\n"
     "\n";
 
@@ -305,6 +305,7 @@ static tvlm_status ask_all(job *j, tvlm_error *err)
 static tvlm_status write_row(app_output *out, const eval_row *row, tvlm_error *err)
 {
     json_object_set_new(row->object, "answer", cli_json_string(row->answer));
+    if (row->question) json_object_set_new(row->object, "right", json_boolean(eval_is_right(row)));
     if (row->p_yes >= 0) json_object_set_new(row->object, "p_yes", json_real(row->p_yes));
     char *line = json_dumps(row->object, JSON_COMPACT);
     if (!line) return app_fail(err, TVLM_ERR_MEMORY, "out of memory for an answer");

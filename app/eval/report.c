@@ -15,7 +15,7 @@ static bool counts(const eval_row *row, const char *answer)
     return false;
 }
 
-static bool is_right(const eval_row *row)
+bool eval_is_right(const eval_row *row)
 {
     return row->answer && counts(row, row->answer);
 }
@@ -126,7 +126,7 @@ static size_t count_right(const eval_row *const *at, size_t n)
 {
     size_t right = 0;
     for (size_t i = 0; i < n; i++)
-        right += is_right(at[i]);
+        right += eval_is_right(at[i]);
     return right;
 }
 

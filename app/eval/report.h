@@ -8,6 +8,8 @@
 
 /* Whether the question's answers are yes and no. */
 bool eval_is_yes_no(const eval_row *row);
+/* Whether the answer that was given is among those wanted. */
+bool eval_is_right(const eval_row *row);
 
 /* clang-format off */
 /* An object with what was asked for of

@@ -57,8 +57,10 @@ def test_counts(tmp_path, photos):
     assert out["model"].endswith("tinyvlm-25m.gguf") and out["images"] == "right"
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [line["answer"] for line in lines][:2] == [said, said]
+    assert [line["right"] for line in lines] == [True, False, False, True]
     assert (lines[0]["p_yes"] > 0.5) == (said == "yes") and "p_yes" not in lines[2]
-    assert lines[0] | {"answer": 0, "p_yes": 0} == json.loads(rows.read_text().splitlines()[0]) | {"answer": 0, "p_yes": 0}
+    own = {"answer": 0, "p_yes": 0, "right": 0}
+    assert lines[0] | own == json.loads(rows.read_text().splitlines()[0]) | own
 
 
 def test_captions_and_table(tmp_path, photos):
