@@ -1,0 +1,248 @@
+"""Numbers of models/results.json in documents, between marks that no reader sees:
+
+    <!-- result: WHAT -->...<!-- end -->          a table of all models
+    <!-- result: MODEL WHAT -->...<!-- end -->    a number, a table or the gallery of one
+
+Nothing between them is written by hand; a test compares."""
+
+import os
+import re
+
+import train.report.photos as photos
+
+MARK = re.compile(r"(<!-- result: (?:([\w.-]+) )?([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+DOCUMENTS = ["README.md", "models/MODEL_CARD.md", "models/RESULTS.md", "docs/GALLERY.md"]
+NONE = "-"
+SOURCES = {"flickr8k": "Flickr8k", "coco": "COCO", "daquar": "DAQUAR", "coco_ccby": "COCO CC BY"}
+WORST = 5
+SMALL = {"a", "an", "the", "is", "are", "of", "in", "on", "and", "with", "to", "at", "his", "her", "its", "it", "s"}
+
+
+def percent(value):
+    return f"{100 * value:.1f} %"
+
+
+def table(head, rows):
+    """Markdown; numbers to the right."""
+    rule = ["---" if i == 0 else "---:" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, rule, *rows])
+
+
+def known(results, part):
+    return {name: r for name, r in results.items() if part in r}
+
+
+# ---- questions ----
+
+
+def share(entry):
+    """With its 95 % interval, where there is one."""
+    if not entry or not entry["n"]:
+        return NONE
+    around = f" ({100 * entry['low']:.1f} - {100 * entry['high']:.1f})" if "low" in entry else ""
+    return percent(entry["accuracy"]) + around
+
+
+def of_sources(report):
+    return [share(report["questions"].get(s)) for s in SOURCES]
+
+
+def question_rows(name, q):
+    n = sum(source["n"] for source in q["right"]["questions"].values())
+    yield [f"**{name}**", n, f"**{percent(q['right']['headline'])}**", *of_sources(q["right"]), share(q["val2017"]),
+           share(q["train2017"])]
+    for blind in ("shuffled", "grey"):
+        yield [f"{name}, {blind}", "", percent(q[blind]["headline"]), *map(plain, of_sources(q[blind])), "", ""]
+
+
+def plain(cell):
+    return cell.partition(" (")[0]
+
+
+def prior_row(q):
+    sources = q["right"]["questions"]
+    return ["prior of the questions", "", percent(q["prior"]),
+            *(percent(sources[s]["prior"]) if s in sources else NONE for s in SOURCES), "", ""]
+
+
+def questions(results, _):
+    models = known(results, "questions")
+    rows = [row for name, r in models.items() for row in question_rows(name, r["questions"])]
+    if models:
+        rows.append(prior_row(next(iter(models.values()))["questions"]))
+    return table(["", "n", "headline", *SOURCES.values(), "val2017", "train2017"], rows)
+
+
+def kinds(results, _):
+    """Accuracy by type of question, behind it that with pictures shuffled."""
+    models = {name: r["questions"] for name, r in known(results, "questions").items()}
+    rows = []
+    for source, title in SOURCES.items():
+        for kind in dict.fromkeys(k for q in models.values() for k in of_kind(q, "right", source)):
+            cells = [of_kind(q, "right", source).get(kind) for q in models.values()]
+            blind = [of_kind(q, "shuffled", source).get(kind) for q in models.values()]
+            rows.append([f"{title}: {kind}", max(c["n"] for c in cells if c),
+                         *(f"{share(c)}, {share(b)}" for c, b in zip(cells, blind))])
+    return table(["", "n", *models], rows)
+
+
+def of_kind(q, way, source):
+    return q[way]["questions"].get(source, {}).get("kinds", {})
+
+
+# ---- captions, presence, prompts ----
+
+
+def caption(score):
+    return [f"{score['cider_d']:.3f} ± {score['cider_d_margin']:.3f}", f"{score['bleu4']:.3f}"] if score else [NONE, NONE]
+
+
+def captions(results, _):
+    rows = [[name, c["greedy"]["n"], *caption(c["greedy"]), *caption(c.get("beams")), c.get("width", NONE),
+             caption(c["shuffled"])[0], c["greedy"]["empty"], c["greedy"]["distinct_words"]]
+            for name, c in ((name, r["captions"]) for name, r in known(results, "captions").items())]
+    return table(["", "n", "CIDEr-D, greedy", "BLEU-4", "CIDEr-D, beams", "BLEU-4", "beams", "CIDEr-D, shuffled", "empty",
+                  "distinct words"], rows)
+
+
+def presence(results, _):
+    rows = [[name, kind, p["n"], *(percent(p[k]) for k in ("accuracy", "precision", "recall", "f1", "yes", "prior")),
+             f"{share(p['val2017'])} of {p['val2017']['n']}"]
+            for name, r in known(results, "presence").items() for kind, p in r["presence"].items()]
+    return table(["", "absent", "n", "accuracy", "precision", "recall", "F1", "says yes", "prior", "val2017"], rows)
+
+
+def failed(record):
+    return photos.failures({key: p["prompts"] for key, p in record["photos"].items()})
+
+
+def prompts(results, _):
+    models = known(results, "photos")
+    found = {name: [prompt for _, prompt, _ in failed(r)] for name, r in models.items()}
+    rows = [[f"{prompt}", form, *(f"{f.count(prompt)} of {len(models[name]['photos'])}" for name, f in found.items())]
+            for prompt, form in photos.PROMPTS.items()]
+    return table(["prompt", "wanted", *models], rows + [["all", "", *(str(len(f)) for f in found.values())]])
+
+
+def forms(*_):
+    return "\n".join(f"- *{form}*: {rule}" for form, rule in photos.FORMS.items())
+
+
+# ---- files and speed ----
+
+
+def files(results, _):
+    rows = [[f"`{r['file']}`", f"{r['parameters'] / 1e6:.1f}", r["layers"], f"{r['bytes'] / 1e6:.1f}", f"{r['memory'] / 1e6:.1f}",
+             f"`{r['sha256']}`"] for r in results.values()]
+    return table(["file", "parameters, millions", "layers", "size, 10^6 bytes", "memory", "SHA-256"], rows)
+
+
+def speed(results, _):
+    rows = [[name, f"{s['encode_ms']:.1f}", f"{s['token_ms']:.2f}", f"{s['first_token_ms']:.1f}", f"{s['peak_mb']:.0f}", s["threads"], s["cpu"]]
+            for name, s in ((name, r["speed"]) for name, r in known(results, "speed").items())]
+    return table(["", "encode, ms", "a token, ms", "first token, ms", "peak memory, MB", "threads", "machine"], rows)
+
+
+# ---- one model's photos ----
+
+
+def content(text):
+    """Its words without the small ones and without plurals."""
+    return {w.rstrip("s") for w in re.findall(r"[a-z]+", text.lower()) if w not in SMALL}
+
+
+def in_common(said, people):
+    """Share of a caption's words that are in any of people's."""
+    words = content(said)
+    return len(words & set().union(*map(content, people))) / len(words) if words else 0.0
+
+
+def cell(text):
+    """Text of a model as one cell of a table, whatever it says."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(text.split())) or "(nothing)"
+
+
+def picture(photo, folder):
+    path = os.path.relpath(os.path.join(photos.FOLDER, photos.file_name(photo["image"])), folder or ".")
+    return f"![{cell(photo['captions'][0])}]({path})"
+
+
+def gallery(record, where):
+    rows = []
+    for photo in where.listing:
+        said = record["photos"][photo["image"]]
+        answers = "".join(f"<br>{prompt} *{cell(said['prompts'][prompt])}*" for prompt in photos.SHOWN)
+        rows.append([picture(photo, where.folder), f"**{cell(said['caption'])}**{answers}<br>People: {cell(photo['captions'][0])}"
+                                                   f"<br><sub>{photo['credit']}</sub>"])
+    return table(["photo", "answers"], rows)
+
+
+def answers(record, where):
+    """All answers to the first prompts; those that fail are marked."""
+    bad = {(photo, prompt) for photo, prompt, _ in failed(record)}
+    rows = [[picture(photo, where.folder), *(("✗ " if (photo["image"], prompt) in bad else "") + cell(said)
+                                             for prompt, said in record["photos"][photo["image"]]["prompts"].items())]
+            for photo in where.listing]
+    return table(["photo", *photos.PROMPTS], rows)
+
+
+def worst(record, where):
+    """The captions with the fewest words in common with people's."""
+    rank = sorted(where.listing, key=lambda p: in_common(record["photos"][p["image"]]["caption"], p["captions"]))
+    rows = [[picture(p, where.folder), cell(record["photos"][p["image"]]["caption"]), cell(p["captions"][0])] for p in rank[:WORST]]
+    return table(["photo", "the model", "people"], rows)
+
+
+NUMBERS = {
+    "headline": lambda r: percent(r["questions"]["right"]["headline"]),
+    "shuffled": lambda r: percent(r["questions"]["shuffled"]["headline"]),
+    "prior": lambda r: percent(r["questions"]["prior"]),
+    "flickr8k": lambda r: percent(r["questions"]["right"]["questions"]["flickr8k"]["accuracy"]),
+    "coco": lambda r: percent(r["questions"]["right"]["questions"]["coco"]["accuracy"]),
+    "daquar": lambda r: percent(r["questions"]["right"]["questions"]["daquar"]["accuracy"]),
+    "cider": lambda r: f"{r['captions']['greedy']['cider_d']:.2f}",
+    "bleu": lambda r: f"{r['captions']['greedy']['bleu4']:.2f}",
+    "megabytes": lambda r: f"{r['bytes'] / 1e6:.0f} MB",
+    "failed": lambda r: f"{len(failed(r))} of {sum(len(p['prompts']) for p in r['photos'].values())}",
+    "sha256": lambda r: f"`{r['sha256']}`",
+}
+TABLES = {f.__name__: f for f in (questions, kinds, captions, presence, prompts, forms, files, speed)}
+OF_ONE = {f.__name__: f for f in (gallery, answers, worst)}
+
+
+class Document:
+    """Where a text stands, and what it is filled with."""
+
+    def __init__(self, path, results, listing):
+        self.path, self.folder, self.results, self.listing = path, os.path.dirname(path), results, listing
+
+    def value(self, model, what):
+        if model is None:
+            return "\n" + TABLES[what](self.results, self) + "\n"
+        record = self.results[model]
+        return NUMBERS[what](record) if what in NUMBERS else "\n" + OF_ONE[what](record, self) + "\n"
+
+    def replaced(self, match):
+        begin, model, what, _, end = match.groups()
+        try:
+            return begin + self.value(model, what) + end
+        except KeyError as missing:
+            raise SystemExit(f"{self.path}: '{match.group(1)}': {missing} is neither known nor measured") from None
+
+    def filled(self, text):
+        return MARK.sub(self.replaced, text)
+
+
+def render(root, results, listing):
+    """Fills all documents below root; the paths of those that changed."""
+    changed = []
+    for path in DOCUMENTS:
+        full = os.path.join(root, path)
+        with open(full, encoding="utf-8") as f:
+            text = f.read()
+        new = Document(path, results, listing).filled(text)
+        if new != text:
+            changed.append(path)
+            with open(full, "w", encoding="utf-8") as f:
+                f.write(new)
+    return changed
