@@ -284,3 +284,47 @@ def test_failures_are_marked(measured):
 def test_words_in_common():
     assert render.in_common("Two dogs are running.", ["A dog runs.", "two of them"]) == pytest.approx(2 / 3)
     assert render.in_common("a", ["a dog"]) == 0
+
+
+# ---- what is in the repository ----
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The documents, apart."""
+    for path in render.DOCUMENTS:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / path, tmp_path / path)
+    return tmp_path
+
+
+def committed():
+    return measure.read(REPOSITORY / "models" / "results.json"), photos.read(REPOSITORY / photos.FOLDER)
+
+
+def test_documents_say_what_was_measured(copy):
+    assert render.render(copy, *committed()) == [], "run: python -m train.report fill"
+
+
+def test_another_number_would_be_seen(copy):
+    results, listing = committed()
+    results["tinyvlm-25m"]["questions"]["right"]["headline"] += 0.001
+    assert render.render(copy, results, listing) == ["README.md", "models/MODEL_CARD.md", "models/RESULTS.md"]
+    readme = copy / "README.md"
+    readme.write_text(readme.read_text().replace(" %<!-- end -->", "1 %<!-- end -->"))
+    assert "README.md" in render.render(copy, results, listing)
+
+
+def test_results_are_of_the_files_here():
+    results = committed()[0]
+    here = {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (REPOSITORY / "models").glob("*.gguf")}
+    assert {name: results.get(name, {}).get("sha256") for name in here} == here, "run: python -m train.report table"
+
+
+def test_the_gallery_is_whole():
+    folder, listing = REPOSITORY / photos.FOLDER, committed()[1]
+    assert len(listing) == photos.N and all(p["credit"] and p["captions"] for p in listing)
+    assert {f.name for f in folder.glob("*.jpg")} == {photos.file_name(p["image"]) for p in listing}
+    assert max(f.stat().st_size for f in folder.glob("*.jpg")) <= photos.MOST_BYTES
+    text = (REPOSITORY / "docs" / "GALLERY.md").read_text()
+    assert all(text.count(f"(gallery/{photos.file_name(p['image'])})") == 2 and p["credit"] in text for p in listing)

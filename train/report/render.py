@@ -22,9 +22,9 @@ def percent(value):
     return f"{100 * value:.1f} %"
 
 
-def table(head, rows):
-    """Markdown; numbers to the right."""
-    rule = ["---" if i == 0 else "---:" for i in range(len(head))]
+def table(head, rows, texts=1):
+    """Markdown; the first columns are texts, numbers stand to the right."""
+    rule = ["---"] * texts + ["---:"] * (len(head) - texts)
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, rule, *rows])
 
 
@@ -109,7 +109,7 @@ def presence(results, _):
     rows = [[name, kind, p["n"], *(percent(p[k]) for k in ("accuracy", "precision", "recall", "f1", "yes", "prior")),
              f"{share(p['val2017'])} of {p['val2017']['n']}"]
             for name, r in known(results, "presence").items() for kind, p in r["presence"].items()]
-    return table(["", "absent", "n", "accuracy", "precision", "recall", "F1", "says yes", "prior", "val2017"], rows)
+    return table(["", "absent", "n", "accuracy", "precision", "recall", "F1", "says yes", "prior", "val2017"], rows, texts=2)
 
 
 def failed(record):
@@ -119,9 +119,9 @@ def failed(record):
 def prompts(results, _):
     models = known(results, "photos")
     found = {name: [prompt for _, prompt, _ in failed(r)] for name, r in models.items()}
-    rows = [[f"{prompt}", form, *(f"{f.count(prompt)} of {len(models[name]['photos'])}" for name, f in found.items())]
+    rows = [[prompt, form, *(f"{f.count(prompt)} of {len(models[name]['photos'])}" for name, f in found.items())]
             for prompt, form in photos.PROMPTS.items()]
-    return table(["prompt", "wanted", *models], rows + [["all", "", *(str(len(f)) for f in found.values())]])
+    return table(["prompt", "wanted", *models], rows + [["all", "", *(len(f) for f in found.values())]], texts=2)
 
 
 def forms(*_):
@@ -174,7 +174,7 @@ def gallery(record, where):
         answers = "".join(f"<br>{prompt} *{cell(said['prompts'][prompt])}*" for prompt in photos.SHOWN)
         rows.append([picture(photo, where.folder), f"**{cell(said['caption'])}**{answers}<br>People: {cell(photo['captions'][0])}"
                                                    f"<br><sub>{photo['credit']}</sub>"])
-    return table(["photo", "answers"], rows)
+    return table(["photo", "answers"], rows, texts=2)
 
 
 def answers(record, where):
@@ -183,14 +183,14 @@ def answers(record, where):
     rows = [[picture(photo, where.folder), *(("✗ " if (photo["image"], prompt) in bad else "") + cell(said)
                                              for prompt, said in record["photos"][photo["image"]]["prompts"].items())]
             for photo in where.listing]
-    return table(["photo", *photos.PROMPTS], rows)
+    return table(["photo", *photos.PROMPTS], rows, texts=1 + len(photos.PROMPTS))
 
 
 def worst(record, where):
     """The captions with the fewest words in common with people's."""
     rank = sorted(where.listing, key=lambda p: in_common(record["photos"][p["image"]]["caption"], p["captions"]))
     rows = [[picture(p, where.folder), cell(record["photos"][p["image"]]["caption"]), cell(p["captions"][0])] for p in rank[:WORST]]
-    return table(["photo", "the model", "people"], rows)
+    return table(["photo", "the model", "people"], rows, texts=3)
 
 
 NUMBERS = {
