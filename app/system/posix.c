@@ -106,9 +106,18 @@ int app_sys_create(const char *path, bool secret)
     return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0666);
 }
 
+enum { GLANCE_MS = 50 };
+
+/* A signal that comes just before a call that waits would not end the wait. */
 int app_sys_open_stream(const char *path)
 {
-    return open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    struct stat st;
+    int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 || errno != ENXIO) return fd;
+    bool fifo = stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+    if (fifo) app_sys_sleep_ms(GLANCE_MS);
+    errno = fifo ? EINTR : ENXIO;
+    return -1;
 }
 
 int app_sys_dup(int fd)
@@ -152,9 +161,8 @@ long app_sys_write(int fd, const void *data, size_t size)
 {
     ssize_t n = write(fd, data, size);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        struct pollfd wait = {.fd = fd, .events = POLLOUT};
-        if (poll(&wait, 1, -1) < 0) return -1;
-        n = write(fd, data, size);
+        poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, GLANCE_MS);
+        errno = EINTR;
     }
     return (long)n;
 }

@@ -47,13 +47,13 @@ bool app_sys_writable(const char *path);
 
 FILE *app_sys_open(const char *path);              /* to read bytes; NULL */
 int app_sys_create(const char *path, bool secret); /* exclusively, to read and write; -1 */
-int app_sys_open_stream(const char *path);
+int app_sys_open_stream(const char *path); /* to write; -1; EINTR: a FIFO has no reader yet */
 int app_sys_dup(int fd);
 bool app_sys_keep_permissions(int fd, const app_sys_facts *of);
 bool app_sys_sync(int fd);
 bool app_sys_seek(int fd, uint64_t offset);
 bool app_sys_seek_end(int fd);
-/* Bytes read (0: the end) or written, at most `size`; -1. A full pipe is waited for. */
+/* Bytes read (0: the end) or written, at most `size`; -1. EINTR: a signal, or a full pipe. */
 long app_sys_read(int fd, void *data, size_t size);
 long app_sys_write(int fd, const void *data, size_t size);
 bool app_sys_close(int fd);
