@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: scripts/test_android.sh BUILD-DIR
-# The Android library's Kotlin and JNI on this machine's JVM, under -Xcheck:jni; its Android part against Debian 11's
-# android.jar (API 23), where that can be had. The Kotlin compiler comes from npm (90 MB, once).
+# The Android library's Kotlin and JNI on this machine's JVM, under -Xcheck:jni; its Android part, the samples and the documents'
+# examples against Debian 11's android.jar (API 23), where that can be had. The Kotlin compiler comes from npm (90 MB, once).
 set -euo pipefail
 mkdir -p "${1:?usage: scripts/test_android.sh BUILD-DIR}"
 build=$(realpath "$1")
@@ -45,15 +45,30 @@ if [ ! -e "$work/proguard.jar" ] && command -v mmdebstrap >/dev/null; then
     fi
     rm -rf "$work/bullseye"
 fi
+# The folder that docs/MOBILE.md names in settings.gradle.kts.
+module=$(sed -n 's|.*projectDir = file("tinyvlm/\(.*\)")|\1|p' docs/MOBILE.md)
+[ -e "${module:?docs/MOBILE.md names none}/build.gradle.kts" ]
+
+android() { bash "$kotlin/bin/kotlinc" -nowarn -no-jdk -jvm-target 1.8 -cp "$jar:$runtime${part:+:$part}" "$@"; }
+examples() { tests/docs/examples.sh "$1" kotlin tests/docs/example.kt "$work/examples"; }
 if [ -e "$jar" ]; then
     # As in an app that is shrunk and whose classes are renamed.
     java -jar "$work/proguard.jar" -injars "$work/tests.jar" -outjars "$work/small.jar" -libraryjars "$jar:$runtime" -forceprocessing \
         -include $lib/../consumer-rules.pro -keep 'class dev.tinyvlm.TinyVlmTestKt { void main(java.lang.String[]); }' \
         -dontwarn -dontnote -dontoptimize >"$work/log" || { cat "$work/log"; exit 1; }
     run_tests "$work/small.jar"
-    bash "$kotlin/bin/kotlinc" -nowarn -no-jdk -jvm-target 1.8 -cp "$jar:$runtime" $lib/main/kotlin $lib/main/kotlin-android \
-        bindings/android/sample/src -d "$work/android-part.jar"
-    echo "android.jar: compiles"
+    rm -rf "$work/examples"
+    mobile=$(examples docs/MOBILE.md)
+    webview=$(examples js/README.md)
+    android $lib/main/kotlin{,-android} bindings/android/sample/src tests/docs/androidx.kt -d "$work/android-part.jar"
+    part=$work/android-part.jar
+    android $mobile $webview -d "$work/examples.jar"
+    sed 's/vlm[.]ask(/vlm.asked(/' "$work/examples/MOBILE-1.kt" >"$work/planted.kt"
+    if android "$work/planted.kt" -d "$work/examples.jar" 2>/dev/null; then
+        echo "an error planted in an example is not seen"
+        exit 1
+    fi
+    echo "android.jar: compiles, with $(wc -w <<<"$mobile $webview") examples"
 else
     echo "android.jar: not to be had, its part is not compiled"
 fi

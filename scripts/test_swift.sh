@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: scripts/test_swift.sh
-# The Swift package: its tests, a type check of what needs Apple frameworks, and a package that takes it by a version tag. Where there is no `swift`, one is taken from Debian 13 into build/swift (as root, once: 2 minutes, 1.7 GB), and
-# run from there.
+# The Swift package: its tests, a type check of what needs Apple frameworks and of docs/MOBILE.md's examples, and a package
+# that takes it by a version tag. Where there is no `swift`, one is taken from Debian 13 into build/swift (as root, once:
+# 2 minutes, 1.7 GB), and run from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/build/swift/root
@@ -61,7 +62,15 @@ if sed "s/videoSettings/videoSetting/" bindings/swift/Sample/CameraVLMView.swift
     echo "a planted error is not seen"
     exit 1
 fi
-echo "Apple parts: type-checked"
+examples=$(tests/docs/examples.sh docs/MOBILE.md swift tests/docs/example.swift $SCRATCH/examples)
+for example in $examples; do
+    compile -typecheck -swift-version 6 -suppress-warnings $example
+done
+if sed "s/vlm[.]infer(/vlm.inferred(/" $SCRATCH/examples/MOBILE-1.swift | compile -typecheck - 2>/dev/null; then
+    echo "an error planted in an example is not seen"
+    exit 1
+fi
+echo "Apple parts, $(wc -w <<<$examples) examples: type-checked"
 swift test -c release --disable-sandbox --scratch-path $SCRATCH/test -Xswiftc -enable-testing
 
 # The tower on Metal, its framework replaced by a stand-in that computes, beside the library'"'"'s own.
@@ -74,9 +83,17 @@ compile -I "$SOURCES"/bindings/swift/include -O -wmo -emit-module -emit-module-p
 swiftc -O -I . -I "$SOURCES"/bindings/swift/include -o towers "$SOURCES"/bindings/swift/Tests/towers/main.swift *.o \
     $(find $SCRATCH/test/release/CTinyVLM.build -name "*.o") -lm
 ./towers "$SOURCES"/'$model' $(find "$SOURCES"/build -name fastvlm.gguf 2>/dev/null)
+
+# The line that the documents tell to write, its address answered from here.
 cd "$SOURCES"/bindings/swift/Tests/consumer
-git config --global --add safe.directory "*"
-TINYVLM_URL=file://$SOURCES swift build -c release --disable-sandbox --scratch-path $SCRATCH/consumer
+line=$(grep -oF ".package(url: \"https://github.com/tinyvlm/tinyvlm\", from: \"0.1.0\")" Package.swift)
+grep -qF "$line" "$SOURCES"/README.md
+grep -qF "$line" "$SOURCES"/docs/MOBILE.md
+export GIT_CONFIG_GLOBAL=$SCRATCH/gitconfig
+git config --global safe.directory "*"
+git config --global url."file://$SOURCES".insteadOf https://github.com/tinyvlm/tinyvlm
+rm -rf $SCRATCH/security # which commit the tag was at
+swift build -c release --disable-sandbox --scratch-path $SCRATCH/consumer --cache-path $SCRATCH/cache --security-path $SCRATCH/security
 answer=$($SCRATCH/consumer/release/consumer "$SOURCES"/'$model')
 echo "consumer: $answer"
 [ -n "$answer" ]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: tests/embed/test.sh WORK-DIR
-# Builds the project of this folder with the library got in each way, and runs it. add_subdirectory and FetchContent,
-# which compile the library once more each, are only configured, but with LONG=1.
+# Compiles the README's example in C. Builds the project of this folder with the library got in each way, and runs it.
+# add_subdirectory and FetchContent, which compile the library once more each, are only configured, but with LONG=1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -51,6 +51,8 @@ quietly cmake --install library
 mv prefix moved # what is installed finds itself
 [ -e moved/include/module.modulemap ] || { echo "no module map is installed"; exit 1; }
 export PKG_CONFIG_PATH=$PWD/moved/lib/pkgconfig
+examples=$("$root/tests/docs/examples.sh" "$root/README.md" c "$root/tests/docs/example.c" docs)
+quietly "${CC:-cc}" -std=c11 -Wall -Wextra -Werror -fsyntax-only -Imoved/include $examples
 [ "$(pkg-config --modversion tinyvlm)" = "$version" ] || { echo "pkg-config has another version"; exit 1; }
 inside=configure
 [ -z "${LONG:-}" ] || inside=try

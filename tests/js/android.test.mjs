@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The bridge of the WebView sample in headless Chromium: an interception stands for the loader of assets, an object for the app.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import test, { after, before } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-import { MODEL, ROOT, native } from './common.mjs';
+import { MODEL, ROOT, WORK, native } from './common.mjs';
 
 const SAMPLE = path.join(ROOT, 'bindings', 'android', 'sample', 'src', 'main');
 const ASSETS = [
@@ -36,10 +37,10 @@ before(async () => {
 
 after(() => browser?.close());
 
-function loadAsset(route, missing) {
+function loadAsset(route, missing, assets) {
     const url = route.request().url();
     const name = url.replace(ORIGIN, '').split('?')[0];
-    const [prefix, root] = ASSETS.find(([start]) => name.startsWith(start));
+    const [prefix, root] = assets.find(([start]) => name.startsWith(start));
     const file = root + name.slice(prefix.length);
     if (!url.startsWith(ORIGIN) || name === missing || !existsSync(file)) return route.fulfill({ status: 404, contentType: 'text/plain', headers: HEADERS });
     const contentType = TYPES[name.split('.').at(-1)] ?? 'application/octet-stream';
@@ -47,13 +48,13 @@ function loadAsset(route, missing) {
 }
 
 /** use(page) in the sample's page, whose app records what it is told; without the asset that is missing. */
-async function inApp(use, missing) {
+async function inApp(use, missing, assets = ASSETS) {
     const context = await browser.newContext({ serviceWorkers: 'block' });
     try {
         const page = await context.newPage();
         const problems = [];
         page.on('pageerror', (error) => problems.push(String(error)));
-        await context.route('**/*', (route) => loadAsset(route, missing));
+        await context.route('**/*', (route) => loadAsset(route, missing, assets));
         await page.addInitScript(() => {
             const told = [];
             window.AndroidCamera = { told, answer: (id, text) => told.push({ id, text }), error: (id, error) => told.push({ id, error }) };
@@ -146,6 +147,18 @@ test('an app that fails as it is told hears of the next frame', () => inApp(asyn
     await page.evaluate((first) => window.processImage(...first, 1), frame);
     assert.deepEqual((await toldOf(page, [[...frame, 2]])).map(({ id }) => id), [2]);
 }));
+
+test('the assets that docs/MOBILE.md tells to copy are all it needs', () => {
+    const [, part] = readFileSync(path.join(ROOT, 'docs', 'MOBILE.md'), 'utf8').split('\n## Android: a WebView\n');
+    const [, commands] = /```sh\n(.*?)```/s.exec(part);
+    symlinkSync(ROOT, path.join(WORK, 'tinyvlm'));
+    const [{ filename }] = JSON.parse(execFileSync('npm', ['pack', path.join(ROOT, 'js'), '--json', '--loglevel', 'error'], { cwd: WORK }));
+    renameSync(path.join(WORK, filename), path.join(WORK, filename.replace('.tgz', '-npm.tgz'))); // as a release has it
+    execFileSync('bash', ['-euc', commands], { cwd: WORK });
+    return inApp(async (page) => {
+        assert.match((await toldOf(page, [[base64(PHOTOS[0]), 'Describe', 1]]))[0].text, /dandelion/);
+    }, undefined, [['', `${path.join(WORK, 'app', 'src', 'main', 'assets')}/`]]);
+});
 
 for (const missing of ['vlm/model.gguf', 'vlm/tinyvlm/src/worker.js']) {
     test(`without ${missing} the app hears of it`, () => inApp(async (page) => {

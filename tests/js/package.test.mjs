@@ -3,7 +3,7 @@
 // by vite without configuration.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { before } from 'node:test';
 
@@ -85,16 +85,38 @@ test('a picture file in every form, and what is refused', () => {
 });
 
 const TSC = path.join(HERE, 'node_modules', 'typescript', 'bin', 'tsc');
+const FOR_PAGES = ['--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2022,dom'];
 const CHECKS = [
-    ['a page', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2022,dom', 'everything.mts', 'page.ts'],
+    ['a page', ...FOR_PAGES, 'everything.mts', 'page.ts'],
     ['node', '--module', 'nodenext', '--lib', 'es2022', 'everything.mts'],
 ];
 for (const [what, ...options] of CHECKS) {
     test(`the types hold for ${what}`, () => {
-        run(process.execPath, TSC, '--noEmit', '--strict', '--target', 'es2022', '--types', 'node',
-            '--typeRoots', path.join(HERE, 'node_modules', '@types'), ...options);
+        checkTypes(...options);
     });
 }
+
+function checkTypes(...options) {
+    run(process.execPath, TSC, '--noEmit', '--strict', '--target', 'es2022', '--types', 'node',
+        '--typeRoots', path.join(HERE, 'node_modules', '@types'), ...options);
+}
+
+for (const document of ['README.md', 'js/README.md']) {
+    test(`the examples of ${document} hold`, () => {
+        const docs = path.join(ROOT, 'tests', 'docs');
+        const folder = path.join(PROJECT, 'examples', path.dirname(document));
+        const files = run(path.join(docs, 'examples.sh'), path.join(ROOT, document), 'js', path.join(docs, 'example.ts'), folder).trim().split('\n');
+        checkTypes(...FOR_PAGES, ...files);
+        const [first] = files;
+        writeFileSync(first, readFileSync(first, 'utf8').replace('model.stream(', 'model.streams('));
+        assert.throws(() => checkTypes(...FOR_PAGES, ...files), /streams/);
+    });
+}
+
+test('the page without a bundler finds the package', () => {
+    const [, module] = /import [^\n]* from '([^']*node_modules[^']*)'/.exec(readFileSync(path.join(ROOT, 'js', 'README.md'), 'utf8'));
+    assert.ok(existsSync(path.join(PROJECT, module)), module);
+});
 
 test('what is declared is what is there', async () => {
     const declared = readFileSync(path.join(INSTALLED, 'src', 'tinyvlm.d.ts'), 'utf8');
