@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ if not missing:
 
     import tools.coreml.__main__ as main
     import tools.coreml.interpreter as interpreter
+    from tools.coreml.interpreter import error
     import tools.coreml.program as program
     import tools.coreml.towers as towers
     import train.gguf_file as gguf_file
@@ -72,10 +74,6 @@ def saved(folder, path, precision):
     if not out.exists():
         program.convert(path, precision).save(str(out))
     return out
-
-
-def error(a, b):
-    return float((a.double() - b.double()).norm() / b.double().norm())
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
@@ -159,6 +157,26 @@ def test_refusals(monkeypatch, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
         main.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_check(monkeypatch, capsys, tmp_path, fastvit):
+    monkeypatch.setattr(sys, "argv", ["tools.coreml", str(fastvit[0]), str(tmp_path / "x.mlpackage"), "--sizes", "128,64", "--check"])
+    main.main()
+    saved, operations, *errors = capsys.readouterr().out.splitlines()
+    assert "fp16" in saved and re.match(r"operations: \d+ conv, ", operations)
+    found = [re.fullmatch(r"(\d+) pixels a side: relative error (.*)", line).groups() for line in errors]
+    assert [side for side, _ in found] == ["128", "64"]
+    assert all(BOUNDS["fp32"] < float(e) < BOUNDS["fp16"] for _, e in found)
+
+
+def test_documented_commands(monkeypatch):
+    """Those of docs/MOBILE.md: files aside, each is one that the program takes."""
+    text = (ROOT / "docs" / "MOBILE.md").read_text()
+    commands = re.findall(r"^python -m tools[.]coreml (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["tools.coreml", *command.split()])
+        assert main.arguments().out.endswith(".mlpackage"), command
 
 
 def test_file_cut_short(folder, efficientnet):

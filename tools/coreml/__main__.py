@@ -17,11 +17,29 @@ def arguments():
                         "FastVLM's last two stages stay float32 in both")
     p.add_argument("--sizes", metavar="S,S,...", type=lambda text: [int(s) for s in text.split(",")],
                    help="image sizes of an enumerated shape, the default first (FastVLM: 1024,512,256); else the model's one")
+    p.add_argument("--check", action="store_true",
+                   help="run the saved program by an interpreter: its operations, and the error of its vision tokens beside the "
+                        "tower in float32, for a picture of clouds at each size")
     return p.parse_args()
 
 
 def size(path):
     return sum(os.path.getsize(os.path.join(folder, f)) for folder, _, files in os.walk(path) for f in files)
+
+
+def check(args):
+    import torch
+
+    import tools.coreml.interpreter as interpreter
+    import tools.coreml.towers as towers
+    program = interpreter.Program(args.out)
+    print("operations: " + ", ".join(f"{n} {name}" for name, n in program.histogram().items()))
+    tower, file = towers.load(args.model)
+    clouds = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    for side in args.sizes or [file.key("vision.image_size", int)]:
+        pixels = torch.nn.functional.interpolate(clouds, (side, side), mode="bicubic").permute(0, 2, 3, 1).contiguous()
+        with torch.inference_mode():
+            print(f"{side} pixels a side: relative error {interpreter.error(program.run(pixels), tower(pixels)):.1e}")
 
 
 def main():
@@ -37,6 +55,8 @@ def main():
     shutil.rmtree(args.out, ignore_errors=True)
     model.save(args.out)
     print(f"{args.out}: {args.precision}, {size(args.out):,} bytes")
+    if args.check:
+        check(args)
 
 
 if __name__ == "__main__":

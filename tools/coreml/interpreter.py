@@ -88,6 +88,20 @@ def as_argument(name, value):
     return value.float() if value.dtype in (torch.float16, torch.int8, torch.uint8) else value
 
 
+def error(found, wanted):
+    """Relative: of the whole, as a vector."""
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def last_reads(operations):
+    """For each operation, the names that none after it reads."""
+    last = {a.name: i for i, op in enumerate(operations) for given in op.inputs.values() for a in given.arguments if a.name}
+    names = [[] for _ in operations]
+    for name, i in last.items():
+        names[i].append(name)
+    return names
+
+
 class Program:
     """A saved package: `run` takes pixels [1][S][S][3] and returns vision tokens [1][n][width], both float32."""
 
@@ -143,6 +157,8 @@ class Program:
     @torch.inference_mode()
     def run(self, pixels):
         known = {**self.constants, self.input: pixels}
-        for op in self.operations:
+        for op, read in zip(self.operations, last_reads(self.operations), strict=True):
             self.step(known, op)
+            for name in read:
+                del known[name]
         return known[self.block.outputs[0]]
