@@ -186,6 +186,23 @@ def test_file_cut_short(folder, efficientnet):
         towers.load(short)
 
 
+@pytest.mark.parametrize("name, message", [(b"v.stage.1.blk.0.ffn_down.bias", "ffn_down.bias"), (b"v.stem.0.weight", "stem.0")])
+def test_missing_tensor(folder, fastvit, name, message):
+    damaged = folder / "missing.gguf"
+    damaged.write_bytes(fastvit[0].read_bytes().replace(name, b"X" + name[1:]))
+    with pytest.raises(towers.Refused, match=f"missing.gguf.*{message}"):
+        program.convert(damaged)
+
+
+def test_shapes_that_do_not_fit(folder, fastvit):
+    name, file = b"v.stage.1.blk.0.ffn_down.weight", bytearray(fastvit[0].read_bytes())
+    at = file.find(name) + len(name) + 4  # behind the number of its dimensions
+    file[at:at + 16] = file[at + 8:at + 16] + file[at:at + 8]
+    (folder / "turned.gguf").write_bytes(file)
+    with pytest.raises(towers.Refused, match="turned.gguf.*bias"):
+        program.convert(folder / "turned.gguf")
+
+
 @pytest.mark.skipif(not LIBRARY, reason="TVLM_LIBRARY is not set (make test-coreml)")
 def test_answers(folder, efficientnet):
     from tools.coreml.engine import Engine

@@ -64,6 +64,14 @@ def describe(model, path, file, precision, sizes):
         "tinyvlm.image_sizes": json.dumps(sizes), "tinyvlm.preprocess": json.dumps(preprocess)})
 
 
+def checked_export(tower, sizes, path):
+    """A tower is Python: tensors that are missing, or do not fit each other, are found as it runs."""
+    try:
+        return export(tower, sizes)
+    except (KeyError, RuntimeError, TypeError, ValueError) as e:
+        raise towers.Refused(f"'{path}': its tensors do not make a tower: {str(e).splitlines()[0]}") from e
+
+
 def convert(path, precision="fp16", sizes=None):
     """-> coremltools' model, to be saved. sizes: pixels a side, the first is the default; None: the GGUF file's, the only
     one that its engine takes."""
@@ -73,7 +81,7 @@ def convert(path, precision="fp16", sizes=None):
     compute = ct.precision.FLOAT32 if precision == "fp32" else ct.transform.FP16ComputePrecision(op_selector=fits_float16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        model = ct.convert(export(tower, sizes), inputs=[input_type(sizes)], minimum_deployment_target=TARGET,
+        model = ct.convert(checked_export(tower, sizes, path), inputs=[input_type(sizes)], minimum_deployment_target=TARGET,
                            outputs=[ct.TensorType(name=OUTPUT, dtype=np.float32)], compute_precision=compute)
     after_stage_3.cache_clear()
     if precision == "int8":
