@@ -196,7 +196,7 @@ test('a picture is encoded before the last byte of the model arrives', () => onL
                 const event = loaded === total ? 'last byte' : stage;
                 if (seen.at(-1) !== event && !seen.includes(event)) seen.push(event);
             };
-            const model = window.FastVLM.open('/made/golden.gguf', { onProgress, cache: false, context: 128 });
+            const model = window.FastVLM.open('/made/golden.gguf', { onProgress, cache: false, context: 128, idleTimeout: 60_000, retries: 0 });
             const image = await model.encodeImage(await window.readPpm('/golden/image_100x150.ppm'));
             seen.push('encoded');
             await window.release();
