@@ -4,7 +4,7 @@
 #include "kernels/arm/i8mm.h"
 
 #if defined(TVLM_I8MM)
-#include "kernels/arm/requant.h"
+#include "kernels/arm/requant_rows.h"
 
 enum { ROWS = 8, PAIRS = ROWS / 2 };
 
@@ -45,7 +45,7 @@ TVLM_INLINE void add_sixteen(const int8_t *w, const uint8_t *x, size_t ldx,
 }
 
 /* The last n (<= 8) values of k; the panel ends with the four that hold the last. */
-TVLM_INLINE void add_last(const int8_t *w, const uint8_t *x, size_t ldx, size_t n,
+TVLM_INLINE void add_last(const int8_t *w, const uint8_t *x, size_t ldx, const size_t n,
                           int32x4_t sum[PAIRS][2][2])
 {
     int8x16_t pair[PAIRS];
@@ -60,18 +60,23 @@ TVLM_INLINE void add_last(const int8_t *w, const uint8_t *x, size_t ldx, size_t 
 }
 
 /* Columns 8h .. 8h + 7 of the panel w. */
-TVLM_INLINE void half_tile(const tvlm_qgemm_args *args, const int8_t *w, const uint8_t *x, size_t h,
-                           int32x4_t out[ROWS][4])
+TVLM_INLINE void half_tile(const tvlm_qgemm_args *args, const requant *q, const int8_t *w,
+                           const uint8_t *x, size_t h, int32x4_t out[ROWS][4])
 {
     int32x4_t sum[PAIRS][2][2];
     TVLM_UNROLL
-    for (size_t i = 0; i < PAIRS * 4; i++)
-        sum[i / 4][i / 2 % 2][i % 2] = vdupq_n_s32(0);
+    for (size_t i = 0; i < 4; i++) {
+        const int32x2_t columns = vld1_s32(q->start + 8 * h + 2 * i);
+        TVLM_UNROLL
+        for (size_t p = 0; p < PAIRS; p++)
+            sum[p][i / 2][i % 2] = vcombine_s32(columns, columns);
+    }
     size_t k = 0;
     for (w += 32 * h; k + 16 <= args->k; k += 16)
         add_sixteen(w + k * TVLM_GEMM_NR, x + k, args->ldx, sum);
-    for (; k < args->k; k += 8)
-        add_last(w + k * TVLM_GEMM_NR, x + k, args->ldx, args->k - k < 8 ? args->k - k : 8, sum);
+    for (; k + 8 <= args->k; k += 8)
+        add_last(w + k * TVLM_GEMM_NR, x + k, args->ldx, 8, sum);
+    if (k < args->k) add_last(w + k * TVLM_GEMM_NR, x + k, args->ldx, args->k - k, sum);
     TVLM_UNROLL
     for (size_t i = 0; i < ROWS * 2; i++)
         out[i / 2][2 * h + i % 2] = row_of_pairs(sum[i / 4][i % 2], i / 2 % 2);
@@ -83,9 +88,9 @@ static void tile(const tvlm_qgemm_args *args, const requant *q, size_t m, size_t
     int32x4_t sum[ROWS][4];
     TVLM_ROLLED
     for (size_t h = 0; h < 2; h++)
-        half_tile(args, w, args->x + m * args->ldx, h, sum);
-    for (size_t r = 0; r < ROWS; r++)
-        requant_row(args, q, m + r, n, sum[r]);
+        half_tile(args, q, w, args->x + m * args->ldx, h, sum);
+    for (size_t r = 0; r < ROWS; r += 4)
+        requant_rows(args, q, 4, m + r, n, sum + r);
 }
 
 /* Rows that are left over go to the dot products. */

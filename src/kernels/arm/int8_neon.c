@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * The int8 tower's kernels on NEON, exact like the scalar ones: linear layers, and depthwise layers
- * over tiles of four pixels by eight channels. */
+ * over tiles of four pixels by sixteen channels. */
 #include "kernels/arm/neon.h"
+
+#include <assert.h>
 
 #if defined(__aarch64__)
 #include "kernels/arm/bytes.h"
@@ -10,114 +12,187 @@
 
 /* ---- depthwise ---- */
 
-enum { PIXELS = 4 };
+enum {
+    PIXELS = 4, /* of a tile, by CHANNELS */
+    CHANNELS = TVLM_GEMM_NR,
+    MAX_K = TVLM_DWCONV_MAX_K,
+    MAX_STRIDE = 2,                                 /* a model that wants more is refused */
+    MAX_COLUMNS = (PIXELS - 1) * MAX_STRIDE + MAX_K /* of a tile's windows */
+};
 
-/* Output pixels that share their taps: those of rows i0 .. i1 and columns j0 .. j1 of the window
- * lie inside the image. The others would hold zx, so they add nothing to sums of (x - zx) w. */
-typedef struct qtile {
-    size_t oy, ox, i0, i1, j0, j1;
-} qtile;
-
-/* Eight bytes, of which n are there. */
-TVLM_INLINE uint8x8_t load_n(const void *p, const size_t n)
-{
-    uint64_t bytes = 0;
-    memcpy(&bytes, p, n < 8 ? n : 8);
-    return vreinterpret_u8_u64(vdup_n_u64(bytes));
-}
-
-/* What turns the sums of channels c .. c + n into bytes. */
+/* Channels c .. c + q.columns of the layer. */
 typedef struct channels {
-    float32x4_t mult[2], beta[2], lo, hi;
+    size_t c;
+    requant q; /* start: of a row of output pixels */
+    int8_t tap[MAX_K * MAX_K][CHANNELS];
+    int32_t above[MAX_K + 1][CHANNELS]; /* zx times the sums of the taps above a row of them */
 } channels;
 
-TVLM_INLINE channels load_channels(const tvlm_qdwconv_args *args, size_t c, size_t n)
+static void store_times(int32_t *to, const int16x8_t sum[2], int16_t zx)
 {
-    channels q = {.lo = vdupq_n_f32((float)args->lo), .hi = vdupq_n_f32((float)args->hi)};
-    tvlm_f8 mult = tvlm_load_n8(args->mult + c, n), beta = tvlm_load_n8(args->beta + c, n);
-    q.mult[0] = mult.low;
-    q.mult[1] = mult.high;
-    q.beta[0] = beta.low;
-    q.beta[1] = beta.high;
-    return q;
-}
-
-TVLM_INLINE void store_pixel(const channels *q, const int32x4_t sum[2], uint8_t *y, const size_t n)
-{
-    uint16x4_t words[2];
     TVLM_UNROLL
     for (size_t h = 0; h < 2; h++) {
-        float32x4_t v = vaddq_f32(vmulq_f32(vcvtq_f32_s32(sum[h]), q->mult[h]), q->beta[h]);
-        words[h] = vmovn_u32(vcvtnq_u32_f32(vminnmq_f32(vmaxnmq_f32(v, q->lo), q->hi)));
+        vst1q_s32(to + 8 * h, vmull_n_s16(vget_low_s16(sum[h]), zx));
+        vst1q_s32(to + 8 * h + 4, vmull_high_n_s16(sum[h], zx));
     }
-    uint8_t bytes[8];
-    vst1_u8(bytes, vmovn_u16(vcombine_u16(words[0], words[1])));
-    memcpy(y, bytes, n < 8 ? n : 8);
 }
 
-/* n (>= 8: eight) channels from c on. */
-TVLM_INLINE void qconv(const tvlm_qdwconv_args *args, const qtile *t, const channels *q,
-                       const size_t pixels, size_t c, const size_t n)
+static void load_channels(channels *ch, const tvlm_qdwconv_args *args, size_t c)
 {
-    const uint8x8_t zx = vdup_n_u8((uint8_t)args->zx);
-    const size_t iy = t->oy * args->stride + t->i0 - args->pad_top;
-    const size_t ix = t->ox * args->stride + t->j0 - args->pad_left, step = args->stride * args->c;
-    int32x4_t sum[PIXELS][2];
-    TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++)
-        sum[p][0] = sum[p][1] = vdupq_n_s32(0);
-    for (size_t i = t->i0; i < t->i1; i++) {
-        const uint8_t *x = args->x + ((iy + i - t->i0) * args->w + ix) * args->c + c;
-        const int8_t *w = args->weight + (i * args->k + t->j0) * args->c + c;
-        for (size_t j = t->j0; j < t->j1; j++, x += args->c, w += args->c) {
-            const int16x8_t tap = vmovl_s8(vreinterpret_s8_u8(load_n(w, n)));
-            TVLM_UNROLL
-            for (size_t p = 0; p < pixels; p++) {
-                int16x8_t v = vreinterpretq_s16_u16(vsubl_u8(load_n(x + p * step, n), zx));
-                sum[p][0] = vmlal_s16(sum[p][0], vget_low_s16(v), vget_low_s16(tap));
-                sum[p][1] = vmlal_high_s16(sum[p][1], v, tap);
-            }
+    const int16_t zx = (int16_t)args->zx;
+    int16x8_t sum[2] = {vdupq_n_s16(0), vdupq_n_s16(0)}; /* of at most MAX_K^2 bytes */
+    ch->c = c;
+    load_scales(&ch->q, args->mult + c, args->beta + c, args->c - c);
+    const int8_t *from = args->weight + c;
+    int8_t *to = ch->tap[0];
+    for (size_t i = 0; i < args->k; i++) {
+        store_times(ch->above[i], sum, zx);
+        for (size_t j = 0; j < args->k; j++, from += args->c, to += CHANNELS) {
+            const int8x16_t w = vreinterpretq_s8_u8(load_bytes(from, ch->q.columns));
+            vst1q_s8(to, w);
+            sum[0] = vaddw_s8(sum[0], vget_low_s8(w));
+            sum[1] = vaddw_high_s8(sum[1], w);
         }
     }
-    uint8_t *y = args->y + (t->oy * args->ow + t->ox) * args->c + c;
-    TVLM_UNROLL
-    for (size_t p = 0; p < pixels; p++)
-        store_pixel(q, sum[p], y + p * args->c, n);
+    store_times(ch->above[args->k], sum, zx);
 }
 
-/* Pixels go four at a time where no window leaves the image sideways, else one by one. */
-TVLM_INLINE void qdwconv_row(const tvlm_qdwconv_args *args, const channels *q, size_t oy, size_t c,
-                             const size_t n)
+/* Where the pixels under a window's taps are, and the next window: bytes from its first on. */
+typedef struct layout {
+    size_t tap[MAX_K * MAX_K], step;
+} layout;
+
+static void make_layout(layout *l, const tvlm_qdwconv_args *args, size_t row, size_t pixel)
 {
-    qtile t = {.oy = oy};
-    tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &t.i0, &t.i1);
-    while (t.ox < args->ow) {
-        size_t end, first; /* of the first pixel's window, of the last one's */
-        tvlm_clip_taps(t.ox * args->stride, args->pad_left, args->k, args->w, &t.j0, &end);
-        tvlm_clip_taps((t.ox + PIXELS - 1) * args->stride, args->pad_left, args->k, args->w, &first,
-                       &t.j1);
-        if (t.j0 == 0 && t.j1 == args->k && t.ox + PIXELS <= args->ow) {
-            qconv(args, &t, q, PIXELS, c, n);
-            t.ox += PIXELS;
-        } else {
-            t.j1 = end;
-            qconv(args, &t, q, 1, c, n);
-            t.ox++;
+    l->step = args->stride * pixel;
+    for (size_t i = 0; i < args->k; i++)
+        for (size_t j = 0; j < args->k; j++)
+            l->tap[i * args->k + j] = i * row + j * pixel;
+}
+
+/* sum += the products of a tap, or of two, whose sums fit 16 bits: x is at most 127. */
+TVLM_INLINE void add_taps(const int8_t tap[][CHANNELS], const size_t *at, const uint8_t *x,
+                          size_t step, const size_t n, int32x4_t sum[PIXELS][4])
+{
+    TVLM_UNROLL
+    for (size_t p = 0; p < PIXELS; p++) {
+        int16x8_t low, high;
+        TVLM_UNROLL
+        for (size_t t = 0; t < n; t++) {
+            const int8x16_t v = vreinterpretq_s8_u8(vld1q_u8(x + p * step + at[t]));
+            const int8x16_t w = vld1q_s8(tap[t]);
+            const int8x8_t v0 = vget_low_s8(v), w0 = vget_low_s8(w);
+            low = t ? vmlal_s8(low, v0, w0) : vmull_s8(v0, w0);
+            high = t ? vmlal_high_s8(high, v, w) : vmull_high_s8(v, w);
         }
+        sum[p][0] = vaddw_s16(sum[p][0], vget_low_s16(low));
+        sum[p][1] = vaddw_high_s16(sum[p][1], low);
+        sum[p][2] = vaddw_s16(sum[p][2], vget_low_s16(high));
+        sum[p][3] = vaddw_high_s16(sum[p][3], high);
+    }
+}
+
+/* The rows of a tile's windows that are inside of the image, and their taps. */
+typedef struct windows {
+    const uint8_t *x; /* the first pixel */
+    const layout *layout;
+    const int8_t (*tap)[CHANNELS];
+    size_t rows, n; /* n taps */
+} windows;
+
+/* The first `pixels` of a tile. */
+static void qconv(const tvlm_qdwconv_args *args, const channels *ch, windows win, size_t pixels,
+                  uint8_t *y)
+{
+    int32x4_t sum[PIXELS][4];
+    float32x4_t v[PIXELS][4];
+    TVLM_UNROLL
+    for (size_t i = 0; i < PIXELS * 4; i++)
+        sum[i / 4][i % 4] = vld1q_s32(ch->q.start + 4 * (i % 4));
+    const size_t *at = win.layout->tap, step = win.layout->step;
+    size_t t = 0;
+    for (; t + 2 <= win.n; t += 2)
+        add_taps(win.tap + t, at + t, win.x, step, 2, sum);
+    if (t < win.n) add_taps(win.tap + t, at + t, win.x, step, 1, sum);
+    scale_rows(&ch->q, PIXELS, sum, v);
+    /* Backwards: a pixel that is not there is written before the last one, in its place. */
+    TVLM_UNROLL
+    for (size_t p = PIXELS; p-- > 0;)
+        store_bytes(y + (p < pixels ? p : pixels - 1) * args->c,
+                    round_row(v[p], args->lo, args->hi), ch->q.columns);
+}
+
+/* Tiles whose windows leave the image, or whose channels are fewer, take a copy of their windows,
+ * in which what is outside holds zx. */
+typedef struct copies {
+    layout map, copy;
+    uint8_t x[MAX_K * MAX_COLUMNS * CHANNELS];
+} copies;
+
+/* Columns of the windows of a tile. */
+static size_t count_columns(const tvlm_qdwconv_args *args)
+{
+    return (PIXELS - 1) * args->stride + args->k;
+}
+
+/* win.x: of column `first`; those from `end` on are outside too. n: channels. */
+static void copy_windows(const tvlm_qdwconv_args *args, size_t n, windows win, size_t first,
+                         size_t end, uint8_t *to)
+{
+    const uint8x16_t outside = vdupq_n_u8((uint8_t)args->zx);
+    const size_t columns = count_columns(args), pixel = args->c, row = args->w * pixel;
+    for (size_t i = 0; i < win.rows; i++) {
+        const uint8_t *x = win.x + i * row;
+        for (size_t j = 0; j < first; j++, to += CHANNELS)
+            vst1q_u8(to, outside);
+        for (size_t j = first; j < end; j++, to += CHANNELS, x += pixel)
+            vst1q_u8(to, load_bytes(x, n));
+        for (size_t j = end; j < columns; j++, to += CHANNELS)
+            vst1q_u8(to, outside);
+    }
+}
+
+/* Of the tile from pixel ox on. row.x: the image's row, at the first channel. */
+static windows take_windows(const tvlm_qdwconv_args *args, size_t n, copies *copy, windows row,
+                            size_t ox)
+{
+    const size_t columns = count_columns(args);
+    size_t first, end;
+    tvlm_clip_taps(ox * args->stride, args->pad_left, columns, args->w, &first, &end);
+    row.x += (ox * args->stride + first - args->pad_left) * args->c;
+    row.layout = &copy->map;
+    if (first == 0 && end == columns && n == CHANNELS) return row;
+    copy_windows(args, n, row, first, end, copy->x);
+    row.x = copy->x;
+    row.layout = &copy->copy;
+    return row;
+}
+
+static void qdwconv_row(const tvlm_qdwconv_args *args, channels *ch, copies *copy, size_t oy)
+{
+    size_t i0, i1;
+    tvlm_clip_taps(oy * args->stride, args->pad_top, args->k, args->h, &i0, &i1);
+    for (size_t c = 0; c < CHANNELS; c++)
+        ch->q.start[c] = ch->above[i0][c] - ch->above[i1][c];
+    windows row = {.tap = ch->tap + i0 * args->k, .rows = i1 - i0, .n = (i1 - i0) * args->k};
+    row.x = args->x + (oy * args->stride + i0 - args->pad_top) * args->w * args->c + ch->c;
+    for (size_t ox = 0; ox < args->ow; ox += PIXELS) {
+        const windows win = take_windows(args, ch->q.columns, copy, row, ox);
+        qconv(args, ch, win, args->ow - ox, args->y + (oy * args->ow + ox) * args->c + ch->c);
     }
 }
 
 static void qdwconv(const tvlm_qdwconv_args *args, size_t oy0, size_t oy1)
 {
-    for (size_t c = 0; c < args->c; c += 8) {
-        const size_t n = args->c - c;
-        const channels q = load_channels(args, c, n);
-        for (size_t oy = oy0; oy < oy1; oy++) {
-            if (n >= 8)
-                qdwconv_row(args, &q, oy, c, 8);
-            else
-                qdwconv_row(args, &q, oy, c, n);
-        }
+    channels ch;
+    copies copy;
+    assert(args->stride <= MAX_STRIDE);
+    make_layout(&copy.map, args, args->w * args->c, args->c);
+    make_layout(&copy.copy, args, count_columns(args) * CHANNELS, CHANNELS);
+    for (size_t c = 0; c < args->c; c += CHANNELS) {
+        load_channels(&ch, args, c);
+        for (size_t oy = oy0; oy < oy1; oy++)
+            qdwconv_row(args, &ch, &copy, oy);
     }
 }
 
