@@ -285,7 +285,8 @@ typedef struct tvlm_engine_params {
      * 16 tokens, or an image, do not fit, it is TVLM_ERR_LIMIT before anything is allocated. */
     size_t max_memory;
     uint64_t max_pixels; /* of an image; default TVLM_DEFAULT_MAX_PIXELS; sides of up to 65,535 */
-    /* Lines for a log, on the thread that computes; user must live as long as the engine. */
+    /* Lines for a log, on the thread that computes, in its turn: a call of this engine would wait
+     * for itself. user must live as long as the engine. */
     void (*TVLM_NULLABLE on_log)(void *TVLM_NULLABLE user, const char *line);
     void *TVLM_NULLABLE user;
 } tvlm_engine_params;
@@ -302,7 +303,8 @@ TVLM_API void tvlm_engine_free(tvlm_engine *TVLM_NULLABLE engine);
 /* Threads that compute, the caller's among them. */
 TVLM_API unsigned tvlm_engine_n_threads(const tvlm_engine *TVLM_NULLABLE engine);
 /* For a system that is short of memory, or an app that goes to the background: gives the scratch
- * memory back, which the next call takes again as it needs it. Waits for its turn. Thread-safe. */
+ * memory back, which the next call takes again as it needs it. Waits for its turn, so never call it
+ * in on_log; in on_text it may be called. Thread-safe. */
 TVLM_API void tvlm_engine_trim(tvlm_engine *TVLM_NULLABLE engine);
 
 /* ---- images -------------------------------------------------------------------------------- */

@@ -258,6 +258,14 @@ typedef struct said {
     char text[256];
 } said;
 
+static bool trim(void *user, const char *text, size_t len)
+{
+    (void)user, (void)text, (void)len;
+    tvlm_engine_trim(engine);
+    return true;
+}
+
+/* Scratch memory goes back at each word, which changes nothing. */
 static said ask(const tvlm_pixels *about, const char *question)
 {
     said s = {""};
@@ -267,6 +275,7 @@ static said ask(const tvlm_pixels *about, const char *question)
     OK(tvlm_session_new(model, NULL, &session, &err));
     tvlm_generate_params_init(&p, sizeof p);
     p.max_tokens = 12;
+    p.on_text = trim;
     OK(tvlm_ask(engine, session, about, question, strlen(question), &p, &result, &err));
     assert_true(result.text_len < sizeof s.text);
     memcpy(s.text, result.text, result.text_len);
