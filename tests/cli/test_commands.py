@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -14,7 +15,7 @@ import time
 import pytest
 from gguf import GGUFReader
 
-from conftest import BIN, GOLDEN, IMAGES, PATIENCE, PICTURE, ok, refused, run
+from conftest import BIN, GOLDEN, IMAGES, PATIENCE, PICTURE, ROOT, ok, refused, run
 
 CPUINFO = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
 COMMANDS = ["describe", "ask", "chat", "info", "convert", "quantize", "bench", "eval", "tokenize", "dump"]
@@ -250,6 +251,20 @@ def test_context_too_small(model):
         "-o",
         "/dev/null",
     )
+
+
+@pytest.mark.skipif(not CPUINFO, reason="reads /proc")
+def test_peak_memory():
+    """Of the bundled model and a photo, as docs/MOBILE.md promises. (What wait tells of a process begins with its parent's.)"""
+    photo, bundled = (ROOT / name for name in ("examples/photos/dandelion.jpg", "models/tinyvlm-25m.gguf"))
+    command = [BIN, "chat", "-m", bundled, "--json", "-t", "2", "-i", photo]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"What is in the picture?\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["text"]
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        process.stdin.close()
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 < 60e6
 
 
 @pytest.mark.skipif(not CPUINFO, reason="elsewhere the system tells of a process alone")
