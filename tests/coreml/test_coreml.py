@@ -2,12 +2,14 @@
 """Programs of tools/coreml, saved, read again and run by its interpreter, against the engine's float32 vision tokens
 (`tinyvlm dump`). Needs tools/coreml/requirements.txt; answers need TVLM_LIBRARY, the shared library (`make test-coreml`)."""
 
+import hashlib
 import importlib.util
 import json
 import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -159,6 +161,51 @@ def test_refusals(monkeypatch, tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["tools.coreml", *map(str, arguments)])
+    main.main()
+
+
+def files(folder):
+    return {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize("fault", ["written in part", "not read again"])
+def test_a_failed_save_keeps_what_was_there(monkeypatch, tmp_path, fastvit, fault):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    out = tmp_path / "x.mlpackage"
+    out.mkdir()
+    (out / "old").write_text("old")
+    save = program.ct.models.MLModel.save
+    if fault == "written in part":
+        monkeypatch.setattr(program.ct.models.MLModel, "save", lambda model, path: (save(model, path), fail()))
+    else:
+        monkeypatch.setattr(interpreter, "Program", fail)
+    with pytest.raises(SystemExit, match="the disk is full"):
+        run(monkeypatch, fastvit[0], out)
+    assert files(tmp_path) == {pathlib.Path("x.mlpackage/old"): b"old"} and list(tmp_path.iterdir()) == [out]
+    monkeypatch.undo()
+    run(monkeypatch, fastvit[0], out)
+    assert not (out / "old").exists() and interpreter.Program(out).operations and list(tmp_path.iterdir()) == [out]
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_for_the_file_that_the_app_has(monkeypatch, tmp_path, efficientnet, fastvit):
+    def made_for(*more):
+        run(monkeypatch, efficientnet[0], tmp_path / "x.mlpackage", *more)
+        return interpreter.Program(tmp_path / "x.mlpackage").spec.description.metadata.userDefined["tinyvlm.model_sha256"]
+
+    assert made_for() == digest(efficientnet[0])
+    assert made_for("--for", BUNDLED) == digest(BUNDLED)
+    with pytest.raises(SystemExit, match="fastvit.gguf.*vision"):
+        made_for("--for", fastvit[0])
+
+
 def test_check(monkeypatch, capsys, tmp_path, fastvit):
     monkeypatch.setattr(sys, "argv", ["tools.coreml", str(fastvit[0]), str(tmp_path / "x.mlpackage"), "--sizes", "128,64", "--check"])
     main.main()
@@ -184,6 +231,21 @@ def test_file_cut_short(folder, efficientnet):
     short.write_bytes(efficientnet[0].read_bytes()[:5000])
     with pytest.raises(towers.Refused, match="short.gguf"):
         towers.load(short)
+
+
+def string(text):
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize("kind, count, values, message", [
+    (5, 1 << 40, 0, "1,099,511,627,776 values of 4 bytes"), (8, 1 << 40, 0, "1,099,511,627,776 values of 8 bytes"),
+    (0, 3_000_000, 3_000_000, "3,000,000 values: at most"), (9, 1, 12, "values of type 9"), (77, 1, 8, "values of type 77")])
+def test_lengths_of_arrays(tmp_path, kind, count, values, message):
+    """gguf.GGUFReader makes an object of each value, though the file has no such number of them."""
+    array = string(b"vision.strides") + struct.pack("<IIQ", 9, kind, count) + bytes(values)
+    (tmp_path / "long.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array)
+    with pytest.raises(towers.Refused, match=f"long.gguf.*'vision.strides'.*{message}"):
+        towers.load(tmp_path / "long.gguf")
 
 
 @pytest.mark.parametrize("name, message", [(b"v.stage.1.blk.0.ffn_down.bias", "ffn_down.bias"), (b"v.stem.0.weight", "stem.0")])

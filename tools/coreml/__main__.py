@@ -4,19 +4,20 @@ GGUF file first: `tinyvlm convert FOLDER MODEL.gguf --type f32`. Needs tools/cor
 
 import argparse
 import os
-import shutil
 import sys
 
 
 def arguments():
     p = argparse.ArgumentParser(prog="python -m tools.coreml", description=__doc__)
     p.add_argument("model", metavar="MODEL.gguf", help="Tiny-VLM or FastVLM; float weights give the closest program")
-    p.add_argument("out", metavar="OUT.mlpackage", help="replaced if it is there")
+    p.add_argument("out", metavar="OUT.mlpackage", help="replaced if it is there, once the new one is whole")
     p.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp16",
                    help="fp16 (default): what the Neural Engine computes in; int8: the same with weights of a byte; "
                         "FastVLM's last two stages stay float32 in both")
     p.add_argument("--sizes", metavar="S,S,...", type=lambda text: [int(s) for s in text.split(",")],
                    help="image sizes of an enumerated shape, the default first (FastVLM: 1024,512,256); else the model's one")
+    p.add_argument("--for", dest="app_model", metavar="FILE.gguf",
+                   help="the model that the app has, if another: MODEL.gguf quantised; the program carries its SHA-256")
     p.add_argument("--check", action="store_true",
                    help="run the saved program by an interpreter: its operations, and the error of its vision tokens beside the "
                         "tower in float32, for a picture of clouds at each size")
@@ -49,11 +50,9 @@ def main():
     import tools.coreml.program as program
     import tools.coreml.towers as towers
     try:
-        model = program.convert(args.model, args.precision, args.sizes)
+        program.save(program.convert(args.model, args.precision, args.sizes, args.app_model), args.out)
     except (towers.Refused, OSError) as e:
         sys.exit(f"tools.coreml: {e}")
-    shutil.rmtree(args.out, ignore_errors=True)
-    model.save(args.out)
     print(f"{args.out}: {args.precision}, {size(args.out):,} bytes")
     if args.check:
         check(args)

@@ -4,6 +4,8 @@
 import functools
 import hashlib
 import json
+import os
+import tempfile
 import warnings
 
 import coremltools as ct
@@ -11,6 +13,7 @@ import coremltools.optimize.coreml as optimize
 import numpy as np
 import torch
 
+import tools.coreml.interpreter as interpreter
 import tools.coreml.towers as towers
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -51,9 +54,20 @@ def quantise(model):
         return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=rows))
 
 
-def describe(model, path, file, precision, sizes):
-    with open(path, "rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()
+def sees(file):
+    """What a tower's input and output depend on."""
+    return {k: v for k, v in file.keys.items() if k.startswith("vision.") and k != "vision.quantization"}
+
+
+def digest_of(path, app_model, file):
+    """The SHA-256 of the file that the app has, which may be `path` quantised."""
+    if app_model and sees(towers.File(app_model)) != sees(file):
+        raise towers.Refused(f"'{app_model}': its keys 'vision.*' are not those of '{path}'")
+    with open(app_model or path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def describe(model, digest, file, precision, sizes):
     preprocess = {k.removeprefix("vision.preprocess."): v for k, v in file.keys.items() if k.startswith("vision.preprocess.")}
     model.short_description = f"Vision tower of {file.keys.get('general.name', 'a model')} ({precision})"
     model.license = str(file.keys.get("general.license", ""))
@@ -72,10 +86,22 @@ def checked_export(tower, sizes, path):
         raise towers.Refused(f"'{path}': its tensors do not make a tower: {str(e).splitlines()[0]}") from e
 
 
-def convert(path, precision="fp16", sizes=None):
+def save(model, out):
+    """What `out` was stays until the new program is whole, and can be read."""
+    with tempfile.TemporaryDirectory(prefix=".coreml-", dir=os.path.dirname(os.path.abspath(out))) as beside:
+        new, old = (os.path.join(beside, name) for name in ("new.mlpackage", "old.mlpackage"))
+        model.save(new)
+        interpreter.Program(new)
+        if os.path.lexists(out):
+            os.rename(out, old)
+        os.rename(new, out)
+
+
+def convert(path, precision="fp16", sizes=None, app_model=None):
     """-> coremltools' model, to be saved. sizes: pixels a side, the first is the default; None: the GGUF file's, the only
-    one that its engine takes."""
+    one that its engine takes. app_model: the file that the program will run with; None: path."""
     tower, file = towers.load(path)
+    digest = digest_of(path, app_model, file)
     sizes = list(sizes or [file.key("vision.image_size", int)])
     towers.check_sizes(tower, sizes)
     compute = ct.precision.FLOAT32 if precision == "fp32" else ct.transform.FP16ComputePrecision(op_selector=fits_float16)
@@ -86,5 +112,5 @@ def convert(path, precision="fp16", sizes=None):
     after_stage_3.cache_clear()
     if precision == "int8":
         model = quantise(model)
-    describe(model, path, file, precision, sizes)
+    describe(model, digest, file, precision, sizes)
     return model

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import tools.coreml.header as header
 import train.gguf_file as gguf_file
 import train.tower as efficientnet
 
@@ -21,6 +22,7 @@ class File:
 
     def __init__(self, path):
         try:
+            header.check(path)
             reader = gguf.GGUFReader(path)
             self.keys = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("tokenizer.")}
         except (ValueError, KeyError, IndexError, TypeError) as e:
