@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Usage: scripts/arm_test.sh BUILD-DIR
-# The part of `make test` for 64-bit ARM: builds the kernels' tests, the int8 tower's checksums and the example in
-# BUILD-DIR/arm with GCC and runs them under qemu. What the last two say must be what BUILD-DIR's own say. Then ARM's
-# kernels as clang makes them. Exit 77 where the cross compiler or qemu is missing. `scripts/cross_test.sh aarch64` is more.
+# The part of `make test` for 64-bit ARM: builds the kernels' tests, the int8 tower's checksums, the golden ids and the
+# example in BUILD-DIR/arm with GCC and runs them under qemu. What the last three say must be what BUILD-DIR's own say, and
+# the ids, in float32, the reference's. Then ARM's kernels as clang makes them. Exit 77 where the cross compiler or qemu is missing. `scripts/cross_test.sh aarch64` is more.
 set -euo pipefail
 build=$(cd "${1:?usage: scripts/arm_test.sh BUILD-DIR}" && pwd)
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ quietly() { "$@" >"$arm/log" 2>&1 || { cat "$arm/log"; echo "FAILED: $*"; exit 1
 
 quietly cmake -S . -B "$arm" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=$cc \
     -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXE_LINKER_FLAGS=-static -DTVLM_CLI=OFF -DTVLM_TESTS=ON -DTVLM_WERROR=ON
-quietly cmake --build "$arm" --parallel 2 --target test-kernels tower example-basic
+quietly cmake --build "$arm" --parallel 2 --target test-kernels tower golden-ids golden-plan example-basic
 
 # sample CPU TIER PROGRAM: of the kernels' shapes
 sample() { QEMU_CPU=$1 quietly "$qemu" "$3" --cpu "$2" --every 17; }
@@ -27,7 +27,18 @@ kernels() {
     sample "$1" "$2" "$arm/tests/test-kernels"
     [[ $(QEMU_CPU=$1 "$qemu" "$arm/tests/tower" <"$model" | tail -1) = "$2 $checksums" ]] ||
         { echo "FAILED: the tower on $1 is not $2 $checksums"; exit 1; }
-    echo "kernels and tower on $1: as on this machine, tier $2"
+    golden "$1"
+    echo "kernels, tower and golden ids on $1: as on this machine, tier $2"
+}
+
+# golden CPU: of small FastVLM and SmolVLM models those of the reference; in int8, those of this machine
+golden() {
+    local family
+    for family in tiny_128 smolvlm; do
+        QEMU_CPU=$1 quietly "$qemu" "$arm/tests/golden-ids" "$arm/$family.gguf" $picture tests/data/golden/golden_$family.safetensors
+    done
+    QEMU_CPU=$1 quietly "$qemu" "$arm/tests/golden-ids" "$arm/tiny_128.gguf" $picture
+    "$build/tests/golden-ids" "$arm/tiny_128.gguf" $picture | diff - "$arm/log"
 }
 
 # As phones have them; without -ffp-contract=off, which Swift packages cannot say, so the sources forbid fusing.
@@ -45,13 +56,20 @@ clang_kernels() {
 }
 
 model=models/tinyvlm-25m.gguf
+picture=tests/data/golden/image_100x150.ppm
+quietly "$build/tinyvlm" convert tests/data/golden/tiny "$arm/tiny_128.gguf" --type f32
+quietly "$build/tinyvlm" convert tests/data/golden/smolvlm "$arm/smolvlm.gguf" --type f32
 checksums=$("$build/tests/tower" <$model | tail -1 | cut -d' ' -f2-)
 kernels cortex-a53 neon
 kernels cortex-a76 dotprod
 kernels max i8mm
 
-question=($model tests/data/golden/image_100x150.ppm 'What is in the picture?')
+question=($model $picture 'What is in the picture?')
 QEMU_CPU=max quietly "$qemu" "$arm/example-basic" "${question[@]}"
 diff <(sed '$d' "$arm/log") <("$build/example-basic" "${question[@]}" | sed '$d') # the last line tells the time
 echo "the example on max: as on this machine"
+
+plan=$("$qemu" "$arm/tests/golden-plan" $model) # qemu's own memory hides the rest
+[ "$plan" -lt 60000000 ] || { echo "FAILED: the bundled model takes $plan bytes"; exit 1; }
+echo "the bundled model: a plan of $plan bytes, under 60 MB"
 clang_kernels
