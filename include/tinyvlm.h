@@ -457,6 +457,8 @@ typedef struct tvlm_session tvlm_session;
 
 typedef enum TVLM_OPEN_ENUM tvlm_kv_type { TVLM_KV_F16 = 0, TVLM_KV_F32 = 1 } tvlm_kv_type;
 
+#define TVLM_MAX_BEAMS 8
+
 typedef struct tvlm_session_params {
     size_t size;             /* set by tvlm_session_params_init */
     uint32_t n_ctx;          /* positions; 0 (default): min(the model's, 4096) */
@@ -464,6 +466,8 @@ typedef struct tvlm_session_params {
     uint32_t max_images;     /* of a prompt; default 8 */
     size_t max_prompt_bytes; /* of text in a prompt; default 1 MiB */
     size_t max_memory;       /* bytes; default SIZE_MAX */
+    uint32_t max_beams;      /* of an answer, at most TVLM_MAX_BEAMS; default 1. Each further one
+                              * has a KV cache of its own */
 } tvlm_session_params;
 TVLM_API void tvlm_session_params_init(tvlm_session_params *TVLM_NULLABLE params, size_t size);
 
@@ -537,7 +541,10 @@ typedef struct tvlm_sampling {
     float repeat_penalty;   /* over the last repeat_last_n ids, above 0; default 1: none */
     uint32_t repeat_last_n; /* default 64 */
     uint64_t seed;          /* default 0 */
-    uint32_t reserved[8];   /* zeros: for samplers to come */
+    /* Of so many ids no sequence comes twice: an id that would complete one is not chosen, unless
+     * there is no other. Default 0: any may. */
+    uint32_t no_repeat_ngram;
+    uint32_t reserved[7]; /* zeros: for samplers to come */
 } tvlm_sampling;
 TVLM_API void tvlm_sampling_init(tvlm_sampling *TVLM_NULLABLE sampling);
 
@@ -574,6 +581,17 @@ typedef struct tvlm_generate_params {
      * text goes on where it was cut, inside a character or a stop string too; but the beginning of
      * a stop string that max_tokens or the context cut was text. */
     bool resume;
+    /* End-of-text is not chosen before there are so many ids, those of an answer that is resumed
+     * among them, unless there is no other; with ignore_eos and after the beginning of an answer
+     * (tvlm_prompt_chat) it may be. Default 1: no answer is empty. */
+    uint32_t min_tokens;
+    /* Beam search: so many hypotheses at a time, at most the session's max_beams and the engine's
+     * max_batch_tokens, in one decoder pass. The answer is the one with the best mean log
+     * probability of its tokens, end-of-text included. It is known at the end: all its tokens come
+     * then, at once, and a stop string cuts it there. The session keeps the prompt, but not the
+     * answer; tvlm_session_logits are those of any hypothesis. Default 1, 0 too: none. More go
+     * without temperature, repeat_penalty, lookup, logprobs and resume. */
+    uint32_t beams;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *TVLM_NULLABLE params, size_t size);
 

@@ -490,16 +490,21 @@ static void wait_for_any(tvlm_batcher *b)
     tvlm_mutex_unlock(&b->lock);
 }
 
-/* The rows that passes have read; a prompt may have more. */
-static void take_all(tvlm_batcher *b)
+static bool collect(tvlm_batcher *b, ticket *t)
 {
     tvlm_mutex_lock(&b->lock);
-    for (request *r = b->requests; r; r = r->next) {
-        if (r->ticket.state != DONE) continue;
-        r->ticket.state = IDLE;
-        r->ready = r->ticket.status || tvlm_generation_take(r->generation);
-    }
+    bool done = t->state == DONE;
+    if (done) t->state = IDLE;
     tvlm_mutex_unlock(&b->lock);
+    return done;
+}
+
+/* The rows that passes have read; a prompt or a search may have more. */
+static void take_all(tvlm_batcher *b)
+{
+    for (request *r = b->requests; r; r = r->next)
+        if (collect(b, &r->ticket))
+            r->ready = r->ticket.status || tvlm_generation_take(r->generation);
 }
 
 static request *first_ready(const tvlm_batcher *b)

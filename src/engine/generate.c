@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const tvlm_generate_params defaults = {
-    .size = sizeof defaults, .max_tokens = 256, .sampling = TVLM_SAMPLING_DEFAULTS};
+static const tvlm_generate_params defaults = {.size = sizeof defaults,
+                                              .max_tokens = 256,
+                                              .sampling = TVLM_SAMPLING_DEFAULTS,
+                                              .min_tokens = 1,
+                                              .beams = 1};
 
 void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 {
@@ -18,7 +21,7 @@ void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 /* tvlm_sized of what tvlm_generate and tvlm_generation_next write. */
 #define RESULT TVLM_SIZED(tvlm_result, n_accepted)
 #define EVENT  TVLM_SIZED(tvlm_event, n_alternatives)
-#define PARAMS TVLM_SIZED(tvlm_generate_params, resume)
+#define PARAMS TVLM_SIZED(tvlm_generate_params, beams)
 
 static size_t least(size_t a, size_t b)
 {
@@ -91,11 +94,6 @@ static bool append(stream *s, int32_t id)
     return stop == SIZE_MAX;
 }
 
-static bool ends(const tvlm_config *c, int32_t id)
-{
-    return id == c->eos_id || id == c->eot_id;
-}
-
 /* Weights that are no numbers, or too large, of a file that has no checksums. */
 static tvlm_status check_numbers(const tvlm_session *s, tvlm_error *err)
 {
@@ -122,6 +120,7 @@ struct tvlm_generation {
     char *stops; /* copies of the stop strings, NULL: they are the caller's */
     stream out;
     tvlm_lookup draft;
+    tvlm_beam beam;
     uint64_t state;    /* of the random draws */
     uint32_t n_before; /* ids of the answer that this one resumes: they lie before its own */
     double begin;
@@ -187,6 +186,8 @@ tvlm_status tvlm_generation_plan(tvlm_generation *g, tvlm_pass *out, tvlm_error 
     if (tvlm_cancelled(g->params.cancel)) return tvlm_fail(err, TVLM_ERR_CANCELLED, "cancelled");
     if (g->prompt)
         TVLM_TRY(plan_prompt(g, err));
+    else if (g->params.beams > 1)
+        g->n_rows = tvlm_beam_plan(&g->beam, g->rows);
     else
         plan_token(g);
     *out = (tvlm_pass){g->rows, g->n_rows, g->params.cancel, g->session->logits};
@@ -203,11 +204,12 @@ bool tvlm_generation_take(tvlm_generation *g)
         g->result.n_prompt_tokens = g->feed.n_rows;
         g->result.prefill_ms = tvlm_now_ms() - g->begin;
         g->prompt = NULL;
-    } else {
+        if (g->params.beams > 1) tvlm_beam_begin(&g->beam, s, &g->params);
+    } else if (g->params.beams < 2) {
         tvlm_session_truncate(s, s->position - (uint32_t)(g->n_rows - 1));
     }
     s->logits_row = 0;
-    return true;
+    return g->params.beams < 2 || tvlm_beam_take(&g->beam);
 }
 
 static tvlm_status run_pass(tvlm_generation *g, const tvlm_pass *pass, tvlm_error *err)
@@ -229,7 +231,7 @@ static tvlm_status read_on(tvlm_generation *g, tvlm_error *err)
 
 /* ---- tokens ---- */
 
-static int32_t choose(tvlm_generation *g)
+static int32_t sample(tvlm_generation *g)
 {
     tvlm_session *s = g->session;
     int32_t id = tvlm_sampler_choose(s->model->tokenizer, tvlm_session_logits(s),
@@ -239,16 +241,49 @@ static int32_t choose(tvlm_generation *g)
     return id;
 }
 
+/* With end-of-text out of reach. */
+static int32_t sample_more(tvlm_generation *g)
+{
+    const tvlm_config *c = &g->session->model->config;
+    float *logits = g->session->logits + g->session->logits_row * c->lm.n_vocab;
+    int32_t ends[] = {c->eos_id, c->eot_id};
+    float kept[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] < 0) continue;
+        kept[i] = logits[ends[i]];
+        logits[ends[i]] = -INFINITY;
+    }
+    int32_t id = sample(g);
+    for (int i = 2; i-- > 0;) /* in this order: they may be one */
+        if (ends[i] >= 0) logits[ends[i]] = kept[i];
+    return id;
+}
+
+/* What a search has found is there already. */
+static int32_t choose(tvlm_generation *g)
+{
+    if (g->result.n_ids < g->beam.n_best) return own_ids(g)[g->result.n_ids];
+    bool early = g->n_before + g->result.n_ids < g->params.min_tokens;
+    return early && !g->params.ignore_eos ? sample_more(g) : sample(g);
+}
+
+/* Whether nothing fits behind the ids. */
+static bool is_full(const tvlm_generation *g)
+{
+    if (g->params.beams > 1) return g->result.n_ids >= g->beam.n_best;
+    return g->session->position == g->session->params.n_ctx;
+}
+
 /* TVLM_FINISH_* when the answer ends with the token, -1 to go on. */
 static int take_token(tvlm_generation *g, int32_t id)
 {
     tvlm_session *s = g->session;
-    bool end = ends(&s->model->config, id);
+    bool end = tvlm_ends(s, id);
     own_ids(g)[g->result.n_ids++] = id;
     s->n_said = g->n_before + (uint32_t)g->result.n_ids;
     if (end ? !g->params.ignore_eos : !append(&g->out, id)) return TVLM_FINISH_STOP;
     if (g->result.n_ids == g->params.max_tokens) return TVLM_FINISH_LENGTH;
-    return s->position == s->params.n_ctx ? TVLM_FINISH_CONTEXT : -1;
+    return is_full(g) ? TVLM_FINISH_CONTEXT : -1;
 }
 
 /* The text that has become certain, and at the end all: an answer that is cut inside a character
@@ -297,6 +332,36 @@ static void update_result(tvlm_generation *g)
     if (!g->prompt) g->result.decode_ms = tvlm_now_ms() - g->begin - g->result.prefill_ms;
 }
 
+/* What a search has no use for would be passed over. */
+static tvlm_status check_beams(const tvlm_generate_params *p, tvlm_error *err)
+{
+    const char *other = p->sampling.temperature > 0          ? "sampling.temperature"
+                        : p->sampling.repeat_penalty != 1.0f ? "sampling.repeat_penalty"
+                        : p->lookup                          ? "lookup"
+                        : p->logprobs                        ? "logprobs"
+                        : p->resume                          ? "resume"
+                                                             : NULL;
+    if (p->beams > TVLM_MAX_BEAMS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u, at most %d", (unsigned)p->beams,
+                         TVLM_MAX_BEAMS);
+    if (p->beams < 2 || !other) return TVLM_OK;
+    return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u: beam search goes without %s",
+                     (unsigned)p->beams, other);
+}
+
+/* What it takes has been allocated. */
+static tvlm_status check_room(const tvlm_engine *engine, const tvlm_session *session,
+                              uint32_t beams, tvlm_error *err)
+{
+    if (beams > session->params.max_beams)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u, the session's max_beams %u",
+                         (unsigned)beams, (unsigned)session->params.max_beams);
+    if (beams > engine->params.max_batch_tokens)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u, the engine's max_batch_tokens %u",
+                         (unsigned)beams, engine->params.max_batch_tokens);
+    return TVLM_OK;
+}
+
 static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_params *out,
                                tvlm_error *err)
 {
@@ -314,7 +379,8 @@ static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_par
         if (!tvlm_utf8_valid(out->stop[i], strlen(out->stop[i])))
             return tvlm_fail(err, TVLM_ERR_ARGUMENT, "stop[%zu] is not UTF-8", i);
     }
-    return tvlm_sampling_check(&out->sampling, err);
+    TVLM_TRY(tvlm_sampling_check(&out->sampling, err));
+    return check_beams(out, err);
 }
 
 /* The ids said so far stay before the new ones: as many as the prompt may hold, so that all fit.
@@ -345,6 +411,8 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     *g = (tvlm_generation){.engine = engine, .session = session, .prompt = prompt};
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
+    TVLM_TRY(check_room(engine, session, g->params.beams, err));
+    if (prompt->prefilled) g->params.min_tokens = 0; /* the answer has begun */
     if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));
     g->out =
         (stream){.params = &g->params,

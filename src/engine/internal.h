@@ -88,6 +88,10 @@ struct tvlm_session {
     uint32_t n_unsent;          /* bytes at the end of its text: a stop string may begin there */
     uint64_t random;            /* state of the draws behind them */
     char *text;                 /* the answer, whole */
+    /* With max_beams over 1: [max_beams - 1] more caches with their history and position, and
+     * [max_beams][n_ctx] ids; see beam.c. */
+    tvlm_session *beams;
+    int32_t *beam_ids;
 };
 
 /* Fills `out` with defaults, then with what the caller's struct (nullable) sets. */
@@ -178,10 +182,38 @@ void tvlm_lookup_draft(tvlm_lookup *lookup, const tvlm_session *session, int32_t
 /* Whether the draft's next token is `id`, from which it learns; one that was wrong ends it. */
 bool tvlm_lookup_right(tvlm_lookup *lookup, int32_t id);
 
+/* Beam search; see beam.c. */
+typedef struct tvlm_hypothesis {
+    double sum;   /* of its tokens' log probabilities */
+    uint32_t row; /* before its newest token: rank of the hypothesis that it extends */
+    uint32_t slot;
+    int32_t id; /* newest */
+} tvlm_hypothesis;
+typedef struct tvlm_beam {
+    tvlm_session *session;
+    const tvlm_generate_params *params;
+    uint32_t begin;      /* positions of the prompt */
+    size_t length, most; /* tokens of those that live; of an answer */
+    size_t n_live, n_ended;
+    tvlm_hypothesis live[TVLM_MAX_BEAMS]; /* best first */
+    double best;                          /* score of the best that ended */
+    size_t n_best;                        /* its ids, at the session's */
+    bool over;
+} tvlm_beam;
+/* After the session has read its prompt; params must live as long. */
+void tvlm_beam_begin(tvlm_beam *beam, tvlm_session *session, const tvlm_generate_params *params);
+/* A row with logits for each hypothesis; none when the search is over. */
+size_t tvlm_beam_plan(const tvlm_beam *beam, tvlm_input *rows);
+/* Their logits are at the session's, at first those of the prompt. True: the search is over, and
+ * the session at its prompt again. */
+bool tvlm_beam_take(tvlm_beam *beam);
+/* End-of-text of the model. */
+bool tvlm_ends(const tvlm_session *session, int32_t id);
+
 /* A submitted generation's place in its batcher. */
 typedef struct tvlm_request tvlm_request;
 
-/* Rows of one session for a pass; at most max_batch_tokens, of which 1 + TVLM_MAX_DRAFT have
+/* Rows of one answer for a pass; at most max_batch_tokens, of which 1 + TVLM_MAX_DRAFT have
  * logits. */
 typedef struct tvlm_pass {
     const tvlm_input *rows;

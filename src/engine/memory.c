@@ -25,8 +25,8 @@ tvlm_status tvlm_memory_estimate(const tvlm_model *model, const tvlm_engine_para
                      .vision_scratch_bytes = scratch.vision,
                      .decoder_scratch_bytes = scratch.decoder,
                      .largest_buffer_bytes = scratch.largest,
-                     .kv_bytes =
-                         tvlm_kv_bytes(&model->config.lm, s.n_ctx, s.kv_type == TVLM_KV_F16),
+                     .kv_bytes = s.max_beams * tvlm_kv_bytes(&model->config.lm, s.n_ctx,
+                                                             s.kv_type == TVLM_KV_F16),
                      .n_batch_tokens = e.max_batch_tokens};
     m.total_bytes = m.model_bytes + m.engine_bytes + m.session_bytes + m.image_bytes;
     tvlm_sized_write(out, &m, type);

@@ -8,7 +8,8 @@
 static const tvlm_session_params defaults = {.size = sizeof defaults,
                                              .max_images = 8,
                                              .max_prompt_bytes = (size_t)1 << 20,
-                                             .max_memory = SIZE_MAX};
+                                             .max_memory = SIZE_MAX,
+                                             .max_beams = 1};
 
 void tvlm_session_params_init(tvlm_session_params *params, size_t size)
 {
@@ -20,13 +21,17 @@ tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session
 {
     uint32_t most = model->config.lm.n_ctx_train;
     *out = defaults;
-    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_session_params, max_memory), err));
+    TVLM_TRY(tvlm_sized_read(out, in, TVLM_SIZED(tvlm_session_params, max_beams), err));
     out->n_ctx = out->n_ctx ? out->n_ctx : most < 4096 ? most : 4096;
     if (out->n_ctx > most)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "n_ctx %u: the model was trained for %u positions",
                          (unsigned)out->n_ctx, (unsigned)most);
     if (out->kv_type != TVLM_KV_F16 && out->kv_type != TVLM_KV_F32)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "kv_type %d is not known", (int)out->kv_type);
+    out->max_beams = out->max_beams ? out->max_beams : 1;
+    if (out->max_beams > TVLM_MAX_BEAMS)
+        return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_beams is %u, at most %d",
+                         (unsigned)out->max_beams, TVLM_MAX_BEAMS);
     return TVLM_OK;
 }
 
@@ -50,14 +55,23 @@ static uint64_t text_bytes(const tvlm_model *model, uint32_t n_ctx)
     return (uint64_t)longest * ((uint64_t)n_ctx + 1);
 }
 
+/* Beside the caches. */
+static uint64_t beam_bytes(const tvlm_session_params *p)
+{
+    uint64_t history = (uint64_t)p->n_ctx * sizeof(tvlm_history);
+    if (p->max_beams == 1) return 0;
+    return (p->max_beams - 1) * (history + sizeof(tvlm_session)) +
+           (uint64_t)p->max_beams * p->n_ctx * sizeof(int32_t);
+}
+
 tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p, size_t *out,
                                tvlm_error *err)
 {
     size_t kv = tvlm_kv_bytes(&m->config.lm, p->n_ctx, p->kv_type == TVLM_KV_F16);
-    if (kv > SIZE_MAX / 4)
+    if (!tvlm_mul_size(kv, p->max_beams, &kv) || kv > SIZE_MAX / 4)
         return tvlm_fail(err, TVLM_ERR_LIMIT, "a cache of %u positions overflows memory",
                          (unsigned)p->n_ctx);
-    uint64_t bytes = (uint64_t)kv + text_bytes(m, p->n_ctx) +
+    uint64_t bytes = (uint64_t)kv + beam_bytes(p) + text_bytes(m, p->n_ctx) +
                      (uint64_t)p->n_ctx * (sizeof(tvlm_history) + sizeof(int32_t)) +
                      (uint64_t)m->config.lm.n_vocab *
                          ((1 + TVLM_MAX_DRAFT) * sizeof(float) + sizeof(tvlm_candidate)) +
@@ -70,6 +84,48 @@ tvlm_status tvlm_session_bytes(const tvlm_model *m, const tvlm_session_params *p
         return tvlm_fail(err, TVLM_ERR_LIMIT, "the session needs %zu bytes, the limit is %zu", *out,
                          p->max_memory);
     return TVLM_OK;
+}
+
+static bool new_cache(tvlm_session *s)
+{
+    const tvlm_decoder_config *c = &s->model->config.lm;
+    s->kv = (tvlm_kv){.f16 = s->params.kv_type == TVLM_KV_F16,
+                      .n_layers = c->n_layers,
+                      .n_ctx = s->params.n_ctx,
+                      .row = (size_t)c->n_kv_heads * c->head_dim};
+    s->kv.data = tvlm_pages_alloc(tvlm_kv_bytes(c, s->kv.n_ctx, s->kv.f16), false);
+    s->history = malloc(s->params.n_ctx * sizeof *s->history);
+    return s->kv.data && s->history;
+}
+
+static void free_cache(tvlm_session *s)
+{
+    const tvlm_kv *kv = &s->kv;
+    tvlm_pages_free(kv->data, tvlm_kv_bytes(&s->model->config.lm, kv->n_ctx, kv->f16));
+    free(s->history);
+}
+
+static bool new_beams(tvlm_session *s)
+{
+    size_t n = s->params.max_beams;
+    if (n == 1) return true;
+    s->beams = calloc(n - 1, sizeof *s->beams);
+    s->beam_ids = malloc(n * s->params.n_ctx * sizeof *s->beam_ids);
+    bool there = s->beams && s->beam_ids;
+    for (size_t i = 0; there && i < n - 1; i++) {
+        s->beams[i].model = s->model; /* the session holds it */
+        s->beams[i].params = s->params;
+        there = new_cache(&s->beams[i]);
+    }
+    return there;
+}
+
+static void free_beams(tvlm_session *s)
+{
+    for (size_t i = 0; s->beams && i < s->params.max_beams - 1; i++)
+        if (s->beams[i].model) free_cache(&s->beams[i]);
+    free(s->beams);
+    free(s->beam_ids);
 }
 
 tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params *params,
@@ -87,18 +143,13 @@ tvlm_status tvlm_session_new(const tvlm_model *model, const tvlm_session_params 
     const tvlm_decoder_config *c = &model->config.lm;
     s->model = tvlm_model_retain(model);
     s->params = p;
-    s->kv = (tvlm_kv){.f16 = p.kv_type == TVLM_KV_F16,
-                      .n_layers = c->n_layers,
-                      .n_ctx = p.n_ctx,
-                      .row = (size_t)c->n_kv_heads * c->head_dim};
-    s->kv.data = tvlm_pages_alloc(tvlm_kv_bytes(c, p.n_ctx, s->kv.f16), false);
-    s->history = malloc(p.n_ctx * sizeof *s->history);
+    bool cached = new_cache(s);
     s->ids = malloc((p.n_ctx + 1) * sizeof *s->ids);
     s->logits = calloc((1 + TVLM_MAX_DRAFT) * (size_t)c->n_vocab,
                        sizeof *s->logits); /* read before the first feed: zeros */
     s->candidates = malloc(c->n_vocab * sizeof *s->candidates);
     s->text = malloc((size_t)text_bytes(model, p.n_ctx));
-    if (!s->kv.data || !s->history || !s->ids || !s->logits || !s->candidates || !s->text) {
+    if (!new_beams(s) || !cached || !s->ids || !s->logits || !s->candidates || !s->text) {
         tvlm_session_free(s);
         return tvlm_fail(err, TVLM_ERR_MEMORY, "out of memory: the session takes %zu bytes", bytes);
     }
@@ -110,9 +161,8 @@ void tvlm_session_free(tvlm_session *session)
 {
     if (!session) return;
     tvlm_image_free(session->image);
-    const tvlm_kv *kv = &session->kv;
-    tvlm_pages_free(kv->data, tvlm_kv_bytes(&session->model->config.lm, kv->n_ctx, kv->f16));
-    free(session->history);
+    free_cache(session);
+    free_beams(session);
     free(session->ids);
     free(session->logits);
     free(session->candidates);

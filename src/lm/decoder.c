@@ -41,6 +41,15 @@ void *tvlm_kv_at(const tvlm_kv *kv, uint32_t layer, unsigned which, uint32_t pos
     return (unsigned char *)kv->data + row * kv->row * kv_element(kv->f16);
 }
 
+void tvlm_kv_copy(const tvlm_kv *to, const tvlm_kv *from, uint32_t begin, uint32_t end)
+{
+    size_t bytes = (end - begin) * from->row * kv_element(from->f16);
+    for (uint32_t layer = 0; layer < from->n_layers; layer++)
+        for (unsigned which = 0; which < 2; which++)
+            memcpy(tvlm_kv_at(to, layer, which, begin), tvlm_kv_at(from, layer, which, begin),
+                   bytes);
+}
+
 size_t tvlm_cross_kv_floats(const tvlm_decoder_config *c, size_t n_tokens)
 {
     size_t row = tvlm_nn_elements(c->n_kv_heads, c->head_dim, 2);

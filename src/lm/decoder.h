@@ -14,6 +14,8 @@ typedef struct tvlm_kv {
 } tvlm_kv;
 size_t tvlm_kv_bytes(const tvlm_decoder_config *config, uint32_t n_ctx, bool f16);
 void *tvlm_kv_at(const tvlm_kv *kv, uint32_t layer, unsigned which, uint32_t position);
+/* Positions begin..end of another cache of the same shape. */
+void tvlm_kv_copy(const tvlm_kv *to, const tvlm_kv *from, uint32_t begin, uint32_t end);
 
 /* Keys and values of an image for cross-attention: [layer][k|v][n_tokens][row] f32; computed once
  * per image from its visual tokens [n_tokens][n_embd]. */

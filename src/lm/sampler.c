@@ -6,6 +6,7 @@
 #include "kernels/math.h"
 
 #include <math.h>
+#include <string.h>
 
 void tvlm_sampling_init(tvlm_sampling *sampling)
 {
@@ -136,6 +137,30 @@ static void penalise(tvlm_candidate *c, size_t n, float penalty, const int32_t *
     }
 }
 
+/* Drops what would complete an n-gram that the ids have already; the last candidate stays. */
+static size_t drop_repeats(tvlm_candidate *c, size_t n, size_t ngram, const int32_t *ids,
+                           size_t n_ids)
+{
+    for (size_t end = ngram; ngram && end <= n_ids && n > 1; end++) {
+        size_t before = ngram - 1;
+        if (memcmp(ids + end - ngram, ids + n_ids - before, before * sizeof *ids) != 0) continue;
+        tvlm_candidate *at = find(c, n, ids[end - 1]);
+        if (!at) continue;
+        n--;
+        memmove(at, at + 1, (size_t)(c + n - at) * sizeof *at);
+    }
+    return n;
+}
+
+/* The ids that may be chosen, in rising order. */
+static size_t allowed(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
+                      uint32_t ngram, const int32_t *recent, size_t n_recent, tvlm_candidate *c)
+{
+    size_t n = collect(tokenizer, logits, n_vocab, false, c);
+    if (!n) n = collect(tokenizer, logits, n_vocab, true, c);
+    return drop_repeats(c, n, ngram, recent, n_recent);
+}
+
 static size_t best_of(const tvlm_candidate *c, size_t n)
 {
     size_t best = 0;
@@ -196,12 +221,11 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
 {
     size_t last = s->repeat_last_n;
     bool penalty = s->repeat_penalty != 1.0f && last;
-    if (!penalty && !(s->temperature > 0)) {
+    if (!penalty && !s->no_repeat_ngram && !(s->temperature > 0)) {
         int32_t best = greedy(tokenizer, logits, n_vocab);
         if (best >= 0) return best;
     }
-    size_t n = collect(tokenizer, logits, n_vocab, false, c);
-    if (!n) n = collect(tokenizer, logits, n_vocab, true, c);
+    size_t n = allowed(tokenizer, logits, n_vocab, s->no_repeat_ngram, recent, n_recent, c);
     if (!n) return 0; /* a vocabulary of unused tokens */
     if (penalty && n_recent) {
         size_t skip = n_recent > last ? n_recent - last : 0;
@@ -220,7 +244,26 @@ int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits
     return c[n - 1].id;
 }
 
+size_t tvlm_sampler_best(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
+                         uint32_t no_repeat_ngram, const int32_t *recent, size_t n_recent,
+                         tvlm_candidate *c, size_t n)
+{
+    size_t all = allowed(tokenizer, logits, n_vocab, no_repeat_ngram, recent, n_recent, c);
+    return all ? best_first(c, all, n < all ? n : all, INFINITY) : 0;
+}
+
 /* ---- chances ---- */
+
+double tvlm_sampler_log_sum(const float *logits, uint32_t n_vocab)
+{
+    float best = logits[0];
+    double sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        best = logits[i] > best ? logits[i] : best;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)logits[i] - (double)best);
+    return (double)best + log(sum);
+}
 
 /* Insertion into top[0..n), which holds `have` of the logits so far. */
 static size_t keep_best(tvlm_alternative *top, size_t n, size_t have, tvlm_alternative x)
@@ -237,15 +280,9 @@ float tvlm_sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t id,
                             tvlm_alternative *top, size_t n)
 {
     size_t have = 0;
-    float best = logits[0];
-    double sum = 0;
-    for (uint32_t i = 0; i < n_vocab; i++) {
-        have = keep_best(top, n, have, (tvlm_alternative){(int32_t)i, logits[i]});
-        best = logits[i] > best ? logits[i] : best;
-    }
+    double all = tvlm_sampler_log_sum(logits, n_vocab);
     for (uint32_t i = 0; i < n_vocab; i++)
-        sum += exp((double)logits[i] - (double)best);
-    double all = (double)best + log(sum);
+        have = keep_best(top, n, have, (tvlm_alternative){(int32_t)i, logits[i]});
     for (size_t i = 0; i < have; i++)
         top[i].logprob = (float)((double)top[i].logprob - all);
     return (float)((double)logits[id] - all);

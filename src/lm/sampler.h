@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Choosing an id: repetition penalty -> top-k -> top-p -> min-p -> temperature (llama.cpp's order).
+ * Choosing an id: no repeated n-gram -> repetition penalty -> top-k -> top-p -> min-p ->
+ * temperature (llama.cpp's order).
  */
 #ifndef TVLM_SAMPLER_H
 #define TVLM_SAMPLER_H
@@ -25,6 +26,14 @@ tvlm_status tvlm_sampling_check(const tvlm_sampling *sampling, tvlm_error *err);
 int32_t tvlm_sampler_choose(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
                             const tvlm_sampling *sampling, const int32_t *recent, size_t n_recent,
                             tvlm_candidate *scratch, uint64_t *state);
+
+/* The n most likely of those ids, or all there are, best first at scratch: how many. */
+size_t tvlm_sampler_best(const tvlm_tokenizer *tokenizer, const float *logits, uint32_t n_vocab,
+                         uint32_t no_repeat_ngram, const int32_t *recent, size_t n_recent,
+                         tvlm_candidate *scratch, size_t n);
+
+/* log p = logit - this; no finite number when a logit is none. */
+double tvlm_sampler_log_sum(const float *logits, uint32_t n_vocab);
 
 /* log p of `id` by softmax of logits [n_vocab], and of the n most likely ids, most likely first,
  * ties to the lower id. n is at most n_vocab. */

@@ -152,6 +152,7 @@ static void estimate_is_what_is_taken(void **state)
         e.n_threads = threads;
         tvlm_session_params_init(&s, sizeof s);
         s.n_ctx = 100 * threads;
+        s.max_beams = 2 * threads - 1;
         OK(tvlm_model_open(TINYVLM, &m, &header, &err));
         OK(tvlm_memory_estimate(header, &e, &s, &early, &err));
         tvlm_model_free(header);
@@ -195,10 +196,13 @@ static void answering_allocates_nothing(void **state)
     tvlm_image *image;
     tvlm_prompt *prompt;
     tvlm_result result = {.size = sizeof result};
+    tvlm_session_params s;
     tvlm_generate_params p;
     OK(tvlm_model_open(TINYVLM, NULL, &model, &err));
     OK(tvlm_engine_new(model, NULL, &engine, &err));
-    OK(tvlm_session_new(model, NULL, &session, &err));
+    tvlm_session_params_init(&s, sizeof s);
+    s.max_beams = 4;
+    OK(tvlm_session_new(model, &s, &session, &err));
     OK(tvlm_image_encode(engine, &pixels, NULL, &image, &err));
     OK(tvlm_prompt_new(model, &prompt, &err));
     tvlm_message m = {TVLM_ROLE_USER, "What is this?", 13, &image, 1, NULL};
@@ -215,11 +219,13 @@ static void answering_allocates_nothing(void **state)
          .min_p = 0.01f,
          .repeat_penalty = 1.1f,
          .repeat_last_n = 64},
+        {.top_p = 1, .repeat_penalty = 1, .no_repeat_ngram = 2},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         size_t before = calls;
         p.sampling = ways[i];
         p.lookup = i == 0;
+        p.beams = i == 3 ? 4 : 1;
         OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
         assert_int_equal(result.n_ids, 40);
         uint64_t random = 1;

@@ -276,6 +276,37 @@ static void seeds_decide(void **state)
     assert_int_equal(first[0][0], 227);
 }
 
+/* Ids that would complete a pair or triple, and the best of those that would not, in order. */
+static void no_sequence_comes_twice(void **state)
+{
+    (void)state;
+    static const int32_t said[] = {1, 2, 9, 1, 2};
+    tvlm_sampling s = TVLM_SAMPLING_DEFAULTS;
+    tvlm_candidate c[VOCAB];
+    float logits[VOCAB];
+    uint64_t random = 5;
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = (float)-i;
+    for (uint32_t n = 0; n < 4; n++) {
+        assert_int_equal(tvlm_sampler_best(tokenizer, logits, VOCAB, n, said, 5, c, 2), 2);
+        assert_int_equal(c[0].id, 0);
+        assert_int_equal(c[1].id, n == 1 ? 3 : 1);
+    }
+    logits[9] = 3; /* 2 9 and 1 2 9 have been, 9 alone too */
+    for (uint32_t n = 0; n < 6; n++) {
+        s.no_repeat_ngram = n;
+        assert_int_equal(choose(logits, &s, said, 5, &random), n && n < 4 ? 0 : 9);
+        s.temperature = 1e-3f;
+        assert_int_equal(choose(logits, &s, said, 5, &random), n && n < 4 ? 0 : 9);
+        s.temperature = 0;
+    }
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = i == 9 ? 3 : -INFINITY; /* there is no other */
+    s.no_repeat_ngram = 1;
+    assert_int_equal(choose(logits, &s, said, 5, &random), 9);
+    assert_int_equal(tvlm_sampler_best(tokenizer, logits, VOCAB, 1, said, 5, c, 2), 1);
+}
+
 static void senseless_settings_are_refused(void **state)
 {
     (void)state;
@@ -296,7 +327,7 @@ static void senseless_settings_are_refused(void **state)
         {"repeat_penalty", offsetof(tvlm_sampling, repeat_penalty), NAN     },
         {"repeat_penalty", offsetof(tvlm_sampling, repeat_penalty), -1      },
         {"repeat_penalty", offsetof(tvlm_sampling, repeat_penalty), 0       },
-        {"reserved",       offsetof(tvlm_sampling, reserved[7]),    1       },
+        {"reserved",       offsetof(tvlm_sampling, reserved[6]),    1       },
     };
     tvlm_error err;
     for (size_t i = 0; i < TVLM_COUNT(bad); i++) {
@@ -319,6 +350,7 @@ int main(void)
         cmocka_unit_test(penalty_counts_an_id_once),
         cmocka_unit_test(not_numbers_are_survived),
         cmocka_unit_test(seeds_decide),
+        cmocka_unit_test(no_sequence_comes_twice),
         cmocka_unit_test(senseless_settings_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
