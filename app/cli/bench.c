@@ -506,6 +506,7 @@ int cmd_bench(int argc, char **argv)
         return 0;
     }
     if (argc - first > 1) return cli_usage("bench: one image at a time");
+    if (o.beams > 1) return cli_usage("bench: measures greedy answers: --beams is not for it");
     int code = cli_runner_open(&r, &o, NULL);
     if (code) return code;
     tvlm_status status = bench_model(&r, &b, first < argc ? argv[first] : NULL, &err);

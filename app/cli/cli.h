@@ -43,6 +43,7 @@ typedef struct cli_options {
     const char *stop[8];
     size_t n_stop;
     bool lookup;
+    unsigned beams;
 } cli_options;
 void cli_options_init(cli_options *o);
 

@@ -26,6 +26,9 @@ const char cli_common_help[] =
     "      --top-k N --top-p P --min-p P --repeat-penalty R --seed N\n"
     "      --lookup            guess words from the text so far, check several at a time: the\n"
     "                          same answer, sooner where text repeats\n"
+    "      --beams N           beam search: follow N hypotheses (1 to 8), answer with the\n"
+    "                          likeliest, at once (default 1: greedy)\n"
+    "      --no-repeat-ngram N no N tokens of an answer come twice in it (default 0: they may)\n"
     "      --stop TEXT         end the answer at this text (up to 8 times)\n"
     "      --system TEXT       system message\n"
     "      --template NAME     chat template: chatml, qwen2, qwen2.5, smollm2, fastvlm,\n"
@@ -51,6 +54,8 @@ enum {
     OPT_PENALTY,
     OPT_SEED,
     OPT_LOOKUP,
+    OPT_BEAMS,
+    OPT_NO_REPEAT,
     OPT_STOP,
     OPT_SYSTEM,
     OPT_TEMPLATE,
@@ -60,34 +65,38 @@ enum {
 };
 
 static const struct option common[] = {
-    {"model",          required_argument, NULL, 'm'            },
-    {"threads",        required_argument, NULL, 't'            },
-    {"cpu",            required_argument, NULL, OPT_CPU        },
-    {"precision",      required_argument, NULL, OPT_PRECISION  },
-    {"max-tokens",     required_argument, NULL, 'n'            },
-    {"temperature",    required_argument, NULL, OPT_TEMPERATURE},
-    {"top-k",          required_argument, NULL, OPT_TOP_K      },
-    {"top-p",          required_argument, NULL, OPT_TOP_P      },
-    {"min-p",          required_argument, NULL, OPT_MIN_P      },
-    {"repeat-penalty", required_argument, NULL, OPT_PENALTY    },
-    {"seed",           required_argument, NULL, OPT_SEED       },
-    {"lookup",         no_argument,       NULL, OPT_LOOKUP     },
-    {"stop",           required_argument, NULL, OPT_STOP       },
-    {"system",         required_argument, NULL, OPT_SYSTEM     },
-    {"template",       required_argument, NULL, OPT_TEMPLATE   },
-    {"ctx",            required_argument, NULL, 'c'            },
-    {"kv",             required_argument, NULL, OPT_KV         },
-    {"max-pixels",     required_argument, NULL, OPT_PIXELS     },
-    {"json",           no_argument,       NULL, OPT_JSON       },
-    {"quiet",          no_argument,       NULL, 'q'            },
-    {"help",           no_argument,       NULL, 'h'            },
+    {"model",           required_argument, NULL, 'm'            },
+    {"threads",         required_argument, NULL, 't'            },
+    {"cpu",             required_argument, NULL, OPT_CPU        },
+    {"precision",       required_argument, NULL, OPT_PRECISION  },
+    {"max-tokens",      required_argument, NULL, 'n'            },
+    {"temperature",     required_argument, NULL, OPT_TEMPERATURE},
+    {"top-k",           required_argument, NULL, OPT_TOP_K      },
+    {"top-p",           required_argument, NULL, OPT_TOP_P      },
+    {"min-p",           required_argument, NULL, OPT_MIN_P      },
+    {"repeat-penalty",  required_argument, NULL, OPT_PENALTY    },
+    {"seed",            required_argument, NULL, OPT_SEED       },
+    {"lookup",          no_argument,       NULL, OPT_LOOKUP     },
+    {"beams",           required_argument, NULL, OPT_BEAMS      },
+    {"no-repeat-ngram", required_argument, NULL, OPT_NO_REPEAT  },
+    {"stop",            required_argument, NULL, OPT_STOP       },
+    {"system",          required_argument, NULL, OPT_SYSTEM     },
+    {"template",        required_argument, NULL, OPT_TEMPLATE   },
+    {"ctx",             required_argument, NULL, 'c'            },
+    {"kv",              required_argument, NULL, OPT_KV         },
+    {"max-pixels",      required_argument, NULL, OPT_PIXELS     },
+    {"json",            no_argument,       NULL, OPT_JSON       },
+    {"quiet",           no_argument,       NULL, 'q'            },
+    {"help",            no_argument,       NULL, 'h'            },
 };
 #define N_COMMON (sizeof common / sizeof *common)
 
 void cli_options_init(cli_options *o)
 {
-    *o = (cli_options){
-        .max_tokens = 256, .max_pixels = TVLM_DEFAULT_MAX_PIXELS, .cpu = getenv("TVLM_CPU")};
+    *o = (cli_options){.max_tokens = 256,
+                       .max_pixels = TVLM_DEFAULT_MAX_PIXELS,
+                       .beams = 1,
+                       .cpu = getenv("TVLM_CPU")};
     tvlm_sampling_init(&o->sampling);
     o->cpu = o->cpu && *o->cpu ? o->cpu : NULL;
 }
@@ -172,6 +181,12 @@ static bool take_common(cli_options *o, int value, const char *text)
         return true;
     case OPT_LOOKUP:
         return o->lookup = true;
+    case OPT_BEAMS:
+        return take_unsigned(text, 1, TVLM_MAX_BEAMS, &o->beams);
+    case OPT_NO_REPEAT:
+        if (!take_unsigned(text, 0, 1u << 30, &k)) return false;
+        o->sampling.no_repeat_ngram = k;
+        return true;
     case OPT_STOP:
         if (o->n_stop == sizeof o->stop / sizeof *o->stop || !*text) {
             snprintf(valid_range, sizeof valid_range, ": some text, at most %zu times",

@@ -189,6 +189,7 @@ static tvlm_status answer_prompt(job *j, eval_row *row, const tvlm_prompt *promp
     p.max_tokens = j->options.max_tokens ? j->options.max_tokens : row->question ? 12 : 40;
     p.sampling = j->options.sampling;
     p.lookup = j->options.lookup;
+    p.beams = j->options.beams;
     p.stop = j->options.stop;
     p.n_stop = j->options.n_stop;
     p.cancel = cli_cancel();

@@ -39,6 +39,7 @@ static tvlm_status open_model(cli_runner *r, tvlm_error *err)
     r->info.size = sizeof r->info;
     APP_TRY(tvlm_model_get_info(r->model, &r->info, err));
     session.max_images = r->info.max_images;
+    session.max_beams = o->beams;
     APP_TRY(tvlm_engine_new(r->model, &engine, &r->engine, err));
     APP_TRY(tvlm_session_new(r->model, &session, &r->session, err));
     r->load_ms = app_sys_now_ms() - begin;
@@ -216,6 +217,7 @@ tvlm_status cli_generate(cli_runner *r, const tvlm_prompt *prompt, tvlm_result *
     p.max_tokens = r->options->max_tokens;
     p.sampling = r->options->sampling;
     p.lookup = r->options->lookup;
+    p.beams = r->options->beams;
     p.stop = r->options->stop;
     p.n_stop = r->options->n_stop;
     p.on_text = r->options->json ? NULL : print_text;

@@ -202,6 +202,33 @@ def test_a_users_text_never_becomes_special(model):
     assert marked > plain + 1  # as its characters, not as one id
 
 
+def test_beams(tmp_path, model):
+    """Of the bundled model: all the text at once, the same on any number of threads; --json, chat and eval too."""
+    asked = ["describe", "-q", PICTURE, "-n", 24]
+    said = ok(*asked, "--beams", 4, "-t", 1).out
+    assert said.strip() and said == ok(*asked, "--beams", 4, "-t", 3).out
+    assert ok(*asked, "--beams", 1).out == ok(*asked).out
+    random = ["ask", "-q", "-m", model, "-n", 24, PICTURE, "Go"]
+    assert ok(*random, "--beams", 4).out != ok(*random).out
+    assert ok(*asked, "--beams", 4, "--json").json()[0]["text"] == said.rstrip("\n")
+    talk = ok("chat", "-q", "--image", PICTURE, "-n", 24, "--beams", 4, "--json", stdin=b"describe\nwhy?\n").json()
+    assert len(talk) == 2 and talk[1]["text"]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"image": PICTURE.name, "captions": ["A dog.", "Two dogs."]}) + "\n")
+    answers = tmp_path / "answers.jsonl"
+    ok("eval", rows, "--images", PICTURE.parent, "--answers", answers, "-n", 24, "--beams", 4, "--json")
+    assert json.loads(answers.read_text())["answer"] == said.rstrip("\n")
+    refused(2, "beams is 4: beam search goes without sampling.temperature", *asked, "--beams", 4, "--temperature", 1)
+    refused(2, "'9' is not a valid value for option '--beams': a whole number from 1 to 8", *asked, "--beams", 9)
+    refused(2, "bench: measures greedy answers", "bench", "--beams", 2)
+
+
+def test_no_repeat_ngram(model):
+    asked = ["ask", "-q", "-m", model, "-n", 40, "--repeat-penalty", 0.5, PICTURE, "Go"]
+    free, once = ok(*asked).out, ok(*asked, "--no-repeat-ngram", 1).out
+    assert 30 * free[-2] in free and 2 * free[-2] not in once  # a reward for what was said before
+
+
 def test_lookup_guesses_and_changes_nothing(model):
     for options in (["--repeat-penalty", 0.5], ["--temperature", 3, "--seed", 4]):
         asked = ["ask", "-m", model, "-n", 40, *options, PICTURE, "Go go go go?"]
