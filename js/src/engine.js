@@ -64,11 +64,12 @@ function turn() {
 class Engine {
     /** module: compiled; memory: shared, or null to make one of `limit` bytes; flag: shared Int32Array or
      *  null; host: now, openFile. */
-    constructor({ name, module, memory, limit, threads, context, kv, flag }, post, host) {
+    constructor({ name, module, memory, limit, threads, context, kv, beams, flag }, post, host) {
         memory ??= makeMemory(name, limit);
         this.memory = memory;
         this.threads = threads;
         this.context = context;
+        this.beams = beams;
         this.kvF32 = kv === 'f32' ? 1 : 0;
         this.flag = flag;
         this.post = post;
@@ -186,7 +187,7 @@ class Engine {
         const stage = STAGES[this.wasm.stage()];
         if (stage !== 'none' && !this.started) {
             this.started = true;
-            this.check(this.wasm.start(this.threads, this.context, this.kvF32));
+            this.check(this.wasm.start(this.threads, this.context, this.kvF32, this.beams));
             this.post({ event: 'info', info: this.info(), cancelAddress: place(this.wasm.cancel_flag()) });
         }
         this.post({ event: 'progress', progress: { ...progress, stage } });
@@ -235,7 +236,7 @@ class Engine {
     plan() {
         const at = this.#allocate(40);
         try {
-            this.check(this.wasm.memory_plan(this.threads, this.context, this.kvF32, at));
+            this.check(this.wasm.memory_plan(this.threads, this.context, this.kvF32, this.beams, at));
             const [model, engine, session, image, total] = new Float64Array(this.memory.buffer.slice(at, at + 40));
             return { model, engine, session, image, total };
         } finally {
@@ -316,7 +317,7 @@ class Engine {
             for (const stop of options.stop) this.check(this.wasm.stop_add(this.#copyIn(utf8.encode(`${stop}\0`))));
             this.check(this.wasm.generate(options.maxTokens, options.ignoreEos ? 1 : 0, options.lookup ? 1 : 0,
                 options.temperature, options.topK, options.topP, options.minP, options.repeatPenalty, options.seed,
-                options.logprobs ? 1 : 0, options.alternatives));
+                options.noRepeatNgram, options.minTokens, options.beams, options.logprobs ? 1 : 0, options.alternatives));
         } finally {
             this.wasm.chat_clear();
         }

@@ -11,7 +11,7 @@ import { platform } from './platform.js';
 export { TinyVLMError };
 
 const PRECISIONS = ['auto', 'f32', 'int8', 'int16']; // in the order of the engine's tvlm_precision
-const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'precision', 'module', 'idleTimeout', 'retries'];
+const LOAD_OPTIONS = ['onProgress', 'signal', 'threads', 'cache', 'memory', 'context', 'kv', 'beams', 'precision', 'module', 'idleTimeout', 'retries'];
 const RESTARTS = 3; // of a download whose file changes
 const DEFAULT_THREADS = 8;
 const MOST_THREADS = 64;
@@ -50,7 +50,7 @@ class Connection {
         this.stale = null; // why what was loaded is to be thrown away
     }
 
-    async open({ threads, context, kv, memory, module: wanted }) {
+    async open({ threads, context, kv, beams, memory, module: wanted }) {
         const { name, module } = await chooseModule(threads, wanted);
         this.module = name;
         this.threads = isThreaded(name) ? threads : 1;
@@ -65,7 +65,7 @@ class Connection {
         this.worker = this.#start('worker.js');
         this.worker.onmessage = ({ data }) => this.#receive(data);
         const { stacks } = await this.send('init', {
-            name, module, memory: this.memory, limit: memory, threads: this.threads, context, kv, flag: this.flag,
+            name, module, memory: this.memory, limit: memory, threads: this.threads, context, kv, beams, flag: this.flag,
         });
         for (const place of stacks) this.#start('helper.js').postMessage({ module, memory: this.memory, ...place });
     }
@@ -358,12 +358,16 @@ function asIds(ids) {
 
 const DEFAULTS = {
     maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false, lookup: false,
+    noRepeatNgram: 0, minTokens: 1, beams: 1,
     logprobs: false, alternatives: 0,
 };
 const MOST_ALTERNATIVES = 20;
+const MOST_BEAMS = 8;
 const TOKEN_OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'system', 'fit'];
 const GENERATE_OPTIONS = TOKEN_OPTIONS.filter((name) => !['logprobs', 'alternatives'].includes(name)).concat('onToken');
 const ENCODE_OPTIONS = ['fit', 'signal'];
+
+const isWidth = (value) => Number.isInteger(value) && value >= 1 && value <= MOST_BEAMS;
 
 function sampling(options) {
     const out = {};
@@ -372,7 +376,9 @@ function sampling(options) {
         if (typeof value === 'number') check(key, out[key], Number.isFinite(out[key]));
     }
     check('maxTokens', out.maxTokens, Number.isInteger(out.maxTokens) && out.maxTokens >= 1 && out.maxTokens < 2 ** 32);
-    check('topK', out.topK, Number.isInteger(out.topK) && out.topK >= 0 && out.topK < 2 ** 32);
+    for (const name of ['topK', 'noRepeatNgram', 'minTokens'])
+        check(name, out[name], Number.isInteger(out[name]) && out[name] >= 0 && out[name] < 2 ** 32);
+    check('beams', out.beams, isWidth(out.beams));
     check('alternatives', out.alternatives,
         Number.isInteger(out.alternatives) && out.alternatives >= 0 && out.alternatives <= MOST_ALTERNATIVES);
     if (out.alternatives) out.logprobs = true;
@@ -431,11 +437,12 @@ export class FastVLM {
 
     async #load(source, options) {
         const { signal, onProgress, threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16',
-            precision = 'auto', module, cache, idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
+            beams = 1, precision = 'auto', module, cache, idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
         if (signal?.aborted) return; // `ready` says so
         check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
         check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);
         check('kv', kv, kv === 'f16' || kv === 'f32');
+        check('beams', beams, isWidth(beams));
         check('precision', precision, PRECISIONS.includes(precision));
         check('module', module, module === undefined || MODULES.includes(module));
         check('memory', most, most === undefined || most > 0);
@@ -447,7 +454,7 @@ export class FastVLM {
             const connection = this.#connection;
             connection.onEvent = (event) => this.#onEvent(event, onProgress);
             try {
-                await connection.open({ threads, context, kv, memory, module });
+                await connection.open({ threads, context, kv, beams, memory, module });
                 return await connection.load(message);
             } catch (error) {
                 if (!connection.stale || connection.dead || this.#restarts === RESTARTS) throw error;

@@ -69,6 +69,8 @@ export interface LoadOptions {
     context?: number;
     /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
     kv?: 'f16' | 'f32';
+    /** Most beams of an answer, at most 8 (default 1): each further one has a key/value cache of its own. */
+    beams?: number;
     /** Arithmetic of the linear layers: 'auto' (default) takes int8 for weights in blocks such as Q8_0 and int16 for float
      *  ones, which the module without SIMD leaves to 'f32', the reference; 'int8' and 'int16' are for all weights and for float ones. */
     precision?: 'auto' | 'f32' | 'int8' | 'int16';
@@ -95,6 +97,13 @@ export interface GenerateOptions {
     system?: string;
     fit?: Fit;
     ignoreEos?: boolean;
+    /** Of so many tokens none of an answer's sequences comes twice (default 0: any may). */
+    noRepeatNgram?: number;
+    /** The answer does not end before it has so many (default 1: no answer is empty). */
+    minTokens?: number;
+    /** Beam search: of so many hypotheses, at most LoadOptions.beams, the answer is the one that is likeliest per token. It comes at
+     *  once, at the end; not with temperature, repeatPenalty, lookup or logprobs. Default 1: none. */
+    beams?: number;
     /** Guesses words from the text so far: the same answer, sooner where text repeats. */
     lookup?: boolean;
 }

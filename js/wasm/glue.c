@@ -179,8 +179,8 @@ int stage(void)
     return h.model ? (int)tvlm_model_stage(h.model) : 0;
 }
 
-static void params_of(unsigned threads, unsigned context, int kv_f32, tvlm_engine_params *engine,
-                      tvlm_session_params *session)
+static void params_of(unsigned threads, unsigned context, int kv_f32, unsigned beams,
+                      tvlm_engine_params *engine, tvlm_session_params *session)
 {
     tvlm_engine_params_init(engine, sizeof *engine);
     engine->n_threads = threads;
@@ -188,27 +188,29 @@ static void params_of(unsigned threads, unsigned context, int kv_f32, tvlm_engin
     tvlm_session_params_init(session, sizeof *session);
     session->n_ctx = context < h.info.n_ctx_train ? context : h.info.n_ctx_train;
     session->kv_type = kv_f32 ? TVLM_KV_F32 : TVLM_KV_F16;
+    session->max_beams = beams;
 }
 
 /* Engine and session, from the header stage on. */
-EXPORT(start) int start(unsigned threads, unsigned context, int kv_f32);
-int start(unsigned threads, unsigned context, int kv_f32)
+EXPORT(start) int start(unsigned threads, unsigned context, int kv_f32, unsigned beams);
+int start(unsigned threads, unsigned context, int kv_f32, unsigned beams)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
-    params_of(threads, context, kv_f32, &engine, &session);
+    params_of(threads, context, kv_f32, beams, &engine, &session);
     TVLM_TRY(tvlm_engine_new(h.model, &engine, &h.engine, &h.error));
     return (int)tvlm_session_new(h.model, &session, &h.session, &h.error);
 }
 
 /* out: model, engine, session, image, total bytes. */
-EXPORT(memory_plan) int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out);
-int memory_plan(unsigned threads, unsigned context, int kv_f32, double *out)
+EXPORT(memory_plan)
+int memory_plan(unsigned threads, unsigned context, int kv_f32, unsigned beams, double *out);
+int memory_plan(unsigned threads, unsigned context, int kv_f32, unsigned beams, double *out)
 {
     tvlm_engine_params engine;
     tvlm_session_params session;
     tvlm_memory m = {.size = sizeof m};
-    params_of(threads, context, kv_f32, &engine, &session);
+    params_of(threads, context, kv_f32, beams, &engine, &session);
     TVLM_TRY(tvlm_memory_estimate(h.model, &engine, &session, &m, &h.error));
     out[0] = (double)m.model_bytes;
     out[1] = (double)m.engine_bytes;
@@ -417,11 +419,11 @@ static tvlm_status answer(const tvlm_prompt *prompt, const tvlm_generate_params 
 
 EXPORT(generate)
 int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
-             float top_p, float min_p, float repeat_penalty, double seed, int logprobs,
-             unsigned n_alternatives);
+             float top_p, float min_p, float repeat_penalty, double seed, unsigned no_repeat_ngram,
+             unsigned min_tokens, unsigned beams, int logprobs, unsigned n_alternatives);
 int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature, unsigned top_k,
-             float top_p, float min_p, float repeat_penalty, double seed, int logprobs,
-             unsigned n_alternatives)
+             float top_p, float min_p, float repeat_penalty, double seed, unsigned no_repeat_ngram,
+             unsigned min_tokens, unsigned beams, int logprobs, unsigned n_alternatives)
 {
     tvlm_prompt *prompt;
     tvlm_generate_params p;
@@ -436,6 +438,9 @@ int generate(unsigned max_tokens, int ignore_eos, int lookup, float temperature,
     p.sampling.min_p = min_p;
     p.sampling.repeat_penalty = repeat_penalty;
     p.sampling.seed = (uint64_t)seed;
+    p.sampling.no_repeat_ngram = no_repeat_ngram;
+    p.min_tokens = min_tokens;
+    p.beams = beams;
     p.stop = h.stops;
     p.n_stop = h.n_stops;
     p.logprobs = logprobs != 0;

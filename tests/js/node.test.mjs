@@ -9,7 +9,7 @@ import test from 'node:test';
 import { serve } from '../../js/src/engine.js';
 import init, { FastVLM, TinyVLMError } from '../../js/src/node.js';
 import {
-    HAS_RELAXED, MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, nativeDump, readPpm, relativeError,
+    HAS_RELAXED, MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, native, nativeDump, readPpm, relativeError,
     smolvlmModel,
 } from './common.mjs';
 import { decoder, gguf } from './gguf.mjs';
@@ -73,6 +73,23 @@ for (const module of MODULES) {
         await model.dispose();
     });
 }
+
+test('beam search says what the program says', async () => {
+    const want = JSON.parse(native('ask', '-m', MODEL, '--json', '--kv', 'f32', '--precision', 'f32', '-n', '16', '--beams', '4',
+        '--no-repeat-ngram', '2', PICTURE_FILE, PROMPT)).text;
+    const model = await load(MODEL, 'simd128', { kv: 'f32', precision: 'f32', beams: 4 });
+    const heard = [];
+    const said = await model.generate(picture, PROMPT, { maxTokens: 16, beams: 4, noRepeatNgram: 2, onToken: (text) => heard.push(text) });
+    assert.equal(said.text, want);
+    assert.equal(heard.join(''), want);
+    assert.equal(new Set(Array.from(said.ids.slice(1), (id, i) => `${said.ids[i]} ${id}`)).size, said.ids.length - 1);
+    await fails(model.infer(picture, PROMPT, { beams: 5 }), 'argument', /beams is 5, the session's max_beams 4/);
+    await fails(model.infer(picture, PROMPT, { beams: 2, temperature: 1 }), 'argument', /goes without sampling.temperature/);
+    const one = await load(MODEL, 'simd128', { kv: 'f32', precision: 'f32' });
+    assert.ok((await model.memory()).session > 3 * (await one.memory()).session);
+    await one.dispose();
+    await model.dispose();
+});
 
 test('tokens, and how likely they were', async () => {
     const want = nativeDump(MODEL, PICTURE_FILE, PROMPT, '--new-tokens', '12', '--threads', '1');
@@ -410,11 +427,11 @@ test('arguments that are wrong', async () => {
         await fails(call(), 'argument', /no option 'max_tokens': there are \w+/);
     await fails(model.infer(picture, 'x', 5), 'argument', /options: 5/);
     await fails(model.tokenizer.encode(5), 'argument', /text: 5/);
-    for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5],
+    for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5], ['beams', 0], ['beams', 9], ['noRepeatNgram', -1], ['minTokens', 0.5],
         ['temperature', NaN], ['stop', 5], ['stop', [() => 1]], ['fit', 'foo'], ['onToken', 'log'], ['ignoreEos', 1], ['system', 5],
         ['temperature', Object.create(null)]])
         await fails(model.infer(picture, 'x', { [name]: value }), 'argument', new RegExp(`^${name}: `));
-    for (const [name, value] of [['threads', NaN], ['threads', 0], ['context', -5], ['kv', 'F32'], ['memory', -1], ['idleTimeout', 0],
+    for (const [name, value] of [['threads', NaN], ['threads', 0], ['context', -5], ['kv', 'F32'], ['beams', 9], ['memory', -1], ['idleTimeout', 0],
         ['retries', -1], ['onProgress', 1], ['cache', 'no'], ['module', 'avx2']])
         await fails(FastVLM.load(MODEL, { [name]: value }), 'argument', new RegExp(`^${name}: `));
     assert.equal(await model.infer(picture, PROMPT, { stop: ' ' }), await model.infer(picture, PROMPT, { stop: [' '] }));
