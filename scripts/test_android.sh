@@ -26,7 +26,7 @@ runtime=$libs/kotlin-stdlib.jar:$coroutines:$libs/kotlin-test.jar
 cmake -S $lib/main/cpp -B "$work/jni" -DCMAKE_BUILD_TYPE=Release \
     -DCMAKE_C_FLAGS="-isystem $java_home/include -isystem $java_home/include/linux"
 cmake --build "$work/jni" --parallel "$(nproc)"
-bash "$kotlin/bin/kotlinc" -nowarn -Werror -jvm-target 1.8 -cp "$runtime" $lib/main $lib/test -d "$work/tests.jar"
+bash "$kotlin/bin/kotlinc" -Werror -jvm-target 1.8 -cp "$runtime" $lib/main $lib/test -d "$work/tests.jar"
 
 run_tests() { # JAR
     java -Xcheck:jni "-Djava.library.path=$work/jni" -cp "$1:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf \
@@ -49,7 +49,7 @@ fi
 module=$(sed -n 's|.*projectDir = file("tinyvlm/\(.*\)")|\1|p' docs/MOBILE.md)
 [ -e "${module:?docs/MOBILE.md names none}/build.gradle.kts" ]
 
-android() { bash "$kotlin/bin/kotlinc" -nowarn -no-jdk -jvm-target 1.8 -cp "$jar:$runtime${part:+:$part}" "$@"; }
+android() { bash "$kotlin/bin/kotlinc" -Werror -no-jdk -jvm-target 1.8 -cp "$jar:$runtime${part:+:$part}" "$@"; }
 examples() { tests/docs/examples.sh "$1" kotlin tests/docs/example.kt "$work/examples"; }
 if [ -e "$jar" ]; then
     # As in an app that is shrunk and whose classes are renamed.
@@ -62,9 +62,10 @@ if [ -e "$jar" ]; then
     webview=$(examples js/README.md)
     android $lib/main/kotlin{,-android} bindings/android/sample/src tests/docs/androidx.kt -d "$work/android-part.jar"
     part=$work/android-part.jar
-    android $mobile $webview -d "$work/examples.jar"
+    java -cp "$work/tests.jar:$part:$runtime" dev.tinyvlm.SampleTestKt
+    android -nowarn $mobile $webview -d "$work/examples.jar"
     sed 's/vlm[.]ask(/vlm.asked(/' "$work/examples/MOBILE-1.kt" >"$work/planted.kt"
-    if android "$work/planted.kt" -d "$work/examples.jar" 2>/dev/null; then
+    if android -nowarn "$work/planted.kt" -d "$work/examples.jar" 2>/dev/null; then
         echo "an error planted in an example is not seen"
         exit 1
     fi

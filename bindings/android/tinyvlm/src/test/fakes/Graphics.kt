@@ -25,6 +25,13 @@ class Bitmap private constructor(val width: Int, val height: Int, val config: Co
     fun recycle() = Unit
 
     companion object {
+        /** Nearest pixels. The filter looks at four neighbours, so half is the least. */
+        @JvmStatic fun createScaledBitmap(from: Bitmap, width: Int, height: Int, filter: Boolean): Bitmap {
+            require(filter && 2 * width >= from.width - 1 && 2 * height >= from.height - 1) { "pixels that the filter does not see" }
+            val colors = IntArray(width * height) { from.colors[it / width * from.height / height * from.width + it % width * from.width / width] }
+            return of(width, height, from.config, colors)
+        }
+
         fun createBitmap(width: Int, height: Int, config: Config) = Bitmap(width, height, config)
 
         fun of(width: Int, height: Int, config: Config, colors: IntArray) =

@@ -42,13 +42,13 @@ class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: Strin
     }
 
     /**
-     * Asks about a frame, on the main thread; returns the answer's id. The newest frame waits while the model is busy:
-     * older ones get no answer.
+     * Asks about a frame of any size, on the main thread; returns the answer's id. The newest frame waits while the model is
+     * busy: older ones get no answer.
      */
     fun processFrame(bitmap: Bitmap, prompt: String = "Describe"): Int {
         val id = next++
         val jpeg = ByteArrayOutputStream()
-        bitmap.compress(Bitmap.CompressFormat.JPEG, 90, jpeg)
+        shrunk(bitmap).compress(Bitmap.CompressFormat.JPEG, 90, jpeg)
         val base64 = Base64.encodeToString(jpeg.toByteArray(), Base64.NO_WRAP)
         evaluateJavascript(
             "window.processImage ? window.processImage('$base64', ${JSONObject.quote(prompt)}, $id)" +
@@ -85,4 +85,15 @@ class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: Strin
         const val ORIGIN = "https://appassets.androidplatform.net/" // reserved for this: no server answers there
         private val HEADERS = mapOf("Cross-Origin-Opener-Policy" to "same-origin", "Cross-Origin-Embedder-Policy" to "require-corp")
     }
+}
+
+private const val LONGEST = 448 // pixels, twice what the model sees
+
+/** The way to the page costs time for each pixel. Halves at most at a time: the filter looks at four neighbours. */
+internal tailrec fun shrunk(bitmap: Bitmap): Bitmap {
+    val longest = maxOf(bitmap.width, bitmap.height)
+    if (longest <= LONGEST) return bitmap
+    val to = maxOf(LONGEST, (longest + 1) / 2)
+    fun scaled(side: Int) = maxOf(1, side * to / longest)
+    return shrunk(Bitmap.createScaledBitmap(bitmap, scaled(bitmap.width), scaled(bitmap.height), true))
 }
