@@ -41,82 +41,12 @@ public struct RGBImage: Sendable {
     }
 }
 
-#if canImport(CoreGraphics)
-    import CoreGraphics
+/// What becomes an image: `RGBImage`, and where there are such, `CGImage` and `CVPixelBuffer`. Your own types may, too.
+public protocol ImageSource {
+    /// A copy of the pixels, upright.
+    func rgbImage() throws -> RGBImage
+}
 
-    extension RGBImage {
-        /// Any CGImage, blended on white. Its orientation is that of the pixels: UIImage's must be applied before.
-        public init(_ image: CGImage) throws {
-            let width = image.width, height = image.height, row = width * 4
-            var bytes = [UInt8](repeating: 255, count: row * height)
-            let drawn = bytes.withUnsafeMutableBytes { buffer -> Bool in
-                guard
-                    let context = CGContext(
-                        data: buffer.baseAddress, width: width, height: height, bitsPerComponent: 8, bytesPerRow: row,
-                        space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
-                else { return false }
-                let all = CGRect(x: 0, y: 0, width: width, height: height)
-                context.setFillColor(gray: 1, alpha: 1)
-                context.fill(all)
-                context.draw(image, in: all)
-                return true
-            }
-            guard drawn else { throw TinyVLMError(kind: .memory, description: "no bitmap of \(width)x\(height)") }
-            try self.init(width: width, height: height, channels: 4, bytes: bytes)
-        }
-    }
-
-    extension TinyVLM {
-        public func infer(image: CGImage, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init()) async throws
-            -> String
-        {
-            try await infer(image: RGBImage(image), prompt: prompt, maxTokens: maxTokens, sampling: sampling)
-        }
-
-        public func encode(image: CGImage) async throws -> EncodedImage { try await encode(image: RGBImage(image)) }
-    }
-#endif
-
-#if canImport(CoreVideo)
-    import CoreVideo
-
-    extension RGBImage {
-        /// A camera frame with 32-bit BGRA pixels (`kCVPixelFormatType_32BGRA`); the pixels are copied.
-        public init(_ buffer: CVPixelBuffer) throws {
-            guard CVPixelBufferGetPixelFormatType(buffer) == kCVPixelFormatType_32BGRA else {
-                throw TinyVLMError(
-                    kind: .unsupported, description: "a pixel buffer that is not 32BGRA: set the camera output's videoSettings")
-            }
-            guard CVPixelBufferLockBaseAddress(buffer, .readOnly) == kCVReturnSuccess else {
-                throw TinyVLMError(kind: .io, description: "the pixel buffer cannot be locked")
-            }
-            defer { CVPixelBufferUnlockBaseAddress(buffer, .readOnly) }
-            let width = CVPixelBufferGetWidth(buffer), height = CVPixelBufferGetHeight(buffer)
-            let stride = CVPixelBufferGetBytesPerRow(buffer)
-            guard let base = CVPixelBufferGetBaseAddress(buffer) else {
-                throw TinyVLMError(kind: .io, description: "the pixel buffer has no memory")
-            }
-            var bytes = [UInt8](repeating: 0, count: width * height * 3)
-            let source = base.assumingMemoryBound(to: UInt8.self)
-            for y in 0..<height {
-                for x in 0..<width {
-                    let from = y * stride + x * 4, to = (y * width + x) * 3
-                    bytes[to] = source[from + 2]
-                    bytes[to + 1] = source[from + 1]
-                    bytes[to + 2] = source[from]
-                }
-            }
-            try self.init(width: width, height: height, bytes: bytes)
-        }
-    }
-
-    extension TinyVLM {
-        public func infer(image: CVPixelBuffer, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init())
-            async throws -> String
-        {
-            try await infer(image: RGBImage(image), prompt: prompt, maxTokens: maxTokens, sampling: sampling)
-        }
-
-        public func encode(image: CVPixelBuffer) async throws -> EncodedImage { try await encode(image: RGBImage(image)) }
-    }
-#endif
+extension RGBImage: ImageSource {
+    public func rgbImage() -> RGBImage { self }
+}

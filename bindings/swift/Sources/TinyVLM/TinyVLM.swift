@@ -73,8 +73,8 @@ public final class TinyVLM: Sendable {
     public var info: ModelInfo { engine.info }
 
     /// The answer to a question about an image. An empty prompt asks for a description.
-    public func infer(image: RGBImage, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init()) async throws
-        -> String
+    public func infer(image: some ImageSource, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init())
+        async throws -> String
     {
         try await infer(image: encode(image: image), prompt: prompt, maxTokens: maxTokens, sampling: sampling)
     }
@@ -89,11 +89,16 @@ public final class TinyVLM: Sendable {
         return answer
     }
 
-    /// The answer as it comes, in pieces of whole characters. Leaving the loop, or its task, stops the model.
-    public func stream(image: RGBImage, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init())
+    /// The answer as it comes, in pieces of whole characters. Leaving the loop, or its task, stops the model. The pixels are
+    /// copied before this returns, so a camera may have its buffer back.
+    public func stream(image: some ImageSource, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init())
         -> AsyncThrowingStream<String, Error>
     {
-        stream(source: .pixels(image), prompt: prompt, maxTokens: maxTokens, sampling: sampling)
+        do {
+            return stream(source: .pixels(try image.rgbImage()), prompt: prompt, maxTokens: maxTokens, sampling: sampling)
+        } catch {
+            return AsyncThrowingStream { $0.finish(throwing: error) }
+        }
     }
 
     public func stream(image: EncodedImage, prompt: String = "", maxTokens: Int = 256, sampling: Sampling = .init())
@@ -103,8 +108,9 @@ public final class TinyVLM: Sendable {
     }
 
     /// Encodes an image once, for many questions.
-    public func encode(image: RGBImage) async throws -> EncodedImage {
-        let work = pieces { [tower] engine, cancel, give in _ = give(try engine.encode(image, by: tower, cancel: cancel)) }
+    public func encode(image: some ImageSource) async throws -> EncodedImage {
+        let pixels = try image.rgbImage()
+        let work = pieces { [tower] engine, cancel, give in _ = give(try engine.encode(pixels, by: tower, cancel: cancel)) }
         for try await encoded in work { return encoded }
         throw CancellationError()
     }

@@ -76,17 +76,88 @@ func damaged(_ path: String) throws {
     }
 }
 
-/// Rows of camera frames are longer than the image; formats but 32BGRA are refused.
+/// Rows of camera frames are longer than the image.
 func frames() throws {
     let bgra: [UInt8] = [1, 2, 3, 255, 4, 5, 6, 255, 9, 9, 9, 9, 7, 8, 9, 255, 10, 11, 12, 255]
-    let buffer = CVBuffer(format: kCVPixelFormatType_32BGRA, width: 2, height: 2, bytesPerRow: 12, bytes: bgra)
-    let frame = try RGBImage(buffer)
+    func buffer(_ stride: Int, _ bytes: [UInt8]) -> CVBuffer {
+        CVBuffer(format: kCVPixelFormatType_32BGRA, width: 2, height: 2, planes: [.init(bytesPerRow: stride, bytes: bytes)])
+    }
+    let right = buffer(12, bgra), frame = try RGBImage(right)
     expect(frame.bytes == [3, 2, 1, 6, 5, 4, 9, 8, 7, 12, 11, 10] && frame.width == 2 && frame.height == 2, "\(frame.bytes)")
-    let planar = CVBuffer(format: 0x3432_3066, width: 2, height: 2, bytesPerRow: 2, bytes: bgra)
-    expect(kindOf { _ = try RGBImage(planar) } == .unsupported, "420f")
-    let none = CVBuffer(format: kCVPixelFormatType_32BGRA, width: 2, height: 2, bytesPerRow: 12, bytes: [])
+    expect(try RGBImage(buffer(8, bgra)).bytes != frame.bytes, "a wrong stride is not seen")
+    let other = CVBuffer(format: 0x7934_3230, width: 2, height: 2, planes: [.init(bytesPerRow: 2, bytes: bgra)])
+    expect(kindOf { _ = try RGBImage(other) } == .unsupported, "y420")
+    let none = buffer(12, [])
     expect(kindOf { _ = try RGBImage(none) } == .io, "a buffer without memory")
-    expect([buffer, planar, none].allSatisfy { $0.locks == 0 }, "a buffer stays locked")
+    expect([right, other, none].allSatisfy { $0.locks == 0 }, "a buffer stays locked")
+}
+
+/// Red, green above blue, white, as the bars of a test picture: luma, then pairs of chroma; behind each row, what is no pixel.
+let bars: [(format: UInt32, matrix: CFString?, luma: [UInt8], chroma: [UInt8])] = [
+    (kCVPixelFormatType_420YpCbCr8BiPlanarFullRange, nil, [76, 150, 29, 255], [85, 255, 44, 21, 255, 107, 128, 128]),
+    (
+        kCVPixelFormatType_420YpCbCr8BiPlanarVideoRange, kCVImageBufferYCbCrMatrix_ITU_R_601_4, [81, 145, 41, 235],
+        [90, 240, 54, 34, 240, 110, 128, 128]
+    ),
+    (
+        kCVPixelFormatType_420YpCbCr8BiPlanarVideoRange, kCVImageBufferYCbCrMatrix_ITU_R_709_2, [63, 173, 32, 235],
+        [102, 240, 42, 26, 240, 118, 128, 128]
+    ),
+]
+
+func bar(_ at: Int, side: Int, strides: (Int, Int) = (7, 6)) -> CVBuffer {
+    let bar = bars[at]
+    let luma = (0..<side).flatMap { y in (0..<7).map { x in x < side ? bar.luma[y / 2 * 2 + x / 2] : 99 } }
+    let chroma = (0..<2).flatMap { y in bar.chroma[y * 4..<y * 4 + 4] + [0, 255] }
+    let planes = [CVBuffer.Plane(bytesPerRow: strides.0, bytes: luma), .init(bytesPerRow: strides.1, bytes: chroma)]
+    return CVBuffer(format: bar.format, width: side, height: side, planes: planes, matrix: bar.matrix)
+}
+
+/// Whether each pixel is within 2 of the bars' colours.
+func isColored(_ buffer: CVBuffer, side: Int) throws -> Bool {
+    let colors = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], seen = try RGBImage(buffer)
+    let pixels = (0..<side).flatMap { y in (0..<side).flatMap { x in colors[y / 2 * 2 + x / 2] } }
+    return seen.width == side && seen.height == side && buffer.locks == 0 && seen.bytes.count == pixels.count
+        && zip(seen.bytes, pixels).allSatisfy { abs(Int($0) - $1) <= 2 }
+}
+
+/// The formats that cameras give by themselves, with a range and matrix of their own, also where sides are odd.
+func cameraFrames() throws {
+    for at in bars.indices {
+        for side in [3, 4] {
+            expect(try isColored(bar(at, side: side), side: side), "bars \(at): \(try! RGBImage(bar(at, side: side)).bytes)")
+            for strides in [(6, 6), (8 - side, 6), (7, 4)] {
+                expect(try !isColored(bar(at, side: side, strides: strides), side: side), "wrong strides \(strides) are not seen")
+            }
+        }
+    }
+    let none = CVBuffer(format: bars[0].format, width: 4, height: 4, planes: [.init(bytesPerRow: 4, bytes: [1]), .init(bytesPerRow: 4, bytes: [])])
+    expect(kindOf { _ = try RGBImage(none) } == .io && none.locks == 0, "a plane without memory")
+}
+
+/// Each kind of image is asked about in each way, with the answer of the same pixels.
+func sources(_ path: String) async throws {
+    let vlm = try TinyVLM(modelPath: path), side = image.width
+    let pixels = (0..<image.width * image.height).map { Array(image.bytes[$0 * 3..<$0 * 3 + 3]) }
+    let cg = CGImage(width: side, height: image.height, bytes: pixels.flatMap { $0 + [255] })
+    let bgra = CVBuffer.Plane(bytesPerRow: side * 4, bytes: pixels.flatMap { $0.reversed() + [255] })
+    let cv = CVBuffer(format: kCVPixelFormatType_32BGRA, width: side, height: image.height, planes: [bgra])
+    func ask(_ source: some ImageSource) async throws -> [String] {
+        var streamed = ""
+        for try await text in vlm.stream(image: source, maxTokens: 8) { streamed += text }
+        let encoded = try await vlm.infer(image: vlm.encode(image: source), maxTokens: 8)
+        return [streamed, encoded, try await vlm.infer(image: source, maxTokens: 8)]
+    }
+    let expected = try await vlm.infer(image: image, maxTokens: 8)
+    for answers in [try await ask(image), try await ask(cg), try await ask(cv)] {
+        expect(answers == [expected, expected, expected], "\(answers), not \(expected)")
+    }
+    let clear = try RGBImage(CGImage(width: 2, height: 1, bytes: [0, 0, 0, 0, 0, 0, 0, 102]))
+    expect(clear.bytes[0..<3] == [255, 255, 255] && clear.bytes[4..<7] == [153, 153, 153], "\(clear.bytes)")
+    do {
+        for try await _ in vlm.stream(image: CVBuffer(format: 0, width: 1, height: 1, planes: [])) {}
+        expect(false, "an answer about what is no image")
+    } catch { expect((error as? TinyVLMError)?.kind == .unsupported, "\(error)") }
 }
 
 for path in CommandLine.arguments.dropFirst() {
@@ -95,3 +166,5 @@ for path in CommandLine.arguments.dropFirst() {
 try await coreML(CommandLine.arguments[1])
 try damaged(CommandLine.arguments[1])
 try frames()
+try cameraFrames()
+try await sources(CommandLine.arguments[1])
