@@ -52,7 +52,7 @@ cd "$SOURCES"
 # What needs Apple frameworks, against stubs of them, by the rules of Swift 6.
 mkdir -p $SCRATCH/stubs
 compile() { swiftc -parse-as-library -I "$SCRATCH/stubs" -I bindings/swift/include "$@"; }
-for module in CoreGraphics CoreVideo CoreML SwiftUI AVFoundation Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
+for module in CoreGraphics CoreVideo CoreML CryptoKit SwiftUI AVFoundation Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
     compile -emit-module -module-name $module -o $SCRATCH/stubs/$module.swiftmodule bindings/swift/Tests/stubs/$module.swift
 done
 compile -emit-module -swift-version 6 -warnings-as-errors -module-name TinyVLM -o $SCRATCH/stubs/TinyVLM.swiftmodule \
@@ -75,14 +75,14 @@ swift test -c release --disable-sandbox --scratch-path $SCRATCH/test -Xswiftc -e
 
 # The tower on Metal, its framework replaced by a stand-in that computes, beside the library'"'"'s own.
 cd $SCRATCH/stubs
-for module in CoreGraphics CoreVideo CoreML Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
+for module in CoreGraphics CoreVideo CoreML CryptoKit Metal MetalPerformanceShaders MetalPerformanceShadersGraph; do
     compile -O -wmo -c -module-name $module -o $module.o "$SOURCES"/bindings/swift/Tests/stubs/$module.swift
 done
 compile -I "$SOURCES"/bindings/swift/include -O -wmo -emit-module -emit-module-path TinyVLM.swiftmodule -c -swift-version 6 -module-name TinyVLM -o TinyVLM.o \
     "$SOURCES"/bindings/swift/Sources/TinyVLM/*.swift
 swiftc -O -I . -I "$SOURCES"/bindings/swift/include -o towers "$SOURCES"/bindings/swift/Tests/towers/main.swift *.o \
     $(find $SCRATCH/test/release/CTinyVLM.build -name "*.o") -lm
-./towers "$SOURCES"/'$model' $(find "$SOURCES"/build -name fastvlm.gguf 2>/dev/null)
+XDG_CACHE_HOME=$SCRATCH/caches ./towers "$SOURCES"/'$model' $(find "$SOURCES"/build -name fastvlm.gguf 2>/dev/null)
 
 # The line that the documents tell to write, its address answered from here.
 cd "$SOURCES"/bindings/swift/Tests/consumer

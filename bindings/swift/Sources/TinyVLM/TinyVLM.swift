@@ -43,19 +43,21 @@ public final class TinyVLM: Sendable {
     /// Loads a GGUF file. This reads the whole file, so do it off the main thread.
     /// - Parameter useNeuralEngine: runs the vision tower by Core ML where `visionModel`, a program made by tools/coreml
     ///   for this model, is given and Core ML is there; where that fails, by Core ML on the CPU, and where that fails too,
-    ///   in the library. `visionBackend` says which.
+    ///   in the library. `visionBackend` says which. A program made for another model is an error.
     public init(modelPath: String, useNeuralEngine: Bool = true, visionModel: String? = nil, options: Options = .init()) throws {
         engine = try Engine(path: modelPath, options: options)
-        tower = visionModel.flatMap { Self.coreMLTower($0, useNeuralEngine) }
+        tower = try visionModel.flatMap { try Self.coreMLTower($0, modelPath, useNeuralEngine) }
     }
 
-    private static func coreMLTower(_ path: String, _ useNeuralEngine: Bool) -> (any VisionTower)? {
+    private static func coreMLTower(_ path: String, _ modelPath: String, _ useNeuralEngine: Bool) throws -> (any VisionTower)? {
         #if canImport(CoreML)
-            if useNeuralEngine, let tower = try? CoreMLTower(path: path, useNeuralEngine: true) { return tower }
-            return try? CoreMLTower(path: path, useNeuralEngine: false)
-        #else
-            return nil
+            for units in useNeuralEngine ? [true, false] : [false] {
+                do { return try CoreMLTower(path: path, modelPath: modelPath, useNeuralEngine: units) } catch let error as TinyVLMError {
+                    throw error // of the program; the others are Core ML's
+                } catch {}
+            }
         #endif
+        return nil
     }
 
     /// Loads a GGUF file, its tower computed by `tower`.

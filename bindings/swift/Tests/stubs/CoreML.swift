@@ -34,16 +34,31 @@ public struct MLShapedArray<Scalar> {
         scalars = Array(UnsafeBufferPointer(start: values, count: multiArray.count))
     }
 }
+public struct MLModelMetadataKey: Hashable, Sendable {
+    let name: String
+    public static let creatorDefinedKey = MLModelMetadataKey(name: "MLModelCreatorDefinedKey")
+}
+public final class MLModelDescription { public let metadata: [MLModelMetadataKey: Any] = [.creatorDefinedKey: MLModel.creatorDefined] }
 public final class MLModel {
     public static var program: ([String: MLMultiArray]) throws -> [String: MLMultiArray] = { _ in [:] }
+    public static var creatorDefined: [String: String] = [:]
     public static var refused: [MLComputeUnits] = []
     public static var opened: [MLComputeUnits] = []
+    public static var compiled: [URL] = []
+
+    public let modelDescription = MLModelDescription()
 
     public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
         MLModel.opened.append(configuration.computeUnits)
         if MLModel.refused.contains(configuration.computeUnits) { throw CocoaError(.featureUnsupported) }
     }
-    public static func compileModel(at url: URL) throws -> URL { url }
+    /// A folder, for its caller to remove.
+    public static func compileModel(at url: URL) throws -> URL {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString + ".mlmodelc")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+        compiled.append(folder)
+        return folder
+    }
     public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider {
         let inputs = ["pixels": input.featureValue(for: "pixels")!.multiArrayValue!]
         return try MLDictionaryFeatureProvider(dictionary: MLModel.program(inputs).mapValues { MLFeatureValue(multiArray: $0) })

@@ -61,6 +61,49 @@ func coreML(_ path: String) async throws {
     } catch { expect((error as? TinyVLMError)?.kind == .format, "\(error)") }
 }
 
+/// As the machine's own program says.
+func sha256(_ path: String) throws -> String {
+    let program = Process(), pipe = Pipe()
+    program.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    program.arguments = ["sha256sum", path]
+    program.standardOutput = pipe
+    try program.run()
+    return String(decoding: pipe.fileHandleForReading.readDataToEndOfFile().prefix(64), as: UTF8.self)
+}
+
+/// A program that was made for another model, or does not say for which, is an error, not the library's own tower.
+func otherModels(_ path: String) throws {
+    for said in [[:], ["tinyvlm.model_sha256": String(repeating: "0", count: 64)]] {
+        MLModel.creatorDefined = said
+        for useNeuralEngine in [true, false] {
+            let kind = kindOf { _ = try TinyVLM(modelPath: path, useNeuralEngine: useNeuralEngine, visionModel: "tower.mlmodelc") }
+            expect(kind == .argument, "\(said): \(String(describing: kind))")
+        }
+    }
+    MLModel.creatorDefined = ["tinyvlm.model_sha256": try sha256(path)]
+}
+
+/// A package is compiled when it is new, and what was compiled of it before goes.
+func packages(_ path: String) throws {
+    let files = FileManager.default, package = files.temporaryDirectory.appendingPathComponent("tinyvlm-towers.mlpackage")
+    let caches = try files.url(for: .cachesDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
+    let folder = caches.appendingPathComponent("tinyvlm/tinyvlm-towers.mlpackage")
+    try? files.removeItem(at: folder)
+    try files.createDirectory(at: package.appendingPathComponent("Data/weights"), withIntermediateDirectories: true)
+    defer { for made in [package, folder] { try? files.removeItem(at: made) } }
+    var programs: Set<String> = []
+    MLModel.compiled = []
+    for (i, weights) in ["first", "first", "second", "second"].enumerated() {
+        try weights.write(to: package.appendingPathComponent("Data/weights/weight.bin"), atomically: true, encoding: .utf8)
+        let vlm = try TinyVLM(modelPath: path, visionModel: package.path)
+        let kept = try files.contentsOfDirectory(atPath: folder.path)
+        programs.formUnion(kept)
+        expect(vlm.visionBackend == "Core ML" && kept.count == 1 && kept[0].hasSuffix(".mlmodelc"), "\(vlm.visionBackend): \(kept)")
+        expect(MLModel.compiled.count == i / 2 + 1 && programs.count == i / 2 + 1, "run \(i): compiled \(MLModel.compiled.count) times")
+    }
+    expect(!MLModel.compiled.contains { files.fileExists(atPath: $0.path) }, "a temporary program stays")
+}
+
 /// A file whose shapes do not fit each other is an error, never the end of the app.
 func damaged(_ path: String) throws {
     let file = FileManager.default.temporaryDirectory.appendingPathComponent("tinyvlm-towers.gguf")
@@ -163,6 +206,8 @@ func sources(_ path: String) async throws {
 for path in CommandLine.arguments.dropFirst() {
     try await compare(path, TinyVLM(modelPath: path, tower: MPSGraphTower(modelPath: path)), "Metal")
 }
+try otherModels(CommandLine.arguments[1])
+try packages(CommandLine.arguments[1])
 try await coreML(CommandLine.arguments[1])
 try damaged(CommandLine.arguments[1])
 try frames()
