@@ -94,9 +94,10 @@ git config --global safe.directory "*"
 git config --global url."file://$SOURCES".insteadOf https://github.com/tinyvlm/tinyvlm
 rm -rf $SCRATCH/security # which commit the tag was at
 swift build -c release --disable-sandbox --scratch-path $SCRATCH/consumer --cache-path $SCRATCH/cache --security-path $SCRATCH/security
-answer=$($SCRATCH/consumer/release/consumer "$SOURCES"/'$model')
-echo "consumer: $answer"
-[ -n "$answer" ]
+said=$($SCRATCH/consumer/release/consumer "$SOURCES"/'$model')
+echo "consumer: $(head -1 <<<"$said"), with $(tail -1 <<<"$said") KiB of memory at its peak"
+[ -n "$(head -1 <<<"$said")" ]
+[ "$(uname)" != Linux ] || [ "$(tail -1 <<<"$said")" -lt 58593 ] # 60 MB
 '
 if command -v swift >/dev/null; then
     work=$(mktemp -d)

@@ -19,10 +19,11 @@ public struct SHA256 {
     }
 
     public func finalize() -> Digest {
-        var end = self
-        let zeros = [UInt8](repeating: 0, count: (119 - rest.count) % 64)
-        ([0x80] + zeros + (0..<8).map { UInt8(truncatingIfNeeded: (size * 8) >> UInt64(56 - 8 * $0)) }).withUnsafeBytes { end.take($0) }
-        return Digest(bytes: end.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32(24 - 8 * $0)) } })
+        var end = self, padding: [UInt8] = [0x80]
+        padding += [UInt8](repeating: 0, count: (119 - rest.count) % 64)
+        padding += bigEndian(size * 8)
+        padding.withUnsafeBytes { end.take($0) }
+        return Digest(bytes: end.state.flatMap(bigEndian))
     }
 
     private mutating func take(_ bytes: UnsafeRawBufferPointer) {
@@ -59,6 +60,7 @@ public struct SHA256 {
     }
 }
 
+private func bigEndian<T: FixedWidthInteger>(_ value: T) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { [UInt8]($0) } }
 private func turn(_ word: UInt32, _ n: UInt32) -> UInt32 { word >> n | word << (32 - n) }
 private func fraction(_ x: Double) -> UInt32 { UInt32((x - x.rounded(.down)) * 0x1p32) }
 private let primes = (2...311).filter { n in !(2..<n).contains { n % $0 == 0 } }

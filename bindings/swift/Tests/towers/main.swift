@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // towers MODEL.gguf...: what needs Apple's frameworks, over the stand-ins for them.
+import CoreGraphics
 import CoreML
 import CoreVideo
 import Foundation
@@ -150,8 +151,12 @@ let bars: [(format: UInt32, matrix: CFString?, luma: [UInt8], chroma: [UInt8])] 
 
 func bar(_ at: Int, side: Int, strides: (Int, Int) = (7, 6)) -> CVBuffer {
     let bar = bars[at]
-    let luma = (0..<side).flatMap { y in (0..<7).map { x in x < side ? bar.luma[y / 2 * 2 + x / 2] : 99 } }
-    let chroma = (0..<2).flatMap { y in bar.chroma[y * 4..<y * 4 + 4] + [0, 255] }
+    var luma: [UInt8] = [], chroma: [UInt8] = []
+    for y in 0..<side {
+        for x in 0..<side { luma.append(bar.luma[y / 2 * 2 + x / 2]) }
+        luma += [UInt8](repeating: 99, count: 7 - side)
+    }
+    for y in 0..<2 { chroma += Array(bar.chroma[y * 4..<y * 4 + 4]) + [0, 255] }
     let planes = [CVBuffer.Plane(bytesPerRow: strides.0, bytes: luma), .init(bytesPerRow: strides.1, bytes: chroma)]
     return CVBuffer(format: bar.format, width: side, height: side, planes: planes, matrix: bar.matrix)
 }
@@ -159,7 +164,8 @@ func bar(_ at: Int, side: Int, strides: (Int, Int) = (7, 6)) -> CVBuffer {
 /// Whether each pixel is within 2 of the bars' colours.
 func isColored(_ buffer: CVBuffer, side: Int) throws -> Bool {
     let colors = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], seen = try RGBImage(buffer)
-    let pixels = (0..<side).flatMap { y in (0..<side).flatMap { x in colors[y / 2 * 2 + x / 2] } }
+    var pixels: [Int] = []
+    for y in 0..<side { for x in 0..<side { pixels += colors[y / 2 * 2 + x / 2] } }
     return seen.width == side && seen.height == side && buffer.locks == 0 && seen.bytes.count == pixels.count
         && zip(seen.bytes, pixels).allSatisfy { abs(Int($0) - $1) <= 2 }
 }
@@ -181,10 +187,13 @@ func cameraFrames() throws {
 /// Each kind of image is asked about in each way, with the answer of the same pixels.
 func sources(_ path: String) async throws {
     let vlm = try TinyVLM(modelPath: path), side = image.width
-    let pixels = (0..<image.width * image.height).map { Array(image.bytes[$0 * 3..<$0 * 3 + 3]) }
-    let cg = CGImage(width: side, height: image.height, bytes: pixels.flatMap { $0 + [255] })
-    let bgra = CVBuffer.Plane(bytesPerRow: side * 4, bytes: pixels.flatMap { $0.reversed() + [255] })
-    let cv = CVBuffer(format: kCVPixelFormatType_32BGRA, width: side, height: image.height, planes: [bgra])
+    var rgba: [UInt8] = [], bgra: [UInt8] = []
+    for at in stride(from: 0, to: image.bytes.count, by: 3) {
+        rgba += [image.bytes[at], image.bytes[at + 1], image.bytes[at + 2], 255]
+        bgra += [image.bytes[at + 2], image.bytes[at + 1], image.bytes[at], 255]
+    }
+    let cg = CGImage(width: side, height: image.height, bytes: rgba), plane = CVBuffer.Plane(bytesPerRow: side * 4, bytes: bgra)
+    let cv = CVBuffer(format: kCVPixelFormatType_32BGRA, width: side, height: image.height, planes: [plane])
     func ask(_ source: some ImageSource) async throws -> [String] {
         var streamed = ""
         for try await text in vlm.stream(image: source, maxTokens: 8) { streamed += text }
