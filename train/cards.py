@@ -15,6 +15,7 @@ VISIT = {"flickr8k": 1.0, "coco": 1.0, "coco_ccby": 1.0, "daquar": 0.3, "imagene
          "tf_flowers": 0.3, "trashnet": 0.2, "clothing": 0.3}  # share of an epoch that visits a picture
 CAPTIONS, YES_NO, OTHERS = 2, 4, 2  # rows a card: YES_NO of each side
 OBJECTS_SHARE, ODD_SHARE = 0.25, 0.25
+STRANGE, MOST_COMPANY = 0.25, 8.0  # weights of denying what never comes with a picture's things, and what comes with them most
 BALANCE = 0.5  # 0: answers as frequent as in the data, 1: equally frequent
 
 
@@ -24,7 +25,7 @@ class Deck:
     def __init__(self, pictures):
         self.pictures = [pictures[k] for k in sorted(pictures)]
         self.present = np.stack([p.present() for p in self.pictures])
-        self.yes, self.no, self.keep = presence_weights(self.present)
+        self.yes, self.no, self.keep = presence_weights(self.present)  # [80], [n][80], [80]
         self.fact_weight = answer_weights(self.pictures)
 
     def epoch(self, seed, epoch):
@@ -52,7 +53,7 @@ class Deck:
     def presence(self, index, rng, n):
         known = [np.flatnonzero(self.present[index] == value) for value in (0, 1)]
         yes = [c for c in choose(rng, known[1], self.yes[known[1]], n) if rng.random() < self.keep[c]]
-        no = choose(rng, known[0], self.no[known[0]], max(1, len(yes)))
+        no = choose(rng, known[0], self.no[index, known[0]], max(1, len(yes)))
         rows = [ask_presence(rng, classes.NAMES[c], c in yes) for c in yes + no]
         for thing, yes in rng.sample(self.pictures[index].other_presence,
                                      min(1, len(self.pictures[index].other_presence))):
@@ -71,17 +72,26 @@ def choose(rng, items, weights, n):
 
 
 def presence_weights(present):
-    """Weights of classes for yes and no draws: rare classes are asked more often, and each class is
-    denied about as often as it is affirmed (iterative proportional fitting); where too few pictures lack
-    it, a part of its yes is dropped: the third result is the share to keep."""
+    """Weights of classes for yes and of pictures' classes for no draws: rare classes are asked more often, what mostly comes with
+    the things of a picture is denied more often, and each class is denied about as often as it is affirmed (iterative
+    proportional fitting); where too few pictures lack it, a part of its yes is dropped: the third result is the share to keep."""
     yes = 1.0 / np.sqrt((present == 1).sum(0) + 1.0)
     affirmed = expected(present == 1, yes)
-    no = np.ones_like(yes)
+    no, likely = np.ones_like(yes), STRANGE + company(present == 1)
     for _ in range(50):
-        denied = expected(present == 0, no)
+        denied = expected(present == 0, no * likely)
         no *= np.minimum(4.0, (affirmed + 1e-6) / (denied + 1e-6))
         no /= no.mean()
-    return yes / yes.mean(), no, np.minimum(1.0, 1.3 * expected(present == 0, no) / (affirmed + 1e-6))
+    return yes / yes.mean(), no * likely, np.minimum(1.0, 1.3 * expected(present == 0, no * likely) / (affirmed + 1e-6))
+
+
+def company(present):
+    """[n][80] bool -> how much oftener each class is seen beside what a picture shows than elsewhere, 0 to MOST_COMPANY, the mean
+    over the things it shows."""
+    together = present.T.astype(np.float64) @ present
+    often = np.diag(together).copy()
+    lift = together * len(present) / (np.outer(often, often) + 1.0)
+    return np.minimum(MOST_COMPANY, present @ lift / np.maximum(1, present.sum(1, keepdims=True)))
 
 
 def expected(allowed, weights):

@@ -1,7 +1,8 @@
-"""The frozen tower's two maps of every picture, float16, so that an epoch reads no JPEG. Of training pictures also those
-of other views: mirrored, cut."""
+"""What the part of the tower that stays as it is makes of every picture, float16, so that an epoch reads no JPEG: the map of
+its block TAP, and what its own classifier says. Of training pictures also those of other views: mirrored, cut."""
 
 import io
+import math
 import os
 import random
 
@@ -17,26 +18,25 @@ LEAST_CUT = 0.7  # of a picture's width and height; more would cut off what capt
 
 
 class Features:
-    """A folder of maps: hi.f16 [n][49][1280], lo.f16 [n][196][112], keys.txt, a key a line. The first line of a key is the
+    """A folder: lo.f16 [n][196][112], classes.f16 [n][1000], keys.txt, a key a line. The first line of a key is the
     picture as it is, the others are views of it."""
 
     def __init__(self, path):
         with open(os.path.join(path, "keys.txt"), encoding="utf-8") as f:
             keys = f.read().splitlines()
-        sizes = [os.path.getsize(os.path.join(path, name)) // (2 * n * c) for name, n, c in
-                 (("hi.f16", tower.N_HI, tower.C_HI), ("lo.f16", tower.N_LO, tower.C_LO))]
+        shapes = {"lo.f16": (tower.N_LO, tower.C_LO), "classes.f16": (tower.N_CLASSES,)}
+        sizes = [os.path.getsize(os.path.join(path, name)) // (2 * math.prod(shape)) for name, shape in shapes.items()]
         n = min(len(keys), *sizes)  # a file still being written ends anywhere
         self.index = {}  # key -> its rows
         for i, key in enumerate(keys[:n]):
             self.index.setdefault(key, []).append(i)
-        self.hi = np.memmap(os.path.join(path, "hi.f16"), np.float16, "r", shape=(n, tower.N_HI, tower.C_HI))
-        self.lo = np.memmap(os.path.join(path, "lo.f16"), np.float16, "r", shape=(n, tower.N_LO, tower.C_LO))
+        self.lo, self.classes = (np.memmap(os.path.join(path, name), np.float16, "r", shape=(n, *shape))
+                                 for name, shape in shapes.items())
 
     def get(self, keys, rng=None):
-        """-> hi [b][49][1280], lo [b][196][112] as torch float32; with an rng, of any view."""
+        """-> lo [b][196][112], classes [b][1000] as torch float32; with an rng, of any view."""
         i = [rng.choice(self.index[k]) if rng else self.index[k][0] for k in keys]
-        return (torch.from_numpy(self.hi[i].astype(np.float32)),
-                torch.from_numpy(self.lo[i].astype(np.float32)))
+        return tuple(torch.from_numpy(x[i].astype(np.float32)) for x in (self.lo, self.classes))
 
 
 def batches(items, size):
@@ -68,7 +68,7 @@ def views(key, jpeg, n):
 
 @torch.inference_mode()
 def write(root, data, out, n_views=1, limit=None, device="cpu"):
-    """The maps of all pictures that have a split, n_views of each training picture; about 60 a second on two idle cores."""
+    """The folder of all pictures that have a split, n_views of each training picture; about 60 a second on two idle cores."""
     os.makedirs(out, exist_ok=True)
     w = {k: (v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v).to(device)
          for k, v in tower.load().items()}
@@ -76,13 +76,13 @@ def write(root, data, out, n_views=1, limit=None, device="cpu"):
     wanted = (v for k, jpeg in corpus.pictures(root, data) if k in splits
               for v in views(k, jpeg, n_views if splits[k] == "train" else 1))
     done = 0
-    with open(os.path.join(out, "hi.f16"), "wb") as hi_file, open(os.path.join(out, "lo.f16"), "wb") as lo_file, \
+    with open(os.path.join(out, "lo.f16"), "wb") as lo_file, open(os.path.join(out, "classes.f16"), "wb") as classes_file, \
             open(os.path.join(out, "keys.txt"), "w", encoding="utf-8") as keys:
         for batch in batches(wanted, BATCH):
             x = tower.normalise(np.stack([pixels for _, pixels in batch]))
             lo, hi = tower.forward(w, x.to(device).permute(0, 3, 1, 2))  # NHWC memory: channels last
-            for file, maps in ((hi_file, hi), (lo_file, lo)):
-                file.write(maps.half().contiguous().cpu().numpy().tobytes())
+            for file, values in ((lo_file, lo), (classes_file, tower.classes(w, hi))):
+                file.write(values.half().contiguous().cpu().numpy().tobytes())
             keys.writelines(key + "\n" for key, _ in batch)
             done += len(batch)
             if done % (16 * BATCH) == 0:

@@ -1,5 +1,7 @@
 """Tiny-VLM in a GGUF file: read to go on training from one, written to run in the engine."""
 
+import re
+
 import gguf
 import numpy as np
 import torch
@@ -22,16 +24,15 @@ DESCRIPTION = {
 
 
 def read(path):
-    """-> (network, tokens, merges) of a file of any type. Shapes are those of model.py; the tower is not read."""
+    """-> (network, tokens, merges) of a file of any type. Of the tower only its top is read. Shapes are those of model.py."""
     reader = gguf.GGUFReader(path)
     tokens, merges = (reader.fields["tokenizer.ggml." + k].contents() for k in ("tokens", "merges"))
     state = {}
     for t in reader.tensors:
-        if not t.name.startswith("v."):
-            values = np.array(gguf.dequantize(t.data, t.tensor_type), np.float32)
-            state[t.name.removeprefix("mm.")] = torch.from_numpy(values)
+        values = np.array(gguf.dequantize(t.data, t.tensor_type), np.float32)
+        state[re.sub(r"^mm\.", "", re.sub(r"^v\.", "top.", t.name))] = torch.from_numpy(values)
     net = model.TinyVLM(len(tokens), int(reader.fields["tinyvlm.block_count"].contents()))
-    net.load_state_dict({k: v.view(net.state_dict()[k].shape) for k, v in state.items()})
+    net.load_state_dict({k: state[k].view(v.shape) for k, v in net.state_dict().items()})
     return net, tokens, merges
 
 
@@ -75,7 +76,7 @@ def write(path, net, tokens, merges, variant, data):
     def put(name, tensor):
         w.add_tensor(name, np.ascontiguousarray(tensor.detach().float().numpy()))
 
-    for name, t in tower.load().items():  # tower, pooling, embeddings, layers: the loader's order
+    for name, t in (tower.load() | net.top.weights()).items():  # tower, pooling, embeddings, layers: the loader's order
         if name.startswith("v."):
             if ".dw." in name and t.dim() == 4:
                 t = t[:, 0]

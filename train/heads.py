@@ -11,7 +11,7 @@ import train.facts as facts
 import train.tower as tower
 
 N_WORDS, MOST_PEOPLE = 1000, 5
-SIZES = {"labels": len(classes.NAMES), "words": N_WORDS, "people": MOST_PEOPLE + 1, "imagenet": 1000}
+SIZES = {"labels": len(classes.NAMES), "words": N_WORDS, "people": MOST_PEOPLE + 1, "imagenet": tower.N_CLASSES}
 WEIGHT = {"labels": 1.0, "words": 0.15, "people": 1.0, "imagenet": 0.5}
 
 
@@ -24,22 +24,16 @@ class Targets:
         self.words = np.stack([word_targets(p, vocabulary) for p in pictures])
         self.people = np.array([np.nan if p.people is None else min(p.people, MOST_PEOPLE) for p in pictures],
                                np.float32)
-        weights = tower.load()
-        self.classifier = weights["classifier.weight"], weights["classifier.bias"]
 
-    def loss(self, out, index, hi):
-        """out: what Heads gives for the pictures [index] of maps hi -> {name: loss}, WEIGHT applied."""
+    def loss(self, out, index, imagenet):
+        """out: what Heads gives for the pictures [index], imagenet: what the tower's classifier said of them
+        -> {name: loss}, WEIGHT applied."""
         losses = {
             "labels": known_bce(out["labels"], self.labels[index]),
             "words": known_bce(out["words"], self.words[index]),
             "people": known_cross_entropy(out["people"], self.people[index]),
-            "imagenet": F.cross_entropy(out["imagenet"], self.imagenet(hi).to(out["imagenet"].device))}
+            "imagenet": F.cross_entropy(out["imagenet"], imagenet)}
         return {name: WEIGHT[name] * loss for name, loss in losses.items()}
-
-    @torch.no_grad()
-    def imagenet(self, hi):
-        """What the tower's own classifier says."""
-        return F.linear(hi.mean(1).float().cpu(), *self.classifier).softmax(-1)
 
 
 def common_words(pictures):
@@ -101,7 +95,7 @@ def probe(net, heads, features, pictures, batch=32):
     tokens, right = [], {True: [], False: []}
     for i in range(0, len(asked), batch):
         part = asked[i:i + batch]
-        visual = net.pool(*features.get([p.key for p in part]))
+        visual = net.see(features.get([p.key for p in part])[0])
         tokens.append(visual.flatten(0, 1)[::4])
         for p, logits in zip(part, heads(visual)["labels"]):
             for c, yes in p.labels.items():

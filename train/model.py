@@ -1,4 +1,4 @@
-"""Tiny-VLM without its tower: attention pooling and a decoder with gated cross-attention.
+"""Tiny-VLM from the first map of its tower on: the tower's top, attention pooling, a decoder with gated cross-attention.
 
 Parameter names are the exported tensor names. Shapes: B rows of text, I pictures, T ids, d width. The maths
 is that of src/vision/pooling.c and src/lm/decoder.c."""
@@ -158,6 +158,7 @@ def rotations(position):
 class TinyVLM(nn.Module):
     def __init__(self, n_vocab, n_layers):
         super().__init__()
+        self.top = tower.Top()
         self.pool = Pooling()
         self.token_embd = nn.Embedding(n_vocab, D)
         self.blk = nn.ModuleList(Layer() for _ in range(n_layers))
@@ -177,6 +178,10 @@ class TinyVLM(nn.Module):
         for layer in self.blk:
             x = layer(x, places, layer.seen(visual), cos, sin, mask)
         return places.spread(self.output_norm(x))
+
+    def see(self, lo):
+        """The tower's first map [I][196][112] -> visual tokens [I][32][d]"""
+        return self.pool(self.top(lo), lo)
 
     def logits(self, hidden):
         return hidden @ self.token_embd.weight.T  # tied

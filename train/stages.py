@@ -38,6 +38,7 @@ class Stage:
     cards: float = 1.0       # of the pictures of a step whose cards the decoder reads: the bridge is cheap
     draws: int = 0           # captions of its own for each of these pictures
     lr_heads: float = 3e-3
+    lr_tower: float = 1e-4
     lr_bridge: float = 1e-3
     lr_cross: float = 5e-4
     lr_decoder: float = 2e-4
@@ -47,7 +48,7 @@ STAGES = {
     "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
     "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, text_share=0.5),
     "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, lr_bridge=3e-4),
-    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_bridge=2e-5, lr_cross=5e-5,
+    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
                       lr_decoder=2e-5),
 }
 ORDER = list(STAGES)
@@ -75,8 +76,8 @@ def optimiser(net, stage):
         if not name.startswith(stage.trains):
             p.requires_grad_(False)
             continue
-        lr = (stage.lr_heads if name.startswith("heads.") else stage.lr_bridge if name.startswith("pool.") else
-              stage.lr_cross if "cross_" in name else stage.lr_decoder)
+        lr = (stage.lr_heads if name.startswith("heads.") else stage.lr_tower if name.startswith("top.") else
+              stage.lr_bridge if name.startswith("pool.") else stage.lr_cross if "cross_" in name else stage.lr_decoder)
         decay = WEIGHT_DECAY if p.dim() > 1 and not name.endswith((".pos", ".query")) else 0.0
         groups.setdefault((lr, decay), []).append(p)
     return torch.optim.AdamW([{"params": ps, "peak": lr, "weight_decay": decay}
@@ -177,13 +178,13 @@ class Run:
         """One batch -> {name: loss}, to be added up."""
         keys = [self.deck.pictures[i].key for i in index]
         views = random.Random(f"views {self.args.seed} {self.step}")
-        hi, lo = (x.to(self.args.device) for x in self.features.get(keys, views))
+        lo, imagenet = (x.to(self.args.device) for x in self.features.get(keys, views))
         out = {}
         with torch.autocast(self.args.device, torch.bfloat16, enabled=self.args.bf16):
             with torch.set_grad_enabled(any(p.requires_grad for p in self.net.vlm.pool.parameters())):
-                visual = self.net.vlm.pool(hi, lo)
+                visual = self.net.vlm.see(lo)
             if self.stage.heads_weight:
-                dense = self.targets.loss(self.net.heads(visual.float()), index, hi)
+                dense = self.targets.loss(self.net.heads(visual.float()), index, imagenet)
                 out |= {name: self.stage.heads_weight * loss for name, loss in dense.items()}
             if self.stage.words:
                 read = index[:max(1, round(self.stage.cards * len(index)))]

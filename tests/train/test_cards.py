@@ -68,6 +68,16 @@ def test_yes_and_no_are_balanced_by_class(deck):
         assert 0.6 < answers["yes"] / answers["no"] < 1.7, (name, answers)
 
 
+def test_what_comes_with_the_things_shown():
+    dog, frisbee, cup = np.eye(80, dtype=bool)[[16, 29, 41]]
+    present = np.stack([dog | frisbee] * 3 + [dog, cup] + [np.zeros(80, bool)] * 5)
+    near = cards.company(present)
+    assert near[3, 29] == pytest.approx(3 * 10 / (4 * 3 + 1)) and near[3, 41] == 0, "a frisbee comes with dogs"
+    assert near[4, 29] == 0 and not near[5:].any() and near.max() <= cards.MOST_COMPANY
+    _, no, _ = cards.presence_weights(present.astype(np.int8))
+    assert no[3, 29] / no[5, 29] == pytest.approx((cards.STRANGE + near[3, 29]) / cards.STRANGE)
+
+
 def test_captions_keep_to_describe_prompts(deck):
     openings = {w.lower().rstrip("?.!") for w in wording.DESCRIBE}
     for i in range(len(deck.pictures)):

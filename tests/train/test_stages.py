@@ -138,6 +138,8 @@ def test_stages_train_what_they_say(bundled, run):
     text = dict(stages.load(run / "text.pt")[0].named_parameters())
     assert all(torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("pool."))
     assert any(not torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("blk."))
+    everything = dict(stages.load(run / "all.pt")[0].named_parameters())
+    assert all(not torch.equal(text[n].detach(), everything[n].detach()) for n in text if n.startswith("top."))
 
 
 def test_engine_gives_the_same_logits(run, tmp_path):
@@ -152,8 +154,7 @@ def test_engine_gives_the_same_logits(run, tmp_path):
     net, tokens, merges, _, _ = stages.load(run / "all.pt")
     with torch.no_grad():
         pixels = tower.normalise(tower.pixels(Image.open(PICTURE)))[None].permute(0, 3, 1, 2)
-        lo, hi = tower.forward(tower.load(), pixels)
-        visual = net.pool(hi, lo)
+        visual = net.see(tower.trunk(tower.load(), pixels))
         ids = stages.Encoder(tokens, merges).rows(CARD[:1])[0][0]
         logits = net.logits(net(torch.tensor([ids]), visual))[0]
     assert engine["input_ids"].tolist() == ids
@@ -169,4 +170,4 @@ def test_evaluation_and_curves(root, run, tmp_path):
     assert "captions: 2, CIDEr-D" in text
     command("curves", run, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_text().count("<polyline") >= 3
-    assert features.Features(str(run / "maps")).hi.shape == (60, 49, 1280)
+    assert features.Features(str(run / "maps")).lo.shape == (60, 196, 112)
