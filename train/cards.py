@@ -35,11 +35,11 @@ class Deck:
         rng.shuffle(out)
         return out
 
-    def card(self, index, seed, epoch):
-        """[(question, answer)] of a visit."""
+    def card(self, index, seed, epoch, captions=True):
+        """[(question, answer)] of a visit, with people's captions or without."""
         p, rng = self.pictures[index], random.Random(f"{seed} {epoch} {index}")
         rows = [(wording.draw(rng, wording.DESCRIBE), c)
-                for c in rng.sample(p.captions, min(CAPTIONS, len(p.captions)))]
+                for c in rng.sample(p.captions, min(CAPTIONS, len(p.captions))) if captions]
         if p.names:
             rows.append((wording.draw(rng, wording.DESCRIBE[4:5] + wording.DESCRIBE), rng.choice(p.names)))
         if p.objects and rng.random() < (OBJECTS_SHARE if p.captions else 2 * OBJECTS_SHARE):

@@ -23,16 +23,27 @@ DESCRIPTION = {
                   "tf_flowers (CC BY 2.0), trashnet (MIT) and COCO pictures under CC BY."}
 
 
+def values(stored, name):
+    """Tensor `name` of {name: the reader's tensor}, of any type, as float32; rows of an int8 tower times their scales."""
+    t = stored[name]
+    if t.tensor_type != gguf.GGMLQuantizationType.I8:
+        return torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type), np.float32))
+    rows = torch.from_numpy(np.array(t.data, np.float32))
+    return rows * values(stored, name.removesuffix("weight") + "scale").view(-1, *[1] * (rows.dim() - 1))
+
+
+def name_of(parameter):
+    """The name in a file of a parameter of model.TinyVLM."""
+    return re.sub(r"^top\.", "v.", re.sub(r"^pool\.", "mm.pool.", parameter))
+
+
 def read(path):
     """-> (network, tokens, merges) of a file of any type. Of the tower only its top is read. Shapes are those of model.py."""
     reader = gguf.GGUFReader(path)
     tokens, merges = (reader.fields["tokenizer.ggml." + k].contents() for k in ("tokens", "merges"))
-    state = {}
-    for t in reader.tensors:
-        values = np.array(gguf.dequantize(t.data, t.tensor_type), np.float32)
-        state[re.sub(r"^mm\.", "", re.sub(r"^v\.", "top.", t.name))] = torch.from_numpy(values)
+    stored = {t.name: t for t in reader.tensors}
     net = model.TinyVLM(len(tokens), int(reader.fields["tinyvlm.block_count"].contents()))
-    net.load_state_dict({k: state[k].view(v.shape) for k, v in net.state_dict().items()})
+    net.load_state_dict({name: values(stored, name_of(name)).view(p.shape) for name, p in net.state_dict().items()})
     return net, tokens, merges
 
 

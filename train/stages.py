@@ -188,7 +188,7 @@ class Run:
                 out |= {name: self.stage.heads_weight * loss for name, loss in dense.items()}
             if self.stage.words:
                 read = index[:max(1, round(self.stage.cards * len(index)))]
-                rows = [self.encoder.rows(self.deck.card(i, self.args.seed, self.epoch)) for i in read]
+                rows = [self.encoder.rows(self.deck.card(i, self.args.seed, self.epoch, captions=not self.reward)) for i in read]
                 filled = [i for i, r in enumerate(rows) if r]
                 out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
             if self.reward:
@@ -202,12 +202,14 @@ class Run:
         shown = [(i, self.deck.pictures[k]) for i, k in enumerate(index) if len(self.deck.pictures[k].captions) >= 3]
         shown = shown[:max(1, round(self.stage.cards * len(index)))]
         visual, tokens = visual[[i for i, _ in shown]], self.encoder.tokenizer
-        prompt, end = tokenizer.prompt_ids(tokens, wording.DESCRIBE[0]), tokens.token_to_id(tokenizer.END)
+        asked = wording.draw(random.Random(f"critical {self.args.seed} {self.step}"), wording.DESCRIBE)
+        prompt, end = tokenizer.prompt_ids(tokens, asked), tokens.token_to_id(tokenizer.END)
         dice = torch.Generator(visual.device).manual_seed(1000003 * self.args.seed + self.step)
         draws = self.net.vlm.answers(prompt, visual.detach(), end, LONGEST_CAPTION, self.stage.draws, dice)
         rewards = torch.tensor([[self.reward(caption_words(tokens, ids, end), p) for ids in own]
                                 for own, (_, p) in zip(draws, shown)])
-        gains = (rewards - rewards.mean(1, keepdim=True)) * self.stage.draws / (self.stage.draws - 1)
+        gains = rewards - rewards.mean(1, keepdim=True)
+        gains = gains / (gains.std() + 1e-6)  # or the cards' loss, ten times as large, keeps the captions as they are
         rows = [[(prompt, ids) for ids in own] for own in draws]
         weights = [gain for own, row in zip(draws, gains.tolist()) for ids, gain in zip(own, row) for _ in ids]
         self.rewards.append(rewards.mean().item())

@@ -3,7 +3,6 @@
 -> vision tokens [1][n][width], as `tvlm_image_from_vision` takes them."""
 
 import gguf
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -36,14 +35,10 @@ class File:
         return value
 
     def tensor(self, name):
-        if name not in self.stored:
-            raise Refused(f"tensor '{name}' is missing")
-        t = self.stored[name]
-        if t.tensor_type != gguf.GGMLQuantizationType.I8:
-            return torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type), np.float32))
-        values = torch.from_numpy(np.array(t.data, np.float32))
-        scale = self.tensor(name.removesuffix("weight") + "scale")
-        return values * scale.view(-1, *[1] * (values.dim() - 1))
+        try:
+            return gguf_file.values(self.stored, name)
+        except KeyError as e:
+            raise Refused(f"tensor {e} is missing") from e
 
 
 class Weights(nn.Module):
