@@ -41,6 +41,21 @@ golden() {
     "$build/tests/golden-ids" "$arm/tiny_128.gguf" $picture | diff - "$arm/log"
 }
 
+# Whether golden() can fail: the last of the reference's ids is made another one.
+wrong_id_is_seen() {
+    local file=$arm/wrong.safetensors end said=0
+    cp tests/data/golden/golden_tiny_128.safetensors "$file"
+    end=$(grep -aoPm1 '"generated_ids":{[^}]*,\K[0-9]+(?=])' "$file")
+    printf '\377' | dd of="$file" bs=1 seek=$((8 + $(od -An -tu8 -N8 "$file") + end - 8)) conv=notrunc status=none
+    QEMU_CPU=max "$qemu" "$arm/tests/golden-ids" "$arm/tiny_128.gguf" $picture "$file" >"$arm/log" 2>&1 || said=$?
+    if [ $said != 1 ] || ! grep "^golden-ids: id 23 is [0-9]*, in $file 255$" "$arm/log"; then
+        cat "$arm/log"
+        echo "FAILED: a planted wrong id is not seen"
+        exit 1
+    fi
+    echo "a planted wrong id is seen"
+}
+
 # As phones have them; without -ffp-contract=off, which Swift packages cannot say, so the sources forbid fusing.
 clang_kernels() {
     rm -rf "$arm/clang"
@@ -60,6 +75,7 @@ picture=tests/data/golden/image_100x150.ppm
 quietly "$build/tinyvlm" convert tests/data/golden/tiny "$arm/tiny_128.gguf" --type f32
 quietly "$build/tinyvlm" convert tests/data/golden/smolvlm "$arm/smolvlm.gguf" --type f32
 checksums=$("$build/tests/tower" <$model | tail -1 | cut -d' ' -f2-)
+wrong_id_is_seen
 kernels cortex-a53 neon
 kernels cortex-a76 dotprod
 kernels max i8mm
