@@ -65,7 +65,7 @@ bench-check: # instructions of small workloads; UPDATE=1 writes the new counts
 	bench/check/check.py build $(if $(UPDATE),--update)
 
 bench-arm: # instructions and estimated times on 64-bit ARM; UPDATE=1 writes the new counts
-	@scripts/deps.sh long
+	@scripts/deps.sh arm
 	@UPDATE=$(UPDATE) scripts/cross_test.sh counts
 
 bench-peers: # beside other programs, on an idle machine; ONLY="decode" measures some groups alone

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Usage: scripts/deps.sh demo|wasm|test|long|release|bench
+# Usage: scripts/deps.sh demo|wasm|test|long|release|arm|bench
 # Installs what `make demo`, `make wasm` or `make test` needs and this machine lacks: on Debian and Ubuntu with
 # apt-get (sudo unless root); elsewhere prints the command and stops. Needs no network when nothing
 # is missing. `test` also sets up build/venv with the pinned packages of tests/requirements.txt;
-# `long` adds tests/requirements-long.txt, `release` of it what scripts/release.sh needs; `bench` is for the peers of
-# `make bench-peers`, in build/bench/venv.
+# `long` adds tests/requirements-long.txt, `release` and `arm` of it what scripts/release.sh and `make bench-arm` need;
+# `bench` is for the peers of `make bench-peers`, in build/bench/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -71,7 +71,7 @@ missing() {
     while IFS='|' read -r set check apt dnf pacman brew; do
         [ -n "$set" ] || continue
         case $goal-$set in demo-wasm | demo-test | wasm-test | wasm-demo | bench-wasm | bench-test) continue ;; esac
-        [[ $set != long || $goal = @(long|release) ]] || continue
+        [[ $set != long || $goal = @(long|release|arm) ]] || continue
         columns=([1]="$apt" [2]="$dnf" [3]="$pacman" [4]="$brew")
         $check || printf '%s ' "${columns[$1]}"
     done <<<"$needs"
@@ -120,6 +120,12 @@ install_python() {
     "${pip[@]}" -r "$wanted"
     "${pip[@]}" --no-deps -r "$data"
     cat "$wanted" "$data" >"$done"
+}
+
+# install_some REGEX: of the long tests' packages
+install_some() {
+    grep -E "^($1)" tests/requirements-long.txt |
+        build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 }
 
 # npm waits for the network, pip for the processor
@@ -181,8 +187,12 @@ long)
 release)
     install_system
     install_python
-    grep -E '^(ziglang|cyclonedx)' tests/requirements-long.txt |
-        build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+    install_some 'ziglang|cyclonedx'
+    ;;
+arm)
+    install_system
+    install_python
+    install_some 'ziglang|unicorn'
     ;;
 bench)
     install_system

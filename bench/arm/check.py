@@ -6,7 +6,7 @@ counts with counts.json. Counts depend on the compiler: with another one than th
     bench/arm/check.py PROGRAM             fails where a count has moved by more than 1 %
     bench/arm/check.py PROGRAM --update    writes the file anew
 
-PROGRAM is answer.c, linked statically for AArch64 (make bench-arm). Needs unicorn and LLVM 19 (scripts/deps.sh long)."""
+PROGRAM is answer.c, linked statically for AArch64 (make bench-arm). Needs unicorn and LLVM 19 (scripts/deps.sh arm)."""
 
 import argparse
 import collections
