@@ -14,6 +14,7 @@ import train.wording as wording
 CHAT_TEMPLATE = ("{% for message in messages %}{% if message['role'] == 'user' %}"
                  "{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}"
                  "{% else %}{{ ' ' + message['content'] + '<|im_end|>' }}{% endif %}{% endfor %}")
+DESCRIBE_BEAMS = 3  # RUNS.md: five were no better
 LICENCE = {"all": "research-only weights (see the model card)", "permissive": "apache-2.0"}
 DESCRIPTION = {
     "all": "Research weights: EfficientNet-Lite0 and SmolLM2-135M-Instruct layers (both Apache-2.0) "
@@ -64,6 +65,7 @@ def write(path, net, tokens, merges, variant, data):
     w.add_float32("tinyvlm.pool.layer_norm_epsilon", model.LN_EPS)
     w.add_string("tinyvlm.chat_template", "tinyvlm")
     w.add_string("tinyvlm.describe_prompt", wording.DESCRIBE[0])
+    w.add_uint32("tinyvlm.describe_beams", DESCRIBE_BEAMS)
     w.add_string("vision.tower", "efficientnet_lite")
     w.add_uint32("vision.image_size", tower.SIZE)
     w.add_string("vision.preprocess.mode", "squash")

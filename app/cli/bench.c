@@ -168,6 +168,7 @@ static tvlm_status run_once(cli_runner *r, bench *b, const tvlm_pixels *pixels, 
     p.max_tokens = r->options->max_tokens;
     p.ignore_eos = true;
     p.lookup = r->options->lookup;
+    p.beams = 1;
     p.cancel = cancel;
     tvlm_encode_params_init(&encode, sizeof encode);
     encode.cancel = cancel;

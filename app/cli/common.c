@@ -27,7 +27,8 @@ const char cli_common_help[] =
     "      --lookup            guess words from the text so far, check several at a time: the\n"
     "                          same answer, sooner where text repeats\n"
     "      --beams N           beam search: follow N hypotheses (1 to 8), answer with the\n"
-    "                          likeliest, at once (default 1: greedy)\n"
+    "                          likeliest, at once; 1 is greedy (default: of a description, the\n"
+    "                          model's own number, 3 of Tiny-VLM; else 1)\n"
     "      --no-repeat-ngram N no N tokens of an answer come twice in it (default 0: they may)\n"
     "      --stop TEXT         end the answer at this text (up to 8 times)\n"
     "      --system TEXT       system message\n"
@@ -93,10 +94,8 @@ static const struct option common[] = {
 
 void cli_options_init(cli_options *o)
 {
-    *o = (cli_options){.max_tokens = 256,
-                       .max_pixels = TVLM_DEFAULT_MAX_PIXELS,
-                       .beams = 1,
-                       .cpu = getenv("TVLM_CPU")};
+    *o = (cli_options){
+        .max_tokens = 256, .max_pixels = TVLM_DEFAULT_MAX_PIXELS, .cpu = getenv("TVLM_CPU")};
     tvlm_sampling_init(&o->sampling);
     o->cpu = o->cpu && *o->cpu ? o->cpu : NULL;
 }

@@ -201,6 +201,7 @@ static tvlm_status run(dump *d, tvlm_error *err)
         tvlm_generate_params_init(&p, sizeof p);
         p.max_tokens = (uint32_t)d->new_tokens;
         p.ignore_eos = true;
+        p.beams = 1; /* as references do */
         p.cancel = cli_cancel();
         APP_TRY(tvlm_generate(d->engine, d->session, d->ids, &p, &result, err));
         if (result.n_ids < d->new_tokens)

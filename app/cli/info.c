@@ -65,6 +65,7 @@ static void print_table(const report *r)
         printf("images        %ux%u, %u tower tokens of %u, %u visual tokens\n",
                (unsigned)i->image_size, (unsigned)i->image_size, (unsigned)i->n_vision_tokens,
                (unsigned)i->vision_dim, (unsigned)i->n_image_tokens);
+    if (i->describe_beams > 1) printf("descriptions  by %u beams\n", (unsigned)i->describe_beams);
     printf("chat template %s\n", *i->chat_template ? i->chat_template : "(not recognised)");
     printf("kernels       %s\n", i->cpu_tier);
     printf("memory        %.1f MB = weights and header %.1f + scratch %.1f + session %.1f (%u "
@@ -82,7 +83,8 @@ static void print_json(const report *r)
     const tvlm_model_info *i = &r->info;
     const tvlm_memory *m = &r->memory;
     cli_json_line(json_pack(
-        "{s:o,s:I,s:I,s:b,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:I,"
+        "{s:o,s:I,s:I,s:b,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:{s:i,s:"
+        "I,"
         "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}",
         "file", cli_json_string(r->path), "file_bytes", (json_int_t)i->file_bytes, "bytes_present",
         (json_int_t)r->bytes, "truncated", (int)truncated(r), "architecture", i->architecture,
@@ -90,13 +92,14 @@ static void print_json(const report *r)
         (json_int_t)i->n_parameters, "layers", (int)i->n_layers, "embedding", (int)i->n_embd,
         "vocabulary", (int)i->n_vocab, "context", (int)i->n_ctx_train, "image_size",
         (int)i->image_size, "image_tokens", (int)i->n_image_tokens, "vision_tokens",
-        (int)i->n_vision_tokens, "vision_dim", (int)i->vision_dim, "chat_template",
-        i->chat_template, "cpu", i->cpu_tier, "memory", "ctx", (int)r->ctx, "model",
-        (json_int_t)m->model_bytes, "engine", (json_int_t)m->engine_bytes, "session",
-        (json_int_t)m->session_bytes, "image", (json_int_t)m->image_bytes, "total",
-        (json_int_t)m->total_bytes, "vision_scratch", (json_int_t)m->vision_scratch_bytes,
-        "decoder_scratch", (json_int_t)m->decoder_scratch_bytes, "largest_buffer",
-        (json_int_t)m->largest_buffer_bytes, "kv", (json_int_t)m->kv_bytes));
+        (int)i->n_vision_tokens, "vision_dim", (int)i->vision_dim, "describe_beams",
+        (int)i->describe_beams, "chat_template", i->chat_template, "cpu", i->cpu_tier, "memory",
+        "ctx", (int)r->ctx, "model", (json_int_t)m->model_bytes, "engine",
+        (json_int_t)m->engine_bytes, "session", (json_int_t)m->session_bytes, "image",
+        (json_int_t)m->image_bytes, "total", (json_int_t)m->total_bytes, "vision_scratch",
+        (json_int_t)m->vision_scratch_bytes, "decoder_scratch",
+        (json_int_t)m->decoder_scratch_bytes, "largest_buffer", (json_int_t)m->largest_buffer_bytes,
+        "kv", (json_int_t)m->kv_bytes));
 }
 
 static tvlm_status file_size(const char *path, uint64_t *out, tvlm_error *err)

@@ -207,7 +207,7 @@ static tvlm_status write_tensors(const pair *p, tvlmc_gguf_writer *w, tvlm_error
 static bool is_replaced(tvlm_str key)
 {
     return tvlm_str_eq(key, "general.architecture") || begins(key, "vision.") ||
-           tvlm_str_eq(key, "tinyvlm.chat_template") || tvlm_str_eq(key, "tinyvlm.describe_prompt");
+           tvlm_str_eq(key, "tinyvlm.chat_template") || begins(key, "tinyvlm.describe_");
 }
 
 /* A key of the text model, under the result's architecture where it was under its own. */

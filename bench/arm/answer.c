@@ -71,6 +71,7 @@ static void answer(tvlm_engine *engine, tvlm_session *session, const tvlm_prompt
     tvlm_generate_params_init(&params, sizeof params);
     params.max_tokens = TOKENS;
     params.ignore_eos = true;
+    params.beams = 1;
     check(tvlm_generation_start(engine, session, prompt, &params, &generation, &error));
     for (tvlm_event event = {.size = sizeof event}; !event.is_last;)
         check(tvlm_generation_next(generation, &event, &error));

@@ -187,6 +187,7 @@ const tvlm_arch tvlm_arch_tinyvlm = {
     .ours = true,
     .tower = "efficientnet_lite",
     .int8_tower = true,
+    .describe_beams = 3,
     .keys = keys,
     .read_config = read_config,
     .bind_tower = tvlm_efficientnet_bind,

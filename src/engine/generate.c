@@ -10,8 +10,7 @@
 static const tvlm_generate_params defaults = {.size = sizeof defaults,
                                               .max_tokens = 256,
                                               .sampling = TVLM_SAMPLING_DEFAULTS,
-                                              .min_tokens = 1,
-                                              .beams = 1};
+                                              .min_tokens = 1};
 
 void tvlm_generate_params_init(tvlm_generate_params *params, size_t size)
 {
@@ -332,15 +331,20 @@ static void update_result(tvlm_generation *g)
     if (!g->prompt) g->result.decode_ms = tvlm_now_ms() - g->begin - g->result.prefill_ms;
 }
 
+/* What a search cannot do; NULL: it can do all that is asked for. */
+static const char *beyond_beams(const tvlm_generate_params *p)
+{
+    return p->sampling.temperature > 0          ? "sampling.temperature"
+           : p->sampling.repeat_penalty != 1.0f ? "sampling.repeat_penalty"
+           : p->logprobs                        ? "logprobs"
+           : p->resume                          ? "resume"
+                                                : NULL;
+}
+
 /* What a search has no use for would be passed over. */
 static tvlm_status check_beams(const tvlm_generate_params *p, tvlm_error *err)
 {
-    const char *other = p->sampling.temperature > 0          ? "sampling.temperature"
-                        : p->sampling.repeat_penalty != 1.0f ? "sampling.repeat_penalty"
-                        : p->lookup                          ? "lookup"
-                        : p->logprobs                        ? "logprobs"
-                        : p->resume                          ? "resume"
-                                                             : NULL;
+    const char *other = p->lookup ? "lookup" : beyond_beams(p);
     if (p->beams > TVLM_MAX_BEAMS)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u, at most %d", (unsigned)p->beams,
                          TVLM_MAX_BEAMS);
@@ -360,6 +364,15 @@ static tvlm_status check_room(const tvlm_engine *engine, const tvlm_session *ses
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "beams is %u, the engine's max_batch_tokens %u",
                          (unsigned)beams, engine->params.max_batch_tokens);
     return TVLM_OK;
+}
+
+/* Those of an answer whose caller leaves it to the model. */
+static uint32_t own_beams(const tvlm_generation *g)
+{
+    uint32_t beams = g->session->model->config.describe_beams;
+    if (!g->prompt->describes || beyond_beams(&g->params)) return 1;
+    beams = beams < g->session->params.max_beams ? beams : g->session->params.max_beams;
+    return (uint32_t)least(beams, g->engine->params.max_batch_tokens);
 }
 
 static tvlm_status read_params(const tvlm_generate_params *in, tvlm_generate_params *out,
@@ -411,6 +424,8 @@ static tvlm_status begin(tvlm_generation *g, tvlm_engine *engine, tvlm_session *
     *g = (tvlm_generation){.engine = engine, .session = session, .prompt = prompt};
     TVLM_TRY(tvlm_feed_check(engine, session, prompt, err));
     TVLM_TRY(read_params(params, &g->params, err));
+    if (!g->params.beams) g->params.beams = own_beams(g);
+    if (g->params.beams > 1) g->params.lookup = false;
     TVLM_TRY(check_room(engine, session, g->params.beams, err));
     if (prompt->prefilled) g->params.min_tokens = 0; /* the answer has begun */
     if (g->params.batcher) TVLM_TRY(tvlm_batcher_check(g->params.batcher, engine, err));

@@ -48,6 +48,7 @@ struct tvlm_prompt {
     size_t n_images, cap_images;
     size_t text_bytes;
     bool prefilled; /* it ends in the beginning of the answer */
+    bool describes; /* it ends in the model's own question about an image */
 };
 
 /* What a position of the cache was made of: the token `id`, or row `id` of the image `image`. */

@@ -56,6 +56,7 @@ size_t tvlm_prompt_n_tokens(const tvlm_prompt *prompt)
 
 static tvlm_status reserve_ids(tvlm_prompt *p, size_t more, tvlm_error *err)
 {
+    p->describes = false; /* with more behind it */
     if (p->cap_ids - p->n_ids >= more) return TVLM_OK;
     size_t cap = p->n_ids + more + p->n_ids / 2 + 64, bytes;
     int32_t *grown = tvlm_mul_size(cap, sizeof *grown, &bytes) ? realloc(p->ids, bytes) : NULL;
@@ -209,6 +210,15 @@ static tvlm_status take_piece(void *ctx, const tvlm_piece *piece, tvlm_error *er
     return TVLM_OK;
 }
 
+/* Whether the last message asks for an image's description in the model's own words. */
+static bool describes(const tvlm_prompt *p, const tvlm_message *messages, size_t n)
+{
+    if (!n || !p->n_images || messages[n - 1].role != TVLM_ROLE_USER) return false;
+    tvlm_str asked = {messages[n - 1].text, messages[n - 1].len};
+    tvlm_str own = p->model->config.describe_prompt;
+    return asked.len == own.len && (!own.len || !memcmp(asked.data, own.data, own.len));
+}
+
 tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, size_t n,
                              tvlm_error *err)
 {
@@ -226,6 +236,7 @@ tvlm_status tvlm_prompt_chat(tvlm_prompt *prompt, const tvlm_message *messages, 
     if (!status) status = flush(&r, err);
     if (status) truncate_to(prompt, n_ids, n_images, bytes); /* all of it or nothing */
     if (!status) prompt->prefilled = tvlm_chat_continues(messages, n) && messages[n - 1].len;
+    if (!status) prompt->describes = describes(prompt, messages, n);
     free(r.spans);
     return status;
 }

@@ -8,8 +8,7 @@
 static const tvlm_session_params defaults = {.size = sizeof defaults,
                                              .max_images = 8,
                                              .max_prompt_bytes = (size_t)1 << 20,
-                                             .max_memory = SIZE_MAX,
-                                             .max_beams = 1};
+                                             .max_memory = SIZE_MAX};
 
 void tvlm_session_params_init(tvlm_session_params *params, size_t size)
 {
@@ -28,7 +27,7 @@ tvlm_status tvlm_session_params_read(const tvlm_model *model, const tvlm_session
                          (unsigned)out->n_ctx, (unsigned)most);
     if (out->kv_type != TVLM_KV_F16 && out->kv_type != TVLM_KV_F32)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "kv_type %d is not known", (int)out->kv_type);
-    out->max_beams = out->max_beams ? out->max_beams : 1;
+    out->max_beams = out->max_beams ? out->max_beams : model->config.describe_beams;
     if (out->max_beams > TVLM_MAX_BEAMS)
         return tvlm_fail(err, TVLM_ERR_ARGUMENT, "max_beams is %u, at most %d",
                          (unsigned)out->max_beams, TVLM_MAX_BEAMS);

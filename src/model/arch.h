@@ -19,6 +19,7 @@ struct tvlm_arch {
     const char *tower;       /* vision.tower */
     bool int8_tower;         /* the tower has an int8 form, which calibration makes */
     bool splits;             /* images may be split into frames (image/split.h) */
+    uint32_t describe_beams; /* of files that do not say; 0: 1, greedy */
     const char *const *keys; /* that read_config reads, ended by NULL */
     /* Whether the vocabulary has what images need; NULL: they need nothing. */
     tvlm_status (*check_tokens)(const tvlm_model *model, tvlm_error *err);

@@ -238,6 +238,8 @@ tvlm_status tvlm_config_read(const tvlm_gguf *gguf, tvlm_config *out, tvlm_error
     out->description = tvlm_read_string(&r, "general.description", false, "");
     out->describe_prompt =
         tvlm_read_string(&r, "tinyvlm.describe_prompt", false, "Describe the image.");
+    uint32_t usual = out->arch->describe_beams ? out->arch->describe_beams : 1;
+    out->describe_beams = tvlm_read_u32(&r, "tinyvlm.describe_beams", usual, 1, TVLM_MAX_BEAMS);
     if (tvlm_arch_sees(out->arch)) check_tower(&r, out->arch);
     if (!r.status) r.status = tvlm_keys_check(gguf, out->arch, err);
     out->lm = out->arch->decoder;

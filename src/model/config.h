@@ -42,6 +42,7 @@ typedef struct tvlm_decoder_config {
 typedef struct tvlm_config {
     const tvlm_arch *arch;
     tvlm_str name, license, description, describe_prompt;
+    uint32_t describe_beams; /* 1: greedy */
     tvlm_decoder_config lm;
     tvlm_preprocess_config preprocess;
     /* fastvit */

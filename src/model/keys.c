@@ -99,6 +99,7 @@ static const rule rules[] = {
     NEUTRAL_KEY("tokenizer.ggml.*", 0, unknown),
     FREE_KEY("tinyvlm.added_tokens"),
     FREE_KEY("tinyvlm.chat_template"),
+    FREE_KEY("tinyvlm.describe_beams"),
     FREE_KEY("tinyvlm.describe_prompt"),
     FREE_KEY("tinyvlm.file_version"),
     FREE_KEY("tinyvlm.header_crc32c"),

@@ -265,6 +265,7 @@ static tvlm_model_info info_of(const tvlm_model *m)
                              .n_layers = c->lm.n_layers,
                              .n_image_tokens = m->max_frames * m->n_image_tokens,
                              .n_frame_tokens = m->n_image_tokens,
+                             .describe_beams = c->describe_beams,
                              .n_vision_tokens = m->max_frames * m->n_vision_tokens,
                              .vision_dim = (uint32_t)m->weights.vision_dim,
                              .image_size = image_size,
@@ -277,7 +278,7 @@ static tvlm_model_info info_of(const tvlm_model *m)
 
 tvlm_status tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out, tvlm_error *err)
 {
-    const tvlm_sized *type = TVLM_SIZED(tvlm_model_info, max_images);
+    const tvlm_sized *type = TVLM_SIZED(tvlm_model_info, describe_beams);
     TVLM_NEED(model);
     TVLM_NEED(out);
     TVLM_TRY(tvlm_sized_check(out, type, err));

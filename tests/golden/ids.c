@@ -57,6 +57,7 @@ static void answer(const tvlm_model *model, const tvlm_pixels *pixels, int32_t *
     tvlm_generate_params_init(&params, sizeof params);
     params.max_tokens = TOKENS;
     params.ignore_eos = true;
+    params.beams = 1;
     check(tvlm_generate(engine, session, prompt, &params, &result, &error));
     assert(result.n_ids == TOKENS);
     memcpy(ids, result.ids, TOKENS * sizeof *ids);

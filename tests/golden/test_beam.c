@@ -229,7 +229,7 @@ static tvlm_generate_params params_of(uint32_t beams, uint32_t max_tokens)
 {
     tvlm_generate_params p;
     tvlm_generate_params_init(&p, sizeof p);
-    assert_int_equal(p.beams, 1);
+    assert_int_equal(p.beams, 0);
     assert_int_equal(p.min_tokens, 1);
     p.beams = beams;
     p.max_tokens = max_tokens;
@@ -481,7 +481,7 @@ static void memory_is_counted(void **state)
     tvlm_session_params s;
     tvlm_memory one = {.size = sizeof one}, five = {.size = sizeof five};
     tvlm_session_params_init(&s, sizeof s);
-    assert_int_equal(s.max_beams, 1);
+    assert_int_equal(s.max_beams, 0);
     OK(tvlm_memory_estimate(r.model, NULL, &s, &one, &err));
     s.max_beams = 5;
     OK(tvlm_memory_estimate(r.model, NULL, &s, &five, &err));
@@ -551,6 +551,160 @@ static void damaged_weights_are_told(void **state)
     SAYS("weights are damaged");
     tvlm_prompt_free(prompt);
     tvlm_session_free(session);
+    close_rig(&r);
+}
+
+/* ---- the model's own choice ---- */
+
+static tvlm_prompt *asked(const rig *r, const char *text, tvlm_image *image)
+{
+    tvlm_prompt *prompt;
+    tvlm_message m = {TVLM_ROLE_USER, text, strlen(text), &image, image != NULL, NULL};
+    OK(tvlm_prompt_new(r->model, &prompt, &err));
+    OK(tvlm_prompt_chat(prompt, &m, 1, &err));
+    return prompt;
+}
+
+typedef struct ids {
+    int32_t id[MOST];
+    size_t n;
+} ids;
+
+static ids said(const rig *r, tvlm_session *session, const tvlm_prompt *prompt,
+                const tvlm_generate_params *p)
+{
+    ids out = {{0}, 0};
+    tvlm_result result = answer(r->engines[0], session, prompt, p);
+    memcpy(out.id, result.ids, result.n_ids * sizeof *out.id);
+    out.n = result.n_ids;
+    return out;
+}
+
+static ids by(const rig *r, tvlm_session *session, const tvlm_prompt *prompt, uint32_t beams)
+{
+    tvlm_generate_params p = params_of(beams, MOST);
+    return said(r, session, prompt, &p);
+}
+
+static bool same(ids a, ids b)
+{
+    return !memcmp(&a, &b, sizeof a);
+}
+
+/* Whether one, two and three beams say three things. */
+static bool tells_apart(const rig *r, tvlm_session *session, const tvlm_prompt *prompt)
+{
+    ids greedy = by(r, session, prompt, 1), two = by(r, session, prompt, 2);
+    ids three = by(r, session, prompt, 3);
+    return !same(greedy, two) && !same(greedy, three) && !same(two, three);
+}
+
+/* Any weights find one. */
+static tvlm_image *telling_image(const rig *r, tvlm_session *session)
+{
+    static uint8_t data[40 * 40 * 3];
+    tvlm_pixels pixels = {data, 40, 40, 3, 0};
+    for (size_t seed = 1; seed < 200; seed++) {
+        tvlm_image *image;
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (uint8_t)(i * i / (7 * seed));
+        OK(tvlm_image_encode(r->engines[0], &pixels, NULL, &image, &err));
+        tvlm_prompt *prompt = asked(r, r->info.describe_prompt, image);
+        bool tells = tells_apart(r, session, prompt);
+        tvlm_prompt_free(prompt);
+        if (tells) return image;
+        tvlm_image_free(image);
+    }
+    fail_msg("no picture tells beams apart");
+    return NULL;
+}
+
+static void descriptions_are_by_the_models_beams(void **state)
+{
+    (void)state;
+    rig r = open_rig(TINYVLM, NULL);
+    assert_int_equal(r.info.describe_beams, 3);
+    tvlm_session *session = new_session(&r, 64, 0);
+    tvlm_image *image = telling_image(&r, session);
+    tvlm_prompt *prompt = asked(&r, r.info.describe_prompt, image);
+    ids greedy = by(&r, session, prompt, 1), two = by(&r, session, prompt, 2),
+        three = by(&r, session, prompt, 3);
+    assert_true(same(by(&r, session, prompt, 0), three));
+    for (uint32_t most = 1; most < 4; most++) { /* as many as there is room for */
+        tvlm_session *small = new_session(&r, 64, most);
+        assert_true(same(by(&r, small, prompt, 0), most == 1 ? greedy : most == 2 ? two : three));
+        tvlm_session_free(small);
+    }
+    tvlm_engine_params e;
+    tvlm_engine_params_init(&e, sizeof e);
+    e.max_batch_tokens = 2;
+    tvlm_engine_free(r.engines[0]);
+    OK(tvlm_engine_new(r.model, &e, &r.engines[0], &err));
+    assert_true(same(by(&r, session, prompt, 0), two));
+    tvlm_prompt_free(prompt);
+    tvlm_session_free(session);
+    tvlm_image_free(image);
+    close_rig(&r);
+}
+
+/* What a search cannot do is done without one; guesses, which change no answer, are left out. */
+static void descriptions_do_as_they_are_told(void **state)
+{
+    (void)state;
+    rig r = open_rig(TINYVLM, NULL);
+    tvlm_session *session = new_session(&r, 64, 0);
+    tvlm_image *image = telling_image(&r, session);
+    tvlm_prompt *prompt = asked(&r, r.info.describe_prompt, image);
+    ids three = by(&r, session, prompt, 3);
+    tvlm_generate_params p = params_of(0, MOST);
+    p.lookup = true;
+    assert_true(same(said(&r, session, prompt, &p), three));
+    tvlm_generate_params ways[3] = {params_of(0, MOST), params_of(0, MOST), params_of(0, MOST)};
+    ways[0].sampling.temperature = 1;
+    ways[1].sampling.repeat_penalty = 1.5f;
+    ways[2].logprobs = true;
+    for (size_t i = 0; i < 3; i++) {
+        ids own = said(&r, session, prompt, &ways[i]);
+        ways[i].beams = 1;
+        assert_true(same(own, said(&r, session, prompt, &ways[i])));
+    }
+    tvlm_prompt_free(prompt);
+    tvlm_session_free(session);
+    tvlm_image_free(image);
+    close_rig(&r);
+}
+
+/* Another question, none about an image, more behind it: greedy. */
+static void all_else_is_greedy(void **state)
+{
+    (void)state;
+    rig r = open_rig(TINYVLM, NULL);
+    tvlm_session *session = new_session(&r, 64, 0);
+    tvlm_image *image = telling_image(&r, session);
+    tvlm_message turns[] = {
+        {TVLM_ROLE_USER,      r.info.describe_prompt, strlen(r.info.describe_prompt), &image, 1, NULL},
+        {TVLM_ROLE_ASSISTANT, "A",                    1,                              NULL,   0, NULL}
+    };
+    tvlm_prompt *prompts[] = {
+        asked(&r, "Describe the image", image),
+        asked(&r, r.info.describe_prompt, NULL),
+        asked(&r, r.info.describe_prompt, image),
+        asked(&r, r.info.describe_prompt, image),
+        asked(&r, "", NULL),
+    };
+    OK(tvlm_prompt_add_text(prompts[2], " A", 2, false, &err));
+    OK(tvlm_prompt_add_ids(prompts[3], (int32_t[]){40}, 1, &err));
+    OK(tvlm_prompt_chat(prompts[4], turns, 2, &err));
+    size_t n_told = 0;
+    for (size_t i = 0; i < 5; i++) {
+        ids greedy = by(&r, session, prompts[i], 1);
+        n_told += !same(greedy, by(&r, session, prompts[i], 3));
+        assert_true(same(greedy, by(&r, session, prompts[i], 0)));
+        tvlm_prompt_free(prompts[i]);
+    }
+    assert_true(n_told > 1);
+    tvlm_session_free(session);
+    tvlm_image_free(image);
     close_rig(&r);
 }
 
@@ -654,6 +808,9 @@ int main(void)
         cmocka_unit_test(memory_is_counted),
         cmocka_unit_test(what_beams_refuse),
         cmocka_unit_test(damaged_weights_are_told),
+        cmocka_unit_test(descriptions_are_by_the_models_beams),
+        cmocka_unit_test(descriptions_do_as_they_are_told),
+        cmocka_unit_test(all_else_is_greedy),
         cmocka_unit_test(no_answer_is_empty),
         cmocka_unit_test(an_answer_that_has_begun_may_end),
         cmocka_unit_test(no_sequence_comes_twice),

@@ -209,10 +209,12 @@ static void defaults(void **state)
     assert_int_equal(c.bos_id, -1);
     assert_int_equal(c.eos_id, -1);
     assert_true(tvlm_str_eq(c.describe_prompt, "Describe the image."));
+    assert_int_equal(c.describe_beams, 1);
     assert_int_equal(c.chat, TVLM_CHAT_NONE);
     ACCEPTED(tinyvlm, &c, UNCHANGED);
     assert_string_equal(c.arch->tower, "efficientnet_lite");
     assert_true(c.lm.cross_attention && !c.lm.rope_interleaved && !c.vision_int8);
+    assert_int_equal(c.describe_beams, 3);
     assert_true(c.preprocess.scale[1] == 0.2 && c.preprocess.bias[2] == -3.0);
     assert_int_equal(c.preprocess.fit, TVLM_FIT_CROP);
     assert_int_equal(c.preprocess.filter, TVLM_FILTER_BICUBIC);
@@ -240,12 +242,15 @@ static void given_values_win(void **state)
     assert_int_equal(c.lm.n_vocab, 12);
     assert_int_equal(c.eos_id, 8);
     assert_int_equal(c.chat, TVLM_CHAT_SMOLLM2);
+    ACCEPTED(fastvlm, &c, SET_U32("tinyvlm.describe_beams", 8));
+    assert_int_equal(c.describe_beams, 8);
     ACCEPTED(tinyvlm, &c, SET_TEXT("vision.quantization", "int8"),
+             SET_U32("tinyvlm.describe_beams", 1),
              {
                  .key = "vision.preprocess.pad_color", .kind = LIST, .v = {1, 0, 255},
                          .n = 3
     });
-    assert_true(c.vision_int8);
+    assert_true(c.vision_int8 && c.describe_beams == 1);
     assert_memory_equal(c.preprocess.pad_color, ((uint8_t[]){1, 0, 255}), 3);
 }
 
@@ -284,6 +289,12 @@ static void decoder_ranges(void **state)
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "head", SET_U32("llama.attention.key_length", 12));
     REFUSED(llama, TVLM_ERR_UNSUPPORTED, "head", SET_U32("llama.rope.dimension_count", 8));
     REFUSED(llama, TVLM_ERR_FORMAT, "rope.freq_base", SET_F32("llama.rope.freq_base", 0));
+    static const double beams[] = {0, TVLM_MAX_BEAMS + 1, 4294967295.0};
+    for (size_t i = 0; i < TVLM_COUNT(beams); i++)
+        REFUSED(tinyvlm, TVLM_ERR_FORMAT, "'tinyvlm.describe_beams'",
+                SET_U32("tinyvlm.describe_beams", beams[i]));
+    REFUSED(tinyvlm, TVLM_ERR_FORMAT, "'tinyvlm.describe_beams'",
+            SET_F32("tinyvlm.describe_beams", 3));
     REFUSED(llama, TVLM_ERR_FORMAT, "tokenizer.ggml.eos_token_id",
             SET_U32("tokenizer.ggml.eos_token_id", 9));
 }

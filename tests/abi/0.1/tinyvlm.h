@@ -253,6 +253,8 @@ typedef struct tvlm_model_info {
     uint32_t max_images;      /* per prompt: 0 for text models, 1 for Tiny-VLM */
     /* Visual tokens of a frame: n_image_tokens, but of models that split large images (SmolVLM). */
     uint32_t n_frame_tokens;
+    uint32_t describe_beams; /* hypotheses that describe best, see tvlm_generate_params.beams; 1:
+                              * greedy */
 } tvlm_model_info;
 TVLM_API tvlm_status tvlm_model_get_info(const tvlm_model *model, tvlm_model_info *out,
                                          tvlm_error *TVLM_NULLABLE err);
@@ -466,8 +468,8 @@ typedef struct tvlm_session_params {
     uint32_t max_images;     /* of a prompt; default 8 */
     size_t max_prompt_bytes; /* of text in a prompt; default 1 MiB */
     size_t max_memory;       /* bytes; default SIZE_MAX */
-    uint32_t max_beams;      /* of an answer, at most TVLM_MAX_BEAMS; default 1. Each further one
-                              * has a KV cache of its own */
+    uint32_t max_beams;      /* of an answer, at most TVLM_MAX_BEAMS; 0 (default): as many as the
+                              * model describes by. Each beyond one has a KV cache of its own */
 } tvlm_session_params;
 TVLM_API void tvlm_session_params_init(tvlm_session_params *TVLM_NULLABLE params, size_t size);
 
@@ -589,8 +591,11 @@ typedef struct tvlm_generate_params {
      * max_batch_tokens, in one decoder pass. The answer is the one with the best mean log
      * probability of its tokens, end-of-text included. It is known at the end: all its tokens come
      * then, at once, and a stop string cuts it there. The session keeps the prompt, but not the
-     * answer; tvlm_session_logits are those of any hypothesis. Default 1, 0 too: none. More go
-     * without temperature, repeat_penalty, lookup, logprobs and resume. */
+     * answer; tvlm_session_logits are those of any hypothesis. 1: greedy. More go without
+     * temperature, repeat_penalty, lookup, logprobs and resume. Default 0: the model's own choice:
+     * where tvlm_prompt_chat has just asked for an image's description, in the words of
+     * tvlm_model_info.describe_prompt, its describe_beams, or what session and engine allow of
+     * them; else, and with any of the others but lookup, which is then of no use, 1. */
     uint32_t beams;
 } tvlm_generate_params;
 TVLM_API void tvlm_generate_params_init(tvlm_generate_params *TVLM_NULLABLE params, size_t size);
