@@ -9,7 +9,7 @@ const CODES = ['ok', 'argument', 'io', 'format', 'unsupported', 'memory', 'limit
 const ROLES = ['system', 'user', 'assistant'];
 const FINISHES = ['stop', 'length', 'context'];
 const INFO_TEXTS = ['architecture', 'name', 'license', 'description', 'chatTemplate', 'describePrompt'];
-const INFO_NUMBERS = ['parameters', 'fileBytes', 'weightBytes', 'vocabulary', 'context', 'imageSize', 'imageTokens', 'embedding'];
+const INFO_NUMBERS = ['parameters', 'fileBytes', 'weightBytes', 'vocabulary', 'context', 'imageSize', 'imageTokens', 'embedding', 'describeBeams'];
 const FEED_BYTES = 256 << 10;
 const STACK_BYTES = 256 << 10;
 

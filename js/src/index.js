@@ -358,7 +358,7 @@ function asIds(ids) {
 
 const DEFAULTS = {
     maxTokens: 256, temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0, stop: [], ignoreEos: false, lookup: false,
-    noRepeatNgram: 0, minTokens: 1, beams: 1,
+    noRepeatNgram: 0, minTokens: 1, beams: 0,
     logprobs: false, alternatives: 0,
 };
 const MOST_ALTERNATIVES = 20;
@@ -367,7 +367,7 @@ const TOKEN_OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'system', 'fit'];
 const GENERATE_OPTIONS = TOKEN_OPTIONS.filter((name) => !['logprobs', 'alternatives'].includes(name)).concat('onToken');
 const ENCODE_OPTIONS = ['fit', 'signal'];
 
-const isWidth = (value) => Number.isInteger(value) && value >= 1 && value <= MOST_BEAMS;
+const isWidth = (value) => Number.isInteger(value) && value >= 0 && value <= MOST_BEAMS; // 0: the model's own choice
 
 function sampling(options) {
     const out = {};
@@ -437,7 +437,7 @@ export class FastVLM {
 
     async #load(source, options) {
         const { signal, onProgress, threads = Math.min(platform.threads(), DEFAULT_THREADS), context = 4096, kv = 'f16',
-            beams = 1, precision = 'auto', module, cache, idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
+            beams = 0, precision = 'auto', module, cache, idleTimeout = 20_000, retries, memory: most } = known(options, LOAD_OPTIONS);
         if (signal?.aborted) return; // `ready` says so
         check('threads', threads, Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS);
         check('context', context, Number.isInteger(context) && context >= 1 && context < 2 ** 32);

@@ -69,7 +69,8 @@ export interface LoadOptions {
     context?: number;
     /** Precision of the key/value cache (default 'f16'); 'f32' reproduces float32 references. */
     kv?: 'f16' | 'f32';
-    /** Most beams of an answer, at most 8 (default 1): each further one has a key/value cache of its own. */
+    /** Most beams of an answer, at most 8; 0 (default): as many as the model describes by. Each beyond one has a key/value cache of
+     *  its own. */
     beams?: number;
     /** Arithmetic of the linear layers: 'auto' (default) takes int8 for weights in blocks such as Q8_0 and int16 for float
      *  ones, which the module without SIMD leaves to 'f32', the reference; 'int8' and 'int16' are for all weights and for float ones. */
@@ -102,7 +103,8 @@ export interface GenerateOptions {
     /** The answer does not end before it has so many (default 1: no answer is empty). */
     minTokens?: number;
     /** Beam search: of so many hypotheses, at most LoadOptions.beams, the answer is the one that is likeliest per token. It comes at
-     *  once, at the end; not with temperature, repeatPenalty, lookup or logprobs. Default 1: none. */
+     *  once, at the end; not with temperature, repeatPenalty, lookup or logprobs. 1: greedy, token by token. 0 (default): the model's own
+     *  choice: a description by ModelInfo.describeBeams, all else, and what goes without beams, greedily. */
     beams?: number;
     /** Guesses words from the text so far: the same answer, sooner where text repeats. */
     lookup?: boolean;
@@ -159,6 +161,8 @@ export interface ModelInfo {
     description: string;
     chatTemplate: string;
     describePrompt: string;
+    /** Beams that a description is found by; its text then comes at once, at the end. 1: greedily, as answers are. */
+    describeBeams: number;
     parameters: number;
     fileBytes: number;
     weightBytes: number;

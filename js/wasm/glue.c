@@ -234,7 +234,8 @@ double info_number(int which)
     const double all[] = {(double)h.info.n_parameters, (double)h.info.file_bytes,
                           (double)h.info.weight_bytes, h.info.n_vocab,
                           h.info.n_ctx_train,          h.info.image_size,
-                          h.info.n_image_tokens,       h.info.n_embd};
+                          h.info.n_image_tokens,       h.info.n_embd,
+                          h.info.describe_beams};
     return all[which];
 }
 

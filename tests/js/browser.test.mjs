@@ -14,7 +14,7 @@ import { MODEL, PICTURE_FILE, ROOT, WORK, asNumbers, golden, goldenModel, native
 const SHOTS = path.join(ROOT, 'build', 'wasm', 'screenshots');
 const TINY = '/models/tinyvlm-25m.gguf';
 const PHOTO = '/photos/astronaut.jpg';
-const PROMPT = 'Describe the image.';
+const PROMPT = 'What is in the picture?';
 const PATIENCE = 300_000; // milliseconds, for what takes one thousandth on an idle machine
 
 let browser;

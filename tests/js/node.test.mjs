@@ -18,7 +18,7 @@ import { leastOf } from './least.mjs';
 
 const picture = readPpm(PICTURE_FILE);
 const MODULES = ['scalar', 'simd128', 'simd128-threads', ...(HAS_RELAXED ? ['relaxed', 'relaxed-threads'] : [])];
-const PROMPT = 'Describe the image.';
+const PROMPT = 'What is in the picture?';
 
 function load(file, module, options = {}) {
     return FastVLM.load(file, { module, threads: module?.endsWith('threads') ? 2 : 1, ...options });
@@ -85,7 +85,7 @@ test('beam search says what the program says', async () => {
     assert.equal(new Set(Array.from(said.ids.slice(1), (id, i) => `${said.ids[i]} ${id}`)).size, said.ids.length - 1);
     await fails(model.infer(picture, PROMPT, { beams: 5 }), 'argument', /beams is 5, the session's max_beams 4/);
     await fails(model.infer(picture, PROMPT, { beams: 2, temperature: 1 }), 'argument', /goes without sampling.temperature/);
-    const one = await load(MODEL, 'simd128', { kv: 'f32', precision: 'f32' });
+    const one = await load(MODEL, 'simd128', { kv: 'f32', precision: 'f32', beams: 1 });
     assert.ok((await model.memory()).session > 3 * (await one.memory()).session);
     await one.dispose();
     await model.dispose();
@@ -427,7 +427,7 @@ test('arguments that are wrong', async () => {
         await fails(call(), 'argument', /no option 'max_tokens': there are \w+/);
     await fails(model.infer(picture, 'x', 5), 'argument', /options: 5/);
     await fails(model.tokenizer.encode(5), 'argument', /text: 5/);
-    for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5], ['beams', 0], ['beams', 9], ['noRepeatNgram', -1], ['minTokens', 0.5],
+    for (const [name, value] of [['maxTokens', -1], ['maxTokens', 2 ** 32], ['seed', -1], ['seed', 0.5], ['topK', 1.5], ['beams', -1], ['beams', 9], ['noRepeatNgram', -1], ['minTokens', 0.5],
         ['temperature', NaN], ['stop', 5], ['stop', [() => 1]], ['fit', 'foo'], ['onToken', 'log'], ['ignoreEos', 1], ['system', 5],
         ['temperature', Object.create(null)]])
         await fails(model.infer(picture, 'x', { [name]: value }), 'argument', new RegExp(`^${name}: `));
@@ -504,6 +504,31 @@ test('no question, an empty one and "describe" ask for a description', async () 
     assert.equal(await model.infer(await model.encodeImage(picture), ''), whole);
     const ids = async (prompt) => asNumbers((await model.generate(picture, prompt, { maxTokens: 8, ignoreEos: true })).ids);
     assert.notDeepEqual(await ids('Is it day?'), await ids(''));
+    await model.dispose();
+});
+
+/** A picture that is described in one way greedily and in another by beams, and both. */
+async function toldApart(model) {
+    for (let seed = 1; seed < 40; seed++) {
+        const data = Uint8Array.from({ length: 40 * 40 * 3 }, (_, i) => Math.floor(i * i / (7 * seed)));
+        const image = await model.encodeImage({ data, width: 40, height: 40 });
+        const [greedy, beams] = [await model.infer(image, '', { beams: 1 }), await model.infer(image, '', { beams: 3 })];
+        if (greedy !== beams) return { image, greedy, beams };
+    }
+    throw new Error('greedy descriptions are those by beams');
+}
+
+test('a description is by the beams of the model, unless asked otherwise', async () => {
+    const model = await load(MODEL);
+    assert.equal((await model.info()).describeBeams, 3);
+    const { image, greedy, beams } = await toldApart(model);
+    for (const options of [{}, { beams: 0 }, { lookup: true }]) assert.equal(await model.infer(image, '', options), beams);
+    let weighed = '';
+    for await (const { text } of model.streamTokens(image, '', { logprobs: true })) weighed += text;
+    assert.equal(weighed, greedy);
+    const narrow = await load(MODEL, 'simd128', { beams: 1 });
+    assert.ok((await narrow.memory()).total < (await model.memory()).total);
+    await narrow.dispose();
     await model.dispose();
 });
 
