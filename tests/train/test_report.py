@@ -195,7 +195,7 @@ def test_a_record(data, measured):
     assert q["right"]["questions"]["flickr8k"]["n"] == 36 and q["right"]["questions"]["coco"]["n"] == 4
     assert q["train2017"] == {"n": 4, "accuracy": 0.5} and q["val2017"] == {"n": 2, "accuracy": 0.5}, "asked for yes and for no"
     assert q["prior"] == pytest.approx((q["right"]["questions"]["flickr8k"]["prior"] + 0.5) / 2, abs=1e-4)
-    assert record["captions"]["greedy"]["n"] == record["captions"]["shuffled"]["n"] == 12
+    assert [record["captions"][way]["n"] for way in ("greedy", "shuffled", "beams")] == [12] * 3 and record["captions"]["width"] == 3
     assert set(record["presence"]) == set(pope.KINDS) and record["presence"]["random"]["n"] == len(pope.rows(data)) / 3
     assert record["presence"]["random"]["val2017"]["n"] == 4
     said = record["photos"]["demo/coffee.jpg"]
@@ -221,6 +221,12 @@ def test_parts_are_kept_until_the_file_changes(measured, tmp_path):
 class Recorder:
     """An engine whose report is the options that it was given, and which answers nothing."""
 
+    def __init__(self, beams=1):
+        self.beams = beams
+
+    def info(self):
+        return {"describe_beams": self.beams}
+
     def eval(self, _, *options):
         return {"questions": {"coco": {"prior": 0.5}, "daquar": {"prior": 0.1}}, "captions": options, "options": options}, []
 
@@ -228,13 +234,15 @@ class Recorder:
 def test_each_way_is_asked_for(data):
     args = SimpleNamespace(root=data, beams=5, limit=7, questions="eval-v1.jsonl")
     test = ("--where", "split=test", "--where", "kind=human", "--limit", "7")
-    assert measure.captions(Recorder(), args) == {
-        "greedy": test, "shuffled": test + ("--shuffle",), "beams": test + ("--beams", "5"), "width": 5}
+    greedy = test + ("--beams", "1")
+    wide = {"greedy": greedy, "shuffled": greedy + ("--shuffle",), "beams": test + ("--beams", "5"), "width": 5}
+    assert measure.captions(Recorder(), args) == wide
     q = measure.questions(Recorder(), args)
     assert [q[way]["options"][2:] for way in ("right", "shuffled", "grey")] == [(), ("--shuffle",), ("--grey",)]
     assert q["prior"] == 0.5 and q["right"]["options"] == ("--limit", "7")
-    args.beams = args.limit = None
-    assert measure.captions(Recorder(), args) == {"greedy": test[:4], "shuffled": test[:4] + ("--shuffle",)}
+    args.beams = None
+    assert measure.captions(Recorder(5), args) == wide, "as many as describe takes"
+    assert measure.captions(Recorder(), args) == {"greedy": greedy, "shuffled": greedy + ("--shuffle",)}
 
 
 # ---- documents ----

@@ -19,7 +19,7 @@ def add_table(commands):
     p.add_argument("--only", nargs="+", choices=measure.PARTS, dest="parts", default=list(measure.PARTS), help="these parts alone")
     p.add_argument("--no-speed", action="store_true", help="on a busy machine; `--only speed` adds it on an idle one")
     p.add_argument("--limit", type=int, help="a sample of so many questions and captions, for a quick look")
-    p.add_argument("--beams", type=int, help="describe by a beam of this width too")
+    p.add_argument("--beams", type=int, help="width of the beams column (default: by as many as `describe` takes)")
     p.add_argument("--results", default=RESULTS, help=f"file of the results (default: {RESULTS}); of another one no document is filled")
     p.add_argument("--questions", default="eval-v1.jsonl", help="file under --root")
     p.add_argument("--bin", default=os.path.join("build", "tinyvlm"))

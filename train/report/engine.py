@@ -28,6 +28,9 @@ class Engine(collections.namedtuple("Engine", "binary model root threads precisi
     def json(self, command):
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
+    def info(self):
+        return self.json(self.command("info", "--json"))
+
     def eval(self, rows, *options):
         """The report, and the rows with their answers. rows: a file's path, or what is to be in it."""
         with tempfile.TemporaryDirectory() as folder:

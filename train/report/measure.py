@@ -50,11 +50,12 @@ def captions(engine, args):
     if not found:
         raise SystemExit(f"table: {CAPTIONED}.captions.jsonl is not in {args.root}/research")
     test = [found[0], "--where", "split=test", "--where", "kind=human", *limit(args)]
-    ways = {"greedy": [], "shuffled": ["--shuffle"]}
-    if args.beams:
-        ways["beams"] = ["--beams", str(args.beams)]
+    width = args.beams or engine.info()["describe_beams"]
+    ways = {"greedy": ["--beams", "1"], "shuffled": ["--beams", "1", "--shuffle"]}
+    if width > 1:
+        ways["beams"] = ["--beams", str(width)]
     out = {name: engine.eval(*test, *options)[0]["captions"] for name, options in ways.items()}
-    return out | ({"width": args.beams} if args.beams else {})
+    return out | ({"width": width} if width > 1 else {})
 
 
 def presence(engine, args):
@@ -95,7 +96,7 @@ def limit(args):
 
 
 def identity(engine):
-    info = engine.json(engine.command("info", "--json"))
+    info = engine.info()
     with open(engine.model, "rb") as f:
         sha256 = hashlib.sha256(f.read()).hexdigest()
     return {"file": os.path.basename(engine.model), "precision": engine.precision, "sha256": sha256, "bytes": info["file_bytes"],
