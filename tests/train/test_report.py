@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from conftest import jpeg, write_lines
 from train import classes
-from train.report import engine, measure, photos, pope, render
+from train.report import cards, engine, measure, photos, pope, render, window
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLED = REPOSITORY / "models" / "tinyvlm-25m.gguf"
@@ -270,9 +271,75 @@ def test_documents_are_filled(measured):
     assert "](../docs/gallery/" in render.Document("models/X.md", results, listing).filled(ONE.format("worst", ""))
 
 
+def family(record):
+    """Records of five variants, in disorder, each a little better than the one before it."""
+    out = {}
+    for i, (name, size, bytes_, precision) in enumerate([
+            ("tinyvlm-100m", 100, 105, "auto"), ("tinyvlm-25m-q4", 28, 15, "auto"), ("tinyvlm-25m-f32", 28, 30, "f32"),
+            ("tinyvlm-50m", 50, 55, "auto"), ("tinyvlm-25m", 28, 30, "auto")]):
+        out[name] = json.loads(json.dumps(record)) | {
+            "parameters": size * 10**6, "bytes": bytes_ * 10**6, "precision": precision, "sha256": f"{size} {bytes_}",
+            "file": f"{name.removesuffix('-f32')}.gguf"}
+        out[name]["questions"]["right"]["headline"] = 0.7 + size / 1000 - i / 10000
+    return out
+
+
+def rows_of(block):
+    return [line[2:-2].split(" | ") for line in block.splitlines() if line.startswith("|")]
+
+
+def test_variants_side_by_side(measured):
+    _, results, listing = measured
+    some = family(results["tinyvlm-25m"])
+    del some["tinyvlm-50m"]["presence"], some["tinyvlm-100m"]["questions"]
+    document = render.Document("models/X.md", some, listing)
+    names = ["tinyvlm-25m", "tinyvlm-25m-f32", "tinyvlm-25m-q4", "tinyvlm-50m", "tinyvlm-100m"]
+    head, _, *rows = rows_of(document.filled("<!-- result: variants --><!-- end -->"))
+    column = {title: [row[i] for row in rows] for i, title in reversed(list(enumerate(head)))}
+    assert [row[0] for row in rows] == names and {len(row) for row in rows} == {len(head)}
+    assert column["beside"] == ["-", "tinyvlm-25m", "tinyvlm-25m", "tinyvlm-25m", "tinyvlm-50m"]
+    assert column["headline, points"] == ["-", "+0.0", "+0.0", "+2.2", "-"] and column["headline"][3:] == ["75.0 %", "-"]
+    assert column["presence, points"] == ["-", "+0.0", "+0.0", "-", "-"] and column["precision"][1] == "f32"
+    files = rows_of(document.filled("<!-- result: files --><!-- end -->"))[2:]
+    assert [row[0] for row in files] == [f"[`{n}.gguf`]({n}.md)" for n in names if n != "tinyvlm-25m-f32"], "a file is listed once"
+    for what in ("kinds", "prompts"):
+        assert rows_of(document.filled(f"<!-- result: {what} --><!-- end -->"))[0][2:] == [n for n in names if what == "prompts" or n != names[4]]
+
+
+def test_a_card_is_begun_once(measured, tmp_path):
+    _, results, listing = measured
+    some = family(results["tinyvlm-25m"])
+    model = tmp_path / "models" / "tinyvlm-25m-q4.gguf"
+    model.parent.mkdir()
+    card = Path(cards.begin(str(model)))
+    assert card.read_text().startswith("# Tiny-VLM-25M, Q4\n") and card.read_text().count(cards.TO_WRITE) == 3
+    card.write_text(card.read_text().replace(cards.TO_WRITE, "written:"))
+    assert cards.begin(str(model)) is None and cards.TO_WRITE not in card.read_text(), "nothing written is lost"
+    assert render.render(tmp_path, some, listing) == [os.path.join("models", card.name)]
+    rows = rows_of(card.read_text())
+    assert not any("tinyvlm-50m" in cell for row in rows for cell in row), "the tables of one"
+    assert ["**tinyvlm-25m-q4**", "tinyvlm-25m-q4, shuffled"] == [row[0] for row in rows if "tinyvlm-25m-q4" in row[0]][1:3]
+    assert render.render(tmp_path, some, listing) == []
+
+
 def test_what_a_model_says_stays_in_its_cell():
     assert render.cell("a | b\n<img src=x> *c* [d](e) `f`") == r"a \| b \<img src=x\> \*c\* \[d\](e) \`f\`"
     assert render.cell(" ") == "(nothing)"
+
+
+def test_the_window_is_judged(monkeypatch):
+    record = {"window": {"a.jpg": "A cat.", "b.jpg": "A dog."}}
+    shown = [{"file": "a.jpg", "shows": "a cat", "right": ["A cat."]}, {"file": "b.jpg", "shows": "two cats", "wrong": ["A dog."]}]
+    monkeypatch.setattr(window, "read", lambda: shown)
+    document = render.Document("js/X.md", {"m": {"parameters": 1, "bytes": 1, "precision": "auto"} | record}, [])
+    rows = rows_of(document.filled("<!-- result: m window --><!-- end -->"))
+    assert rows[0] == [f'<img src="../examples/photos/{name}.jpg" width="180" alt="{what}">' for name, what in (("a", "a cat"), ("b", "two cats"))]
+    assert rows[2:] == [['"A cat."', '"A dog."'], ["right", "**wrong**: two cats"]]
+    lines = document.filled("<!-- result: m window-list --><!-- end -->").splitlines()
+    assert lines[1:3] == ['- a cat (`a.jpg`): "A cat.", right', '- two cats (`b.jpg`): "A dog.", **wrong**']
+    record["window"]["b.jpg"] = "A parrot."
+    with pytest.raises(SystemExit, match='photos.json: b.jpg: is "A parrot." right or wrong'):
+        document.filled("<!-- result: m window --><!-- end -->")
 
 
 def test_failures_are_marked(measured):
@@ -300,8 +367,8 @@ def test_words_in_common():
 @pytest.fixture
 def copy(tmp_path):
     """The documents, apart."""
-    for path in render.DOCUMENTS:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+    for path in render.documents(REPOSITORY):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / path)
     return tmp_path
 
@@ -317,7 +384,7 @@ def test_documents_say_what_was_measured(copy):
 def test_another_number_would_be_seen(copy):
     results, listing = committed()
     results["tinyvlm-25m"]["questions"]["right"]["headline"] += 0.001
-    assert render.render(copy, results, listing) == ["README.md", "models/MODEL_CARD.md", "models/RESULTS.md"]
+    assert render.render(copy, results, listing) == ["README.md", "models/MODEL_CARD.md", "models/RESULTS.md", "models/tinyvlm-25m.md"]
     readme = copy / "README.md"
     readme.write_text(readme.read_text().replace(" %<!-- end -->", "1 %<!-- end -->"))
     assert "README.md" in render.render(copy, results, listing)
@@ -327,6 +394,26 @@ def test_results_are_of_the_files_here():
     results = committed()[0]
     here = {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (REPOSITORY / "models").glob("*.gguf")}
     assert {name: results.get(name, {}).get("sha256") for name in here} == here, "run: python -m train.report table"
+
+
+def test_each_file_has_a_card():
+    """Whose sentences are written, and whose tables are its own."""
+    for model in (REPOSITORY / "models").glob("*.gguf"):
+        text = (REPOSITORY / "models" / f"{model.stem}.md").read_text()
+        assert cards.TO_WRITE not in text
+        assert [what for what in re.findall(r"<!-- result: (\S+) ", text) if what != model.stem] == []
+
+
+def test_the_window_says_what_is_wrong():
+    """Three photos or more that the bundled model gets right, one that it does not; the page marks that one."""
+    said = committed()[0]["tinyvlm-25m"]["window"]
+    right = {photo["file"]: window.is_right(photo, said[photo["file"]]) for photo in window.read()}
+    assert sum(right.values()) >= 3 and not all(right.values())
+    assert all((REPOSITORY / window.FOLDER / name).exists() for name in right)
+    page = (REPOSITORY / "examples" / "web" / "index.html").read_text()
+    buttons = re.findall(r'data-photo="/photos/([^"]+)".*?<span>(.*?)</span>', page, re.DOTALL)
+    marked = {name: "(wrong)" not in label for name, label in buttons if name in right}
+    assert len(marked) >= 3 and marked == {name: right[name] for name in marked}
 
 
 def test_the_gallery_is_whole():

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+import train.report.cards as cards
 import train.report.engine as engine
 import train.report.measure as measure
 import train.report.photos as photos
@@ -13,7 +14,7 @@ RESULTS = os.path.join("models", "results.json")
 
 
 def add_table(commands):
-    p = commands.add_parser("table", help="measure files, keep it in models/results.json, fill the documents")
+    p = commands.add_parser("table", help="measure files, keep it in models/results.json, begin their cards, fill the documents")
     p.add_argument("models", nargs="+", metavar="MODEL")
     p.add_argument("--root", required=True, help="the data folder")
     p.add_argument("--only", nargs="+", choices=measure.PARTS, dest="parts", default=list(measure.PARTS), help="these parts alone")
@@ -38,6 +39,8 @@ def table(args):
         results[name] = measure.record(model, args, results.get(name, {}))
         measure.write(args.results, results)
     if args.results == RESULTS:
+        begun = filter(None, map(cards.begin, args.models))
+        print("".join(f"{path}: a card whose sentences are to be written\n" for path in begun), end="")
         fill(args)
 
 

@@ -25,8 +25,11 @@ class Engine(collections.namedtuple("Engine", "binary model root threads precisi
         """The command that asks a file of rows about the pictures of the data folder."""
         return self.command("eval", rows, *(o for path in archives(self.root) for o in ("--images", path)), *options)
 
+    def lines(self, command):
+        return [json.loads(line) for line in subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()]
+
     def json(self, command):
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        return self.lines(command)[0]
 
     def info(self):
         return self.json(self.command("info", "--json"))

@@ -10,6 +10,7 @@ import platform
 import train.corpus as corpus
 import train.report.photos as photos
 import train.report.pope as pope
+import train.report.window as window
 
 CAPTIONED = "flickr8k"
 PHOTO = os.path.join("examples", "photos", "astronaut.jpg")  # that encoding is timed with
@@ -80,7 +81,8 @@ def speed(engine, args):
             "cpu": f"{processor()}, {bench['cpu']}"}
 
 
-PARTS = {"questions": questions, "captions": captions, "presence": presence, "photos": first_prompts, "speed": speed}
+PARTS = {"questions": questions, "captions": captions, "presence": presence, "photos": first_prompts, "window": window.describe,
+         "speed": speed}
 
 
 def processor():

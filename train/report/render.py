@@ -1,17 +1,21 @@
 """Numbers of models/results.json in documents, between marks that no reader sees:
 
-    <!-- result: WHAT -->...<!-- end -->          a table of all models
-    <!-- result: MODEL WHAT -->...<!-- end -->    a number, a table or the gallery of one
+    <!-- result: WHAT -->...<!-- end -->          a table of all models, small ones first
+    <!-- result: MODEL WHAT -->...<!-- end -->    a number, the same table or the gallery of one
 
 Nothing between them is written by hand; a test compares."""
 
+import glob
 import os
 import re
 
+import train.report.cards as cards
 import train.report.photos as photos
+import train.report.window as window
 
 MARK = re.compile(r"(<!-- result: (?:([\w.-]+) )?([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
-DOCUMENTS = ["README.md", "models/MODEL_CARD.md", "models/RESULTS.md", "docs/GALLERY.md"]
+DOCUMENTS = ["README.md", os.path.join("js", "README.md"), os.path.join("examples", "photos", "README.md"),
+              os.path.join("docs", "GALLERY.md"), os.path.join("models", "*.md")]
 NONE = "-"
 SOURCES = {"flickr8k": "Flickr8k", "coco": "COCO", "daquar": "DAQUAR", "coco_ccby": "COCO CC BY"}
 WORST = 5
@@ -26,6 +30,11 @@ def table(head, rows, texts=1):
     """Markdown; the first columns are texts, numbers stand to the right."""
     rule = ["---"] * texts + ["---:"] * (len(head) - texts)
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, rule, *rows])
+
+
+def ordered(results):
+    """By parameters; of as many, the whole file before those that were made smaller, and as it is run before other precisions."""
+    return dict(sorted(results.items(), key=lambda item: (item[1]["parameters"], -item[1]["bytes"], item[1]["precision"] != "auto", item[0])))
 
 
 def known(results, part):
@@ -128,12 +137,71 @@ def forms(*_):
     return "\n".join(f"- *{form}*: {rule}" for form, rule in photos.FORMS.items())
 
 
-# ---- files and speed ----
+# ---- variants, files and speed ----
 
 
-def files(results, _):
-    rows = [[f"`{r['file']}`", f"{r['parameters'] / 1e6:.1f}", r["layers"], f"{r['bytes'] / 1e6:.1f}", f"{r['memory'] / 1e6:.1f}",
-             f"`{r['sha256']}`"] for r in results.values()]
+def card_of(record, where):
+    return os.path.relpath(os.path.join("models", cards.path_of(record["file"])), where.folder or ".")
+
+
+def beside(results, name):
+    """What a variant is compared with: the file that it was made smaller from or is run otherwise, else the next smaller model."""
+    sizes = {n: r["parameters"] for n, r in results.items()}
+    alike = [n for n in results if sizes[n] == sizes[name]]
+    smaller = max((size for size in sizes.values() if size < sizes[name]), default=None)
+    return alike[0] if alike[0] != name else next((n for n in results if sizes[n] == smaller), None)
+
+
+def headline(record):
+    return record["questions"]["right"]["headline"] if "questions" in record else None
+
+
+def described(record):
+    """CIDEr-D as `describe` answers."""
+    c = record.get("captions")
+    return c and c.get("beams", c["greedy"])["cider_d"]
+
+
+def presence_mean(record):
+    """Accuracy of presence, the mean of the three kinds of absent things."""
+    kinds_of = record.get("presence")
+    return kinds_of and sum(p["accuracy"] for p in kinds_of.values()) / len(kinds_of)
+
+
+def shown(value, form):
+    return NONE if value is None else form(value)
+
+
+def gained(measure, record, other, form):
+    """How much more than another gives."""
+    return NONE if other is None or None in (measure(record), measure(other)) else form(measure(record) - measure(other))
+
+
+def points(share_of):
+    return f"{100 * share_of:+.1f}"
+
+
+def variant(results, name):
+    r, other = results[name], beside(results, name)
+    speeds, o = r.get("speed", {}), results.get(other)
+    blind = "questions" in r and {"questions": {"right": r["questions"]["shuffled"]}}
+    return [name, r["precision"], f"{r['parameters'] / 1e6:.1f}", f"{r['bytes'] / 1e6:.1f}", shown(headline(r), percent),
+            gained(headline, r, blind or None, points), shown(described(r), "{:.3f}".format), shown(presence_mean(r), percent),
+            shown(speeds.get("encode_ms"), "{:.1f}".format), shown(speeds.get("token_ms"), "{:.2f}".format),
+            shown(speeds.get("peak_mb"), "{:.0f}".format), other or NONE, gained(headline, r, o, points),
+            gained(described, r, o, "{:+.3f}".format), gained(presence_mean, r, o, points)]
+
+
+def variants(results, _):
+    """What each gives, and how much more than the one before it: bigger is to be better, smaller no worse."""
+    return table(["", "precision", "parameters, millions", "size, 10^6 bytes", "headline", "over shuffled, points", "CIDEr-D", "presence",
+                  "encode, ms", "a token, ms", "peak memory, MB", "beside", "headline, points", "CIDEr-D", "presence, points"],
+                 [variant(results, name) for name in results])
+
+
+def files(results, where):
+    rows = [[f"[`{r['file']}`]({card_of(r, where)})", f"{r['parameters'] / 1e6:.1f}", r["layers"], f"{r['bytes'] / 1e6:.1f}", f"{r['memory'] / 1e6:.1f}",
+             f"`{r['sha256']}`"] for r in {r["sha256"]: r for r in reversed(results.values())}.values()][::-1]
     return table(["file", "parameters, millions", "layers", "size, 10^6 bytes", "memory", "SHA-256"], rows)
 
 
@@ -206,21 +274,24 @@ NUMBERS = {
     "failed": lambda r: f"{len(failed(r))} of {sum(len(p['prompts']) for p in r['photos'].values())}",
     "sha256": lambda r: f"`{r['sha256']}`",
 }
-TABLES = {f.__name__: f for f in (questions, kinds, captions, presence, prompts, forms, files, speed)}
-OF_ONE = {f.__name__: f for f in (gallery, answers, worst)}
+TABLES = {f.__name__: f for f in (variants, questions, kinds, captions, presence, prompts, forms, files, speed)}
+OF_ONE = {f.__name__: f for f in (gallery, answers, worst)} | {"window": window.table, "window-list": window.listing}
 
 
 class Document:
     """Where a text stands, and what it is filled with."""
 
     def __init__(self, path, results, listing):
-        self.path, self.folder, self.results, self.listing = path, os.path.dirname(path), results, listing
+        self.path, self.folder, self.results, self.listing = path, os.path.dirname(path), ordered(results), listing
 
     def value(self, model, what):
         if model is None:
             return "\n" + TABLES[what](self.results, self) + "\n"
         record = self.results[model]
-        return NUMBERS[what](record) if what in NUMBERS else "\n" + OF_ONE[what](record, self) + "\n"
+        if what in NUMBERS:
+            return NUMBERS[what](record)
+        of_one = TABLES[what]({model: record}, self) if what in TABLES else OF_ONE[what](record, self)
+        return "\n" + of_one + "\n"
 
     def replaced(self, match):
         begin, model, what, _, end = match.groups()
@@ -233,10 +304,14 @@ class Document:
         return MARK.sub(self.replaced, text)
 
 
+def documents(root):
+    return [path for pattern in DOCUMENTS for path in sorted(glob.glob(pattern, root_dir=root))]
+
+
 def render(root, results, listing):
     """Fills all documents below root; the paths of those that changed."""
     changed = []
-    for path in DOCUMENTS:
+    for path in documents(root):
         full = os.path.join(root, path)
         with open(full, encoding="utf-8") as f:
             text = f.read()
