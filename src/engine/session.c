@@ -97,10 +97,14 @@ static bool new_cache(tvlm_session *s)
     return s->kv.data && s->history;
 }
 
+static size_t cache_bytes(const tvlm_session *s)
+{
+    return tvlm_kv_bytes(&s->model->config.lm, s->kv.n_ctx, s->kv.f16);
+}
+
 static void free_cache(tvlm_session *s)
 {
-    const tvlm_kv *kv = &s->kv;
-    tvlm_pages_free(kv->data, tvlm_kv_bytes(&s->model->config.lm, kv->n_ctx, kv->f16));
+    tvlm_pages_free(s->kv.data, cache_bytes(s));
     free(s->history);
 }
 
@@ -183,6 +187,15 @@ void tvlm_session_reset(tvlm_session *session)
     session->image = NULL;
     session->image_id = (tvlm_hash){0, 0};
     session->n_said = session->n_unsent = 0;
+}
+
+void tvlm_session_trim(tvlm_session *session)
+{
+    if (!session) return;
+    tvlm_session_reset(session);
+    tvlm_pages_drop(session->kv.data, cache_bytes(session));
+    for (size_t i = 0; i < session->params.max_beams - 1; i++)
+        tvlm_pages_drop(session->beams[i].kv.data, cache_bytes(session));
 }
 
 tvlm_status tvlm_session_rewind(tvlm_session *session, size_t position, tvlm_error *err)

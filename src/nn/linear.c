@@ -19,9 +19,10 @@ static size_t m_tile(const tvlm_linear *l)
     return tvlm_gemm_is_scalar(l->gemm) ? SCALAR_M_TILE : M_TILE;
 }
 
-/* From this many rows the MLP keeps its hidden rows per tile: 64 tiles feed any number of cores,
- * while below that the weights outweigh the map and should be read once. */
-enum { MLP_TILED_ROWS = 64 * M_TILE };
+/* From this many rows a tile has all columns, and packed and hidden rows are there per tile: 64
+ * tiles feed any number of cores, while below that the weights outweigh the map and should be read
+ * once. */
+enum { TILED_ROWS = 64 * M_TILE };
 
 static size_t tiles(size_t n, size_t tile)
 {
@@ -160,17 +161,6 @@ static void run_linears(tvlm_cx *cx, const tvlm_linear *first, linear_job *job, 
     tvlm_nn_run(cx, job->m_tiles * job->n_tiles, linear_tile, job);
 }
 
-void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float *x, size_t m,
-                    float scale, const float *residual, float *y)
-{
-    size_t mark = tvlm_arena_mark(cx->arena);
-    linear_job job = {.kernels = cx->kernels, .m = m, .gelu = act_apart(act, scale, residual)};
-    job.parts[0].run = l->gemm->run;
-    job.parts[0].args = linear_args(l, act, give_input(cx, l, x, m), scale, residual, y);
-    run_linears(cx, l, &job, 1);
-    tvlm_arena_release(cx->arena, mark);
-}
-
 void tvlm_nn_linears(tvlm_cx *cx, const tvlm_linear *const *l, float *const *y, size_t count,
                      const float *x, size_t m)
 {
@@ -222,6 +212,58 @@ size_t tvlm_nn_packed_bytes(const tvlm_linear *l)
     return l->gemm->input ? tvlm_nn_elements(1, M_TILE, input_bytes(l)) : 0;
 }
 
+/* ---- a linear ---- */
+
+typedef struct rows_job {
+    const tvlm_kernels *kernels;
+    const tvlm_linear *l;
+    tvlm_act act;
+    const float *x, *residual;
+    float *y;
+    size_t m;
+    unsigned char *packed; /* per thread: M_TILE rows */
+    size_t packed_stride;
+} rows_job;
+
+static void rows_tile(void *ctx, size_t task, unsigned thread)
+{
+    const rows_job *job = ctx;
+    const tvlm_linear *l = job->l;
+    size_t m0 = task * m_tile(l), m = min_size(job->m - m0, m_tile(l));
+    linear_rows(job->kernels, l, job->act, job->x + m0 * l->k, m,
+                job->residual ? job->residual + m0 * l->n : NULL, job->y + m0 * l->n,
+                job->packed + thread * job->packed_stride);
+}
+
+static void linear_in_tiles(tvlm_cx *cx, rows_job *job)
+{
+    job->packed = tvlm_nn_slices(cx, tvlm_nn_packed_bytes(job->l), 1, &job->packed_stride);
+    tvlm_nn_run(cx, tiles(job->m, m_tile(job->l)), rows_tile, job);
+}
+
+static void linear_at_once(tvlm_cx *cx, const rows_job *of, float scale)
+{
+    linear_job job = {
+        .kernels = of->kernels, .m = of->m, .gelu = act_apart(of->act, scale, of->residual)};
+    job.parts[0].run = of->l->gemm->run;
+    job.parts[0].args = linear_args(of->l, of->act, give_input(cx, of->l, of->x, of->m), scale,
+                                    of->residual, of->y);
+    run_linears(cx, of->l, &job, 1);
+}
+
+void tvlm_nn_linear(tvlm_cx *cx, const tvlm_linear *l, tvlm_act act, const float *x, size_t m,
+                    float scale, const float *residual, float *y)
+{
+    size_t mark = tvlm_arena_mark(cx->arena);
+    rows_job job = {
+        .kernels = cx->kernels, .l = l, .act = act, .x = x, .residual = residual, .y = y, .m = m};
+    if (l->gemm->input && m >= TILED_ROWS && l->n <= m && scale == 1.0f)
+        linear_in_tiles(cx, &job);
+    else
+        linear_at_once(cx, &job, scale);
+    tvlm_arena_release(cx->arena, mark);
+}
+
 /* ---- MLP ---- */
 
 typedef struct mlp_job {
@@ -261,7 +303,7 @@ void tvlm_nn_mlp(tvlm_cx *cx, const tvlm_linear *up, tvlm_act act, const tvlm_li
                  const float *x, size_t m, const float *residual, float *y)
 {
     size_t mark = tvlm_arena_mark(cx->arena);
-    if (m < MLP_TILED_ROWS) {
+    if (m < TILED_ROWS) {
         float *hidden = tvlm_nn_floats(cx, m, up->n);
         tvlm_nn_linear(cx, up, act, x, m, 1.0f, NULL, hidden);
         tvlm_nn_linear(cx, down, TVLM_ACT_NONE, hidden, m, 1.0f, residual, y);

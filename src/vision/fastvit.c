@@ -4,21 +4,51 @@
  *
  *   pixels -> stem -> [stage: (PatchEmbed) (RepCPE) blocks] x n -> conv_exp -> tokens
  *
- * H x W pixels, C channels, N = H W. Two buffers of the largest map, `x` and `spare`, are all that
- * the layers need: a layer reads one and leaves its result in either, and the names are swapped.
- * Scratch at 1024 x 1024 (FastViTHD): 63 MB, two maps of 256 x 256 x 96 and the hidden rows of an
- * MLP over 32 x 32 x 768; or the stem's 1.8 MB a thread where there are more than six. Layers may
- * be float or int8; attention and squeeze-and-excite compute on floats. */
+ * H x W pixels, C channels, N = H W. Two buffers of the largest map to come, `x` and `spare`, are
+ * all that the layers need: a layer reads one and leaves its result in either, and the names are
+ * swapped. Scratch at 1024 x 1024 (FastViTHD): two maps of 256 x 256 x 96, 50 MB, and a tile's
+ * rows a thread; smaller maps, later, leave room for the hidden rows of their layers. Layers may be
+ * float or int8; attention and squeeze-and-excite compute on floats. */
 #include "vision/vision.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct tower {
     tvlm_cx *cx;
     const tvlm_fastvit *w;
     tvlm_map x, spare;
+    size_t mark;            /* where the two begin in the arena */
     unsigned module, block; /* Apple's index in `network`, block in a stage */
 } tower;
+
+/* Floats of the largest map: of this one, and those from stage `from` on, which reads it. */
+static size_t largest_map(const tvlm_fastvit *w, uint32_t from, size_t h, size_t width, size_t c)
+{
+    size_t most = tvlm_nn_elements(h, width, c);
+    for (uint32_t i = from; i < w->n_stages; i++) {
+        if (w->stages[i].has_down) {
+            h /= 2;
+            width /= 2;
+        }
+        size_t here = tvlm_nn_elements(h, width, w->stages[i].c);
+        most = here > most ? here : most;
+    }
+    size_t last = tvlm_nn_elements(h, width, w->c_out);
+    return last > most ? last : most;
+}
+
+/* Takes the two anew, as large as stages from `from` on need them. */
+static void shrink_maps(tower *t, uint32_t from)
+{
+    const tvlm_map old = t->x;
+    size_t most = largest_map(t->w, from, old.h, old.w, old.c);
+    tvlm_arena_release(t->cx->arena, t->mark);
+    t->x.data = tvlm_nn_floats(t->cx, 1, most);
+    t->spare.data = tvlm_nn_floats(t->cx, 1, most);
+    if (tvlm_nn_live(t->cx)) /* of u7, too, as its buffer has room for floats */
+        memmove(t->x.data, old.data, tvlm_nn_elements(old.h, old.w, old.c) * sizeof(float));
+}
 
 /* The spare buffer as a map of this shape. */
 static tvlm_map in_spare(const tower *t, tvlm_map shape)
@@ -79,14 +109,19 @@ static void convert(tower *t, tvlm_dtype dtype, tvlm_qparam q)
 
 /* Stem (MobileOne blocks; mci.py convolutional_stem):
  *   x = gelu(conv3x3 s2 (pixels));  x = gelu(dw3x3 s2 (x));  x = gelu(conv1x1(x))
- * [H][W][3] -> [H/4][W/4][C]. The map between the first two, the largest, is never whole. */
+ * [H][W][3] -> [H/4][W/4][C]. The map between the first two, the largest, is never whole; bands of
+ * it lie where the second buffer comes to lie. */
 static void stem(tower *t, tvlm_map pixels)
 {
     const tvlm_fastvit *w = t->w;
+    size_t c = w->stem1.c_out > w->stem2.n ? w->stem1.c_out : w->stem2.n;
+    size_t most = largest_map(w, 0, pixels.h / 4, pixels.w / 4, c);
+    t->spare.data = tvlm_nn_floats(t->cx, 1, most);
     tvlm_map half = tvlm_nn_conv_map(&w->stem0, 2, TVLM_PAD_EVEN, pixels);
     tvlm_map y = in_spare(t, tvlm_nn_dwconv_map(&w->stem1, 2, TVLM_PAD_EVEN, half));
     tvlm_nn_conv_dwconv(t->cx, &w->stem0, &w->stem1, 2, TVLM_PAD_EVEN, TVLM_ACT_GELU, pixels, y);
     swap_maps(t, y);
+    t->spare.data = tvlm_nn_floats(t->cx, 1, most);
     tvlm_nn_tap(t->cx, "patch_embed.1", t->x);
     pointwise(t, &w->stem2, TVLM_ACT_GELU);
     tvlm_nn_tap(t->cx, "patch_embed", t->x);
@@ -148,11 +183,13 @@ static void attention_block(tower *t, const tvlm_fastvit_block *b)
 
 /* PatchEmbed (mci.py:688):  x = gelu(conv1x1(gelu(dw7x7 s2 (x))))     [h][w][C] -> [h/2][w/2][2C]
  * The depthwise has two outputs a channel: output o reads input o/2. */
-static void patch_embed(tower *t, const tvlm_fastvit_stage *s)
+static void patch_embed(tower *t, uint32_t index)
 {
+    const tvlm_fastvit_stage *s = &t->w->stages[index];
     depthwise(t, &s->down_dw, 2, TVLM_ACT_GELU);
     tap_module(t, ".proj.0");
     pointwise(t, &s->down_pw, TVLM_ACT_GELU);
+    shrink_maps(t, index + 1);
     tap_module(t, "");
     t->module++;
 }
@@ -165,9 +202,10 @@ static void rep_cpe(tower *t, const tvlm_dwconv *d)
     t->module++;
 }
 
-static void stage(tower *t, const tvlm_fastvit_stage *s)
+static void stage(tower *t, uint32_t index)
 {
-    if (s->has_down) patch_embed(t, s);
+    const tvlm_fastvit_stage *s = &t->w->stages[index];
+    if (s->has_down) patch_embed(t, index);
     if (s->has_pos) rep_cpe(t, &s->pos);
     for (uint32_t i = 0; i < s->n_blocks; i++) {
         t->block = i;
@@ -200,25 +238,6 @@ static void conv_exp(tower *t, float *out)
     tvlm_arena_release(cx->arena, mark);
 }
 
-/* Floats of the largest map at a quarter of the resolution or less. */
-static size_t largest_map(const tvlm_fastvit *w, size_t h, size_t width)
-{
-    h /= 4;
-    width /= 4;
-    size_t stem = w->stem1.c_out > w->stem2.n ? w->stem1.c_out : w->stem2.n;
-    size_t most = tvlm_nn_elements(h, width, stem);
-    for (uint32_t i = 0; i < w->n_stages; i++) {
-        if (w->stages[i].has_down) {
-            h /= 2;
-            width /= 2;
-        }
-        size_t here = tvlm_nn_elements(h, width, w->stages[i].c);
-        most = here > most ? here : most;
-    }
-    size_t last = tvlm_nn_elements(h, width, w->c_out);
-    return last > most ? last : most;
-}
-
 uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w)
 {
     uint32_t stride = 4;
@@ -229,13 +248,10 @@ uint32_t tvlm_fastvit_stride(const tvlm_fastvit *w)
 
 void tvlm_fastvit_forward(tvlm_cx *cx, const tvlm_fastvit *w, tvlm_map pixels, tvlm_features out)
 {
-    size_t mark = tvlm_arena_mark(cx->arena), most = largest_map(w, pixels.h, pixels.w);
-    tvlm_map x = {.data = tvlm_nn_floats(cx, 1, most)};
-    tvlm_map spare = {.data = tvlm_nn_floats(cx, 1, most)};
-    tower t = {.cx = cx, .w = w, .x = x, .spare = spare};
+    tower t = {.cx = cx, .w = w, .mark = tvlm_arena_mark(cx->arena)};
     stem(&t, pixels);
     for (uint32_t i = 0; i < w->n_stages; i++)
-        stage(&t, &w->stages[i]);
+        stage(&t, i);
     conv_exp(&t, out.last);
-    tvlm_arena_release(cx->arena, mark);
+    tvlm_arena_release(cx->arena, t.mark);
 }

@@ -240,11 +240,122 @@ static void answering_allocates_nothing(void **state)
     tvlm_model_free(model);
 }
 
+/* ---- limits ---- */
+
+static const uint8_t picture[64 * 48 * 3] = {200, 30, 30, 90, 7};
+
+typedef struct talk {
+    size_t at_engine, held; /* bytes: the engine's, all at most */
+    int32_t ids[6];
+} talk;
+
+/* Everything that an answer about an image takes, beside the model. */
+static talk speak(tvlm_engine *engine, const tvlm_model *model, size_t before)
+{
+    talk t = {.at_engine = bytes - before};
+    tvlm_pixels pixels = {picture, 64, 48, 3, 0};
+    tvlm_session *session;
+    tvlm_generate_params p;
+    tvlm_result result = {.size = sizeof result};
+    OK(tvlm_session_new(model, NULL, &session, &err));
+    tvlm_generate_params_init(&p, sizeof p);
+    p.max_tokens = 6;
+    p.ignore_eos = true;
+    OK(tvlm_ask(engine, session, &pixels, "What is this, how large, and of what?", 37, &p, &result,
+                &err));
+    assert_int_equal(result.n_ids, 6);
+    memcpy(t.ids, result.ids, sizeof t.ids);
+    tvlm_session_free(session);
+    t.held = peak - before;
+    return t;
+}
+
+static uint64_t scratch_of(const tvlm_memory *m)
+{
+    uint64_t vision = m->vision_scratch_bytes, decoder = m->decoder_scratch_bytes;
+    return vision > decoder ? vision : decoder;
+}
+
+/* One limit: the answer within it, or a refusal that takes nothing. */
+static bool kept(const tvlm_model *model, tvlm_engine_params e, size_t limit, const talk *free)
+{
+    tvlm_engine *engine;
+    tvlm_memory m = {.size = sizeof m};
+    e.max_memory = limit;
+    size_t before = peak = bytes, called = calls;
+    tvlm_status planned = tvlm_memory_estimate(model, &e, NULL, &m, &err);
+    assert_int_equal(tvlm_engine_new(model, &e, &engine, &err), planned);
+    if (planned) {
+        assert_int_equal(planned, TVLM_ERR_LIMIT);
+        SAYS("of scratch, the limit is");
+        assert_int_equal(calls, called);
+        return false;
+    }
+    talk t = speak(engine, model, before);
+    uint64_t scratch = scratch_of(&m);
+    assert_true(scratch <= limit && t.at_engine - (m.engine_bytes - scratch) <= limit);
+    assert_true(t.held <= m.engine_bytes + m.session_bytes + m.image_bytes + 65536); /* a prompt */
+    assert_memory_equal(t.ids, free->ids, sizeof t.ids);
+    tvlm_engine_free(engine);
+    return true;
+}
+
+static void check_limits(const char *path, const char *chat_template)
+{
+    tvlm_model *model;
+    tvlm_engine *engine;
+    tvlm_engine_params e;
+    tvlm_model_params p;
+    tvlm_memory all = {.size = sizeof all};
+    size_t n_kept = 0, n_refused = 0;
+    tvlm_model_params_init(&p, sizeof p);
+    p.chat_template = chat_template;
+    OK(tvlm_model_open(path, &p, &model, &err));
+    tvlm_engine_params_init(&e, sizeof e);
+    e.n_threads = 2;
+    OK(tvlm_memory_estimate(model, &e, NULL, &all, &err));
+    OK(tvlm_engine_new(model, &e, &engine, &err));
+    talk free = speak(engine, model, bytes);
+    tvlm_engine_free(engine);
+    size_t most = (size_t)scratch_of(&all);
+    for (size_t limit = most + most / 8; limit > most / 64; limit -= limit / 12)
+        if (kept(model, e, limit, &free))
+            n_kept++;
+        else
+            n_refused++;
+    assert_true(n_kept >= 2 && n_refused >= 3);
+    tvlm_model *none;
+    tvlm_model_info info = {.size = sizeof info};
+    OK(tvlm_model_get_info(model, &info, &err));
+    p.max_memory = (size_t)info.weight_bytes - 1;
+    size_t before = peak = bytes;
+    IS(LIMIT, tvlm_model_open(path, &p, &none, &err));
+    assert_int_equal(bytes, before); /* until then: the header and a piece of the file */
+    assert_true(peak - before < 3 * (all.model_bytes - info.weight_bytes) + (1 << 21));
+    tvlm_session *session;
+    tvlm_session_params s;
+    tvlm_session_params_init(&s, sizeof s);
+    s.max_memory = 1000;
+    size_t called = calls;
+    IS(LIMIT, tvlm_session_new(model, &s, &session, &err));
+    assert_int_equal(calls, called);
+    tvlm_model_free(model);
+}
+
+static void limits_are_kept(void **state)
+{
+    (void)state;
+    check_limits(TINYVLM, NULL);
+    check_limits(TVLM_TEST_DATA "/../fuzz/corpus/gguf/fastvlm.gguf", "fastvlm");
+    check_limits(TVLM_TEST_DATA "/../fuzz/corpus/gguf/smolvlm.gguf", "smolvlm");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(estimate_is_what_is_taken),
         cmocka_unit_test(answering_allocates_nothing),
+        cmocka_unit_test(limits_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

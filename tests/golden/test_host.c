@@ -252,6 +252,83 @@ static void scratch_given_back(void **state)
     close_model();
 }
 
+typedef struct told {
+    int32_t ids[8];
+    size_t n_reused;
+} told;
+
+static told describe(tvlm_session *session, tvlm_image *image, uint32_t beams)
+{
+    told t;
+    tvlm_prompt *prompt;
+    tvlm_generate_params p;
+    tvlm_result result = {.size = sizeof result};
+    tvlm_message m = {TVLM_ROLE_USER, "Describe it.", 12, &image, 1, NULL};
+    OK(tvlm_prompt_new(model, &prompt, &err));
+    OK(tvlm_prompt_chat(prompt, &m, 1, &err));
+    tvlm_generate_params_init(&p, sizeof p);
+    p.max_tokens = 8;
+    p.ignore_eos = true;
+    p.beams = beams;
+    OK(tvlm_generate(engine, session, prompt, &p, &result, &err));
+    assert_int_equal(result.n_ids, 8);
+    memcpy(t.ids, result.ids, sizeof t.ids);
+    t.n_reused = result.n_reused_tokens;
+    tvlm_prompt_free(prompt);
+    return t;
+}
+
+/* The caches of a session and of its beams go, the answers stay. */
+static void caches_given_back(void **state)
+{
+    (void)state;
+    open_bundled();
+    tvlm_session *session;
+    tvlm_session_params s;
+    tvlm_session_params_init(&s, sizeof s);
+    s.max_beams = 8;
+    OK(tvlm_session_new(model, &s, &session, &err));
+    tvlm_image *image = encode(engine, false);
+    for (uint32_t beams = 1; beams <= 8; beams += 7) {
+        told before = describe(session, image, beams), again = describe(session, image, beams);
+        assert_true(again.n_reused > 0);
+        float logit = tvlm_session_logits(session)[0];
+        tvlm_session_trim(session);
+        tvlm_engine_trim(engine);
+        assert_int_equal(tvlm_session_position(session), 0);
+        assert_true(tvlm_session_logits(session)[0] == logit);
+        told after = describe(session, image, beams);
+        assert_int_equal(after.n_reused, 0);
+        assert_memory_equal(after.ids, before.ids, sizeof after.ids);
+        assert_memory_equal(again.ids, before.ids, sizeof again.ids);
+    }
+    tvlm_session_trim(NULL);
+    tvlm_image_free(image);
+    tvlm_session_free(session);
+    close_model();
+}
+
+/* Of a cache of 1.6 MB the pages that an answer touched, which are a few for each of its maps. */
+static void cache_memory_given_back(void **state)
+{
+    (void)state;
+    open_bundled();
+    tvlm_session *session;
+    tvlm_input inputs[128];
+    tvlm_memory m = {.size = sizeof m};
+    OK(tvlm_memory_estimate(model, NULL, NULL, &m, &err));
+    OK(tvlm_session_new(model, NULL, &session, &err));
+    for (int32_t i = 0; i < 512; i++) {
+        inputs[i % 128] = (tvlm_input){session, i, NULL, false};
+        if (i % 128 == 127) OK(tvlm_forward(engine, inputs, 128, NULL, NULL, 0, &err));
+    }
+    size_t had = resident_bytes();
+    tvlm_session_trim(session);
+    assert_true(!had || resident_bytes() + m.kv_bytes * 9 / 10 < had);
+    tvlm_session_free(session);
+    close_model();
+}
+
 /* ---- one image, one question ---- */
 
 typedef struct said {
@@ -336,6 +413,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tower_elsewhere),     cmocka_unit_test(frames_of_a_tower_elsewhere),
         cmocka_unit_test(passes_fit_the_memory), cmocka_unit_test(scratch_given_back),
+        cmocka_unit_test(caches_given_back),     cmocka_unit_test(cache_memory_given_back),
         cmocka_unit_test(one_question),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

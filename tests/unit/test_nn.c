@@ -180,6 +180,41 @@ static void linear_matches(void **state)
     }
 }
 
+/* A kernel that reads packed rows: 4,500 rows are packed by tiles, 100 at once, to the same bits.
+ */
+static void many_rows_match_few(void **state)
+{
+    (void)state;
+    enum { M = 4500, FEW = 100, N = 40, K = 70 };
+    float *raw, *x = noise(M * K, 1), *residual = noise(M * N, 2);
+    linear_case c = {.l = make_linear(N, K, true, 3, &raw), .x = x, .m = M, .scale = 1};
+    tvlm_linear floats = c.l;
+    size_t size;
+    c.l.gemm = tvlm_gemm_select(tvlm_cpu_detect(), TVLM_TYPE_F32, TVLM_NUMERIC_INT16);
+    assert_true(c.l.gemm->input && c.l.gemm->layout->packed_size(TVLM_TYPE_F32, N, K, &size));
+    void *packed = tvlm_aligned_alloc(size);
+    for (size_t n = 0; n < N; n += TVLM_GEMM_NR)
+        c.l.gemm->layout->pack(TVLM_TYPE_F32, packed, raw + n * K, n,
+                               N - n < TVLM_GEMM_NR ? N - n : TVLM_GEMM_NR, K);
+    c.l.weight = packed;
+    float *many = test_malloc(M * N * sizeof *many), *few = test_malloc(FEW * N * sizeof *few);
+    for (unsigned way = 0; way < 4; way++) {
+        c.act = way % 2 ? TVLM_ACT_GELU : TVLM_ACT_NONE;
+        c.residual = way / 2 ? residual : NULL;
+        c.m = M;
+        run_all(linear_body, &c, many, M * N, 1e-5);
+        c.m = FEW;
+        run_all(linear_body, &c, few, FEW * N, 1e-5);
+        assert_memory_equal(many, few, FEW * N * sizeof *few);
+    }
+    tvlm_aligned_free(packed);
+    free_linear(&floats, raw);
+    test_free(x);
+    test_free(residual);
+    test_free(many);
+    test_free(few);
+}
+
 static void mlp_body(tvlm_cx *cx, void *user, float *out)
 {
     linear_case *c = user;
@@ -938,6 +973,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_matches),
+        cmocka_unit_test(many_rows_match_few),
         cmocka_unit_test(mlp_matches_two_linears),
         cmocka_unit_test(convolutions_match),
         cmocka_unit_test(bands_match),

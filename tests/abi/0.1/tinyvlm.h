@@ -481,6 +481,10 @@ TVLM_API tvlm_status tvlm_session_new(const tvlm_model *model,
 TVLM_API void tvlm_session_free(tvlm_session *TVLM_NULLABLE session);
 /* Empties the KV cache. */
 TVLM_API void tvlm_session_reset(tvlm_session *TVLM_NULLABLE session);
+/* For a system that is short of memory: the same, and gives the cache's memory back, which the next
+ * calls take again as they need it. Their answers are the same: a prompt is read from its beginning
+ * then. With tvlm_engine_trim, all that the library can make again. */
+TVLM_API void tvlm_session_trim(tvlm_session *TVLM_NULLABLE session);
 /* Positions in the KV cache. */
 TVLM_API size_t tvlm_session_position(const tvlm_session *TVLM_NULLABLE session);
 /* Forgets what follows the first `position` positions, at most those there are. Takes no time. The
