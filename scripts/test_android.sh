@@ -28,8 +28,8 @@ cmake -S $lib/main/cpp -B "$work/jni" -DCMAKE_BUILD_TYPE=Release \
 cmake --build "$work/jni" --parallel "$(nproc)"
 bash "$kotlin/bin/kotlinc" -Werror -jvm-target 1.8 -cp "$runtime" $lib/main $lib/test -d "$work/tests.jar"
 
-run_tests() { # JAR
-    java -Xcheck:jni "-Djava.library.path=$work/jni" -cp "$1:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf \
+run_tests() { # JAR; a heap of a size and touched, so that what grows is ours
+    java -Xcheck:jni -Xms64m -Xmx64m -XX:+AlwaysPreTouch "-Djava.library.path=$work/jni" -cp "$1:$runtime" dev.tinyvlm.TinyVlmTestKt models/tinyvlm-25m.gguf \
         tests/fuzz/corpus/gguf/{tinyvlm,llama}.gguf | tee "$work/log"
     if grep -i "warning\|fatal error in native" "$work/log"; then exit 1; fi # of -Xcheck:jni
     grep -qx "android: ok" "$work/log"
@@ -60,7 +60,7 @@ if [ -e "$jar" ]; then
     rm -rf "$work/examples"
     mobile=$(examples docs/MOBILE.md)
     webview=$(examples js/README.md)
-    android $lib/main/kotlin{,-android} bindings/android/sample/src tests/docs/androidx.kt -d "$work/android-part.jar"
+    android $lib/main/kotlin{,-android} bindings/android/sample/src tests/docs/{androidx,webkit26}.kt -d "$work/android-part.jar"
     part=$work/android-part.jar
     java -cp "$work/tests.jar:$part:$runtime" dev.tinyvlm.SampleTestKt
     android -nowarn $mobile $webview -d "$work/examples.jar"

@@ -74,6 +74,7 @@ final class Engine: @unchecked Sendable {
         tvlm_session_params_init(&s, MemoryLayout<tvlm_session_params>.size)
         s.n_ctx = UInt32(clamping: options.contextLength)
         s.max_memory = limit
+        s.max_beams = UInt32(clamping: options.maxBeams)
         var made: OpaquePointer?, talk: OpaquePointer?
         try check { tvlm_engine_new(opened!, &e, &made, $0) }
         do { try check { tvlm_session_new(opened!, &s, &talk, $0) } } catch {
@@ -98,7 +99,10 @@ final class Engine: @unchecked Sendable {
 
     // On the queue:
 
-    func trim() { tvlm_engine_trim(engine) }
+    func trim() {
+        tvlm_session_trim(session)
+        tvlm_engine_trim(engine)
+    }
 
     func encode(_ image: RGBImage, by tower: (any VisionTower)?, cancel: Cancel) throws -> EncodedImage {
         var p = zeroed(tvlm_encode_params.self)
@@ -146,6 +150,9 @@ final class Engine: @unchecked Sendable {
         p.sampling.top_k = UInt32(clamping: sampling.topK)
         p.sampling.top_p = sampling.topP
         p.sampling.seed = sampling.seed
+        p.sampling.no_repeat_ngram = UInt32(clamping: sampling.noRepeatNgram)
+        p.beams = UInt32(clamping: sampling.beams)
+        p.min_tokens = UInt32(clamping: sampling.minTokens)
         try withoutActuallyEscaping(onText) { onText in
             var sink = Sink(onText: onText)
             try withUnsafeMutablePointer(to: &sink) { sink in

@@ -21,6 +21,9 @@ public final class TinyVLM: Sendable {
         public var memoryLimit: Int?
         /// "auto", "f32", "int8", "int16": see docs/PRECISION.md.
         public var precision: String?
+        /// The most that `Sampling.beams` may ask for, at most 8; each beyond one has a cache of its own. 0: as many as the
+        /// model describes images by.
+        public var maxBeams: Int = 0
 
         public init() {}
     }
@@ -34,6 +37,13 @@ public final class TinyVLM: Sendable {
         public var seed: UInt64 = 0
         /// Texts that end the answer and are not part of it.
         public var stop: [String] = []
+        /// Beam search over so many hypotheses, at most `Options.maxBeams`, without temperature; the answer comes at once, at
+        /// its end. 1: none. 0: the model's choice.
+        public var beams: Int = 0
+        /// Of so many tokens no sequence comes twice; 0: any may.
+        public var noRepeatNgram: Int = 0
+        /// The answer does not end before there are so many tokens.
+        public var minTokens: Int = 1
 
         public init() {}
     }
@@ -117,7 +127,8 @@ public final class TinyVLM: Sendable {
         throw CancellationError()
     }
 
-    /// Gives back the memory that the next call takes again: for `didReceiveMemoryWarning` and the like.
+    /// Gives back the memory that the next call takes again, scratch and cache: for `didReceiveMemoryWarning` and the like.
+    /// Answers stay the same.
     public func trim() async {
         await withCheckedContinuation { done in
             engine.start { engine in

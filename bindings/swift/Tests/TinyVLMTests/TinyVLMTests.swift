@@ -99,6 +99,33 @@ final class TinyVLMTests: XCTestCase {
         XCTAssertEqual(cut, String(words[0]))
     }
 
+    func testBeamsAndLengths() async throws {
+        var options = TinyVLM.Options()
+        options.maxBeams = 4
+        let vlm = try TinyVLM(modelPath: modelPath, options: options), encoded = try await vlm.encode(image: photo())
+        func answer(_ change: (inout TinyVLM.Sampling) -> Void) async throws -> String {
+            var sampling = TinyVLM.Sampling()
+            change(&sampling)
+            return try await vlm.infer(image: encoded, prompt: "Describe what you see.", maxTokens: 48, sampling: sampling)
+        }
+        let greedy = try await answer { $0.beams = 1 }
+        let searched = try await answer { $0.beams = 4 }
+        await vlm.trim()
+        let again = try await answer { $0.beams = 4 }
+        XCTAssertEqual(searched, again)
+        _ = try await answer { $0.beams = 1; $0.temperature = 1 } // which a search cannot have
+        let both = await kind { try await answer { $0.beams = 4; $0.temperature = 1 } }
+        XCTAssertEqual(both, .argument)
+        let long = try await answer { $0.beams = 1; $0.minTokens = 48 }
+        XCTAssertTrue(long.hasPrefix(greedy) && long != greedy, long)
+        let distinct = try await answer { $0.beams = 1; $0.minTokens = 48; $0.noRepeatNgram = 1 }
+        XCTAssertNotEqual(distinct, long)
+        let tooMany = await kind { try await answer { $0.beams = 5 } }
+        XCTAssertEqual(tooMany, .argument)
+        options.maxBeams = 9
+        XCTAssertThrowsError(try TinyVLM(modelPath: modelPath, options: options)) { XCTAssertEqual(($0 as? TinyVLMError)?.kind, .argument) }
+    }
+
     func testATowerElsewhere() async throws {
         struct Zeros: VisionTower {
             let name = "zeros", count: Int

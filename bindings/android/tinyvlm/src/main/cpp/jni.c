@@ -96,7 +96,7 @@ static void close_vlm(vlm *v)
 }
 
 static tvlm_status open_vlm(vlm *v, const char *path, const char *precision, unsigned threads,
-                            uint32_t n_ctx, size_t limit, tvlm_error *error)
+                            uint32_t n_ctx, uint32_t max_beams, size_t limit, tvlm_error *error)
 {
     tvlm_model_params m;
     tvlm_engine_params e;
@@ -108,6 +108,7 @@ static tvlm_status open_vlm(vlm *v, const char *path, const char *precision, uns
     m.n_threads = e.n_threads = threads;
     m.precision = precision;
     s.n_ctx = n_ctx;
+    s.max_beams = max_beams;
     tvlm_status status = tvlm_model_open(path, &m, &v->model, error);
     if (!status) status = tvlm_engine_new(v->model, &e, &v->engine, error);
     if (!status) status = tvlm_session_new(v->model, &s, &v->session, error);
@@ -116,7 +117,8 @@ static tvlm_status open_vlm(vlm *v, const char *path, const char *precision, uns
 
 JNIEXPORT jlong JNICALL Java_dev_tinyvlm_Native_load(JNIEnv *env, jclass class, jbyteArray path,
                                                      jbyteArray precision, jint threads,
-                                                     jint contextLength, jlong memoryLimit)
+                                                     jint contextLength, jint maxBeams,
+                                                     jlong memoryLimit)
 {
     (void)class;
     tvlm_error error;
@@ -126,11 +128,11 @@ JNIEXPORT jlong JNICALL Java_dev_tinyvlm_Native_load(JNIEnv *env, jclass class, 
     char *arithmetic = file && precision ? copy_text(env, precision) : NULL;
     bool fine = !(*env)->ExceptionCheck(env);
     if (fine && !v) throw_text(env, TVLM_ERR_MEMORY, "out of memory");
-    fine =
-        fine && v &&
-        ok(env,
-           open_vlm(v, file, arithmetic, (unsigned)threads, (uint32_t)contextLength, limit, &error),
-           &error);
+    fine = fine && v &&
+           ok(env,
+              open_vlm(v, file, arithmetic, (unsigned)threads, (uint32_t)contextLength,
+                       (uint32_t)maxBeams, limit, &error),
+              &error);
     free(file);
     free(arithmetic);
     if (!fine && v) close_vlm(v);
@@ -148,6 +150,7 @@ JNIEXPORT void JNICALL Java_dev_tinyvlm_Native_trim(JNIEnv *env, jclass class, j
 {
     (void)env;
     (void)class;
+    tvlm_session_trim(vlm_of(handle)->session);
     tvlm_engine_trim(vlm_of(handle)->engine);
 }
 
@@ -294,11 +297,23 @@ static void free_texts(char **texts, size_t n)
     free(texts);
 }
 
+/* As Native.kt lists them. */
+static void take_counts(JNIEnv *env, jintArray counts, tvlm_generate_params *p)
+{
+    jint n[5] = {0};
+    (*env)->GetIntArrayRegion(env, counts, 0, 5, n);
+    p->max_tokens = (uint32_t)n[0];
+    p->sampling.top_k = (uint32_t)n[1];
+    p->beams = (uint32_t)n[2];
+    p->sampling.no_repeat_ngram = (uint32_t)n[3];
+    p->min_tokens = (uint32_t)n[4];
+}
+
 JNIEXPORT void JNICALL Java_dev_tinyvlm_Native_ask(JNIEnv *env, jclass class, jlong handle,
-                                                   jlong image, jbyteArray question, jint maxTokens,
-                                                   jfloat temperature, jint topK, jfloat topP,
-                                                   jlong seed, jobjectArray stops, jlong cancel,
-                                                   jobject to)
+                                                   jlong image, jbyteArray question,
+                                                   jintArray counts, jfloat temperature,
+                                                   jfloat topP, jlong seed, jobjectArray stops,
+                                                   jlong cancel, jobject to)
 {
     (void)class;
     const vlm *v = vlm_of(handle);
@@ -314,9 +329,8 @@ JNIEXPORT void JNICALL Java_dev_tinyvlm_Native_ask(JNIEnv *env, jclass class, jl
     char **stop = copy_texts(env, stops, &n_stop);
     if (!(*env)->ExceptionCheck(env)) {
         tvlm_generate_params_init(&p, sizeof p);
-        p.max_tokens = (uint32_t)maxTokens;
+        take_counts(env, counts, &p);
         p.sampling.temperature = temperature;
-        p.sampling.top_k = (uint32_t)topK;
         p.sampling.top_p = topP;
         p.sampling.seed = (uint64_t)seed;
         p.stop = (const char *const *)stop;

@@ -14,7 +14,9 @@ internal object Native {
         fun take(bytes: ByteArray): Boolean
     }
 
-    @JvmStatic external fun load(path: ByteArray, precision: ByteArray?, threads: Int, contextLength: Int, memoryLimit: Long): Long
+    @JvmStatic external fun load(
+        path: ByteArray, precision: ByteArray?, threads: Int, contextLength: Int, maxBeams: Int, memoryLimit: Long,
+    ): Long
     @JvmStatic external fun close(handle: Long)
     @JvmStatic external fun trim(handle: Long)
     @JvmStatic external fun numbers(handle: Long): LongArray // image size, vision tokens, their width, weight bytes
@@ -30,7 +32,7 @@ internal object Native {
     @JvmStatic external fun freeImage(image: Long)
 
     @JvmStatic external fun ask(
-        handle: Long, image: Long, question: ByteArray, maxTokens: Int, temperature: Float, topK: Int, topP: Float,
-        seed: Long, stop: Array<ByteArray>, cancel: Long, sink: Sink,
+        handle: Long, image: Long, question: ByteArray, counts: IntArray, temperature: Float, topP: Float, seed: Long,
+        stop: Array<ByteArray>, cancel: Long, sink: Sink, // counts: tokens at most, topK, beams, n-gram, tokens at least
     )
 }

@@ -47,16 +47,23 @@ class ModelInfo internal constructor(
 class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
     /**
      * threads 0: one a core. contextLength 0: the model's, at most 4096. memoryLimit: bytes for each of weights, scratch
-     * and cache; null: no limit. precision: docs/PRECISION.md.
+     * and cache; null: no limit. precision: docs/PRECISION.md. maxBeams: the most that Sampling.beams may ask for, at most
+     * 8, each beyond one with a cache of its own; 0: as many as the model describes images by.
      */
     class Options(
         val threads: Int = 0, val contextLength: Int = 0, val memoryLimit: Long? = null, val precision: String? = null,
+        val maxBeams: Int = 0,
     )
 
-    /** temperature 0: always the most likely token. stop: texts that end the answer and are not part of it. */
+    /**
+     * temperature 0: always the most likely token. stop: texts that end the answer and are not part of it. beams: beam search
+     * over so many hypotheses, without temperature; the answer comes at once, at its end; 1: none, 0: the model's choice.
+     * noRepeatNgram: of so many tokens no sequence comes twice; 0: any may. minTokens: the answer does not end before there
+     * are so many.
+     */
     class Sampling(
         val temperature: Float = 0f, val topK: Int = 0, val topP: Float = 1f, val seed: Long = 0,
-        val stop: List<String> = emptyList(),
+        val stop: List<String> = emptyList(), val beams: Int = 0, val noRepeatNgram: Int = 0, val minTokens: Int = 1,
     )
 
     private val executor = Executors.newSingleThreadExecutor { Thread(it, "tinyvlm").apply { isDaemon = true } }
@@ -88,7 +95,7 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
     fun stream(image: EncodedImage, question: String = "", maxTokens: Int = 256, sampling: Sampling = Sampling()): Flow<String> =
         flow(image) { cancel, emit -> answer(image, question, maxTokens, sampling, cancel, emit) }
 
-    /** For onTrimMemory: gives back the memory that the next call takes again. */
+    /** For onTrimMemory: gives back the memory that the next call takes again, scratch and cache. Answers stay the same. */
     suspend fun trim() = run { Native.trim(handle) }
 
     /** Frees the model behind the calls that were made before. Images outlive it. */
@@ -110,15 +117,19 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
         image: EncodedImage, question: String, maxTokens: Int, sampling: Sampling, cancel: Cancel,
         emit: (String) -> Unit = {},
     ): String {
-        if (maxTokens < 1 || sampling.topK < 0) {
-            throw TinyVlmException(TinyVlmException.Status.ARGUMENT, "maxTokens $maxTokens, topK ${sampling.topK}: at least 1 and 0")
+        val counts = with(sampling) { intArrayOf(maxTokens, topK, beams, noRepeatNgram, minTokens) }
+        if (maxTokens < 1 || counts.any { it < 0 }) {
+            throw TinyVlmException(
+                TinyVlmException.Status.ARGUMENT,
+                "maxTokens, topK, beams, noRepeatNgram, minTokens are ${counts.joinToString()}: the first at least 1, all at least 0",
+            )
         }
         val text = StringBuilder()
         val stop = Array(sampling.stop.size) { sampling.stop[it].encodeToByteArray() }
         cancel.use {
             Native.ask(
-                handle, image.raw, question.encodeToByteArray(), maxTokens, sampling.temperature, sampling.topK,
-                sampling.topP, sampling.seed, stop, it,
+                handle, image.raw, question.encodeToByteArray(), counts, sampling.temperature, sampling.topP, sampling.seed,
+                stop, it,
             ) { bytes ->
                 val piece = bytes.decodeToString()
                 text.append(piece)
@@ -167,7 +178,7 @@ class TinyVlm private constructor(private val handle: Long) : AutoCloseable {
         fun load(path: String, options: Options = Options()): TinyVlm {
             val handle = Native.load(
                 path.encodeToByteArray(), options.precision?.encodeToByteArray(), options.threads,
-                options.contextLength, options.memoryLimit?.coerceAtLeast(0) ?: Long.MAX_VALUE,
+                options.contextLength, options.maxBeams, options.memoryLimit?.coerceAtLeast(0) ?: Long.MAX_VALUE,
             )
             return runCatching { TinyVlm(handle) }.onFailure { Native.close(handle) }.getOrThrow()
         }

@@ -5,7 +5,9 @@ import android.annotation.SuppressLint
 import android.content.Context
 import android.graphics.Bitmap
 import android.util.Base64
+import android.view.ViewGroup
 import android.webkit.JavascriptInterface
+import android.webkit.RenderProcessGoneDetail
 import android.webkit.WebResourceRequest
 import android.webkit.WebResourceResponse
 import android.webkit.WebView
@@ -19,10 +21,16 @@ import org.json.JSONObject
  * scripts and WebAssembly need one. Frames go in by [processFrame], answers come by [onAnswer], on a thread of the
  * WebView; id -1: the model cannot be loaded. Nothing is loaded from elsewhere, as what is could use the bridge.
  *
+ * The page and the model live in a process of the WebView's own, which the system may end to have its memory. Then this view
+ * is out of its parent and of no more use, frames that wait get no answer, and [onGone] is called, on the main thread: make
+ * another one when there is need.
+ *
  * assets/vlm has index.html and bridge.js, the package as vlm/tinyvlm and the model as vlm/model.gguf.
  */
 @SuppressLint("SetJavaScriptEnabled", "ViewConstructor")
-class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: String?, error: String?) -> Unit) : WebView(context) {
+class VlmWebView(
+    context: Context, private val onGone: () -> Unit = {}, private val onAnswer: (id: Int, answer: String?, error: String?) -> Unit,
+) : WebView(context) {
     private var next = 0
 
     init {
@@ -36,6 +44,14 @@ class VlmWebView(context: Context, private val onAnswer: (id: Int, answer: Strin
             @Deprecated("for API levels before 24; later ones call it too")
             override fun shouldOverrideUrlLoading(view: WebView, url: String): Boolean =
                 !url.startsWith(ORIGIN)
+
+            /** True: the app lives on. */
+            override fun onRenderProcessGone(view: WebView, detail: RenderProcessGoneDetail): Boolean {
+                (view.parent as? ViewGroup)?.removeView(view)
+                view.destroy()
+                onGone()
+                return true
+            }
         })
         addJavascriptInterface(Camera(), "AndroidCamera")
         loadUrl(ORIGIN + "vlm/index.html")

@@ -11,25 +11,40 @@ import android.widget.TextView
 
 /** A photo of the phone's, and what the model in a WebView says of it. */
 class WebViewActivity : Activity() {
-    private lateinit var web: VlmWebView
+    private var web: VlmWebView? = null
+    private lateinit var layout: LinearLayout
     private lateinit var caption: TextView
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         caption = TextView(this)
-        web = VlmWebView(this) { _, answer, error -> runOnUiThread { caption.text = answer ?: error } }
         val choose = Button(this).apply {
             text = "Photo"
             setOnClickListener { startActivityForResult(Intent(Intent.ACTION_GET_CONTENT).setType("image/*"), 0) }
         }
-        setContentView(
-            LinearLayout(this).apply {
-                orientation = LinearLayout.VERTICAL
-                addView(choose)
-                addView(caption)
-                addView(web, LinearLayout.LayoutParams(1, 1)) // there is nothing to see
-            },
-        )
+        layout = LinearLayout(this).apply {
+            orientation = LinearLayout.VERTICAL
+            addView(choose)
+            addView(caption)
+        }
+        setContentView(layout)
+    }
+
+    /** Also anew, where the one before is gone. */
+    override fun onStart() {
+        super.onStart()
+        if (web == null) web = newWeb()
+    }
+
+    private fun newWeb(): VlmWebView {
+        val view = VlmWebView(this, ::webIsGone) { _, answer, error -> runOnUiThread { caption.text = answer ?: error } }
+        layout.addView(view, LinearLayout.LayoutParams(1, 1)) // there is nothing to see
+        return view
+    }
+
+    private fun webIsGone() {
+        web = null
+        caption.text = "The system took the WebView's memory. Choose the photo again."
     }
 
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
@@ -37,11 +52,11 @@ class WebViewActivity : Activity() {
         val uri = data?.data ?: return
         val quarter = BitmapFactory.Options().apply { inSampleSize = 4 } // more than the model sees
         val photo = contentResolver.openInputStream(uri)?.use { BitmapFactory.decodeStream(it, null, quarter) }
-        if (photo == null) caption.text = "That is no photo." else web.processFrame(photo)
+        if (photo == null) caption.text = "That is no photo." else web?.processFrame(photo)
     }
 
     override fun onDestroy() {
-        web.destroy()
+        web?.destroy()
         super.onDestroy()
     }
 }
