@@ -67,6 +67,7 @@ clang_kernels() {
     quietly $cc -static "$arm"/tests/CMakeFiles/test-kernels.dir/kernels/*.o "$arm"/clang/*.o "$arm/libtinyvlm.a" -lm -pthread \
         -o "$arm/clang/test-kernels"
     sample max i8mm "$arm/clang/test-kernels"
+    sample max bf16 "$arm/clang/test-kernels"
     echo "kernels by $(clang --version | head -1): as GCC's scalar ones"
 }
 
@@ -78,7 +79,9 @@ checksums=$("$build/tests/tower" <$model | tail -1 | cut -d' ' -f2-)
 wrong_id_is_seen
 kernels cortex-a53 neon
 kernels cortex-a76 dotprod
-kernels max i8mm
+kernels max bf16
+sample max i8mm "$arm/tests/test-kernels"
+echo "kernels of i8mm on max: as the scalar ones"
 
 question=($model $picture 'What is in the picture?')
 QEMU_CPU=max quietly "$qemu" "$arm/example-basic" "${question[@]}"

@@ -69,8 +69,14 @@ uint32_t tvlm_cpu_detect(void)
 #if defined(__ARM_FEATURE_MATMUL_INT8)
     arm.i8mm = true;
 #endif
+#if defined(__ARM_FEATURE_BF16)
+    arm.bf16 = true;
+#endif
+    arm.i8mm = arm.i8mm && arm.dotprod;
+    arm.bf16 = arm.bf16 && arm.i8mm;
     return TVLM_CPU_NEON | (arm.crc32 ? TVLM_CPU_CRC32C : 0) |
-           (arm.dotprod ? TVLM_CPU_DOTPROD : 0) | (arm.dotprod && arm.i8mm ? TVLM_CPU_I8MM : 0);
+           (arm.dotprod ? TVLM_CPU_DOTPROD : 0) | (arm.i8mm ? TVLM_CPU_I8MM : 0) |
+           (arm.bf16 ? TVLM_CPU_BF16 : 0);
 }
 
 #elif defined(__wasm_relaxed_simd__)
@@ -102,7 +108,8 @@ enum {
     UP_TO_VNNI = UP_TO_AVX512 | TVLM_CPU_AVX512_VNNI,
     UP_TO_BF16 = UP_TO_VNNI | TVLM_CPU_AVX512_BF16,
     UP_TO_NEON = TVLM_CPU_CRC32C | TVLM_CPU_NEON,
-    UP_TO_DOTPROD = UP_TO_NEON | TVLM_CPU_DOTPROD
+    UP_TO_DOTPROD = UP_TO_NEON | TVLM_CPU_DOTPROD,
+    UP_TO_I8MM = UP_TO_DOTPROD | TVLM_CPU_I8MM
 };
 const tvlm_cpu_tier tvlm_cpu_tiers[] = {
     {"scalar",     0                                  },
@@ -114,7 +121,8 @@ const tvlm_cpu_tier tvlm_cpu_tiers[] = {
     {"avx512bf16", UP_TO_BF16                         },
     {"neon",       UP_TO_NEON                         },
     {"dotprod",    UP_TO_DOTPROD                      },
-    {"i8mm",       UP_TO_DOTPROD | TVLM_CPU_I8MM      },
+    {"i8mm",       UP_TO_I8MM                         },
+    {"bf16",       UP_TO_I8MM | TVLM_CPU_BF16         },
     {"simd128",    TVLM_CPU_SIMD128                   },
     {"relaxed",    TVLM_CPU_SIMD128 | TVLM_CPU_RELAXED},
 };

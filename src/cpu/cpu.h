@@ -19,6 +19,7 @@ enum {
     TVLM_CPU_NEON = 1u << 8,        /* of 64-bit ARM, which always has it */
     TVLM_CPU_DOTPROD = 1u << 9,     /* its dot products of bytes */
     TVLM_CPU_I8MM = 1u << 10,       /* its products of matrices of bytes; implies DOTPROD */
+    TVLM_CPU_BF16 = 1u << 11,       /* those of bfloat16; implies I8MM */
 };
 
 /* From the lowest up; each mask includes the tiers that it builds on. */

@@ -13,10 +13,11 @@
 
 /* What products and sums are made of. */
 typedef enum tvlm_numeric {
-    TVLM_NUMERIC_F32,   /* weights as stored, x in float32: the reference */
-    TVLM_NUMERIC_BF16,  /* weights and x rounded to bfloat16, sums in float32 */
-    TVLM_NUMERIC_INT16, /* float weights and x in blocks of 256 words with a scale each */
-    TVLM_NUMERIC_INT8   /* weights and x in blocks of 32 bytes with a scale each */
+    TVLM_NUMERIC_F32,      /* weights as stored, x in float32: the reference */
+    TVLM_NUMERIC_BF16,     /* weights and x rounded to bfloat16, sums in float32 */
+    TVLM_NUMERIC_BF16_ODD, /* the same, two products at a time, sums rounded to odd */
+    TVLM_NUMERIC_INT16,    /* float weights and x in blocks of 256 words with a scale each */
+    TVLM_NUMERIC_INT8      /* weights and x in blocks of 32 bytes with a scale each */
 } tvlm_numeric;
 
 typedef struct tvlm_gemm_args {
@@ -97,7 +98,7 @@ typedef enum tvlm_precision {
 } tvlm_precision;
 /* The kernel for rows of k weights of the type, NULL when none runs it. int8 needs k in whole
  * blocks, else it is float32; int16 and bf16 are of float types, block types are then as with
- * auto. */
+ * auto. bf16 is the class that the CPU has instructions for. */
 const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm_type type,
                                size_t k);
 
@@ -109,14 +110,15 @@ extern const tvlm_gemm_tier tvlm_gemm_scalar, tvlm_gemm_scalar_bf16, tvlm_gemm_s
     tvlm_gemm_avx2_int8, tvlm_gemm_avx2_k, tvlm_gemm_avx512, tvlm_gemm_avx512vnni_int16,
     tvlm_gemm_avx512vnni_int8, tvlm_gemm_avx512bf16, tvlm_gemm_avxvnni_int16,
     tvlm_gemm_avxvnni_int8, tvlm_gemm_avxvnni_k, tvlm_gemm_avx512vnni_k, tvlm_gemm_neon,
-    tvlm_gemm_neon_int8, tvlm_gemm_dotprod_int8, tvlm_gemm_i8mm_int8, tvlm_gemm_simd128,
-    tvlm_gemm_simd128_int16, tvlm_gemm_simd128_int8;
+    tvlm_gemm_neon_int8, tvlm_gemm_dotprod_int8, tvlm_gemm_i8mm_int8, tvlm_gemm_bf16,
+    tvlm_gemm_simd128, tvlm_gemm_simd128_int16, tvlm_gemm_simd128_int8;
 
 /* Layouts, drawn in pack.h. */
-extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_int16,
-    tvlm_layout_int8, tvlm_layout_k;
-/* Rows of x as bfloat16 (k even) and as blocks of words and bytes, the reference. */
-extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_int16, tvlm_input_int8;
+extern const tvlm_gemm_layout tvlm_layout_f32, tvlm_layout_bf16, tvlm_layout_bf16_odd,
+    tvlm_layout_int16, tvlm_layout_int8, tvlm_layout_k;
+/* Rows of x as bfloat16 (k even; in fours) and as blocks of words and bytes, the reference. */
+extern const tvlm_gemm_input tvlm_input_bf16, tvlm_input_bf16_odd, tvlm_input_int16,
+    tvlm_input_int8;
 /* The same bits, faster. */
 extern const tvlm_gemm_layout tvlm_avx2_layout_int16;
 extern const tvlm_gemm_input tvlm_avx2_input_int16, tvlm_avx2_input_int8;

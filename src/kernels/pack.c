@@ -138,18 +138,24 @@ static void unpack_row(tvlm_type type, const void *packed, size_t row, size_t k,
 
 const tvlm_gemm_layout tvlm_layout_f32 = {packed_size, pack, unpack_row};
 
-/* ---- the bf16 class ---- */
+/* ---- the bf16 classes ---- */
 
-static bool packed_size_bf16(tvlm_type type, size_t n, size_t k, size_t *out)
+/* [k/group][16][group]; group is a power of two. */
+static size_t filled(size_t k, size_t group)
 {
-    return tvlm_type_block(type) == 1 && gemm_type(type) && tvlm_add_size(k, k % 2, &k) &&
-           packed_size(TVLM_TYPE_BF16, n, k, out);
+    return (k + group - 1) & ~(group - 1);
 }
 
-static void pack_bf16(tvlm_type type, void *packed, const void *src, size_t n0, size_t n_rows,
-                      size_t k)
+static bool size_groups(size_t group, tvlm_type type, size_t n, size_t k, size_t *out)
 {
-    size_t depth = k + k % 2, bytes = tvlm_type_block_bytes(type);
+    return tvlm_type_block(type) == 1 && gemm_type(type) && k <= SIZE_MAX - group &&
+           packed_size(TVLM_TYPE_BF16, n, filled(k, group), out);
+}
+
+static void pack_groups(size_t group, tvlm_type type, void *packed, const void *src, size_t n0,
+                        size_t n_rows, size_t k)
+{
+    size_t depth = filled(k, group), bytes = tvlm_type_block_bytes(type);
     uint16_t *panel = (uint16_t *)packed + n0 * depth;
     memset(panel, 0, TVLM_GEMM_NR * depth * sizeof *panel);
     float values[TVLM_BLOCK];
@@ -158,21 +164,38 @@ static void pack_bf16(tvlm_type type, void *packed, const void *src, size_t n0, 
             const unsigned char *at = (const unsigned char *)src + (r * k + i) * bytes;
             if (i % TVLM_BLOCK == 0)
                 tvlm_dequantize(type, at, values, k - i < TVLM_BLOCK ? k - i : TVLM_BLOCK);
-            panel[(i / 2 * TVLM_GEMM_NR + r) * 2 + i % 2] =
+            panel[(i / group * TVLM_GEMM_NR + r) * group + i % group] =
                 tvlm_bf16_flushed(values[i % TVLM_BLOCK]);
         }
 }
 
-static void unpack_row_bf16(tvlm_type type, const void *packed, size_t row, size_t k, float *dst)
+static void unpack_groups(size_t group, const void *packed, size_t row, size_t k, float *dst)
 {
-    (void)type;
     size_t r = row % TVLM_GEMM_NR;
-    const uint16_t *panel = (const uint16_t *)packed + (row - r) * (k + k % 2);
+    const uint16_t *panel = (const uint16_t *)packed + (row - r) * filled(k, group);
     for (size_t i = 0; i < k; i++)
-        dst[i] = tvlm_bf16_to_f32(panel[(i / 2 * TVLM_GEMM_NR + r) * 2 + i % 2]);
+        dst[i] = tvlm_bf16_to_f32(panel[(i / group * TVLM_GEMM_NR + r) * group + i % group]);
 }
 
-const tvlm_gemm_layout tvlm_layout_bf16 = {packed_size_bf16, pack_bf16, unpack_row_bf16};
+#define GROUPS(name, group)                                                                        \
+    static bool size_##name(tvlm_type type, size_t n, size_t k, size_t *out)                       \
+    {                                                                                              \
+        return size_groups(group, type, n, k, out);                                                \
+    }                                                                                              \
+    static void pack_##name(tvlm_type type, void *packed, const void *src, size_t n0,              \
+                            size_t n_rows, size_t k)                                               \
+    {                                                                                              \
+        pack_groups(group, type, packed, src, n0, n_rows, k);                                      \
+    }                                                                                              \
+    static void unpack_##name(tvlm_type type, const void *packed, size_t row, size_t k,            \
+                              float *dst)                                                          \
+    {                                                                                              \
+        (void)type;                                                                                \
+        unpack_groups(group, packed, row, k, dst);                                                 \
+    }                                                                                              \
+    const tvlm_gemm_layout tvlm_layout_##name = {size_##name, pack_##name, unpack_##name};
+GROUPS(bf16, 2)
+GROUPS(bf16_odd, 4)
 
 /* ---- the int16 class ---- */
 

@@ -47,6 +47,13 @@
  *                   acc = fma(w[k + 1], x[k + 1], acc);  acc = fma(w[k], x[k], acc)
  *                 where a result below 2^-126 is zero of its sign
  *
+ * The odd bf16 class is that of ARM's BFMMLA and BFDOT (FPCR.EBF 0, as every system has it):
+ * weights [k/4][16][4], rows of x [k], both filled up with zeros to fours. The same bfloat16, and
+ *   output        acc = 0;  per pair of k ascending:
+ *                   acc = odd(acc + odd(w[k] * x[k] + w[k + 1] * x[k + 1]))
+ *                 odd: toward zero, then the last bit set if that was not exact; a result or
+ *                 product below 2^-126 is zero of its sign, from 2^128 on it is infinity
+ *
  * The int16 class has words (codes) with one scale for each row and block of 256 values of k, the
  * last block shorter; two neighbours of k lie together, an odd last k beside a zero:
  *

@@ -27,7 +27,8 @@ const tvlm_gemm_tier *const tvlm_gemm_tiers[] = {
     &tvlm_gemm_avx512,        &tvlm_gemm_avx512vnni_int16, &tvlm_gemm_avx512vnni_int8,
     &tvlm_gemm_avx512vnni_k,  &tvlm_gemm_avx512bf16,       &tvlm_gemm_neon,
     &tvlm_gemm_neon_int8,     &tvlm_gemm_dotprod_int8,     &tvlm_gemm_i8mm_int8,
-    &tvlm_gemm_simd128,       &tvlm_gemm_simd128_int16,    &tvlm_gemm_simd128_int8};
+    &tvlm_gemm_bf16,          &tvlm_gemm_simd128,          &tvlm_gemm_simd128_int16,
+    &tvlm_gemm_simd128_int8};
 const size_t tvlm_gemm_n_tiers = TVLM_COUNT(tvlm_gemm_tiers);
 
 const tvlm_gemm *tvlm_gemm_select(uint32_t cpu_mask, tvlm_type type, tvlm_numeric numeric)
@@ -50,9 +51,10 @@ static const tvlm_gemm *of_floats(uint32_t cpu_mask, tvlm_precision precision, t
 {
     const tvlm_gemm *f32 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_F32);
     const tvlm_gemm *int16 = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_INT16);
+    const tvlm_gemm *odd = tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_BF16_ODD);
     switch (precision) {
     case TVLM_PRECISION_BF16:
-        return tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_BF16);
+        return odd->cpu ? odd : tvlm_gemm_select(cpu_mask, type, TVLM_NUMERIC_BF16);
     case TVLM_PRECISION_INT16:
         return int16;
     case TVLM_PRECISION_AUTO:
@@ -78,6 +80,6 @@ const tvlm_gemm *tvlm_gemm_for(uint32_t cpu_mask, tvlm_precision precision, tvlm
 bool tvlm_gemm_offers(uint32_t cpu_mask, tvlm_precision precision)
 {
     if (precision != TVLM_PRECISION_BF16) return true;
-    return tvlm_gemm_select(cpu_mask, TVLM_TYPE_BF16, TVLM_NUMERIC_BF16)->cpu ||
+    return of_floats(cpu_mask, precision, TVLM_TYPE_BF16)->cpu ||
            !tvlm_gemm_select(cpu_mask, TVLM_TYPE_BF16, TVLM_NUMERIC_F32)->cpu;
 }

@@ -135,7 +135,7 @@ static inline void tvlm_os_after_sleep(const tvlm_os_sleeper *self)
 
 /* What the system tells of a 64-bit ARM processor's optional instructions. */
 typedef struct tvlm_os_arm {
-    bool crc32, dotprod, i8mm;
+    bool crc32, dotprod, i8mm, bf16;
 } tvlm_os_arm;
 
 /* All false on other processors, and where the system does not tell. */

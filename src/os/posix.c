@@ -166,7 +166,8 @@ tvlm_os_arm tvlm_os_arm_features(void)
     const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
     return (tvlm_os_arm){.crc32 = hwcap & 1u << 7 /* HWCAP_CRC32 */,
                          .dotprod = hwcap & 1u << 20 /* HWCAP_ASIMDDP */,
-                         .i8mm = hwcap2 & 1u << 13 /* HWCAP2_I8MM */};
+                         .i8mm = hwcap2 & 1u << 13 /* HWCAP2_I8MM */,
+                         .bf16 = hwcap2 & 1u << 14 /* HWCAP2_BF16 */};
 }
 #elif defined(__APPLE__) && defined(__aarch64__)
 /* A name that an older system does not know is a feature that it does not tell. */
@@ -181,7 +182,8 @@ tvlm_os_arm tvlm_os_arm_features(void)
 {
     return (tvlm_os_arm){.crc32 = has_feature("hw.optional.armv8_crc32"),
                          .dotprod = has_feature("hw.optional.arm.FEAT_DotProd"),
-                         .i8mm = has_feature("hw.optional.arm.FEAT_I8MM")};
+                         .i8mm = has_feature("hw.optional.arm.FEAT_I8MM"),
+                         .bf16 = has_feature("hw.optional.arm.FEAT_BF16")};
 }
 #else
 tvlm_os_arm tvlm_os_arm_features(void)

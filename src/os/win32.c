@@ -64,6 +64,7 @@ tvlm_os_arm tvlm_os_arm_features(void)
     arm.crc32 = IsProcessorFeaturePresent(31);   /* PF_ARM_V8_CRC32_INSTRUCTIONS_AVAILABLE */
     arm.dotprod = IsProcessorFeaturePresent(43); /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
     arm.i8mm = IsProcessorFeaturePresent(66);    /* PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+    arm.bf16 = IsProcessorFeaturePresent(68);    /* PF_ARM_V86_BF16_INSTRUCTIONS_AVAILABLE */
 #endif
     return arm;
 }

@@ -39,6 +39,11 @@ static size_t d_at(tvlm_type type)
     return type == TVLM_TYPE_Q6_K ? 208 : 0;
 }
 
+static bool is_bf16(const tvlm_gemm *gemm)
+{
+    return gemm->numeric == TVLM_NUMERIC_BF16 || gemm->numeric == TVLM_NUMERIC_BF16_ODD;
+}
+
 static size_t m_at(tvlm_type type)
 {
     bool has = type == TVLM_TYPE_Q4_1 || type == TVLM_TYPE_Q5_1 || type == TVLM_TYPE_Q4_K ||
@@ -135,7 +140,7 @@ static double words_sum_rounding(const float *x, const float *w, size_t k)
 static void weights_of(const gemm_shape *s, const unsigned char *row, float *out)
 {
     tvlm_dequantize(s->gemm->type, row, out, s->k);
-    if (s->gemm->numeric == TVLM_NUMERIC_BF16)
+    if (is_bf16(s->gemm))
         for (size_t i = 0; i < s->k; i++)
             out[i] = fabsf(out[i]) < FLT_MIN ? 0 : tvlm_bf16_to_f32(tvlm_f32_to_bf16(out[i]));
     if (s->gemm->numeric != TVLM_NUMERIC_INT8 || tvlm_type_block(s->gemm->type) > 1) return;
@@ -233,8 +238,10 @@ static void check_against_double(tk *t, const gemm_shape *s, const tvlm_gemm_arg
             double rounding = 0;
             if (s->gemm->numeric == TVLM_NUMERIC_INT8)
                 rounding = input_rounding(x + m * ldx, weights, s->k);
-            if (s->gemm->numeric == TVLM_NUMERIC_BF16) /* x has 8 bits; what is flushed */
+            if (is_bf16(s->gemm)) /* x has 8 bits; what is flushed */
                 rounding = 0x1p-8 * 1.0001 * size + flushed(weights, s->k);
+            if (s->gemm->numeric == TVLM_NUMERIC_BF16_ODD) /* steps of a whole last place */
+                rounding += ((double)s->k + 4) * EPS * size;
             if (s->gemm->numeric == TVLM_NUMERIC_INT16)
                 rounding = words_sum_rounding(x + m * ldx, weights, s->k);
             double bias = a->bias ? (double)a->bias[n] : 0;
@@ -362,6 +369,36 @@ static void check_words(tk *t, const void *arg)
         }
 }
 
+/* By rows of all sizes, or so small that products are about the smallest float. */
+static float value_of_range(tk *t, size_t row)
+{
+    return tk_uniform(t, -2, 2) * ldexpf(1, row % 2 ? -63 : (int)(tk_random(t) % 129) - 64);
+}
+
+/* Products and sums that vanish, that overflow, and of which one hides the other. */
+static void check_range(tk *t, const void *arg)
+{
+    enum { M = 5, N = 20, K = 37 };
+    const tvlm_gemm *gemm = arg, *twin = scalar_twin(gemm);
+    const gemm_shape s = {gemm, M, N, K};
+    float *x = tk_buffer(t, M * K * sizeof *x, 4), w[N * K];
+    float *got = tk_buffer(t, M * N * sizeof *got, 4),
+          *want = tk_buffer(t, M * N * sizeof *want, 4);
+    for (size_t i = 0; i < M * K; i++)
+        x[i] = value_of_range(t, i / K);
+    for (size_t i = 0; i < N * K; i++)
+        w[i] = value_of_range(t, i / K);
+    tvlm_gemm_args a = {.y = want, .ldy = N, .n = N, .k = K, .scale = 1};
+    a.w = pack_weights(t, twin, &s, (const unsigned char *)w);
+    give_input(t, twin, &s, x, K, &a);
+    twin->run(&a, 0, M, 0, N);
+    a.y = got;
+    a.w = pack_weights(t, gemm, &s, (const unsigned char *)w);
+    give_input(t, gemm, &s, x, K, &a);
+    gemm->run(&a, 0, M, 0, N);
+    tk_same_f32(t, got, want, M * N);
+}
+
 static void test_kernel(tk *t, const tvlm_gemm *gemm)
 {
     static const size_t depths[] = {1, 2, 3, 7, 17, 32, 5};
@@ -397,6 +434,8 @@ static void test_kernel(tk *t, const tvlm_gemm *gemm)
     }
     if (gemm->numeric == TVLM_NUMERIC_INT16 && gemm->type == TVLM_TYPE_F32)
         tk_run(t, gemm->name, "words", check_words, gemm, false);
+    if (is_bf16(gemm) && gemm->type == TVLM_TYPE_F32)
+        tk_run(t, gemm->name, "range", check_range, gemm, false);
     for (size_t m = 2; m <= 17; m += 5) {
         gemm_shape s = {gemm, m, 100, whole_blocks(gemm, 96)};
         snprintf(text, sizeof text, "rows alone, m%zu n100 k%zu", m, s.k);

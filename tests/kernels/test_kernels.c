@@ -46,7 +46,8 @@ static void check_complete(tk *t, const void *unused)
     for (size_t i = 0; i < 3; i++)
         if (!tvlm_gemm_select(t->mask, types[i], TVLM_NUMERIC_INT16)) tk_near(t, i, 0, 1, 0);
     if (tvlm_gemm_select(t->mask, TVLM_TYPE_I32, TVLM_NUMERIC_F32)) tk_near(t, 0, 0, 1, 0);
-    bool bf16 = t->mask & TVLM_CPU_AVX512_BF16 || !(t->mask & ~(uint32_t)TVLM_CPU_CRC32C);
+    bool bf16 =
+        t->mask & (TVLM_CPU_AVX512_BF16 | TVLM_CPU_BF16) || !(t->mask & ~(uint32_t)TVLM_CPU_CRC32C);
     if (tvlm_gemm_offers(t->mask, TVLM_PRECISION_BF16) != bf16) tk_near(t, 0, 0, 1, 0);
 }
 

@@ -396,6 +396,10 @@ static void auto_takes_no_slow_class(void **state)
                          tvlm_gemm_avx512vnni_int16.n ? TVLM_NUMERIC_INT16 : TVLM_NUMERIC_F32);
         assert_int_equal(taken(0, TVLM_PRECISION_INT16, floats[i]), TVLM_NUMERIC_INT16);
         assert_int_equal(taken(0, TVLM_PRECISION_BF16, floats[i]), TVLM_NUMERIC_BF16);
+        assert_int_equal(taken(TVLM_CPU_NEON | TVLM_CPU_BF16, TVLM_PRECISION_BF16, floats[i]),
+                         tvlm_gemm_bf16.n ? TVLM_NUMERIC_BF16_ODD : TVLM_NUMERIC_BF16);
+        assert_int_equal(taken(TVLM_CPU_NEON | TVLM_CPU_BF16, TVLM_PRECISION_AUTO, floats[i]),
+                         TVLM_NUMERIC_F32);
         assert_int_equal(taken(0, TVLM_PRECISION_INT8, floats[i]), TVLM_NUMERIC_INT8);
     }
     assert_int_equal(taken(0, TVLM_PRECISION_AUTO, TVLM_TYPE_Q4_0), TVLM_NUMERIC_INT8);

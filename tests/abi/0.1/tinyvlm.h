@@ -184,7 +184,7 @@ typedef struct tvlm_model_params {
      * than PyTorch's bfloat16, where this CPU has fast kernels for it, else float32. "f32": the
      * reference. "int8": blocks of 32 integers everywhere, float weights converted to Q8_0.
      * "int16": float weights and their inputs in blocks of 256 16-bit integers, the rest as "auto".
-     * "bf16": the same in bfloat16, on CPUs with AVX-512 BF16. */
+     * "bf16": the same in bfloat16, on CPUs with AVX-512 BF16 or ARM's BF16. */
     const char *TVLM_NULLABLE precision;
     /* Threads that read and place the weights in tvlm_model_open and tvlm_model_open_memory; 0: one
      * per core, at most 64. The weights do not depend on it. */
