@@ -399,6 +399,39 @@ static void check_range(tk *t, const void *arg)
     tk_same_f32(t, got, want, M * N);
 }
 
+/* Sums by hand: what does not fit ends in an odd digit, what fits stays. */
+static void check_odd(tk *t, const void *arg)
+{
+    static const float cases[][5] = {
+        /* w, x, w, x, their products' sum */
+        {1,        1,          1,        0x1p-30f,  1 + 0x1p-23f   },
+        {1,        1,          -1,       0x1p-30f,  0x1.fffffep-1f },
+        {1,        -1,         0x1p-60f, 0x1p-60f,  -0x1.fffffep-1f},
+        {-1,       1,          -1,       0x1p-60f,  -1 - 0x1p-23f  },
+        {1,        1,          1,        0x1p-23f,  1 + 0x1p-23f   },
+        {1,        1,          1,        0x1p-22f,  1 + 0x1p-22f   },
+        {0x1p-63f, 0x1p-63f,   0x1p-63f, 0x1p-64f,  0x1p-126f      },
+        {0x1p-63f, 0x1p-63f,   -1,       0x1p-126f, 0              },
+        {0x1p-63f, 0x1.8p-63f, -1,       0x1p-126f, 0              },
+        {0x1p64f,  0x1p63f,    0x1p64f,  0x1p63f,   INFINITY       },
+        {0x1p64f,  0x1.fcp63f, 1,        0x1p90f,   0x1.fc0002p127f},
+    };
+    enum { N = TVLM_COUNT(cases) };
+    const tvlm_gemm *gemm = arg;
+    const gemm_shape s = {gemm, N, N, 2};
+    float w[2 * N], *x = tk_buffer(t, sizeof w, 4), *y = tk_buffer(t, N * sizeof w, 4);
+    for (size_t i = 0; i < 2 * N; i++) {
+        w[i] = cases[i / 2][i % 2 * 2];
+        x[i] = cases[i / 2][i % 2 * 2 + 1];
+    }
+    tvlm_gemm_args a = {.y = y, .ldy = N, .n = N, .k = 2, .scale = 1};
+    a.w = pack_weights(t, gemm, &s, (const unsigned char *)w);
+    give_input(t, gemm, &s, x, 2, &a);
+    gemm->run(&a, 0, N, 0, N);
+    for (size_t i = 0; i < N; i++)
+        tk_same_f32(t, &y[i * N + i], &cases[i][4], 1);
+}
+
 static void test_kernel(tk *t, const tvlm_gemm *gemm)
 {
     static const size_t depths[] = {1, 2, 3, 7, 17, 32, 5};
@@ -436,6 +469,8 @@ static void test_kernel(tk *t, const tvlm_gemm *gemm)
         tk_run(t, gemm->name, "words", check_words, gemm, false);
     if (is_bf16(gemm) && gemm->type == TVLM_TYPE_F32)
         tk_run(t, gemm->name, "range", check_range, gemm, false);
+    if (gemm->numeric == TVLM_NUMERIC_BF16_ODD && gemm->type == TVLM_TYPE_F32)
+        tk_run(t, gemm->name, "odd", check_odd, gemm, false);
     for (size_t m = 2; m <= 17; m += 5) {
         gemm_shape s = {gemm, m, 100, whole_blocks(gemm, 96)};
         snprintf(text, sizeof text, "rows alone, m%zu n100 k%zu", m, s.k);
