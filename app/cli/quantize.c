@@ -32,13 +32,24 @@ static const char help[] =
     "                          another type and are named\n"
     "      --calibrate DIR     images for int8 (up to 512 are used)\n"
     "      --decoder TYPE      with int8: type of bridge and decoder\n"
+    "      --tensor NAME=TYPE  of matrices with NAME in their name, such as token_embd=q4_0 (up "
+    "to\n"
+    "                          16 times; the last that fits counts)\n"
     "      --max-layer-error PERCENT\n"
     "                          with int8: layers of the tower that lose more, alone, stay float\n"
     "                          (default " MAX_LAYER_ERROR ")\n"
     "  -q, --quiet             no notes, no progress, no table of errors\n"
     "  -h, --help              this text\n";
 
-enum { OPT_TYPE = CLI_OWN, OPT_CALIBRATE, OPT_DECODER, OPT_MAX_ERROR, MAX_IMAGES = 512 };
+enum {
+    OPT_TYPE = CLI_OWN,
+    OPT_CALIBRATE,
+    OPT_DECODER,
+    OPT_TENSOR,
+    OPT_MAX_ERROR,
+    MAX_IMAGES = 512,
+    MAX_TENSORS = 16
+};
 
 typedef struct job {
     tvlmc_quantize_params params;
@@ -46,6 +57,7 @@ typedef struct job {
     const char *folder;
     bool typed;
     uint32_t decoder;
+    tvlmc_tensor_type tensors[MAX_TENSORS];
     char **paths; /* of the calibration images */
     size_t n_paths, cap, next, n_read;
     app_decoded photo;
@@ -59,9 +71,21 @@ static bool take_max_error(job *j, const char *text)
     return true;
 }
 
+static bool take_tensor(job *j, const char *text)
+{
+    char *equals = strchr(text, '='); /* argv may be written to */
+    if (!equals || equals == text || j->params.n_tensors == MAX_TENSORS) return false;
+    tvlmc_tensor_type *t = &j->tensors[j->params.n_tensors++];
+    if (!tvlmc_type_from_name(equals + 1, &t->type)) return false;
+    *equals = 0;
+    t->name = text;
+    return true;
+}
+
 static bool take(void *user, int value, const char *text)
 {
     job *j = user;
+    if (value == OPT_TENSOR) return take_tensor(j, text);
     if (value == OPT_MAX_ERROR) return take_max_error(j, text);
     if (value == OPT_CALIBRATE) {
         j->folder = text;
@@ -230,6 +254,7 @@ int cmd_quantize(int argc, char **argv)
         {"type", required_argument, NULL, OPT_TYPE},
         {"calibrate", required_argument, NULL, OPT_CALIBRATE},
         {"decoder", required_argument, NULL, OPT_DECODER},
+        {"tensor", required_argument, NULL, OPT_TENSOR},
         {"max-layer-error", required_argument, NULL, OPT_MAX_ERROR},
         {0}
     };
@@ -250,6 +275,7 @@ int cmd_quantize(int argc, char **argv)
     if (j.params.int8_tower && !j.folder)
         return cli_usage("quantize: --type int8 needs --calibrate DIR, a folder of images");
     if (j.params.int8_tower) j.params.type = j.decoder;
+    j.params.tensors = j.tensors;
     j.params.next_photo = next_photo;
     j.params.on_note = note;
     j.params.on_progress = progress;

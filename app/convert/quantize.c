@@ -123,6 +123,36 @@ static bool is_linear(const tvlm_gguf_tensor *t)
             starts(t->name, "token_embd.") || starts(t->name, "output."));
 }
 
+static bool contains(tvlm_str s, const char *part)
+{
+    size_t n = strlen(part);
+    for (size_t i = 0; i + n <= s.len; i++)
+        if (!memcmp(s.data + i, part, n)) return true;
+    return false;
+}
+
+/* The last that fits, or NULL. */
+static const tvlmc_tensor_type *own_type(const quantizer *q, const tvlm_gguf_tensor *t)
+{
+    const tvlmc_tensor_type *found = NULL;
+    for (size_t i = 0; i < q->params->n_tensors; i++)
+        if (contains(t->name, q->params->tensors[i].name)) found = &q->params->tensors[i];
+    return found;
+}
+
+static tvlm_status check_own_types(const quantizer *q, tvlm_error *err)
+{
+    const tvlm_gguf *g = &q->source.gguf;
+    for (size_t i = 0; i < q->params->n_tensors; i++) {
+        const char *name = q->params->tensors[i].name;
+        bool fits = false;
+        for (size_t k = 0; k < g->n_tensors; k++)
+            fits |= is_linear(&g->tensors[k]) && contains(g->tensors[k].name, name);
+        if (!fits) return tvlm_fail(err, TVLM_ERR_ARGUMENT, "no matrix has '%s' in its name", name);
+    }
+    return TVLM_OK;
+}
+
 static tvlmc_part part_of(const tvlm_gguf_tensor *t)
 {
     if (starts(t->name, "v.")) return TVLMC_PART_TOWER;
@@ -142,8 +172,11 @@ static tvlm_type type_for(const quantizer *q, const tvlm_gguf_tensor *t, tvlm_ty
     if (!is_linear(t) || (part_of(t) == TVLMC_PART_TOWER && has_int8_tower(q)))
         return (tvlm_type)t->type;
     const uint64_t k = t->shape[1];
-    tvlm_type wanted = tvlmc_type_for(asked, part_of(t), 0);
-    tvlm_type type = tvlmc_type_for(asked, part_of(t), k);
+    const tvlmc_tensor_type *own = own_type(q, t);
+    tvlmc_part part = own ? TVLMC_PART_LAYER : part_of(t); /* which take what they are told */
+    if (own) asked = (tvlm_type)own->type;
+    tvlm_type wanted = tvlmc_type_for(asked, part, 0);
+    tvlm_type type = tvlmc_type_for(asked, part, k);
     if (type != wanted)
         note(q, "%.*s takes %s: rows of %" PRIu64 " are not whole blocks of %s", (int)t->name.len,
              t->name.data, tvlm_type_name((uint32_t)type), k, tvlm_type_name((uint32_t)wanted));
@@ -527,6 +560,7 @@ static tvlm_status calibrate(quantizer *q, tvlm_error *err)
 static tvlm_status run(quantizer *q, const char *in, const char *out, tvlm_error *err)
 {
     TVLM_TRY(tvlmc_gguf_source_open(in, &q->source, err));
+    TVLM_TRY(check_own_types(q, err));
     TVLM_TRY(examine(q, err));
     if (q->params->int8_tower) TVLM_TRY(calibrate(q, err));
     return write_settled(q, out, err);

@@ -22,8 +22,18 @@ typedef struct tvlmc_layer_error {
     bool is_float;     /* it lost too much alone */
 } tvlmc_layer_error;
 
+/* Matrices whose name has `name` in it. */
+typedef struct tvlmc_tensor_type {
+    const char *name;
+    uint32_t type; /* by tvlmc_type_from_name */
+} tvlmc_tensor_type;
+
 typedef struct tvlmc_quantize_params {
     uint32_t type; /* by tvlmc_type_from_name */
+    /* Take types of their own, embeddings and tower too, but for what is int8: the last that fits
+     * counts; one that fits none is an error. Not in blocks that do not divide their rows. */
+    const tvlmc_tensor_type *tensors; /* [n_tensors], nullable */
+    size_t n_tensors;
     /* The EfficientNet tower too, to int8: weights per output channel, activations by the ranges
      * that the float tower shows on the calibration images. */
     bool int8_tower;

@@ -49,6 +49,25 @@ def test_k_quants(tmp_path, kind, fallback):
     assert compared > 30
 
 
+def test_matrices_of_their_own_types(tmp_path):
+    """The last that fits counts; without one the table's; int8 layers and rows that are no whole blocks stay what they were."""
+    out = tmp_path / "out.gguf"
+    mixed = ("--tensor", "token_embd=q4_0", "--tensor", "ffn_=q5_0", "--tensor", "blk.1.ffn_up=Q8_0", "--tensor", "v.=f32", "--tensor", "mm.pool.hi=f16")
+    ok("quantize", "-q", BUNDLED, out, "--type", "q4_0", *mixed)
+    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
+    want = {"token_embd": "Q4_0", "blk.0.ffn_up": "Q5_0", "blk.1.ffn_up": "Q8_0", "blk.1.ffn_down": "Q5_0", "blk.0.attn_q": "Q4_0",
+            "v.blk.1.expand": "I8", "mm.pool.hi": "F16", "mm.pool.attn_q": "Q4_0"}
+    assert {name: types[f"{name}.weight"] for name in want} == want
+    assert ok("ask", "-m", out, *SMALL, PICTURE, "What is in the picture?").out.strip()
+    ok("quantize", "-q", BUNDLED, tmp_path / "plain.gguf", "--type", "q4_0")
+    assert out.stat().st_size != (tmp_path / "plain.gguf").stat().st_size
+    refused(2, "no matrix has 'attn_gate' in its name", "quantize", BUNDLED, out, "--type", "q4_0", "--tensor", "attn_gate=q8_0")
+    refused(2, "no matrix has 'attn_norm' in its name", "quantize", BUNDLED, out, "--type", "q4_0", "--tensor", "attn_norm=q8_0")
+    for value in ("token_embd", "=q4_0", "token_embd=", "token_embd=q3_k", "token_embd=int8"):
+        refused(2, "is not a valid value for option '--tensor'", "quantize", BUNDLED, out, "--type", "q4_0", "--tensor", value)
+    refused(2, "'--tensor'", "quantize", BUNDLED, out, "--type", "q4_0", *["--tensor", "ffn=q4_0"] * 17)
+
+
 @pytest.fixture(scope="module")
 def golden(models, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "other.gguf"
