@@ -261,7 +261,7 @@ class Bench:
 
     def whole_process(self, group, threads, model, tokens):
         """From the start of the program to its end, and the most memory that it held."""
-        command = [str(c) for c in (PROGRAM, "describe", "-m", model, "-t", threads, "-n", tokens, "-q", PHOTO)]
+        command = [str(c) for c in (PROGRAM, "describe", "-m", model, "-t", threads, "-n", tokens, "--beams", 1, "-q", PHOTO)]
         ms, peak = [], 0
         for _ in range(self.args.runs + 1):
             done = subprocess.run([sys.executable, "-I", "-S", HERE / "process.py", *command], check=True, capture_output=True)
