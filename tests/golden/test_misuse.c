@@ -235,6 +235,7 @@ static void sessions(void **state)
     REFUSES(tvlm_session_new, model, NULL, NULL);
     IGNORES(tvlm_session_free, NULL);
     IGNORES(tvlm_session_reset, NULL);
+    IGNORES(tvlm_session_trim, NULL);
     assert_int_equal(IGNORES(tvlm_session_position, NULL), 0);
     assert_null(IGNORES(tvlm_session_logits, NULL));
     REFUSES(tvlm_forward, NULL, &row, 1, NULL, NULL, 0);
