@@ -189,7 +189,7 @@ static void many_rows_match_few(void **state)
     float *raw, *x = noise(M * K, 1), *residual = noise(M * N, 2);
     linear_case c = {.l = make_linear(N, K, true, 3, &raw), .x = x, .m = M, .scale = 1};
     tvlm_linear floats = c.l;
-    size_t size;
+    size_t size = 0;
     c.l.gemm = tvlm_gemm_select(tvlm_cpu_detect(), TVLM_TYPE_F32, TVLM_NUMERIC_INT16);
     assert_true(c.l.gemm->input && c.l.gemm->layout->packed_size(TVLM_TYPE_F32, N, K, &size));
     void *packed = tvlm_aligned_alloc(size);
