@@ -63,7 +63,7 @@ licences() {
 gather() { # FOLDER
     mkdir "$1"
     cp "$out/build/$program" "$1"
-    cp "$work"/source/{README.md,LICENSE,NOTICE,models/tinyvlm-25m.gguf,models/MODEL_CARD.md} "$1"
+    cp "$work"/source/{README.md,LICENSE,NOTICE,models/tinyvlm-25m.{gguf,md},models/MODEL_CARD.md} "$1"
     licences "$1/licences"
     "$python" scripts/sbom.py write "$target" "$version" "$commit" "$1" >"$1/sbom.cdx.json"
     cp "$1/sbom.cdx.json" "$work/dist/$name.cdx.json"
