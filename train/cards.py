@@ -11,8 +11,9 @@ import numpy as np
 import train.classes as classes
 import train.wording as wording
 
-VISIT = {"flickr8k": 1.0, "coco": 1.0, "coco_ccby": 1.0, "daquar": 0.3, "imagenet1k_sample": 0.5,
-         "tf_flowers": 0.3, "trashnet": 0.2, "clothing": 0.3}  # share of an epoch that visits a picture
+VISIT = {"flickr8k": 1.0, "coco": 1.0, "coco_ccby": 1.0, "daquar": 0.3, "imagenet1k_sample": 2.0,
+         "tf_flowers": 0.15, "trashnet": 0.1, "clothing": 0.15}  # of a picture in an epoch; many of few kinds would be said of anything
+VISITS_OF_A_CLASS = 8  # at most, of one that the sample has many pictures of: a hundred breeds of dogs are dogs
 CAPTIONS, YES_NO, OTHERS = 2, 4, 2  # rows a card: YES_NO of each side
 OBJECTS_SHARE, ODD_SHARE = 0.25, 0.25
 STRANGE, MOST_COMPANY = 0.25, 8.0  # weights of denying what never comes with a picture's things, and what comes with them most
@@ -27,11 +28,12 @@ class Deck:
         self.present = np.stack([p.present() for p in self.pictures])
         self.yes, self.no, self.keep = presence_weights(self.present)  # [80], [n][80], [80]
         self.fact_weight = answer_weights(self.pictures)
+        self.visit = visits(self.pictures)
 
     def epoch(self, seed, epoch):
         """Indices of the pictures to visit, in order."""
         rng = random.Random(f"{seed} {epoch}")
-        out = [i for i, p in enumerate(self.pictures) if rng.random() < VISIT.get(p.source, 1.0)]
+        out = [i for i, share in enumerate(self.visit) for _ in range(int(share + rng.random()))]
         rng.shuffle(out)
         return out
 
@@ -40,8 +42,7 @@ class Deck:
         p, rng = self.pictures[index], random.Random(f"{seed} {epoch} {index}")
         rows = [(wording.draw(rng, wording.DESCRIBE), c)
                 for c in rng.sample(p.captions, min(CAPTIONS, len(p.captions))) if captions]
-        if p.names:
-            rows.append((wording.draw(rng, wording.DESCRIBE[4:5] + wording.DESCRIBE), rng.choice(p.names)))
+        rows += self.named(index, rng)
         if p.objects and rng.random() < (OBJECTS_SHARE if p.captions else 2 * OBJECTS_SHARE):
             rows.append((wording.draw(rng, wording.OBJECTS), p.objects))
         rows += self.presence(index, rng, YES_NO if p.captions else YES_NO + 1)
@@ -49,6 +50,11 @@ class Deck:
         if rng.random() < ODD_SHARE:
             rows.append(odd(rng))
         return rows
+
+    def named(self, index, rng):
+        """The one thing that a picture shows, if it is one."""
+        p = self.pictures[index]
+        return [(wording.draw(rng, wording.DESCRIBE[4:5] + wording.DESCRIBE), rng.choice(p.names))] if p.names else []
 
     def presence(self, index, rng, n):
         known = [np.flatnonzero(self.present[index] == value) for value in (0, 1)]
@@ -69,6 +75,13 @@ def choose(rng, items, weights, n):
     """n of the items without repeats, likelier by weight."""
     keys = [math.log(1.0 - rng.random()) / w for w in weights]  # Efraimidis and Spirakis 2006
     return [items[i] for i in sorted(range(len(items)), key=lambda i: -keys[i])[:n]]
+
+
+def visits(pictures):
+    """Times that an epoch sees each picture, on average."""
+    alike = collections.Counter(tuple(p.names) for p in pictures if p.source == "imagenet1k_sample")
+    return [min(VISIT.get(p.source, 1.0), VISITS_OF_A_CLASS / alike[tuple(p.names)] if p.source == "imagenet1k_sample" else 1.0)
+            for p in pictures]
 
 
 def presence_weights(present):

@@ -44,6 +44,13 @@ def splits(root, data):
             for p in files(root, data, pattern) for r in json_lines(p)}
 
 
+def imagenet_labels(root, data):
+    """{key: class} of the pictures that show one of ImageNet's classes each, in the order of the classes; all thousand or none."""
+    out = {r["image"]: r["label"] for split in ("train", "val", "test") for r in captions(root, data, split)
+           if r["source"] == "imagenet1k_sample"}
+    return {key: out[key] for key in sorted(out)} if len(out) == 1000 else {}
+
+
 def sentences(root, data):
     """Caption sentences without pictures, for the text stage."""
     out = []

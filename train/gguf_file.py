@@ -18,8 +18,8 @@ DESCRIBE_BEAMS = 3  # RUNS.md: five were no better
 LICENCE = {"all": "research-only weights (see the model card)", "permissive": "apache-2.0"}
 DESCRIPTION = {
     "all": "Research weights: EfficientNet-Lite0 and SmolLM2-135M-Instruct layers (both Apache-2.0) "
-           "trained on Flickr8k, COCO, DAQUAR and ImageNet sample pictures (non-commercial research "
-           "terms) and on permissive pictures (tf_flowers, trashnet, COCO CC BY, clothing dataset).",
+           "trained on Flickr8k, COCO, DAQUAR and ImageNet sample pictures and Flickr30k sentences (non-commercial "
+           "research terms) and on permissive pictures (tf_flowers, trashnet, COCO CC BY, clothing dataset).",
     "permissive": "EfficientNet-Lite0 and SmolLM2-135M-Instruct layers (both Apache-2.0) trained on "
                   "tf_flowers (CC BY 2.0), trashnet (MIT), COCO pictures under CC BY and the "
                   "clothing dataset (CC0)."}

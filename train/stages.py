@@ -18,10 +18,12 @@ import torch.nn.functional as F
 
 import train.cards as cards
 import train.cider as cider
+import train.concepts as concepts
 import train.corpus as corpus
 import train.facts as facts
 import train.heads as heads
 import train.model as model
+import train.retell as retell
 import train.tokenizer as tokenizer
 import train.trie as trie
 import train.wording as wording
@@ -34,7 +36,7 @@ class Stage:
     trains: tuple            # prefixes of the parameters that learn
     words: bool              # the decoder reads cards
     heads_weight: float
-    text_share: float = 0.0  # of the sequences: sentences without a picture
+    sentences: float = 0.0   # for each picture of a step, told without a picture
     cards: float = 1.0       # of the pictures of a step whose cards the decoder reads: the bridge is cheap
     draws: int = 0           # captions of its own for each of these pictures
     lr_heads: float = 3e-3
@@ -46,14 +48,15 @@ class Stage:
 
 STAGES = {
     "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
-    "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, text_share=0.5),
-    "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, lr_bridge=3e-4),
-    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
+    "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, sentences=2.0),
+    "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.5, lr_bridge=3e-4),
+    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.25, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
                       lr_decoder=2e-5),
 }
 ORDER = list(STAGES)
 WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
 LONGEST_CAPTION = 24
+CONCEPTS = 2.0  # weight of the token that points at what is seen
 
 
 class Net(torch.nn.Module):
@@ -133,11 +136,14 @@ class Run:
         self.net = Net(vlm).to(args.device)
         self.encoder = Encoder(tokens, merges)
         pictures = facts.gather(args.root, args.data)
+        labels = corpus.imagenet_labels(args.root, args.data)
+        self.concepts = concepts.Concepts(list(labels.values()), self.encoder.tokenizer, self.net.vlm.token_embd.weight)
+        self.sentences = [s for s in corpus.sentences(args.root, args.data) if self.concepts.said(s)]
+        retell.retell(pictures.values(), self.sentences, self.concepts, labels)
         self.deck = cards.Deck(pictures)
         self.targets = heads.Targets(self.deck.pictures)
         self.held_out = list(facts.gather(args.root, args.data, "val").values())
         self.reward = cider.Reward(self.deck.pictures) if self.stage.draws else None
-        self.sentences = corpus.sentences(args.root, args.data) if self.stage.text_share else []
         self.rewards = []
         self.step, self.elapsed, self.epoch, self.done = 0, 0.0, 0, 0
 
@@ -186,15 +192,19 @@ class Run:
             if self.stage.heads_weight:
                 dense = self.targets.loss(self.net.heads(visual.float()), index, imagenet)
                 out |= {name: self.stage.heads_weight * loss for name, loss in dense.items()}
+                seen = self.concepts.seen(imagenet, [self.deck.pictures[i] for i in index])
+                out["concepts"] = CONCEPTS * self.concepts.loss(visual, seen)
             if self.stage.words:
                 read = index[:max(1, round(self.stage.cards * len(index)))]
-                rows = [self.encoder.rows(self.deck.card(i, self.args.seed, self.epoch, captions=not self.reward)) for i in read]
+                taught = [self.deck.card(i, self.args.seed, self.epoch, captions=not self.reward) for i in read]
+                taught += [self.deck.named(i, random.Random(f"named {self.args.seed} {self.epoch} {i}")) for i in index[len(read):]]
+                rows = [self.encoder.rows(card) for card in taught]
                 filled = [i for i, r in enumerate(rows) if r]
                 out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
             if self.reward:
                 out["critical"] = self.critical_loss(index, visual)
-            if self.sentences:
-                out["text"] = self.text_loss(len(index))
+            if self.stage.sentences and self.sentences:
+                out["text"] = self.text_loss(round(self.stage.sentences * len(index)), visual)
         return out
 
     def critical_loss(self, index, visual):
@@ -215,13 +225,13 @@ class Run:
         self.rewards.append(rewards.mean().item())
         return (surprise(self.net, visual, rows, self.encoder.pad) * torch.tensor(weights, device=visual.device)).mean()
 
-    def text_loss(self, n):
-        """Sentences under the prompt of captions, no picture to see."""
+    def text_loss(self, n, visual):
+        """Sentences under the prompt of captions; of a picture only what they name is seen."""
         rng = random.Random(f"text {self.args.seed} {self.step}")
-        rows = [self.encoder.rows([(wording.DESCRIBE[0], s) for s in rng.sample(self.sentences, cards.CAPTIONS)])
-                for _ in range(n)]
-        blank = torch.zeros(n, model.N_QUERY, model.D, device=self.args.device)
-        return word_loss(self.net, blank, rows, self.encoder.pad)
+        told = rng.choices(self.sentences, k=n)
+        rows = [self.encoder.rows([(wording.draw(rng, wording.DESCRIBE), facts.sentence(s))]) for s in told]
+        heard = torch.stack([self.concepts.heard(s, rng) for s in told])
+        return word_loss(self.net, self.concepts.visual(heard, visual.detach()), rows, self.encoder.pad)
 
     @property
     def progress(self):

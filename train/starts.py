@@ -88,6 +88,5 @@ def texts(args):
 
 def class_names(args, built):
     """Token ids of each ImageNet class's name in order of its id, when all thousand are known."""
-    labels = {r["image"]: r["label"] for split in ("train", "val", "test")
-              for r in corpus.captions(args.root, args.data, split) if r["source"] == "imagenet1k_sample"}
-    return [built.encode(" " + labels[k]).ids for k in sorted(labels)] if len(labels) == 1000 else None
+    labels = corpus.imagenet_labels(args.root, args.data)
+    return [built.encode(" " + label).ids for label in labels.values()] or None
