@@ -38,11 +38,11 @@ class Deck:
         return out
 
     def card(self, index, seed, epoch, captions=True):
-        """[(question, answer)] of a visit, with people's captions or without."""
+        """[(question, answer)] of a visit, with captions or without."""
         p, rng = self.pictures[index], random.Random(f"{seed} {epoch} {index}")
         rows = [(wording.draw(rng, wording.DESCRIBE), c)
                 for c in rng.sample(p.captions, min(CAPTIONS, len(p.captions))) if captions]
-        rows += self.named(index, rng)
+        rows += self.named(index, rng) if captions else []
         if p.objects and rng.random() < (OBJECTS_SHARE if p.captions else 2 * OBJECTS_SHARE):
             rows.append((wording.draw(rng, wording.OBJECTS), p.objects))
         rows += self.presence(index, rng, YES_NO if p.captions else YES_NO + 1)

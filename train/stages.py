@@ -50,7 +50,7 @@ STAGES = {
     "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
     "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, sentences=2.0),
     "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.5, lr_bridge=3e-4),
-    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.25, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
+    "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
                       lr_decoder=2e-5),
 }
 ORDER = list(STAGES)
@@ -197,7 +197,8 @@ class Run:
             if self.stage.words:
                 read = index[:max(1, round(self.stage.cards * len(index)))]
                 taught = [self.deck.card(i, self.args.seed, self.epoch, captions=not self.reward) for i in read]
-                taught += [self.deck.named(i, random.Random(f"named {self.args.seed} {self.epoch} {i}")) for i in index[len(read):]]
+                if not self.reward:
+                    taught += [self.deck.named(i, random.Random(f"named {self.args.seed} {self.epoch} {i}")) for i in index[len(read):]]
                 rows = [self.encoder.rows(card) for card in taught]
                 filled = [i for i, r in enumerate(rows) if r]
                 out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
