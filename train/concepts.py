@@ -1,8 +1,8 @@
-"""A visual token in the language of the decoder: one of the pooled tokens is trained to point where the embeddings of the names of
-what is seen point. What is seen say the tower's own classifier, which knows a thousand classes, and the detector. So a sentence can
-stand for a picture too: its nouns give the token, and the decoder learns to speak of things that few training pictures show."""
+"""What a network may name: ImageNet's classes in everyday words and those of the detector; which of them a picture shows and which a
+sentence names. The token of names (model.Naming) is the same for both, so the decoder learns from sentences without pictures to speak of
+things that hardly any training picture shows."""
 
-import re
+import collections
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ import torch.nn.functional as F
 
 import train.classes as classes
 import train.facts as facts
+import train.heads as heads
+import train.model as model
 import train.names as names
+import train.tower as tower
 
-TOKEN = -1          # of the pooled ones
-NOISE = 0.3         # most weight of each of NOISES things that a sentence did not say, as a classifier is never sure
-NOISES = 3
+NOISE, NOISES = 0.3, 3  # things that a sentence did not say, and the most of each, as a network is never sure
+RARELY, NEVER = -6.0, -30.0  # logits of a name before it is learnt, and of none
 SAID = {  # what people say for classes of the detector, beside their names and plurals in s
     "person": "man men woman women people boy boys girl girls child children kid kids guy guys lady ladies player players person persons "
               "baby toddler group crowd couple family skier skiers surfer surfers snowboarder skateboarder rider cyclist someone",
@@ -29,60 +31,79 @@ SAID = {  # what people say for classes of the detector, beside their names and 
 
 
 class Concepts:
-    """labels: ImageNet's classes in order, or none; embeddings [V][d] of the decoder, kept as they are now."""
+    """labels: ImageNet's classes in order, or none; called: the network's names."""
 
-    def __init__(self, labels, tokenizer, embeddings):
-        everyday = names.everyday(labels) if labels else []
-        self.names = sorted(set(everyday) | set(classes.NAMES))
-        at = {name: i for i, name in enumerate(self.names)}
-        self.of_class = np.array([at[n] for n in everyday], np.int64)
-        self.of_coco = np.array([at[n] for n in classes.NAMES], np.int64)
-        means = torch.stack([embeddings[tokenizer.encode(" " + n).ids].mean(0) for n in self.names])
-        self.vectors = F.normalize(means - means.mean(0), dim=-1).detach()
-        self.phrases = {}
+    def __init__(self, called, labels):
+        self.names, at = list(called), {name: i for i, name in enumerate(called)}
+        self.of_class = [at.get(n, -1) for n in names.everyday(labels)] if labels else []
+        self.of_coco = [at[n] for n in classes.NAMES]
+        self.phrases = {word: at[name] for name, said in SAID.items() if name in at for word in said.split()}
         for name, i in at.items():
-            self.phrases[name.lower()] = self.phrases[name.lower() + "s"] = i
-        for name, said in SAID.items():
-            self.phrases |= {word: at[name] for word in said.split() if name in at}
+            spelled = " ".join(facts.words(name))
+            self.phrases |= {spelled: i, spelled + "s": i}
 
-    def seen(self, imagenet, pictures):
-        """imagenet [b][1000] of the tower's classifier, the pictures -> weights [b][names]"""
-        out = torch.zeros(len(pictures), len(self.names))
-        if len(self.of_class):
-            out.index_add_(1, torch.from_numpy(self.of_class), imagenet.float().cpu())
+    def shown(self, imagenet, pictures):
+        """imagenet [b][1000] of the tower's classifier, the pictures -> [b][names] in 0..1, NaN where nothing is known: people's word
+        or the detector's, else the classifier's."""
+        out = np.full((len(pictures), len(self.names)), np.nan, np.float32)
+        if self.of_class:
+            known = np.array(self.of_class) >= 0
+            out[:, np.array(self.of_class)[known]] = 0
+            np.add.at(out.T, np.array(self.of_class)[known], np.asarray(imagenet, np.float32)[:, known].T)
         for row, p in zip(out, pictures):
-            for c in np.flatnonzero(p.present() == 1):
-                row[self.of_coco[c]] = 1.0 if c in p.labels else float(p.scores[c])
-        return out
+            labels = heads.soft_labels(p)
+            row[self.of_coco] = np.where(np.isnan(labels), row[self.of_coco], labels)
+        return np.minimum(out, 1)
 
     def said(self, sentence):
         """Things that a sentence names, the longest names first."""
         words, out, i = facts.words(sentence), set(), 0
         while i < len(words):
-            n, found = next(((n, self.phrases[p]) for n in (3, 2, 1) for p in [" ".join(words[i:i + n])] if p in self.phrases), (1, None))
+            n, found = next(((n, self.phrases[p]) for n in (4, 3, 2, 1) for p in [" ".join(words[i:i + n])] if p in self.phrases), (1, None))
             if found is not None:
                 out.add(found)
             i += n
         return sorted(out)
 
+    def rarity(self, sentences):
+        """Weights to draw sentences by: those that name what few others do come oftener, as the square root."""
+        said = [self.said(s) for s in sentences]
+        often = collections.Counter(i for things in said for i in things)
+        return [max(often[i] ** -0.5 for i in things) for things in said]
+
     def heard(self, sentence, rng):
-        """Weights [names] as a picture of what a sentence says might have them."""
+        """[names] in 0..1 as a picture of what a sentence says might have them."""
         out = torch.zeros(len(self.names))
         for _ in range(NOISES):
-            out[rng.randrange(len(self.names))] += NOISE * rng.random()
+            out[rng.randrange(len(self.names))] = NOISE * rng.random()
         for i in self.said(sentence):
-            out[i] += rng.uniform(0.3, 1.0)
+            out[i] = rng.uniform(NOISE, 1.0)
         return out
 
-    def pointing(self, weights):
-        """weights [b][names] -> directions [b][d]"""
-        return F.normalize(weights @ self.vectors.to(weights.device), dim=-1)
 
-    def loss(self, visual, weights):
-        return (1 - F.cosine_similarity(visual[:, TOKEN].float(), self.pointing(weights.to(visual.device)), dim=-1)).mean()
+def everything(labels):
+    """All names, in order; labels: ImageNet's classes, or none."""
+    return sorted(set(names.everyday(labels) if labels else ()) | set(classes.NAMES))
 
-    def visual(self, weights, like):
-        """Tokens [b][32][d] of sentences: the one token, as long as those of pictures (like [i][32][d]), the others zero."""
-        out = like.new_zeros(len(weights), *like.shape[1:])
-        out[:, TOKEN] = (self.pointing(weights.to(like.device)) * like[:, TOKEN].float().norm(dim=-1).mean()).to(like.dtype)
-        return out
+
+def naming(called, labels, tokenizer, embeddings):
+    """-> a new model.Naming: directions of the embeddings [V][d] of the decoder; scores of ImageNet's classes as the tower's classifier has
+    them, a group's mean, the others open."""
+    out = model.Naming(called)
+    means = torch.stack([embeddings[tokenizer.encode(" " + n).ids].mean(0) for n in called])
+    classifier = tower.load()
+    weight = classifier["classifier.weight"] - classifier["classifier.weight"].mean(0)
+    members = {}
+    for i, name in enumerate(names.everyday(labels) if labels else ()):
+        members.setdefault(name, []).append(i)
+    with torch.no_grad():
+        out.embd.weight.zero_()
+        out.embd.weight[:, :len(called)] = F.normalize(means - means.mean(0), dim=-1).T
+        out.score.weight.zero_()
+        out.score.bias.fill_(NEVER)
+        for i, name in enumerate(called):
+            found = members.get(name, [])
+            out.score.bias[i] = RARELY
+            if found:
+                out.score.weight[i] = weight[found].mean(0)
+    return out

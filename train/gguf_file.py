@@ -36,7 +36,7 @@ def values(stored, name):
 
 def name_of(parameter):
     """The name in a file of a parameter of model.TinyVLM."""
-    return re.sub(r"^top\.", "v.", re.sub(r"^pool\.", "mm.pool.", parameter))
+    return re.sub(r"^top\.", "v.", re.sub(r"^(pool|names)\.", r"mm.\1.", parameter))
 
 
 def read(path):
@@ -44,7 +44,8 @@ def read(path):
     reader = gguf.GGUFReader(path)
     tokens, merges = (reader.fields["tokenizer.ggml." + k].contents() for k in ("tokens", "merges"))
     stored = {t.name: t for t in reader.tensors}
-    net = model.TinyVLM(len(tokens), int(reader.fields["tinyvlm.block_count"].contents()))
+    called = reader.fields["tinyvlm.names"].contents() if "tinyvlm.names" in reader.fields else None
+    net = model.TinyVLM(len(tokens), int(reader.fields["tinyvlm.block_count"].contents()), called)
     net.load_state_dict({name: values(stored, name_of(name)).view(p.shape) for name, p in net.state_dict().items()})
     return net, tokens, merges
 
@@ -67,6 +68,7 @@ def write(path, net, tokens, merges, variant, data):
     w.add_string("tinyvlm.chat_template", "tinyvlm")
     w.add_string("tinyvlm.describe_prompt", wording.DESCRIBE[0])
     w.add_uint32("tinyvlm.describe_beams", DESCRIBE_BEAMS)
+    w.add_array("tinyvlm.names", net.names.called)
     w.add_string("vision.tower", "efficientnet_lite")
     w.add_uint32("vision.image_size", tower.SIZE)
     w.add_string("vision.preprocess.mode", "squash")
@@ -97,8 +99,9 @@ def write(path, net, tokens, merges, variant, data):
             elif t.dim() == 4 and t.shape[-1] == 1:
                 t = t[:, :, 0, 0]
             put(name, t)
-    for name, t in net.pool.state_dict().items():
-        put("mm.pool." + name, t)
+    for part in ("pool", "names"):
+        for name, t in getattr(net, part).state_dict().items():
+            put(f"mm.{part}.{name}", t)
     put("token_embd.weight", net.token_embd.weight)
     for i, layer in enumerate(net.blk):
         for name, t in layer.state_dict().items():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import train.classes as classes
 import train.facts as facts
+import train.model as model
 import train.tower as tower
 
 N_WORDS, MOST_PEOPLE = 1000, 5
@@ -97,7 +98,7 @@ def probe(net, heads, features, pictures, batch=32):
         part = asked[i:i + batch]
         visual = net.see(features.get([p.key for p in part])[0])
         tokens.append(visual.flatten(0, 1)[::4])
-        for p, logits in zip(part, heads(visual)["labels"]):
+        for p, logits in zip(part, heads(visual[:, :model.N_QUERY])["labels"]):
             for c, yes in p.labels.items():
                 right[yes].append(bool(logits[c] > 0) == yes)
     accuracy = sum(sum(r) / max(1, len(r)) for r in right.values()) / 2

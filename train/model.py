@@ -12,6 +12,7 @@ import train.tower as tower
 D, HEADS, KV_HEADS, HEAD_DIM, FF = 576, 9, 3, 64, 1536
 RMS_EPS, ROPE_THETA, LN_EPS = 1e-5, 100000.0, 1e-5
 N_QUERY, POOL_FF = 32, 1152
+PAD = 32
 CONTEXT = 512
 # SmolLM2-135M layers that start each variant: 28, 50 and 99 million parameters in all, 30, 54 and 106 MB in int8
 VARIANTS = {"25m": [0, 1, 15, 29], "50m": [0, 1, 4, 8, 12, 15, 19, 24, 29],
@@ -71,6 +72,27 @@ class Pooling(nn.Module):
         return self.out_norm(y)
 
 
+class Naming(nn.Module):
+    """One more visual token, in the decoder's own words: what the tower recognises, as the direction of the embeddings of its
+    names. Their embeddings are those of the first weights and do not learn."""
+
+    def __init__(self, called):
+        """called: the names; what fills up to a multiple of PAD, so that the matrices quantize in blocks, is never recognised"""
+        super().__init__()
+        self.called, n = list(called), -(-len(called) // PAD) * PAD
+        self.score, self.embd = nn.Linear(tower.C_HI, n), linear(n, D)
+        self.embd.weight.requires_grad_(False)
+        self.norm = nn.RMSNorm(D, eps=LN_EPS)
+
+    def scores(self, hi):
+        """hi [I][49][1280] -> logit of each name [I][names]"""
+        return self.score(hi.mean(1))
+
+    def token(self, shares):
+        """shares [I][names] in 0..1 -> [I][1][d]"""
+        return self.norm(self.embd(shares))[:, None]
+
+
 class Heads(nn.Module):
     """Throw-away heads that keep the visual tokens rich: each token through its own narrow projection,
     then one linear layer for everything."""
@@ -128,7 +150,7 @@ class Layer(nn.Module):
         self.ffn_gate, self.ffn_up, self.ffn_down = linear(D, FF), linear(D, FF), linear(FF, D)
 
     def seen(self, visual):
-        """visual [B][32][d] -> keys and values of the cross-attention [B][9][32][64]"""
+        """visual [B][33][d] -> keys and values of the cross-attention [B][9][32][64]"""
         return [heads(f(visual), KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1) for f in (self.cross_k, self.cross_v)]
 
     def forward(self, x, places, seen, cos, sin, mask, past=None):
@@ -156,16 +178,17 @@ def rotations(position):
 
 
 class TinyVLM(nn.Module):
-    def __init__(self, n_vocab, n_layers):
+    def __init__(self, n_vocab, n_layers, called=None):
         super().__init__()
         self.top = tower.Top()
         self.pool = Pooling()
+        self.names = Naming(called) if called else None
         self.token_embd = nn.Embedding(n_vocab, D)
         self.blk = nn.ModuleList(Layer() for _ in range(n_layers))
         self.output_norm = nn.RMSNorm(D, eps=RMS_EPS)
 
     def forward(self, ids, visual, position=None, mask=None, held=None):
-        """ids [B][T], visual [B][32][d] -> hidden states after the last norm [B][T][d]. Plain text unless
+        """ids [B][T], visual [B][33][d] -> hidden states after the last norm [B][T][d]. Plain text unless
         position [B][T] and mask [B][1][T][T] say otherwise; held [B][T]: where a token is, if not everywhere."""
         t = ids.shape[1]
         if position is None:
@@ -179,16 +202,27 @@ class TinyVLM(nn.Module):
             x = layer(x, places, layer.seen(visual), cos, sin, mask)
         return places.spread(self.output_norm(x))
 
+    def look(self, lo):
+        """The tower's first map [I][196][112] -> visual tokens [I][33][d], the logit of each name [I][names]"""
+        hi = self.top(lo)
+        scores = self.names.scores(hi)
+        return torch.cat([self.pool(hi, lo), self.names.token(scores.sigmoid())], 1), scores
+
     def see(self, lo):
-        """The tower's first map [I][196][112] -> visual tokens [I][32][d]"""
-        return self.pool(self.top(lo), lo)
+        """-> the visual tokens alone; [I][32][d] of a network without names"""
+        return self.look(lo)[0] if self.names else self.pool(self.top(lo), lo)
+
+    def named(self, shares):
+        """Visual tokens of what is known by name alone, shares [I][names called] in 0..1 -> [I][33][d], the others zero"""
+        token = self.names.token(F.pad(shares, (0, self.names.score.out_features - shares.shape[1])))
+        return F.pad(token, (0, 0, N_QUERY, 0))
 
     def logits(self, hidden):
         return hidden @ self.token_embd.weight.T  # tied
 
     @torch.no_grad()
     def answers(self, prompt, visual, eos, max_tokens=24, draws=1, generator=None):
-        """One prompt about each picture, visual [I][32][d] -> [I][draws] id lists, with eos where they end: the likeliest
+        """One prompt about each picture, visual [I][33][d] -> [I][draws] id lists, with eos where they end: the likeliest
         token at each step, or with a generator draws from all of them."""
         rows = len(visual) * draws
         seen = [[m.repeat_interleave(draws, 0) for m in layer.seen(visual)] for layer in self.blk]
@@ -245,4 +279,4 @@ def average(vlm, other, share):
     """vlm becomes share * vlm + (1 - share) * other: fine-tuned weights and those that they come from lie in one valley
     (arXiv:2109.01903)."""
     mine, theirs = vlm.state_dict(), other.state_dict()
-    vlm.load_state_dict({name: torch.lerp(theirs[name], mine[name], share) for name in mine})
+    vlm.load_state_dict({name: torch.lerp(theirs[name], p, share) if name in theirs else p for name, p in mine.items()})

@@ -7,6 +7,7 @@ critical  as all, at a small rate, and captions of the network's own, rewarded b
           Rennie et al., arXiv:1612.00563; its baseline is the mean of a picture's other draws, Luo, arXiv:2003.09971)"""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -23,6 +24,7 @@ import train.corpus as corpus
 import train.facts as facts
 import train.heads as heads
 import train.model as model
+import train.names as names
 import train.retell as retell
 import train.tokenizer as tokenizer
 import train.trie as trie
@@ -47,7 +49,7 @@ class Stage:
 
 
 STAGES = {
-    "bridge": Stage(("pool.", "heads."), words=False, heads_weight=1.0),
+    "bridge": Stage(("pool.", "names.", "heads."), words=False, heads_weight=1.0),
     "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, sentences=2.0),
     "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.5, lr_bridge=3e-4),
     "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
@@ -56,7 +58,8 @@ STAGES = {
 ORDER = list(STAGES)
 WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
 LONGEST_CAPTION = 24
-CONCEPTS = 2.0  # weight of the token that points at what is seen
+CALLED = 1 / 4  # of the sentences are no more than a name
+NAMES = 0.1  # weight of recognising what has a name
 
 
 class Net(torch.nn.Module):
@@ -76,10 +79,10 @@ def optimiser(net, stage):
     """No weight decay on gates, norms, biases and positions."""
     groups = {}
     for name, p in net.named():
-        if not name.startswith(stage.trains):
+        if not name.startswith(stage.trains) or not p.requires_grad:
             p.requires_grad_(False)
             continue
-        lr = (stage.lr_heads if name.startswith("heads.") else stage.lr_tower if name.startswith("top.") else
+        lr = (stage.lr_heads if name.startswith(("heads.", "names.")) else stage.lr_tower if name.startswith("top.") else
               stage.lr_bridge if name.startswith("pool.") else stage.lr_cross if "cross_" in name else stage.lr_decoder)
         decay = WEIGHT_DECAY if p.dim() > 1 and not name.endswith((".pos", ".query")) else 0.0
         groups.setdefault((lr, decay), []).append(p)
@@ -137,8 +140,9 @@ class Run:
         self.encoder = Encoder(tokens, merges)
         pictures = facts.gather(args.root, args.data)
         labels = corpus.imagenet_labels(args.root, args.data)
-        self.concepts = concepts.Concepts(list(labels.values()), self.encoder.tokenizer, self.net.vlm.token_embd.weight)
+        self.concepts = concepts.Concepts(vlm.names.called, list(labels.values()))
         self.sentences = [s for s in corpus.sentences(args.root, args.data) if self.concepts.said(s)]
+        self.rarity = list(itertools.accumulate(self.concepts.rarity(self.sentences)))
         retell.retell(pictures.values(), self.sentences, self.concepts, labels)
         self.deck = cards.Deck(pictures)
         self.targets = heads.Targets(self.deck.pictures)
@@ -176,7 +180,7 @@ class Run:
     def save(self):
         torch.save({"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(),
                     "at": (self.step, self.elapsed, self.epoch, self.done), "tokens": self.tokens,
-                    "merges": self.merges, "variant": self.args.variant, "data": self.args.data},
+                    "merges": self.merges, "names": self.net.vlm.names.called, "variant": self.args.variant, "data": self.args.data},
                    self.checkpoint + ".part")
         os.replace(self.checkpoint + ".part", self.checkpoint)
 
@@ -188,12 +192,12 @@ class Run:
         out = {}
         with torch.autocast(self.args.device, torch.bfloat16, enabled=self.args.bf16):
             with torch.set_grad_enabled(any(p.requires_grad for p in self.net.vlm.pool.parameters())):
-                visual = self.net.vlm.see(lo)
+                visual, named = self.net.vlm.look(lo)
             if self.stage.heads_weight:
-                dense = self.targets.loss(self.net.heads(visual.float()), index, imagenet)
+                dense = self.targets.loss(self.net.heads(visual[:, :model.N_QUERY].float()), index, imagenet)
                 out |= {name: self.stage.heads_weight * loss for name, loss in dense.items()}
-                seen = self.concepts.seen(imagenet, [self.deck.pictures[i] for i in index])
-                out["concepts"] = CONCEPTS * self.concepts.loss(visual, seen)
+                shown = self.concepts.shown(imagenet.cpu(), [self.deck.pictures[i] for i in index])
+                out["names"] = NAMES * heads.known_bce(named[:, :shown.shape[1]].float(), shown)
             if self.stage.words:
                 read = index[:max(1, round(self.stage.cards * len(index)))]
                 taught = [self.deck.card(i, self.args.seed, self.epoch, captions=not self.reward) for i in read]
@@ -205,7 +209,7 @@ class Run:
             if self.reward:
                 out["critical"] = self.critical_loss(index, visual)
             if self.stage.sentences and self.sentences:
-                out["text"] = self.text_loss(round(self.stage.sentences * len(index)), visual)
+                out["text"] = self.text_loss(round(self.stage.sentences * len(index)))
         return out
 
     def critical_loss(self, index, visual):
@@ -226,13 +230,14 @@ class Run:
         self.rewards.append(rewards.mean().item())
         return (surprise(self.net, visual, rows, self.encoder.pad) * torch.tensor(weights, device=visual.device)).mean()
 
-    def text_loss(self, n, visual):
-        """Sentences under the prompt of captions; of a picture only what they name is seen."""
+    def text_loss(self, n):
+        """Sentences, and names alone, under the prompt of captions; of a picture only what they name is seen."""
         rng = random.Random(f"text {self.args.seed} {self.step}")
-        told = rng.choices(self.sentences, k=n)
+        told = rng.choices(self.sentences, cum_weights=self.rarity, k=n - round(CALLED * n))
+        told += [names.phrase(name) for name in rng.sample(self.concepts.names, n - len(told))]
         rows = [self.encoder.rows([(wording.draw(rng, wording.DESCRIBE), facts.sentence(s))]) for s in told]
         heard = torch.stack([self.concepts.heard(s, rng) for s in told])
-        return word_loss(self.net, self.concepts.visual(heard, visual.detach()), rows, self.encoder.pad)
+        return word_loss(self.net, self.net.vlm.named(heard.to(self.args.device)), rows, self.encoder.pad)
 
     @property
     def progress(self):
@@ -292,6 +297,6 @@ class Run:
 def load(path):
     """-> (network, tokens, merges, variant, data) of a checkpoint."""
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    vlm = model.TinyVLM(len(saved["tokens"]), len(model.VARIANTS[saved["variant"]]))
+    vlm = model.TinyVLM(len(saved["tokens"]), len(model.VARIANTS[saved["variant"]]), saved["names"])
     vlm.load_state_dict({k.removeprefix("vlm."): v for k, v in saved["net"].items() if k.startswith("vlm.")})
     return vlm.eval(), saved["tokens"], saved["merges"], saved["variant"], saved["data"]

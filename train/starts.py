@@ -5,6 +5,7 @@ import random
 import torch
 
 import train.cards as cards
+import train.concepts as concepts
 import train.corpus as corpus
 import train.facts as facts
 import train.gguf_file as gguf_file
@@ -23,7 +24,14 @@ def weights(args):
         fresh_bridge(vlm)
     if len(vlm.blk) != len(model.VARIANTS[args.variant]):
         vlm = grown(vlm, args.variant)
+    if not vlm.names:
+        add_names(vlm, args, tokenizer.build(tokens, merges))
     return vlm, tokens, merges
+
+
+def add_names(vlm, args, built):
+    labels = list(corpus.imagenet_labels(args.root, args.data).values())
+    vlm.names = concepts.naming(concepts.everything(labels), labels, built, vlm.token_embd.weight)
 
 
 def grown(small, variant):
@@ -31,7 +39,7 @@ def grown(small, variant):
     SmolLM2's with outputs of zero."""
     from train.smollm2 import SmolLM2
     smollm2, sources = SmolLM2(), model.VARIANTS[variant]
-    vlm = model.TinyVLM(small.token_embd.num_embeddings, len(sources))
+    vlm = model.TinyVLM(small.token_embd.num_embeddings, len(sources), small.names and small.names.called)
     for name, p in small.named_children():
         if name != "blk":
             getattr(vlm, name).load_state_dict(p.state_dict())
@@ -69,8 +77,9 @@ def from_smollm2(args):
     smollm2 = SmolLM2()
     tokens, merges, old = tokenizer.prune(smollm2.tokens, smollm2.merges, texts(args))
     vlm = model.TinyVLM(len(tokens), len(model.VARIANTS[args.variant]))
-    names = class_names(args, tokenizer.build(tokens, merges))
-    model.initialise(vlm, smollm2, old, model.VARIANTS[args.variant], names)
+    built = tokenizer.build(tokens, merges)
+    model.initialise(vlm, smollm2, old, model.VARIANTS[args.variant], class_names(args, built))
+    add_names(vlm, args, built)
     return vlm, tokens, merges
 
 

@@ -6,6 +6,8 @@
 #include "arch/work.h"
 #include "vision/vision.h"
 
+#include <string.h>
+
 static const char *const keys[] = {"vision.efficientnet.strides",
                                    "vision.efficientnet.stem_stride",
                                    "vision.efficientnet.taps",
@@ -106,15 +108,27 @@ static void bind_pooling(tvlm_binder *b, size_t c_hi, size_t c_lo)
     tvlm_bind_norm(b, &p->out_norm, "mm.pool.out_norm", d, true);
 }
 
+static void bind_naming(tvlm_binder *b, size_t c_hi)
+{
+    tvlm_naming *w = &b->model->weights.naming;
+    if (!tvlm_bind_present(b, "mm.names.score")) return;
+    tvlm_bind_linear(b, &w->score, "mm.names.score", 0, c_hi, true);
+    tvlm_bind_linear(b, &w->embd, "mm.names.embd", b->model->config.lm.n_embd, w->score.n, false);
+    tvlm_bind_norm(b, &w->norm, "mm.names.norm", b->model->config.lm.n_embd, false);
+}
+
+/* Rows of the vision are those of the pooling, then the token of names. */
 static void bind_bridge(tvlm_binder *b)
 {
     tvlm_model *m = b->model;
     const tvlm_efficientnet *e = &m->weights.efficientnet;
     const tvlm_pooling *p = &m->weights.pooling;
     bind_pooling(b, e->head.n, e->blocks[e->tap_block].c_out);
+    bind_naming(b, e->head.n);
+    uint32_t named = m->weights.naming.score.n ? 1 : 0;
     m->weights.vision_dim = p->d;
-    m->n_vision_tokens = (uint32_t)(p->n_hi + p->n_lo);
-    m->n_image_tokens = (uint32_t)p->n_query;
+    m->n_vision_tokens = (uint32_t)(p->n_hi + p->n_lo) + named;
+    m->n_image_tokens = (uint32_t)p->n_query + named;
 }
 
 static tvlm_status finish_tower(tvlm_model *model, const tvlm_plan *plan, tvlm_error *err)
@@ -133,12 +147,20 @@ static void see(tvlm_cx *cx, const tvlm_model *model, const float *pixels, float
     tvlm_efficientnet_forward(cx, &w->efficientnet, tvlm_nn_f32(pixels, size, size, 3),
                               (tvlm_features){hi, lo});
     tvlm_pooling_embed(cx, &w->pooling, model->config.pool_ln_eps, hi, lo, vision);
+    if (w->naming.score.n)
+        tvlm_naming_forward(cx, &w->naming, model->config.pool_ln_eps, hi, w->pooling.n_hi,
+                            vision ? vision + (w->pooling.n_hi + w->pooling.n_lo) * w->pooling.d
+                                   : NULL);
     tvlm_arena_release(cx->arena, mark);
 }
 
 static void bridge(tvlm_cx *cx, const tvlm_model *model, const float *vision, float *tokens)
 {
-    tvlm_pooling_forward(cx, &model->weights.pooling, model->config.pool_ln_eps, vision, tokens);
+    const tvlm_pooling *p = &model->weights.pooling;
+    tvlm_pooling_forward(cx, p, model->config.pool_ln_eps, vision, tokens);
+    if (model->weights.naming.score.n && tvlm_nn_live(cx))
+        memcpy(tokens + p->n_query * p->d, vision + (p->n_hi + p->n_lo) * p->d,
+               p->d * sizeof *tokens);
 }
 
 static void count_tower(tvlm_work *work, const tvlm_gguf *g, const tvlm_config *c)
@@ -169,6 +191,8 @@ static void count_bridge(tvlm_work *work, const tvlm_model *m)
     work->flops += tvlm_work_attention(queries, hi + lo, width);
     tvlm_work_add(work, g, queries, "mm.pool.ffn_up.weight");
     tvlm_work_add(work, g, queries, "mm.pool.ffn_down.weight");
+    tvlm_work_add(work, g, 1, "mm.names.score.weight");
+    tvlm_work_add(work, g, 1, "mm.names.embd.weight");
     for (unsigned i = 0; i < m->config.lm.n_layers; i++) {
         tvlm_work_add(work, g, m->n_image_tokens, "blk.%u.cross_k.weight", i);
         tvlm_work_add(work, g, m->n_image_tokens, "blk.%u.cross_v.weight", i);

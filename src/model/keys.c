@@ -103,6 +103,7 @@ static const rule rules[] = {
     FREE_KEY("tinyvlm.describe_prompt"),
     FREE_KEY("tinyvlm.file_version"),
     FREE_KEY("tinyvlm.header_crc32c"),
+    FREE_KEY("tinyvlm.names"),
     FREE_KEY("tinyvlm.tensor_crc32c"),
 };
 

@@ -145,6 +145,10 @@ typedef struct tvlm_pooling { /* Tiny-VLM attention pooling */
     size_t n_query, n_hi, n_lo, d;
     uint32_t n_heads;
 } tvlm_pooling;
+typedef struct tvlm_naming { /* Tiny-VLM's token of names; score.n is 0 in files without */
+    tvlm_linear score, embd; /* 1280 -> names, names -> d without a bias */
+    tvlm_norm norm;
+} tvlm_naming;
 
 /* ---- decoder ------------------------------------------------------------------------------------
  */
@@ -171,6 +175,7 @@ typedef struct tvlm_weights {
     tvlm_siglip siglip;
     tvlm_projector projector;
     tvlm_pooling pooling;
+    tvlm_naming naming;
     tvlm_decoder decoder;
     size_t vision_dim; /* features of a tower token: FastViT c_out; Tiny-VLM: pooling.d */
 } tvlm_weights;

@@ -36,5 +36,8 @@ void tvlm_pooling_embed(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const 
                         const float *lo, float *tokens);
 void tvlm_pooling_forward(tvlm_cx *cx, const tvlm_pooling *w, float ln_eps, const float *tokens,
                           float *out);
+/* Tiny-VLM's token of names: the map hi [n_hi][c_hi] -> out [d]. */
+void tvlm_naming_forward(tvlm_cx *cx, const tvlm_naming *w, float eps, const float *hi, size_t n_hi,
+                         float *out);
 
 #endif

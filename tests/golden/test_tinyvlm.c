@@ -12,7 +12,7 @@
 
 #define PATH TVLM_BUILD_DIR "/tinyvlm-test.gguf"
 
-enum { SIDE = 64, D = 48, QUERIES = 5, ROWS = 20 };
+enum { SIDE = 64, D = 48, QUERIES = 5, NAMES = 32, ROWS = 20 };
 
 static tvlm_error err;
 static tiny model_tensors;
@@ -78,6 +78,15 @@ static void add_pooling(void)
     pair("mm.pool.ffn_down", D, 2 * D);
 }
 
+static void add_naming(void)
+{
+    pair("mm.names.score", NAMES, 24);
+    tiny_put(&model_tensors, "mm.names.embd.weight", TVLM_TYPE_F32, (size_t[]){D, NAMES, 0, 0}, 0,
+             0.2f);
+    tiny_put(&model_tensors, "mm.names.norm.weight", TVLM_TYPE_F32, (size_t[]){D, 0, 0, 0}, 1,
+             0.5f);
+}
+
 static void more_keys(tvlmc_gguf_writer *w)
 {
     static const double scale[3] = {1 / 128.0, 1 / 128.0, 1 / 128.0}, bias[3] = {-1, -1, -1};
@@ -132,6 +141,7 @@ static int setup(void **state)
                            .random = 3};
     add_tower();
     add_pooling();
+    add_naming();
     tiny_decoder(&model_tensors);
     tiny_write(&model_tensors, PATH, more_keys);
     open_model(NULL);
@@ -232,6 +242,37 @@ static void equals_its_equations(void **state)
     close_model();
     open_model(NULL);
     check_equations(1e-3);
+}
+
+/* Each picture has a token of names of its own, behind the pooled ones; the vision ends with it. */
+static void names_what_it_sees(void **state)
+{
+    (void)state;
+    float last[2][D];
+    for (unsigned which = 0; which < 2; which++) {
+        static const uint8_t shades[2][3] = {
+            {250, 20,  60 },
+            {10,  240, 200}
+        };
+        tvlm_encode_params p;
+        tvlm_image *image;
+        tvlm_encode_params_init(&p, sizeof p);
+        p.keep_vision_tokens = true;
+        tvlm_pixels pixels = {shades[which], 1, 1, 3, 0};
+        OK(tvlm_image_encode(engine, &pixels, &p, &image, &err));
+        size_t n, n_vision, dim;
+        const float *vision = tvlm_image_vision_tokens(image, &n_vision, &dim);
+        const float *tokens = tvlm_image_tokens(image, &n, &dim);
+        assert_int_equal(n, QUERIES + 1);
+        assert_int_equal(n_vision, SIDE / 32 * (SIDE / 32) + SIDE / 16 * (SIDE / 16) + 1);
+        memcpy(last[which], tokens + QUERIES * D, sizeof last[which]);
+        assert_memory_equal(vision + (n_vision - 1) * D, last[which], sizeof last[which]);
+        tvlm_image_free(image);
+    }
+    double apart = 0;
+    for (size_t i = 0; i < D; i++)
+        apart += fabs(last[0][i] - last[1][i]);
+    assert_true(apart > 1e-3);
 }
 
 /* Rows with different pictures and without one share a pass. */
@@ -348,8 +389,8 @@ static void work_is_counted(void **state)
         flops += 2.0 * (logits ? 1 : 2) * (double)w->n;
         bytes += (double)w->size;
     }
-    flops += t->layers * 4 * q * ((4 + 5) + 2 * QUERIES); /* the first sees 4 positions */
-    bytes += t->layers * 2 * kv * (5 * 2 + QUERIES * 4);
+    flops += t->layers * 4 * q * ((4 + 5) + 2 * (QUERIES + 1)); /* the first sees 4 positions */
+    bytes += t->layers * 2 * kv * (5 * 2 + (QUERIES + 1) * 4);
     OK(tvlm_work_estimate(model, 3, 2, &plan, &err));
     assert_true(plan.decoder.flops == flops && plan.decoder.bytes == bytes);
     OK(tvlm_work_estimate(model, 3, 0, &plan, &err));
@@ -362,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_its_equations),
+        cmocka_unit_test(names_what_it_sees),
         cmocka_unit_test(any_company_is_the_same),
         cmocka_unit_test(a_picture_lives_while_it_is_used),
         cmocka_unit_test(another_picture_starts_anew),

@@ -133,12 +133,14 @@ def test_stages_follow_and_resume(root, run):
 def test_stages_train_what_they_say(bundled, run):
     before = dict(bundled[0].named_parameters())
     after = dict(stages.load(run / "bridge.pt")[0].named_parameters())
-    changed = {n for n in after if not torch.equal(before[n].detach(), after[n].detach())}
-    assert changed and all(n.startswith("pool.") for n in changed)
+    changed = {n for n in after if n not in before or not torch.equal(before[n].detach(), after[n].detach())}
+    assert changed and all(n.startswith(("pool.", "names.")) for n in changed)
     text = dict(stages.load(run / "text.pt")[0].named_parameters())
-    assert all(torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("pool."))
+    assert all(torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith(("pool.", "names.")))
     assert any(not torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("blk."))
     everything = dict(stages.load(run / "all.pt")[0].named_parameters())
+    assert torch.equal(after["names.embd.weight"], everything["names.embd.weight"])
+    assert not torch.equal(text["names.score.weight"].detach(), everything["names.score.weight"].detach())
     assert all(not torch.equal(text[n].detach(), everything[n].detach()) for n in text if n.startswith("top."))
 
 

@@ -143,6 +143,9 @@ static void put_pooling(builder *b)
     put_linear(b, "mm.pool.ffn_up", FF, D, true);
     put_linear(b, "mm.pool.ffn_down", D, FF, true);
     put_norm(b, "mm.pool.out_norm", true);
+    put_linear(b, "mm.names.score", D, C_HI, true);
+    put_linear(b, "mm.names.embd", D, D, false);
+    put_norm(b, "mm.names.norm", false);
 }
 
 static void put_decoder(builder *b, uint64_t n_vocab)
@@ -460,9 +463,11 @@ static void types_are_as_documented(void **state)
         tvlm_model *model = open_model(path_of("typed"), NULL);
         assert_int_equal(type_in(model, "blk.0.ffn_down.weight"), cases[i].matrix);
         assert_int_equal(type_in(model, "mm.pool.attn_q.weight"), cases[i].matrix);
+        assert_int_equal(type_in(model, "mm.names.embd.weight"), cases[i].matrix);
+        assert_int_equal(type_in(model, "mm.names.norm.weight"), TVLM_TYPE_F32);
         assert_int_equal(type_in(model, "mm.pool.hi.weight"), in_blocks ? TVLM_TYPE_F16 : type);
         if (type == cases[i].matrix)
-            assert_int_equal(n_notes, in_blocks ? 14 : 0); /* 12 of the tower, 2 of the bridge */
+            assert_int_equal(n_notes, in_blocks ? 15 : 0); /* 12 of the tower, 3 of the bridge */
         else
             assert_non_null(strstr(all_notes, "blk.0.ffn_down.weight takes"));
         if (in_blocks) assert_non_null(strstr(all_notes, "mm.pool.lo.weight takes F16"));

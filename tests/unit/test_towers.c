@@ -370,6 +370,50 @@ static void pooling_matches(void **state)
     assert_close(p.out, z[0], QUERIES * D);
 }
 
+/* ---- the token of names ---- */
+
+enum { NAMES = 37 };
+
+typedef struct naming_case {
+    tvlm_naming w;
+    raw_linear score, embd;
+    const float *hi;
+    float *out;
+} naming_case;
+
+static void forward_names(tvlm_cx *cx, void *user)
+{
+    naming_case *p = user;
+    tvlm_naming_forward(cx, &p->w, 1e-5f, p->hi, N_HI, p->out);
+}
+
+static void naming_matches(void **state)
+{
+    (void)state;
+    naming_case p = {.score = linear(NAMES, C_HI),
+                     .embd = linear(D, NAMES),
+                     .hi = noise(N_HI * C_HI, 3),
+                     .out = room(D)};
+    p.w = (tvlm_naming){
+        .score = p.score.l, .embd = p.embd.l, .norm = {noise(D, 1), NULL}
+    };
+    run(forward_names, &p);
+    static double mean[C_HI], share[NAMES], sum[D];
+    memset(mean, 0, sizeof mean);
+    for (size_t i = 0; i < N_HI * C_HI; i++)
+        mean[i % C_HI] += p.hi[i] / (double)N_HI;
+    naive_linear(&p.score, mean, 1, share);
+    for (size_t i = 0; i < NAMES; i++)
+        share[i] = 1 / (1 + exp(-share[i]));
+    naive_linear(&p.embd, share, 1, sum);
+    double square = 0;
+    for (size_t i = 0; i < D; i++)
+        square += sum[i] * sum[i] / D;
+    for (size_t i = 0; i < D; i++)
+        sum[i] *= p.w.norm.weight[i] / sqrt(square + 1e-5);
+    assert_close(p.out, sum, D);
+}
+
 /* ---- FastViTHD's plan at 1024 x 1024: shapes alone ---- */
 
 static tvlm_linear shape_only(size_t n, size_t k)
@@ -463,6 +507,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(efficientnet_matches, free_rooms),
         cmocka_unit_test_teardown(pooling_matches, free_rooms),
+        cmocka_unit_test_teardown(naming_matches, free_rooms),
         cmocka_unit_test(fastvithd_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,7 @@ def tower_weights(file):
 
 
 class EfficientNet(nn.Module):
-    """Tiny-VLM's: EfficientNet-Lite0 and the first half of its attention pooling (src/arch/tinyvlm.c, `see`)."""
+    """Tiny-VLM's: EfficientNet-Lite0, the first half of its attention pooling and the token of names (src/arch/tinyvlm.c, `see`)."""
 
     def __init__(self, path, file):
         super().__init__()
@@ -79,12 +79,14 @@ class EfficientNet(nn.Module):
             if file.key("vision.efficientnet." + name, (int, list)) != wanted:
                 raise Refused(f"key 'vision.efficientnet.{name}': not EfficientNet-Lite0's")
         self.weights = tower_weights(file)
-        self.pool = gguf_file.read(path)[0].pool
+        net = gguf_file.read(path)[0]
+        self.pool, self.names = net.pool, net.names
         self.stride, self.sizes = 32, [efficientnet.SIZE]  # its positions are learned
 
     def forward(self, pixels):
         lo, hi = efficientnet.forward(self.weights, pixels.permute(0, 3, 1, 2))
-        return self.pool.tokens(hi, lo)
+        tokens = self.pool.tokens(hi, lo)
+        return torch.cat([tokens, self.names.token(self.names.scores(hi).sigmoid())], 1) if self.names else tokens
 
 
 class FastViT(nn.Module):
