@@ -1,7 +1,7 @@
 """The stages of training; each is resumable to the step, and its learning rate follows the time or the steps it is given.
 
 bridge    the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
-text      the decoder on caption sentences with the visual tokens zeroed, mixed 1:1 with pictures
+text      the decoder on caption sentences, of whose pictures only what they name is seen, two a picture
 all       everything, the heads kept at a small weight
 critical  as all, at a small rate, and captions of the network's own, rewarded by CIDEr-D (self-critical sequence training,
           Rennie et al., arXiv:1612.00563; its baseline is the mean of a picture's other draws, Luo, arXiv:2003.09971)"""
