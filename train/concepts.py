@@ -3,6 +3,7 @@ sentence names. The token of names (model.Naming) is the same for both, so the d
 things that hardly any training picture shows."""
 
 import collections
+import functools
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import train.model as model
 import train.names as names
 import train.tower as tower
 
-NOISE, NOISES = 0.3, 3  # things that a sentence did not say, and the most of each, as a network is never sure
+NOISE, NOISES = 0.3, 3  # the most of a thing that a sentence did not say, and how many: a network is never sure
 RARELY, NEVER = -6.0, -30.0  # logits of a name before it is learnt, and of none
 SAID = {  # what people say for classes of the detector, beside their names and plurals in s
     "person": "man men woman women people boy boys girl girls child children kid kids guy guys lady ladies player players person persons "
@@ -35,21 +36,22 @@ class Concepts:
 
     def __init__(self, called, labels):
         self.names, at = list(called), {name: i for i, name in enumerate(called)}
-        self.of_class = [at.get(n, -1) for n in names.everyday(labels)] if labels else []
+        called_so = [(c, at[n]) for c, n in enumerate(names.everyday(labels)) if n in at]
+        self.classes, self.of_class = (np.array(x, np.int64) for x in zip(*called_so)) if called_so else ([], [])
         self.of_coco = [at[n] for n in classes.NAMES]
         self.phrases = {word: at[name] for name, said in SAID.items() if name in at for word in said.split()}
         for name, i in at.items():
             spelled = " ".join(facts.words(name))
             self.phrases |= {spelled: i, spelled + "s": i}
+        self.said = functools.cache(self.said)  # of a sentence it is asked several times
 
     def shown(self, imagenet, pictures):
         """imagenet [b][1000] of the tower's classifier, the pictures -> [b][names] in 0..1, NaN where nothing is known: people's word
         or the detector's, else the classifier's."""
         out = np.full((len(pictures), len(self.names)), np.nan, np.float32)
-        if self.of_class:
-            known = np.array(self.of_class) >= 0
-            out[:, np.array(self.of_class)[known]] = 0
-            np.add.at(out.T, np.array(self.of_class)[known], np.asarray(imagenet, np.float32)[:, known].T)
+        if len(self.classes):
+            out[:, self.of_class] = 0
+            np.add.at(out.T, self.of_class, np.asarray(imagenet, np.float32)[:, self.classes].T)
         for row, p in zip(out, pictures):
             labels = heads.soft_labels(p)
             row[self.of_coco] = np.where(np.isnan(labels), row[self.of_coco], labels)
@@ -83,7 +85,7 @@ class Concepts:
 
 def everything(labels):
     """All names, in order; labels: ImageNet's classes, or none."""
-    return sorted(set(names.everyday(labels) if labels else ()) | set(classes.NAMES))
+    return sorted(set(names.everyday(labels)) | set(classes.NAMES))
 
 
 def naming(called, labels, tokenizer, embeddings):
@@ -94,7 +96,7 @@ def naming(called, labels, tokenizer, embeddings):
     classifier = tower.load()
     weight = classifier["classifier.weight"] - classifier["classifier.weight"].mean(0)
     members = {}
-    for i, name in enumerate(names.everyday(labels) if labels else ()):
+    for i, name in enumerate(names.everyday(labels)):
         members.setdefault(name, []).append(i)
     with torch.no_grad():
         out.embd.weight.zero_()

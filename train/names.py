@@ -35,9 +35,9 @@ GROUPS = {
 
 
 def everyday(labels):
-    """Class names in the order of their ids -> the name of each in everyday words."""
+    """Class names in the order of their ids, or none -> the name of each in everyday words."""
     out = list(labels)
-    for name, members in GROUPS.items():
+    for name, members in GROUPS.items() if out else ():
         for i in members:
             out[i] = name
     return out

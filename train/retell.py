@@ -64,7 +64,7 @@ def retell(pictures, sentences, concepts, labels):
     """Pictures of everyday scenes that nobody described get such sentences for a name; those of one class each, labels {key: class},
     its name in everyday words."""
     retold = Retold(sentences, concepts)
-    called = dict(zip(labels, names.everyday(list(labels.values())) if labels else ()))
+    called = dict(zip(labels, names.everyday(labels.values())))
     for p in pictures:
         if p.key in called:
             p.names = [facts.sentence(names.phrase(called[p.key]))]

@@ -56,7 +56,7 @@ def test_what_a_picture_shows(named):
     assert said == [{"cat": 0.8, "class 407": 0.2}, {"dog": 1.0, "cup": 1.0, "class 407": 0.2}]
     unknown = {named.names[i] for i in np.flatnonzero(np.isnan(shown[0]))}
     assert unknown == set(classes.NAMES) - set(names.everyday(LABELS)) and "snowboard" in unknown and not np.isnan(shown[1]).any()
-    alone = concepts.Concepts(concepts.everything(None), None)
+    alone = concepts.Concepts(concepts.everything([]), [])
     assert np.isnan(alone.shown(imagenet, [picture("imagenet1k_sample/a.jpg", scores=None)])).all() and len(alone.names) == 80
 
 
