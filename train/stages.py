@@ -2,6 +2,7 @@
 
 bridge    the bridge alone, with throw-away heads: rich visual tokens before any word is learnt
 text      the decoder on caption sentences, of whose pictures only what they name is seen, two a picture
+names     the cross-attention alone, fast: to speak of what the token of names says
 all       everything, the heads kept at a small weight
 critical  as all, at a small rate, and captions of the network's own, rewarded by CIDEr-D (self-critical sequence training,
           Rennie et al., arXiv:1612.00563; its baseline is the mean of a picture's other draws, Luo, arXiv:2003.09971)"""
@@ -35,7 +36,7 @@ MIN_RANK, MIN_PRESENCE = 40, 0.85  # of the bridge stage's tokens
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    trains: tuple            # prefixes of the parameters that learn
+    trains: tuple            # parts of the names of the parameters that learn
     words: bool              # the decoder reads cards
     heads_weight: float
     sentences: float = 0.0   # for each picture of a step, told without a picture
@@ -51,14 +52,16 @@ class Stage:
 STAGES = {
     "bridge": Stage(("pool.", "names.", "heads."), words=False, heads_weight=1.0),
     "text": Stage(("blk.", "token_embd.", "output_norm."), words=True, heads_weight=0.0, sentences=2.0),
-    "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=0.5, lr_bridge=3e-4),
+    "names": Stage(("cross_",), words=True, heads_weight=0.0, cards=1 / 3, sentences=1.0, lr_cross=1e-3),
+    "all": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, sentences=1.0, lr_bridge=3e-4),
     "critical": Stage(("",), words=True, heads_weight=0.1, cards=1 / 3, draws=5, lr_heads=3e-4, lr_tower=1e-5, lr_bridge=2e-5, lr_cross=5e-5,
                       lr_decoder=2e-5),
 }
 ORDER = list(STAGES)
 WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
 LONGEST_CAPTION = 24
-CALLED = 1 / 4  # of the sentences are no more than a name
+RENAMED = 4  # times that a picture of one thing is told as another
+CALLED = 1 / 2  # of the sentences are no more than a name: in others most names are too rare to be learnt
 NAMES = 0.1  # weight of recognising what has a name
 
 
@@ -79,7 +82,7 @@ def optimiser(net, stage):
     """No weight decay on gates, norms, biases and positions."""
     groups = {}
     for name, p in net.named():
-        if not name.startswith(stage.trains) or not p.requires_grad:
+        if not any(part in name for part in stage.trains) or not p.requires_grad:
             p.requires_grad_(False)
             continue
         lr = (stage.lr_heads if name.startswith(("heads.", "names.")) else stage.lr_tower if name.startswith("top.") else
@@ -206,6 +209,7 @@ class Run:
                 rows = [self.encoder.rows(card) for card in taught]
                 filled = [i for i, r in enumerate(rows) if r]
                 out["answers"] = word_loss(self.net, visual[filled], [rows[i] for i in filled], self.encoder.pad)
+                out |= self.renamed_loss(index, visual, named)
             if self.reward:
                 out["critical"] = self.critical_loss(index, visual)
             if self.stage.sentences and self.sentences:
@@ -229,6 +233,26 @@ class Run:
         weights = [gain for own, row in zip(draws, gains.tolist()) for ids, gain in zip(own, row) for _ in ids]
         self.rewards.append(rewards.mean().item())
         return (surprise(self.net, visual, rows, self.encoder.pad) * torch.tensor(weights, device=visual.device)).mean()
+
+    def renamed(self, index, named):
+        """Pictures of one thing under other names, named [b][names] logits -> (places in index, shares [n][names] of the token, rows)."""
+        rng = random.Random(f"renamed {self.args.seed} {self.step}")
+        places = [at for at, i in enumerate(index) if self.deck.pictures[i].names for _ in range(RENAMED)]
+        shares, rows = named[places].detach().float().sigmoid(), []
+        for row, at in zip(shares, places):
+            row[[i for name in self.deck.pictures[index[at]].names for i in self.concepts.said(name)]] = 0
+            other = rng.randrange(len(self.concepts.names))
+            row[other] = rng.uniform(concepts.NOISE, 1.0)
+            rows.append([(wording.draw(rng, wording.DESCRIBE), facts.sentence(names.phrase(self.concepts.names[other])))])
+        return places, shares, rows
+
+    def renamed_loss(self, index, visual, named):
+        """The token of names is to be believed whatever the pooled ones show, or the few pictures of most things are learnt by heart."""
+        places, shares, rows = self.renamed(index, named)
+        if not places:
+            return {}
+        visual = torch.cat([visual[places, :model.N_QUERY].detach(), self.net.vlm.names.token(shares)], 1)
+        return {"renamed": word_loss(self.net, visual, [self.encoder.rows(card) for card in rows], self.encoder.pad)}
 
     def text_loss(self, n):
         """Sentences, and names alone, under the prompt of captions; of a picture only what they name is seen."""

@@ -28,7 +28,7 @@ def write_lines(path, rows):
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """N pictures of flickr8k: three in five train, one val, one test; the detector saw all of them."""
+    """N pictures of flickr8k: three in five train, one val, one test; the detector saw all of them, every second shows a dog alone."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "research").mkdir()
     (folder / "permissive").mkdir()
@@ -43,6 +43,8 @@ def root(tmp_path_factory):
         captions.append(common | {"kind": "human", "captions": [
             f"A {colour} {thing} runs on the grass.", f"The {thing} runs in a field", f"a {thing} outside .",
             f"A {thing} in a red shirt.", f"One {thing} near a road."]})
+        if dog:
+            captions.append(common | {"kind": "template-from-class", "captions": ["A photo of a dog."]})
         questions += [common | {"question": "Is there a dog in the picture?", "answers": ["yes" if dog else "no"]},
                       common | {"question": f"How many {thing}s are there?", "answers": ["2"], "agree": 9},
                       common | {"question": "What is written?", "answers": ["zebra"], "agree": 2}]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,24 @@ def run(root, tmp_path_factory):
     return folder
 
 
+def test_a_picture_of_one_thing_is_renamed(root, run, tmp_path):
+    net, tokens, merges, variant, data = stages.load(run / "bridge.pt")
+    args = types.SimpleNamespace(root=str(root), data=data, variant=variant, device="cpu", seed=1, bf16=False)
+    stage = stages.Run(str(tmp_path), "names", args, net, tokens, merges, None)
+    dogs = [i for i, p in enumerate(stage.deck.pictures) if p.names]
+    others = [i for i, p in enumerate(stage.deck.pictures) if not p.names]
+    dog, named = net.names.called.index("dog"), torch.full((3, net.names.score.out_features), 2.0)
+    places, shares, rows = stage.renamed([others[0], dogs[0], dogs[1]], named)
+    assert places == [1] * stages.RENAMED + [2] * stages.RENAMED
+    unchanged = torch.full((), 2.0).sigmoid()
+    for row, ((_, answer),) in zip(shares, rows):
+        (other,) = stage.concepts.said(answer)
+        assert 0.3 <= row[other] <= 1 and (other == dog or row[dog] == 0)
+        assert (row == unchanged).sum() >= len(row) - 2, "the rest is as the picture has it"
+    assert {answer for ((_, answer),) in rows} != {"A dog."}
+    assert stage.renamed(others[:1], named[:1])[0] == [] and stage.renamed_loss(others[:1], None, named[:1]) == {}
+
+
 def at(folder, name):
     return torch.load(folder / f"{name}.pt", weights_only=True)["at"]
 
@@ -121,6 +140,7 @@ def test_stages_follow_and_resume(root, run):
         assert len(lines) == at(run, name)[0] == 3
         losses = json.loads(lines[-1])["loss"]
         assert all(value == value and value < 100 for value in losses.values()), losses
+        assert "renamed" in losses or name == "bridge"
     text = command("all", "--root", root, "--features", run / "maps", "--run", run, "--start", BUNDLED, "--batch", 6,
                    "--steps", 5)
     assert "all: resumed at step 3" in text
@@ -138,6 +158,9 @@ def test_stages_train_what_they_say(bundled, run):
     text = dict(stages.load(run / "text.pt")[0].named_parameters())
     assert all(torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith(("pool.", "names.")))
     assert any(not torch.equal(after[n].detach(), text[n].detach()) for n in after if n.startswith("blk."))
+    named = dict(stages.load(run / "names.pt")[0].named_parameters())
+    changed = {n for n in text if not torch.equal(text[n].detach(), named[n].detach())}
+    assert changed and all(".cross_" in n for n in changed)
     everything = dict(stages.load(run / "all.pt")[0].named_parameters())
     assert torch.equal(after["names.embd.weight"], everything["names.embd.weight"])
     assert not torch.equal(text["names.score.weight"].detach(), everything["names.score.weight"].detach())
