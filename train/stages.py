@@ -60,7 +60,7 @@ STAGES = {
 ORDER = list(STAGES)
 WARM, WEIGHT_DECAY, CLIP, SMOOTHING = 0.03, 0.02, 1.0, 0.05
 LONGEST_CAPTION = 24
-RENAMED = 4  # times that a picture of one thing is told as another
+RENAMED = 2  # times that a picture of one thing is told as another
 CALLED = 1 / 2  # of the sentences are no more than a name: in others most names are too rare to be learnt
 NAMES = 0.1  # weight of recognising what has a name
 
