@@ -146,6 +146,7 @@ class Run:
         self.concepts = concepts.Concepts(vlm.names.called, list(labels.values()))
         self.sentences = [s for s in corpus.sentences(args.root, args.data) if self.concepts.said(s)]
         self.rarity = list(itertools.accumulate(self.concepts.rarity(self.sentences)))
+        self.alone = {p.key for p in pictures.values() if p.names}  # pictures of one thing; retold ones show many
         retell.retell(pictures.values(), self.sentences, self.concepts, labels)
         self.deck = cards.Deck(pictures)
         self.targets = heads.Targets(self.deck.pictures)
@@ -237,7 +238,7 @@ class Run:
     def renamed(self, index, named):
         """Pictures of one thing under other names, named [b][names] logits -> (places in index, shares [n][names] of the token, rows)."""
         rng = random.Random(f"renamed {self.args.seed} {self.step}")
-        places = [at for at, i in enumerate(index) if self.deck.pictures[i].names for _ in range(RENAMED)]
+        places = [at for at, i in enumerate(index) if self.deck.pictures[i].key in self.alone for _ in range(RENAMED)]
         shares, rows = named[places].detach().float().sigmoid(), []
         for row, at in zip(shares, places):
             row[[i for name in self.deck.pictures[index[at]].names for i in self.concepts.said(name)]] = 0

@@ -118,6 +118,7 @@ def test_a_picture_of_one_thing_is_renamed(root, run, tmp_path):
     stage = stages.Run(str(tmp_path), "names", args, net, tokens, merges, None)
     dogs = [i for i, p in enumerate(stage.deck.pictures) if p.names]
     others = [i for i, p in enumerate(stage.deck.pictures) if not p.names]
+    stage.deck.pictures[others[0]].names = ["A dog eats a pizza."]  # as if retold
     dog, named = net.names.called.index("dog"), torch.full((3, net.names.score.out_features), 2.0)
     places, shares, rows = stage.renamed([others[0], dogs[0], dogs[1]], named)
     assert places == [1] * stages.RENAMED + [2] * stages.RENAMED
